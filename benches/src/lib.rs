@@ -1,0 +1,1 @@
+//! Criterion benches of the write path; see `benches/`.

@@ -1,0 +1,1 @@
+//! The Rust client: routes by UID, pipelines, retries what is safe, hides leader moves.

@@ -1,0 +1,1 @@
+//! The wire: code generated from proto/ and its checked conversions to our own types.

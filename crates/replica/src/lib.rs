@@ -1,0 +1,1 @@
+//! Drives the groups of a node: events in, outputs carried out in order, waiters answered.

@@ -1,0 +1,1 @@
+//! The server process: configuration, services, peer streams, wiring, shutdown.

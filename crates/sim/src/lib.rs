@@ -1,0 +1,1 @@
+//! Simulated clusters: nodes, faults, workloads and checkers on madsim.

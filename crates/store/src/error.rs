@@ -1,0 +1,41 @@
+//! What can go wrong in the store.
+
+use quorate_types::{Code, GroupId};
+
+/// A failure of the store. None of these is ever an answer to a client's question.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The engine failed to read or write.
+    #[error("{what}: {reason}")]
+    Engine {
+        /// What was tried.
+        what: &'static str,
+        /// What the engine said.
+        reason: String,
+    },
+    /// A record's bytes do not decode.
+    #[error("record {key} does not decode: {reason}")]
+    Damaged {
+        /// The key in hexadecimal.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The applied position of a group does not decode.
+    #[error("applied position of {group} does not decode")]
+    Applied {
+        /// The group.
+        group: GroupId,
+    },
+}
+
+impl StoreError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            StoreError::Engine { .. } => Code::DiskFailed,
+            StoreError::Damaged { .. } | StoreError::Applied { .. } => Code::StoreDamaged,
+        }
+    }
+}

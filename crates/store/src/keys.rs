@@ -1,0 +1,224 @@
+//! The key layout of the store: every kind of record, its stable tag, its key bytes.
+//!
+//! Tags are stable for ever. All integers are big-endian, so byte order is number order and a slice
+//! of a group is one contiguous range of keys:
+//!
+//! | tag | record | key after the tag | value |
+//! |---|---|---|---|
+//! | `0x01` | applied position | group u32 | slot u64, see `applied.rs` of the owner |
+//! | `0x10` | row | group u32, incarnation u32, slice u16, table u16, uid u64, key | `row.rs` |
+//! | `0x20` | session | group u32, incarnation u32, opening slot u64 | `quorate-txn`, `session.rs` |
+//! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
+//!
+//! The incarnation of a group's rows is 0 until snapshots install a new one.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_types::{GroupId, SliceId, Slot, TableId, Uid};
+
+const TAG_APPLIED: u8 = 0x01;
+const TAG_ROW: u8 = 0x10;
+const TAG_SESSION: u8 = 0x20;
+const TAG_RESULT: u8 = 0x21;
+
+/// Bytes of a row key before the client's own key.
+const ROW_PREFIX_BYTES: usize = 1 + 4 + 4 + 2 + 2 + 8;
+
+/// A key of the store. Ordered by its bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Bytes);
+
+impl Key {
+    /// A key from bytes read back from an engine.
+    #[must_use]
+    pub fn from_bytes(bytes: Bytes) -> Key {
+        Key(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes, shared.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// The smallest key greater than every key that starts with this one.
+    #[must_use]
+    pub fn prefix_end(&self) -> Key {
+        let mut end = self.0.to_vec();
+        while let Some(last) = end.last_mut() {
+            if *last < u8::MAX {
+                *last += 1;
+                break;
+            }
+            end.pop();
+        }
+        Key(end.into())
+    }
+
+    /// The smallest key greater than this one.
+    #[must_use]
+    pub fn successor(&self) -> Key {
+        let mut next = BytesMut::with_capacity(self.0.len() + 1);
+        next.put_slice(&self.0);
+        next.put_u8(0);
+        Key(next.freeze())
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in &self.0 {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the rows of a group live: group and incarnation, the front part of every key but `applied`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Keyspace {
+    /// The group.
+    pub group: GroupId,
+    /// Which copy of the group's rows; raised when a snapshot is installed.
+    pub incarnation: u32,
+}
+
+impl Keyspace {
+    /// The first copy of a group's rows.
+    #[must_use]
+    pub fn first(group: GroupId) -> Keyspace {
+        Keyspace { group, incarnation: 0 }
+    }
+
+    fn front(self, tag: u8, capacity: usize) -> BytesMut {
+        let mut key = BytesMut::with_capacity(capacity);
+        key.put_u8(tag);
+        key.put_u32(self.group.0);
+        key.put_u32(self.incarnation);
+        key
+    }
+
+    /// The key of a row.
+    #[must_use]
+    pub fn row(self, slice: SliceId, table: TableId, uid: Uid, key: &[u8]) -> Key {
+        let mut out = self.front(TAG_ROW, ROW_PREFIX_BYTES + key.len());
+        out.put_u16(slice.0);
+        out.put_u16(table.0);
+        out.put_u64(uid.0);
+        out.put_slice(key);
+        Key(out.freeze())
+    }
+
+    /// What every row of one table in one slice starts with.
+    #[must_use]
+    pub fn table_prefix(self, slice: SliceId, table: TableId) -> Key {
+        let mut out = self.front(TAG_ROW, ROW_PREFIX_BYTES);
+        out.put_u16(slice.0);
+        out.put_u16(table.0);
+        Key(out.freeze())
+    }
+
+    /// The record of a session opened at `slot`.
+    #[must_use]
+    pub fn session(self, slot: Slot) -> Key {
+        let mut out = self.front(TAG_SESSION, 17);
+        out.put_u64(slot.0);
+        Key(out.freeze())
+    }
+
+    /// What every session record starts with.
+    #[must_use]
+    pub fn session_prefix(self) -> Key {
+        Key(self.front(TAG_SESSION, 9).freeze())
+    }
+
+    /// The result of request `sequence` of the session opened at `slot`.
+    #[must_use]
+    pub fn result(self, slot: Slot, sequence: u64) -> Key {
+        let mut out = self.front(TAG_RESULT, 25);
+        out.put_u64(slot.0);
+        out.put_u64(sequence);
+        Key(out.freeze())
+    }
+
+    /// What every result record of the group starts with.
+    #[must_use]
+    pub fn result_prefix(self) -> Key {
+        Key(self.front(TAG_RESULT, 9).freeze())
+    }
+}
+
+/// The key of a group's applied position.
+#[must_use]
+pub fn applied(group: GroupId) -> Key {
+    let mut out = BytesMut::with_capacity(5);
+    out.put_u8(TAG_APPLIED);
+    out.put_u32(group.0);
+    Key(out.freeze())
+}
+
+/// The parts of a row key that follow the keyspace. `None` if the key is not a row key.
+#[must_use]
+pub fn parse_row(key: &Key) -> Option<(SliceId, TableId, Uid, Bytes)> {
+    let bytes = &key.0;
+    if bytes.len() < ROW_PREFIX_BYTES || bytes.first() != Some(&TAG_ROW) {
+        return None;
+    }
+    let slice = u16::from_be_bytes(bytes[9..11].try_into().ok()?);
+    let table = u16::from_be_bytes(bytes[11..13].try_into().ok()?);
+    let uid = u64::from_be_bytes(bytes[13..21].try_into().ok()?);
+    Some((SliceId(slice), TableId(table), Uid(uid), bytes.slice(ROW_PREFIX_BYTES..)))
+}
+
+/// The opening slot in a session key, or the opening slot and sequence in a result key.
+#[must_use]
+pub fn parse_session(key: &Key) -> Option<(Slot, Option<u64>)> {
+    let bytes = &key.0;
+    let slot = || Some(Slot(u64::from_be_bytes(bytes.get(9..17)?.try_into().ok()?)));
+    match (bytes.first(), bytes.len()) {
+        (Some(&TAG_SESSION), 17) => Some((slot()?, None)),
+        (Some(&TAG_RESULT), 25) => {
+            Some((slot()?, Some(u64::from_be_bytes(bytes[17..25].try_into().ok()?))))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: Keyspace = Keyspace { group: GroupId(7), incarnation: 0 };
+
+    #[test]
+    fn row_keys_sort_by_slice_table_uid_key_and_parse_back() {
+        let low = SPACE.row(SliceId(1), TableId(2), Uid(9), b"b");
+        let high = SPACE.row(SliceId(1), TableId(2), Uid(256), b"a");
+        assert!(low < high);
+        assert_eq!(
+            parse_row(&high),
+            Some((SliceId(1), TableId(2), Uid(256), Bytes::from_static(b"a")))
+        );
+        assert_eq!(parse_row(&SPACE.session(Slot(3))), None);
+    }
+
+    #[test]
+    fn session_keys_parse_back() {
+        assert_eq!(parse_session(&SPACE.session(Slot(3))), Some((Slot(3), None)));
+        assert_eq!(parse_session(&SPACE.result(Slot(3), 5)), Some((Slot(3), Some(5))));
+        assert_eq!(parse_session(&applied(GroupId(1))), None);
+    }
+
+    #[test]
+    fn a_prefix_ends_after_its_last_key() {
+        let prefix = SPACE.table_prefix(SliceId(u16::MAX), TableId(u16::MAX));
+        assert!(SPACE.row(SliceId(u16::MAX), TableId(u16::MAX), Uid(u64::MAX), &[255; 9]) < prefix.prefix_end());
+    }
+}

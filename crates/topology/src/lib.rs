@@ -1,0 +1,1 @@
+//! Cities, IDCs, nodes, tables, units, slice map and groups: the cluster file, its rules and its answers.

@@ -1,0 +1,1 @@
+//! Evaluates a request into effects against a view, keeps sessions, applies effects.

@@ -1,0 +1,206 @@
+//! Error codes: stable names and numbers, with what each means for a retry.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What a caller may do after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryClass {
+    /// Never by itself: the request or the setup must change.
+    No,
+    /// At once or after `retry_after`, at the place the error names: nothing happened.
+    Safe,
+    /// Only under the same request id: it may have happened.
+    SameId,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = ($number:literal, $name:literal, $class:ident, $fix:literal),)*) => {
+        /// A stable error code. Numbers and names never change their meaning.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code { $($(#[$doc])* $variant,)* }
+
+        impl Code {
+            /// Every code, in order of number.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The number, in ranges: 1 route, 2 transaction, 3 quorum, 4 capacity, 6 setup, 7 data.
+            #[must_use]
+            pub fn number(self) -> u32 { match self { $(Code::$variant => $number,)* } }
+
+            /// The name on the wire and in logs.
+            #[must_use]
+            pub fn name(self) -> &'static str { match self { $(Code::$variant => $name,)* } }
+
+            /// Whether a caller may try again.
+            #[must_use]
+            pub fn retry(self) -> RetryClass { match self { $(Code::$variant => RetryClass::$class,)* } }
+
+            /// What to do about it, in a sentence without a full stop.
+            #[must_use]
+            pub fn fix(self) -> &'static str { match self { $(Code::$variant => $fix,)* } }
+        }
+    };
+}
+
+codes! {
+    /// The node does not lead the group.
+    NotLeader = (1001, "NOT_LEADER", Safe, "send the request to the leader the error names"),
+    /// The node holds no replica of the group.
+    WrongNode = (1002, "WRONG_NODE", Safe, "fetch the topology again and route by it"),
+    /// The UID belongs to another unit than the group addressed.
+    WrongUnit = (1003, "WRONG_UNIT", Safe, "fetch the topology again and route by the slice of the UID"),
+    /// No table has this name or number.
+    UnknownTable = (1004, "UNKNOWN_TABLE", No, "use a table of the cluster file; `quorate topology show` lists them"),
+    /// No group has this number.
+    UnknownGroup = (1005, "UNKNOWN_GROUP", No, "use a group of the cluster file; `quorate topology show` lists them"),
+    /// Keys of one transaction live in several groups.
+    SeveralGroups = (1006, "SEVERAL_GROUPS", No, "split the transaction: all its keys must belong to one unit"),
+
+    /// A condition of the transaction does not hold.
+    ConditionFailed = (2001, "CONDITION_FAILED", No, "read the rows again and decide anew"),
+    /// A guarded add would leave its bounds.
+    GuardFailed = (2002, "GUARD_FAILED", No, "the sum would leave the floor or the ceiling; change the amount"),
+    /// An add met a row that holds bytes.
+    NotAnInteger = (2003, "NOT_AN_INTEGER", No, "add only to rows written as integers"),
+    /// A sum would leave 64 bits.
+    IntegerOverflow = (2004, "INTEGER_OVERFLOW", No, "the sum does not fit 64 bits; change the amount"),
+    /// The outcome of a write is not known.
+    OutcomeUnknown = (2005, "OUTCOME_UNKNOWN", SameId, "ask again under the same request id, or read the rows"),
+    /// The session is not known any more.
+    SessionExpired = (2006, "SESSION_EXPIRED", No, "open a new session; the outcome of requests in flight is unknown"),
+    /// Too many unanswered requests in the session.
+    SessionFull = (2007, "SESSION_FULL", Safe, "wait for answers before sending more"),
+    /// Too many sessions in the group.
+    SessionLimit = (2008, "SESSION_LIMIT", Safe, "close sessions that are no longer used, then open again"),
+    /// The request number was answered and acknowledged before.
+    SequenceReused = (2009, "SEQUENCE_REUSED", No, "use a new number for a new request"),
+
+    /// The leader cannot reach a majority.
+    NoQuorum = (3001, "NO_QUORUM", Safe, "see `quorate status` for the members that are missing"),
+    /// The leader is not ready to serve: elected, but its first entry is not applied yet.
+    NotReady = (3002, "NOT_READY", Safe, "try again shortly"),
+    /// The deadline passed.
+    DeadlineExceeded = (3003, "DEADLINE_EXCEEDED", SameId, "the message names what was tried; check those endpoints or raise the deadline"),
+    /// An endpoint could not be reached.
+    Unreachable = (3004, "UNREACHABLE", Safe, "check that the server runs and that the address is right"),
+
+    /// A queue is full.
+    Overloaded = (4001, "OVERLOADED", Safe, "wait for the time the error names, then try again"),
+    /// The disk has no room left.
+    DiskFull = (4002, "DISK_FULL", Safe, "free or add disk space on the node the error names"),
+    /// The key is too long or empty.
+    KeyTooLarge = (4003, "KEY_TOO_LARGE", No, "keys have 1 to 1,024 bytes"),
+    /// The value is too long.
+    ValueTooLarge = (4004, "VALUE_TOO_LARGE", No, "values have at most 524,288 bytes; split the value"),
+    /// The transaction is too large.
+    TxnTooLarge = (4005, "TXN_TOO_LARGE", No, "a transaction has at most 1,024 parts and 1,048,576 bytes; split it"),
+    /// A frame is too large.
+    FrameTooLarge = (4006, "FRAME_TOO_LARGE", No, "frames have at most 2,097,152 bytes"),
+
+    /// The request cannot be understood.
+    InvalidRequest = (6001, "INVALID_REQUEST", No, "the message says which field is wrong"),
+    /// The other side belongs to another cluster.
+    ClusterMismatch = (6002, "CLUSTER_MISMATCH", No, "both cluster ids are in the message; use the right cluster file, endpoint or data folder"),
+    /// The data folder belongs to another node.
+    NodeMismatch = (6003, "NODE_MISMATCH", No, "start the node with its own data folder"),
+    /// A node came back with another data folder than its peers know.
+    IncarnationMismatch = (6004, "INCARNATION_MISMATCH", No, "restore the node's old data folder; an emptied node must not vote under its old name"),
+    /// A port is taken.
+    PortInUse = (6005, "PORT_IN_USE", No, "stop the process that holds the port or choose another one"),
+    /// The cluster file or the configuration is wrong.
+    ConfigInvalid = (6006, "CONFIG_INVALID", No, "the message names line and key"),
+    /// The data folder is in use by another process.
+    DataFolderLocked = (6007, "DATA_FOLDER_LOCKED", No, "stop the other process that uses the data folder"),
+    /// The two sides speak different versions.
+    VersionMismatch = (6008, "VERSION_MISMATCH", No, "upgrade the older side"),
+    /// The file on disk has a format this version does not know.
+    FormatUnknown = (6009, "FORMAT_UNKNOWN", No, "start the version that wrote the data folder"),
+    /// The node is shutting down.
+    ShuttingDown = (6010, "SHUTTING_DOWN", Safe, "send the request to another node"),
+
+    /// The log is damaged where it was once durable.
+    LogDamaged = (7001, "LOG_DAMAGED", No, "keep the folder for analysis; the replica stays out of votes and leases until its log is complete again"),
+    /// The promise file is unreadable.
+    PromisesUnreadable = (7002, "PROMISES_UNREADABLE", No, "the node must not vote again under its old name; replace the replica"),
+    /// Stored rows are damaged.
+    StoreDamaged = (7003, "STORE_DAMAGED", No, "keep the folder for analysis and replace the replica"),
+    /// A read or write of a file failed.
+    DiskFailed = (7004, "DISK_FAILED", No, "check the disk; the message names file and error"),
+    /// A bug of ours.
+    Internal = (9001, "INTERNAL", No, "report the message; the node's log has more"),
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An error as it travels: code, message, and facts a program may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The stable code.
+    pub code: Code,
+    /// What happened, a lower-case fragment without a full stop.
+    pub message: String,
+    /// How long to wait before trying again, if the server knows.
+    pub retry_after: Option<Duration>,
+    /// Facts by name, such as `leader` or `topology_version`.
+    pub facts: BTreeMap<String, String>,
+}
+
+impl Error {
+    /// An error with a message and no facts.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>) -> Error {
+        Error { code, message: message.into(), retry_after: None, facts: BTreeMap::new() }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl fmt::Display) -> Error {
+        self.facts.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Says how long to wait.
+    #[must_use]
+    pub fn after(mut self, wait: Duration) -> Error {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.code.name(), self.message, self.code.fix())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Code {
+    /// The code with this name, as read from the wire.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| code.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_found_again() {
+        for (index, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(Code::from_name(code.name()), Some(*code));
+            for other in &Code::ALL[index + 1..] {
+                assert!(code.number() < other.number(), "{code} and {other} out of order");
+                assert_ne!(code.name(), other.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The words every other crate shares: ids, ballots, slots, time, limits, commands, error codes.
+//!
+//! Plain data only. Nothing here does I/O, reads a clock or knows a protocol rule, and nothing here
+//! depends on another crate of this workspace.
+
+pub mod ballot;
+pub mod code;
+pub mod command;
+pub mod ids;
+pub mod limits;
+pub mod slot;
+pub mod time;
+
+pub use ballot::Ballot;
+pub use code::{Code, Error, RetryClass};
+pub use command::{
+    Condition, Mutation, Outcome, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,
+    ScanPage, ScanRange, ScannedRow, Value,
+};
+pub use ids::{ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid};
+pub use slot::{EntryId, Slot};
+pub use time::{BootTime, LogTime};

@@ -1,0 +1,45 @@
+//! Every limit of the data path in one place, with what happens when it is reached.
+
+/// Longest row key in bytes. Longer: `KEY_TOO_LARGE` at the edge.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest value in bytes. Longer: `VALUE_TOO_LARGE` at the edge.
+pub const VALUE_BYTES_MAX: usize = 512 * 1024;
+/// Largest log entry, and largest transaction, in bytes. Larger: `TXN_TOO_LARGE` at the edge.
+pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
+/// Most conditions plus mutations of a transaction. More: `TXN_TOO_LARGE` at the edge.
+pub const TXN_OPS_MAX: usize = 1024;
+/// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Most entries in one batch.
+pub const BATCH_ENTRIES_MAX: usize = 4096;
+/// Largest frame between processes in bytes. A writer closes a frame before it.
+pub const WIRE_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Largest frame a decoder takes. Larger closes the stream with `FRAME_TOO_LARGE`.
+pub const WIRE_DECODE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes a leader keeps in flight to one lagging follower. At the limit it waits for answers.
+pub const PEER_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Uncommitted bytes of a group. At the limit the edge answers `OVERLOADED`.
+pub const GROUP_UNCOMMITTED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of requests a node holds, all groups together. At the limit the edge answers `OVERLOADED`.
+pub const NODE_REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes queued to one peer. At the limit the oldest frames are dropped and sent again by protocol.
+pub const PEER_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Entry bytes a group keeps in memory for followers; older ones are read back from the log.
+pub const GROUP_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Unanswered requests of a session. Beyond: `SESSION_FULL`; results are never evicted.
+pub const SESSION_IN_FLIGHT_MAX: usize = 1024;
+/// Sessions of a group. Beyond: `SESSION_LIMIT`.
+pub const GROUP_SESSIONS_MAX: usize = 4096;
+/// Requests in flight on one client stream. Beyond: `OVERLOADED`.
+pub const STREAM_IN_FLIGHT_MAX: usize = 4096;
+/// Rows of one scan page, and the default.
+pub const SCAN_ROWS_MAX: usize = 1000;
+/// Bytes of one scan page. The page ends early and carries a resume token.
+pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= ENTRY_BYTES_MAX);
+const _: () = assert!(2 * ENTRY_BYTES_MAX <= WIRE_FRAME_BYTES_MAX);
+const _: () = assert!(WIRE_FRAME_BYTES_MAX < WIRE_DECODE_BYTES_MAX);
+const _: () = assert!(PEER_IN_FLIGHT_BYTES_MAX <= PEER_QUEUE_BYTES_MAX);
+const _: () = assert!(GROUP_UNCOMMITTED_BYTES_MAX <= GROUP_CACHE_BYTES_MAX);
