@@ -13,6 +13,20 @@ pub enum StoreError {
         /// What the engine said.
         reason: String,
     },
+    /// The engine found its own files damaged or incomplete.
+    #[error("{what}: {reason}")]
+    Corrupt {
+        /// What was tried.
+        what: &'static str,
+        /// What the engine said.
+        reason: String,
+    },
+    /// Another process, or another part of this one, has the store open.
+    #[error("store {path} is in use")]
+    Locked {
+        /// The folder of the store.
+        path: String,
+    },
     /// A record's bytes do not decode.
     #[error("record {key} does not decode: {reason}")]
     Damaged {
@@ -35,7 +49,10 @@ impl StoreError {
     pub fn code(&self) -> Code {
         match self {
             StoreError::Engine { .. } => Code::DiskFailed,
-            StoreError::Damaged { .. } | StoreError::Applied { .. } => Code::StoreDamaged,
+            StoreError::Corrupt { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Applied { .. } => Code::StoreDamaged,
+            StoreError::Locked { .. } => Code::DataFolderLocked,
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | tag | record | key after the tag | value |
 //! |---|---|---|---|
-//! | `0x01` | applied position | group u32 | slot u64, see `applied.rs` of the owner |
+//! | `0x01` | applied position | group u32 | slot u64, `applied.rs` |
 //! | `0x10` | row | group u32, incarnation u32, slice u16, table u16, uid u64, key | `row.rs` |
 //! | `0x20` | session | group u32, incarnation u32, opening slot u64 | `quorate-txn`, `session.rs` |
 //! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
@@ -46,6 +46,12 @@ impl Key {
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         self.0.clone()
+    }
+
+    /// True for the key of an applied position, which only the store itself writes.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
+        self.0.first() == Some(&TAG_APPLIED)
     }
 
     /// The smallest key greater than every key that starts with this one.
@@ -219,6 +225,9 @@ mod tests {
     #[test]
     fn a_prefix_ends_after_its_last_key() {
         let prefix = SPACE.table_prefix(SliceId(u16::MAX), TableId(u16::MAX));
-        assert!(SPACE.row(SliceId(u16::MAX), TableId(u16::MAX), Uid(u64::MAX), &[255; 9]) < prefix.prefix_end());
+        assert!(
+            SPACE.row(SliceId(u16::MAX), TableId(u16::MAX), Uid(u64::MAX), &[255; 9])
+                < prefix.prefix_end()
+        );
     }
 }

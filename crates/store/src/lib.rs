@@ -1,9 +1,31 @@
 //! Rows and applied positions: an in-memory row table ahead of RocksDB, and a twin for simulation.
+//!
+//! Knows records and slots; does not know who wrote them or what they mean. Entries are applied to
+//! the row table ([`Store::apply`]) and answered from there; RocksDB receives checkpoints. The log
+//! above the persisted position ([`Store::persisted`]) restores everything a crash takes.
+//!
+//! A first reading order: `keys.rs`, `view.rs`, `store.rs`, `row_table.rs`, `engine.rs`.
 
+mod applied;
+pub mod checkpoint;
+pub mod engine;
 pub mod error;
 pub mod keys;
+mod merge;
+pub mod overlay;
+pub mod row;
+mod row_table;
+pub mod store;
 pub mod view;
 
+pub use checkpoint::{Checkpoint, CheckpointPolicy, Due, Durability, Pressure};
+#[cfg(not(madsim))]
+pub use engine::rocks::{Rocks, RocksOptions};
+pub use engine::twin::Twin;
+pub use engine::{CheckpointBatch, Engine, EngineStats};
 pub use error::StoreError;
 pub use keys::{Key, Keyspace};
+pub use overlay::{Overlay, OverlayView};
+pub use row::{Row, RowError};
+pub use store::{Store, StoreStats};
 pub use view::{Change, View};

@@ -1,1 +1,45 @@
-//! Cities, IDCs, nodes, tables, units, slice map and groups: the cluster file, its rules and its answers.
+//! Cities, IDCs, zones, nodes, tables, units, slice map and groups: the cluster file, its rules and
+//! its answers.
+//!
+//! ```text
+//!  cluster.toml --reader, file--> raw items with lines --validate--> Topology
+//!                                                                      |-- route     who serves a UID
+//!                                                                      |-- explain   and why, in words
+//!                                                                      |-- survival  what may be lost
+//!                                                                      `-- text      back to TOML
+//! ```
+//!
+//! A [`Topology`] is a value: parsed, checked and never changed. Servers and clients hold the same
+//! one, because a server hands out the text it was started with ([`Topology::text`]) and a client
+//! parses it again. Nothing here does I/O, reads a clock, draws a random number or depends on the
+//! order of a hash map, so that every process computes the same answers from the same file.
+//!
+//! Start reading at `model.rs`; the file format is described in `docs/TOPOLOGY.md`.
+
+mod explain;
+mod file;
+mod locality;
+mod model;
+pub mod presets;
+mod problem;
+mod reader;
+mod route;
+mod slices;
+mod suggest;
+pub mod survival;
+mod text;
+mod topology;
+mod validate;
+mod words;
+
+pub use explain::{ExplainedMember, Explanation};
+pub use locality::{LeaderOrder, Locality, Placement, ReplicaKind};
+pub use model::{
+    City, Group, Idc, LeaseProfile, Member, Node, Table, TableClass, Unit, UnitKind, Zone,
+};
+pub use problem::{PROBLEMS_MAX, Problem, TopologyError};
+pub use route::{Route, RouteError};
+pub use slices::SliceSet;
+pub use survival::{ClusterSurvival, Level, Loss, Survives, what_may_still_be_lost};
+pub use topology::{FILE_NAME_DEFAULT, Topology};
+pub use validate::limits;

@@ -1,1 +1,32 @@
 //! Evaluates a request into effects against a view, keeps sessions, applies effects.
+//!
+//! The leader of a group calls [`evaluate`] once per request. What comes out is either an answer or
+//! a [`Proposal`]: the payload of a log entry that holds everything decided, guards and replies
+//! included. Every replica, the leader too, calls [`apply`] on each committed entry in log order and
+//! gets the same changes and the same reply. [`SessionTable`] is what applied entries say about
+//! sessions, [`Pending`] is what the leader's entries in flight will add to it.
+//!
+//! Called by `quorate-replica` (evaluate, apply) and by the service edge ([`check_limits`]). Calls
+//! `quorate-store` for the key layout, the row codec and the [`View`](quorate_store::View) it reads
+//! through. Knows no network, no Paxos and no clock; everything here is synchronous.
+
+mod codec;
+mod draft;
+mod record;
+mod transact;
+
+pub mod apply;
+pub mod entry;
+pub mod evaluate;
+pub mod limits;
+pub mod pending;
+pub mod read;
+pub mod session;
+
+pub use apply::{Applied, ApplyError, apply};
+pub use codec::DecodeError;
+pub use entry::{Effect, EntryPayload, RowKey, Write};
+pub use evaluate::{Context, Evaluation, Proposal, State, evaluate, expire_idle};
+pub use limits::check_limits;
+pub use pending::Pending;
+pub use session::SessionTable;

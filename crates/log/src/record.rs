@@ -1,0 +1,180 @@
+//! What a node must remember to keep its promises, and its bytes.
+//!
+//! Stored and read by `promises.rs`.
+//!
+//! # Storage layout
+//!
+//! Integers are little-endian.
+//!
+//! | at | bytes | field |
+//! |---:|---:|---|
+//! | 0 | 4 | magic, `QPR1` |
+//! | 4 | 4 | crc32c of everything from byte 8 to the end |
+//! | 8 | 4 | format, 1 |
+//! | 12 | 4 | length of what follows |
+//! | 16 | 8 | version |
+//! | 24 | 16 | cluster |
+//! | 40 | 4 | node |
+//! | 44 | 8 | incarnation |
+//! | 52 | 8 | longest lease ever granted, ns |
+//! | 60 | 4 | number of peers |
+//! | 64 | 4 | number of groups |
+//! | 68 | 12 each | peers: node (4), incarnation (8) |
+//! | | 28 each | groups: group (4), replica (8), promised round (8) and replica (8) |
+
+use std::collections::BTreeMap;
+
+use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId};
+
+const MAGIC: [u8; 4] = *b"QPR1";
+/// The format this program writes.
+pub(crate) const FORMAT: u32 = 1;
+const HEADER_BYTES: usize = 16;
+const FIXED_BYTES: usize = 52;
+const PEER_BYTES: usize = 12;
+const GROUP_BYTES: usize = 28;
+
+/// What a node remembers of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// The replica this node is.
+    pub replica: ReplicaId,
+    /// The greatest ballot it promised.
+    pub promised: Ballot,
+}
+
+/// What a node remembers apart from its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Raised by each store. What it is when given to a store does not matter.
+    pub version: u64,
+    /// The cluster the node belongs to.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// Drawn once for this data folder.
+    pub incarnation: Incarnation,
+    /// The longest lease the node ever granted: it stays silent that long after a start.
+    pub lease_ns_max: u64,
+    /// The data folders its peers were first seen with.
+    pub peers: BTreeMap<NodeId, Incarnation>,
+    /// Its replicas.
+    pub groups: BTreeMap<GroupId, GroupRecord>,
+}
+
+/// What the bytes of a copy are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    Valid(NodeRecord),
+    Invalid,
+    UnknownFormat(u32),
+}
+
+impl NodeRecord {
+    /// The bytes of the record under another version.
+    pub(crate) fn encode(&self, version: u64) -> Vec<u8> {
+        let peers = u32::try_from(self.peers.len()).expect("node ids are 32-bit");
+        let groups = u32::try_from(self.groups.len()).expect("group ids are 32-bit");
+        let mut body = Vec::new();
+        body.extend_from_slice(&version.to_le_bytes());
+        body.extend_from_slice(&self.cluster.0.to_le_bytes());
+        body.extend_from_slice(&self.node.0.to_le_bytes());
+        body.extend_from_slice(&self.incarnation.0.to_le_bytes());
+        body.extend_from_slice(&self.lease_ns_max.to_le_bytes());
+        body.extend_from_slice(&peers.to_le_bytes());
+        body.extend_from_slice(&groups.to_le_bytes());
+        for (node, incarnation) in &self.peers {
+            body.extend_from_slice(&node.0.to_le_bytes());
+            body.extend_from_slice(&incarnation.0.to_le_bytes());
+        }
+        for (group, record) in &self.groups {
+            body.extend_from_slice(&group.0.to_le_bytes());
+            body.extend_from_slice(&record.replica.0.to_le_bytes());
+            body.extend_from_slice(&record.promised.round.to_le_bytes());
+            body.extend_from_slice(&record.promised.replica.0.to_le_bytes());
+        }
+        let body_bytes = u32::try_from(body.len()).expect("far fewer groups than bytes in 4 GiB");
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[12..16].copy_from_slice(&body_bytes.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        let crc = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Decodes a copy. Bytes behind the record, left by a longer one, are ignored.
+    pub(crate) fn decode(bytes: &[u8]) -> Decoded {
+        checked(bytes).unwrap_or(Decoded::Invalid)
+    }
+}
+
+fn checked(bytes: &[u8]) -> Option<Decoded> {
+    let mut head = Input(bytes);
+    if head.take::<4>()? != MAGIC {
+        return None;
+    }
+    let crc = head.u32()?;
+    let format = head.u32()?;
+    let body_bytes = head.u32()? as usize;
+    let end = HEADER_BYTES.checked_add(body_bytes)?;
+    if crc32c::crc32c(bytes.get(8..end)?) != crc {
+        return None;
+    }
+    if format != FORMAT {
+        return Some(Decoded::UnknownFormat(format));
+    }
+    decode_body(Input(&bytes[HEADER_BYTES..end])).map(Decoded::Valid)
+}
+
+fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
+    let bytes = body.0.len();
+    let mut record = NodeRecord {
+        version: body.u64()?,
+        cluster: ClusterId(u128::from_le_bytes(body.take()?)),
+        node: NodeId(body.u32()?),
+        incarnation: Incarnation(body.u64()?),
+        lease_ns_max: body.u64()?,
+        peers: BTreeMap::new(),
+        groups: BTreeMap::new(),
+    };
+    let (peers, groups) = (body.u32()? as usize, body.u32()? as usize);
+    let listed = peers.checked_mul(PEER_BYTES)?.checked_add(groups.checked_mul(GROUP_BYTES)?)?;
+    if bytes != FIXED_BYTES.checked_add(listed)? {
+        return None;
+    }
+    for _ in 0..peers {
+        record.peers.insert(NodeId(body.u32()?), Incarnation(body.u64()?));
+    }
+    for _ in 0..groups {
+        let group = GroupId(body.u32()?);
+        let replica = ReplicaId(body.u64()?);
+        let promised = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
+        record.groups.insert(group, GroupRecord { replica, promised });
+    }
+    Some(record)
+}
+
+/// Bytes not decoded yet.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+}
+
+#[cfg(test)]
+#[path = "record_test.rs"]
+mod tests;

@@ -1,0 +1,409 @@
+//! Opens the log: reads what is there, decides what of it counts, and starts a new segment.
+//!
+//! Called by the server once per start, after the promise file is open. Uses `scan.rs` to find
+//! frames and `segment.rs` to create the new segment.
+//!
+//! The rules, in the order in which they are applied:
+//!
+//! 1. The head of a segment ends the segment before it at its base: bytes there do not count.
+//! 2. `trusted` is the greatest `synced_upto` of any valid frame. Only what lies below is known to
+//!    be durable; a frame above may be readable from the page cache of a killed process, or after a
+//!    failed sync, and yet not be on the disk.
+//! 3. An invalid frame below `trusted` is damage. The first one at or above is the torn tail: it
+//!    and everything behind it was never acknowledged and is dropped.
+//! 4. A new segment begins at `trusted`. Valid frames between `trusted` and the torn tail are
+//!    copied into it; it is synced, then named, then its name is synced. Only then are they
+//!    reported. The old segment is never appended to again: a frame written there could end exactly
+//!    where an old one, torn off by the cut, still begins.
+//!
+//! A power cut during all this leaves the old log as it was, or the new segment complete.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::LogError;
+use crate::frame::{Header, Kind, LogOffset, SegmentId, padding};
+use crate::index::{Index, SegmentState, Shared};
+use crate::options::LogOptions;
+use crate::reader::LogReader;
+use crate::recovered::{self, Cut, Damage, DamageKind, Recovered};
+use crate::scan::{Found, Scan, read_all, scan};
+use crate::segment::{DIR, Name, Pool, SegmentHead};
+use crate::writer::LogWriter;
+
+/// The log as a whole: the way to open it.
+#[derive(Debug)]
+pub struct Log;
+
+impl Log {
+    /// Opens the log, or creates one; `random` becomes the random number of a new log.
+    ///
+    /// Damage is not an error: it is reported in [`Recovered::damage`], and the log goes on behind
+    /// it.
+    ///
+    /// # Errors
+    /// `FORMAT_UNKNOWN` if a newer version wrote the log, `CONFIG_INVALID`, `DISK_FULL` or
+    /// `DISK_FAILED`.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        random: u64,
+    ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
+        options.validate()?;
+        disk.create_dir_all(DIR).map_err(|e| LogError::io("create folder", DIR, e))?;
+        disk.sync_dir("").map_err(|e| LogError::io("sync folder", ".", e))?;
+        let mut pool = Pool::new(Arc::clone(&disk), options.segment_bytes, options.recycled_max);
+        let files = list(disk.as_ref(), &mut pool)?;
+        let mut recovery = Recovery { out: Recovered::default(), damage_at: None };
+        let (segments, random) = recovery.read(files, random)?;
+        recovery.decide(disk, options, pool, segments, random)
+    }
+}
+
+/// A segment as it was found.
+struct Segment {
+    id: SegmentId,
+    file: Arc<dyn DiskFile>,
+    file_bytes: u64,
+    head: Option<SegmentHead>,
+    is_foreign: bool,
+    scan: Scan,
+    unreadable: Vec<Range<u64>>,
+}
+
+impl Segment {
+    /// The base, unless nothing in the file tells it.
+    fn base(&self) -> Option<LogOffset> {
+        if self.is_foreign { None } else { self.scan.base }
+    }
+
+    /// The greatest offset that something in this segment says is durable.
+    fn says_synced(&self) -> LogOffset {
+        let head = self.head.iter().filter(|_| !self.is_foreign).map(|head| head.base);
+        let frames = self.scan.found.iter().map(|found| found.header.synced_upto);
+        head.chain(frames).max().unwrap_or_default()
+    }
+}
+
+/// What of a segment counts.
+#[derive(Default)]
+struct Parts {
+    /// Frames below the limit.
+    trusted: Vec<Found>,
+    /// Positions below the limit without a valid frame.
+    damaged: Vec<Range<u64>>,
+    /// Frames above the limit, up to the first that is invalid.
+    tail: Vec<Found>,
+}
+
+impl Parts {
+    fn new(scan: &Scan, limit: u64, file_bytes: u64) -> Parts {
+        let mut parts = Parts::default();
+        let below = |range: &Range<u64>| (range.start < limit).then(|| range.start..range.end.min(limit));
+        parts.damaged.extend(scan.holes.iter().filter_map(below));
+        if file_bytes < limit {
+            parts.damaged.push(file_bytes..limit);
+        }
+        let mut tail_end = limit;
+        for found in &scan.found {
+            if found.end() <= limit {
+                parts.trusted.push(*found);
+            } else if found.at < limit {
+                // Both this frame and the one that says where the segment ends are valid, yet they
+                // contradict each other. Neither is believed.
+                parts.damaged.push(found.at..limit);
+            } else if found.at == tail_end {
+                parts.tail.push(*found);
+                tail_end = found.end();
+            } else {
+                break;
+            }
+        }
+        parts
+    }
+
+    /// The end of the last frame, tail included; `limit` if there is no tail.
+    fn end(&self, limit: u64) -> u64 {
+        self.tail.last().map_or(limit, Found::end)
+    }
+}
+
+type Files = Vec<(SegmentId, Arc<dyn DiskFile>, u64)>;
+
+/// The segments in order of their numbers. Free files go to the pool.
+fn list(disk: &dyn Disk, pool: &mut Pool) -> Result<Files, LogError> {
+    let mut files = Files::new();
+    for name in disk.list(DIR).map_err(|e| LogError::io("list", DIR, e))? {
+        match Name::parse(&name) {
+            Some(Name::Segment(id)) => {
+                let path = Name::Segment(id).path();
+                let file = disk.open(&path).map_err(|e| LogError::io("open", &path, e))?;
+                let len = file.len().map_err(|e| LogError::io("stat", &path, e))?;
+                files.push((id, file, len));
+            }
+            Some(Name::Free(id)) => pool.adopt(id)?,
+            None => warn!(name, "a file in the log folder is not ours"),
+        }
+    }
+    files.sort_by_key(|(id, _, _)| *id);
+    Ok(files)
+}
+
+/// Collects what is found, while it is found.
+struct Recovery {
+    out: Recovered,
+    /// Segment and position of the first damage.
+    damage_at: Option<(SegmentId, u64)>,
+}
+
+impl Recovery {
+    fn read(&mut self, files: Files, random: u64) -> Result<(Vec<Segment>, u64), LogError> {
+        let mut heads = Vec::new();
+        for (id, file, _) in &files {
+            heads.push(SegmentHead::read(file.as_ref(), *id)?);
+        }
+        let newest = heads.iter().flatten().next_back();
+        let random = newest.map_or(random, |head| head.random);
+        self.out.floors = newest.map(|head| head.floors.clone()).unwrap_or_default();
+        let mut segments = Vec::new();
+        for ((id, file, file_bytes), head) in files.into_iter().zip(heads) {
+            let is_foreign = head.as_ref().is_some_and(|head| head.random != random);
+            let (bytes, unreadable) = read_all(file.as_ref(), file_bytes);
+            let from = head.as_ref().map_or(0, |head| SegmentHead::bytes(head.floors.len()));
+            let base = head.as_ref().map(|head| head.base);
+            let scan = if is_foreign {
+                Scan::default()
+            } else {
+                scan(&bytes, from, id, base, random)
+            };
+            segments.push(Segment { id, file, file_bytes, head, is_foreign, scan, unreadable });
+        }
+        Ok((segments, random))
+    }
+
+    fn decide(
+        mut self,
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        mut pool: Pool,
+        segments: Vec<Segment>,
+        random: u64,
+    ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
+        let trusted = segments.iter().map(Segment::says_synced).max().unwrap_or_default();
+        let mut index = Index::default();
+        let mut base = trusted;
+        let mut tail = Vec::new();
+        for (place, segment) in segments.iter().enumerate() {
+            let damage_before = self.out.damage.len();
+            let is_last = place + 1 == segments.len();
+            let next = segments.get(place + 1);
+            let next_base =
+                next.filter(|next| next.id.0 - segment.id.0 == 1).and_then(Segment::base);
+            let mut parts = Parts::default();
+            if let Some(segment_base) = segment.base() {
+                let says = segments[..=place].iter().map(Segment::says_synced).max();
+                let local = if is_last { trusted } else { says.unwrap_or_default() };
+                let limit = next_base.unwrap_or(local).max(segment_base).0 - segment_base.0;
+                parts = Parts::new(&segment.scan, limit, segment.file_bytes);
+                if next_base.is_none() && !is_last {
+                    // The head that would say where this segment ends is lost. What follows without
+                    // a break was synced before the next segment got its name.
+                    let end = parts.end(limit);
+                    parts.trusted.append(&mut parts.tail);
+                    base = base.max(segment_base.plus(end));
+                }
+            }
+            self.note_damage(segment, &parts, is_last);
+            self.note_missing(segment, next);
+            index.segments.insert(segment.id, SegmentState {
+                file: Arc::clone(&segment.file),
+                base: segment.base().unwrap_or_default(),
+                file_bytes: segment.file_bytes,
+                live_frames: 0,
+                is_damaged: damage_before < self.out.damage.len(),
+            });
+            push(&mut index, &parts.trusted);
+            tail = parts.tail;
+        }
+        let new = NewSegment::build(segments.last(), &tail, base, random, &self.out)?;
+        let file = pool.create(new.head.id, &[IoSlice::new(&new.bytes)])?;
+        let file_bytes = options.segment_bytes.max(new.bytes.len() as u64);
+        index.segments.insert(new.head.id, SegmentState {
+            file: Arc::clone(&file),
+            base,
+            file_bytes,
+            live_frames: 0,
+            is_damaged: false,
+        });
+        push(&mut index, &new.copies);
+        self.note_cut(segments.last(), &new, &mut index);
+        self.out.groups = recovered::groups(&index, self.damage_at);
+        self.note_groups();
+        let shared = Arc::new(Shared::new(index, random));
+        let reader = LogReader::new(Arc::clone(&shared));
+        let end = new.bytes.len() as u64;
+        let writer = LogWriter::new(disk, options, pool, shared, new.head, (file, file_bytes), end);
+        Ok((writer, reader, self.out))
+    }
+
+    fn note_damage(&mut self, segment: &Segment, parts: &Parts, is_last: bool) {
+        if segment.is_foreign {
+            return self.damage(segment, DamageKind::Foreign, 0..segment.file_bytes);
+        }
+        let has_no_head = segment.head.is_none();
+        if has_no_head && parts.damaged.first().is_none_or(|range| range.start != 0) {
+            self.damage(segment, DamageKind::Head, 0..segment.file_bytes);
+        }
+        for range in &parts.damaged {
+            let kind = match range.start {
+                0 if has_no_head => DamageKind::Head,
+                _ => DamageKind::Frames,
+            };
+            self.damage(segment, kind, range.clone());
+        }
+        for range in &segment.unreadable {
+            let matters = parts.trusted.last().is_none_or(|last| range.start < last.end());
+            if is_last || matters {
+                self.damage(segment, DamageKind::Unreadable, range.clone());
+            }
+        }
+    }
+
+    fn damage(&mut self, segment: &Segment, kind: DamageKind, at: Range<u64>) {
+        let offset = segment.base().map(|base| base.plus(at.start));
+        let bytes = at.end - at.start;
+        error!(segment = %segment.id, ?kind, position = at.start, bytes, "the log is damaged");
+        self.out.decisions.push(format!(
+            "segment {}: damage of kind {kind:?} at position {}, {bytes} bytes",
+            segment.id, at.start
+        ));
+        let place = (segment.id, at.start);
+        self.damage_at = Some(self.damage_at.map_or(place, |first| first.min(place)));
+        self.out.damage.push(Damage { segment: segment.id, kind, offset, bytes });
+    }
+
+    fn note_missing(&mut self, segment: &Segment, next: Option<&Segment>) {
+        let Some(next) = next.filter(|next| next.id.0 - segment.id.0 > 1) else { return };
+        let (first, upto) = (SegmentId(segment.id.0 + 1), SegmentId(next.id.0 - 1));
+        error!(segment = %first, %upto, "segments of the log are missing");
+        self.out.decisions.push(format!("segments {first} to {upto}: damage, files are missing"));
+        let place = (first, 0);
+        self.damage_at = Some(self.damage_at.map_or(place, |at| at.min(place)));
+        let kind = DamageKind::Missing { upto };
+        self.out.damage.push(Damage { segment: first, kind, offset: None, bytes: 0 });
+    }
+
+    /// Records how the old log ended, and gives the room behind its end back.
+    fn note_cut(&mut self, last: Option<&Segment>, new: &NewSegment, index: &mut Index) {
+        let Some(last) = last else {
+            info!(segment = %new.head.id, "created a log");
+            self.out.decisions.push(format!("created a log with segment {}", new.head.id));
+            return;
+        };
+        let copied_bytes = new.copies.iter().map(|copy| u64::from(copy.header.body_bytes)).sum();
+        let copied_frames = new.copies.len() as u64;
+        let offset = new.head.base;
+        info!(segment = %last.id, %offset, copied_frames, copied_bytes, new_segment = %new.head.id,
+            "cut the log at the last offset known durable");
+        self.out.decisions.push(format!(
+            "segment {}: cut at {offset}; {copied_frames} frames above it copied to segment {}",
+            last.id, new.head.id
+        ));
+        self.out.cut = Some(Cut { segment: last.id, offset, copied_frames, copied_bytes });
+        let Some(base) = last.base().filter(|_| self.out.damage.is_empty()) else { return };
+        // Nothing above the cut counts any more, and the segment is never written again. Without
+        // this, every start of an idle node would cost a segment. If it fails, only room is lost.
+        let used = offset.0 - base.0;
+        if used < last.file_bytes && last.file.set_len(used).is_ok()
+            && let Some(state) = index.segments.get_mut(&last.id)
+        {
+            state.file_bytes = used;
+        }
+    }
+
+    fn note_groups(&mut self) {
+        for (group, found) in &self.out.groups {
+            let first = found.frames.first().map_or_else(Default::default, |frame| frame.first);
+            let last = found.frames.last().map_or_else(Default::default, |frame| frame.last);
+            let frames = found.frames.len();
+            match found.gap {
+                None => info!(%group, frames, %first, %last, "recovered a group"),
+                Some((from, to)) => {
+                    warn!(%group, frames, %first, %last, gap_first = %from, gap_last = %to,
+                        "recovered a group with slots missing");
+                    let line = format!("{group}: slots {from} to {to} are missing");
+                    self.out.decisions.push(line);
+                }
+            }
+        }
+    }
+}
+
+fn push(index: &mut Index, frames: &[Found]) {
+    for found in frames.iter().filter(|found| found.header.kind == Kind::Batch) {
+        index.push(found.header, found.at);
+    }
+}
+
+/// The segment that this start writes, as bytes.
+struct NewSegment {
+    head: SegmentHead,
+    bytes: Vec<u8>,
+    copies: Vec<Found>,
+}
+
+impl NewSegment {
+    fn build(
+        last: Option<&Segment>,
+        tail: &[Found],
+        base: LogOffset,
+        random: u64,
+        found: &Recovered,
+    ) -> Result<NewSegment, LogError> {
+        let id = SegmentId(last.map_or(1, |last| last.id.0 + 1));
+        let head = SegmentHead { id, base, random, floors: found.floors.clone() };
+        let mut new = NewSegment { bytes: head.encode(), head, copies: Vec::new() };
+        let Some(last) = last else { return Ok(new) };
+
+        let mut cut = Vec::new();
+        cut.extend_from_slice(&last.id.0.to_le_bytes());
+        cut.extend_from_slice(&base.0.to_le_bytes());
+        new.frame(Header::internal(Kind::Cut, id, base, base), &cut);
+        for found in tail.iter().filter(|found| found.header.kind == Kind::Batch) {
+            let mut body = vec![0; found.header.body_bytes as usize];
+            let at = found.at + crate::frame::HEADER_BYTES as u64;
+            last.file.read_exact_at(at, &mut body).map_err(|e| {
+                LogError::io("read", &Name::Segment(last.id).path(), e)
+            })?;
+            new.copies.push(new.next(found.header));
+            new.frame(found.header, &body);
+            // `frame` set segment and offset; the copy is found under those.
+        }
+        Ok(new)
+    }
+
+    fn next(&self, header: Header) -> Found {
+        let at = self.bytes.len() as u64;
+        Found { header: self.placed(header), at }
+    }
+
+    fn placed(&self, header: Header) -> Header {
+        Header {
+            segment: self.head.id,
+            offset: self.head.base.plus(self.bytes.len() as u64),
+            synced_upto: self.head.base,
+            ..header
+        }
+    }
+
+    fn frame(&mut self, header: Header, body: &[u8]) {
+        let head = self.placed(header).encode(self.head.random, body);
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(body);
+        self.bytes.extend_from_slice(padding(body.len()));
+    }
+}

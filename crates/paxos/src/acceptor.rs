@@ -1,0 +1,230 @@
+//! The acceptor: promises ballots and accepts batches. Called by `replica.rs`; its answers go out only
+//! after what they tell of is on disk.
+
+use quorate_types::{Ballot, BootTime, EntryId, ReplicaId};
+
+use crate::message::{
+    Accept, Accepted, Commit, Heartbeat, HeartbeatAck, Message, Mismatch, Prepare, Promise, Reject,
+};
+use crate::options::LeaseMode;
+use crate::output::Output;
+use crate::replica::{Duty, Replica};
+
+impl Replica {
+    /// Phase 1 request. Promised unless a higher promise, a live lease or the silence after a restart
+    /// stands against it.
+    pub(crate) fn on_prepare(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &Prepare,
+        out: &mut Output,
+    ) {
+        if msg.ballot.replica != from {
+            return; // A ballot belongs to the replica in it.
+        }
+        if msg.ballot < self.promised {
+            self.send_reject(from, msg.ballot, out);
+            return;
+        }
+        if msg.ballot == self.promised {
+            self.promise_owed_to = Some(from); // A repetition: only its owner can have sent it.
+            self.give_owed_promise(now, out);
+            return;
+        }
+        // A hand-over token ends the lease of exactly the ballot that was handed over.
+        let handed_over = msg.handover_from == Some(self.promised);
+        if !self.may_promise(now, handed_over) {
+            return;
+        }
+        self.promise(now, msg.ballot, out);
+        self.promise_owed_to = Some(from);
+    }
+
+    /// True if a ballot above `promised` may be promised now.
+    pub(crate) fn may_promise(&self, now: BootTime, handed_over: bool) -> bool {
+        if now < self.silent_until {
+            return false; // Trap 17: a restarted replica does not know what it granted.
+        }
+        match self.options.timing.mode {
+            LeaseMode::Lease => self.lease_until <= now || handed_over,
+            // Without leases the promise to a living leader is a courtesy of pre-votes only.
+            LeaseMode::ReadIndex => true,
+        }
+    }
+
+    /// Promises `ballot`: nothing below it is accepted from here on, and nothing is answered before
+    /// the promise is on disk.
+    pub(crate) fn promise(&mut self, now: BootTime, ballot: Ballot, out: &mut Output) {
+        assert!(self.promised < ballot, "promise of {ballot} after {}", self.promised);
+        // The lease goes first: a leader must not answer reads under a ballot it has given up.
+        let led = !matches!(self.duty, Duty::Follower { .. });
+        self.promised = ballot;
+        self.promise_owed_to = None;
+        self.slot_verified = self.slot_committed;
+        self.round_seen = self.round_seen.max(ballot.round);
+        out.promise = Some(ballot);
+        if led || self.leader.is_some() {
+            self.become_follower(now, None, out);
+        } else {
+            self.wait_for_leader(now);
+        }
+    }
+
+    /// The promise is on disk.
+    pub(crate) fn on_promise_synced(&mut self, now: BootTime, ballot: Ballot, out: &mut Output) {
+        assert!(ballot <= self.promised, "a promise of {ballot} came back that was never given");
+        self.promised_synced = self.promised_synced.max(ballot);
+        self.give_owed_promise(now, out);
+    }
+
+    /// Answers a prepare once promise and log are durable: what the answer names must survive a crash.
+    pub(crate) fn give_owed_promise(&mut self, now: BootTime, out: &mut Output) {
+        if self.promised_synced != self.promised || self.slot_synced != self.log.last().slot {
+            return;
+        }
+        let Some(to) = self.promise_owed_to.take() else {
+            return;
+        };
+        let promise = Promise {
+            ballot: self.promised,
+            last: self.log.last(),
+            slot_committed: self.slot_committed,
+        };
+        if to == self.options.replica {
+            self.on_own_promise(now, promise, out);
+        } else {
+            self.send(to, Message::Promise(promise), out);
+        }
+    }
+
+    /// True if `ballot` is the promise, durable, so that its leader may be obeyed. A higher one is
+    /// promised first and obeyed when its leader repeats itself; a lower one is rejected.
+    fn obeys(&mut self, now: BootTime, from: ReplicaId, ballot: Ballot, out: &mut Output) -> bool {
+        if ballot.replica != from || from == self.options.replica {
+            return false;
+        }
+        if ballot < self.promised {
+            self.send_reject(from, ballot, out);
+            return false;
+        }
+        if self.promised < ballot {
+            if self.may_promise(now, false) {
+                self.promise(now, ballot, out);
+            }
+            return false;
+        }
+        if self.promised_synced != self.promised {
+            return false;
+        }
+        if !matches!(self.duty, Duty::Follower { .. }) || self.leader != Some(from) {
+            self.become_follower(now, Some(from), out);
+        }
+        true
+    }
+
+    /// Phase 2 request: appends the batch if it follows our log, and answers when it is durable.
+    pub(crate) fn on_accept(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: Accept,
+        out: &mut Output,
+    ) {
+        if !self.obeys(now, from, msg.ballot, out) {
+            return;
+        }
+        let prev = msg.batch.prev();
+        if !self.log.holds(prev) {
+            self.send_mismatch(from, prev, out);
+            return;
+        }
+
+        let last = msg.batch.last();
+        if self.log.holds(msg.batch.last_id()) {
+            // Trap 9: a repetition never cuts what follows it.
+            self.slot_verified = self.slot_verified.max(last);
+            self.send_accepted(out);
+        } else {
+            assert!(
+                self.slot_verified < msg.batch.first(),
+                "leader {from} replaces its own {:?}",
+                msg.batch
+            );
+            self.append(msg.batch, out);
+            self.slot_verified = last;
+        }
+        self.learn_commit(msg.slot_committed);
+    }
+
+    /// Names an entry of ours at or before the one the leader hoped to share.
+    fn send_mismatch(&self, to: ReplicaId, hoped: EntryId, out: &mut Output) {
+        let end = self.log.last().slot;
+        let slot = if end < hoped.slot { end } else { self.log.before_run_of(hoped.slot) };
+        let shared = slot.max(self.slot_committed);
+        let last = self.log.id_at(shared).expect("between what is trimmed and the last entry");
+        let mismatch =
+            Mismatch { ballot: self.promised, last, slot_committed: self.slot_committed };
+        self.send(to, Message::Mismatch(mismatch), out);
+    }
+
+    /// Tells the leader how far our log equals its own on disk.
+    pub(crate) fn send_accepted(&mut self, out: &mut Output) {
+        let Some(leader) = self.leader else {
+            return;
+        };
+        if self.promised.replica != leader || self.promised_synced != self.promised {
+            return;
+        }
+        let slot_synced = self.slot_synced.min(self.slot_verified);
+        self.send(leader, Message::Accepted(Accepted { ballot: self.promised, slot_synced }), out);
+    }
+
+    /// The leader lives: grants the lease from now on and confirms the leadership.
+    pub(crate) fn on_heartbeat(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &Heartbeat,
+        out: &mut Output,
+    ) {
+        if !self.obeys(now, from, msg.ballot, out) || now < self.silent_until {
+            return;
+        }
+        // Trap 18: the end of what we promised never moves back.
+        self.lease_until = self.lease_until.max(now + self.options.timing.lease);
+        self.wait_for_leader(self.lease_until);
+        self.learn_commit(msg.slot_committed);
+        self.slot_held_by_all =
+            self.slot_held_by_all.max(msg.slot_held_by_all.min(self.slot_committed));
+        let ack = HeartbeatAck {
+            ballot: msg.ballot,
+            sent_at: msg.sent_at,
+            slot_verified: self.slot_verified,
+            slot_synced: self.slot_synced.min(self.slot_verified),
+            standing: self.standing(),
+        };
+        self.send(from, Message::HeartbeatAck(ack), out);
+    }
+
+    /// A commit notice.
+    pub(crate) fn on_commit(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &Commit,
+        out: &mut Output,
+    ) {
+        if self.obeys(now, from, msg.ballot, out) {
+            self.learn_commit(msg.slot_committed);
+        }
+    }
+
+    pub(crate) fn send_reject(&self, to: ReplicaId, ballot: Ballot, out: &mut Output) {
+        self.send(
+            to,
+            Message::Reject(Reject { ballot, promised: self.promised_synced.max(ballot) }),
+            out,
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! Sends followers what they lack: from the cache, or read back from the log; up to 16 MiB in flight
+//! to each. Also answers the winner of an election that fetches the best log. Called by `leader.rs`.
+
+use quorate_types::{Ballot, EntryId, ReplicaId, Slot, limits};
+
+use crate::batch::Batch;
+use crate::message::{Accept, Fetch, FetchReply, Message, Mismatch};
+use crate::output::{LogRead, Output, ReadPurpose};
+use crate::replica::{Duty, Replica};
+
+/// Bytes read back from the log, or sent in one fetch reply, at a time. One wire frame.
+const CHUNK_BYTES: usize = limits::BATCH_BYTES_MAX;
+
+impl Replica {
+    /// Sends every follower what it lacks.
+    pub(crate) fn pump_all(&mut self, out: &mut Output) {
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.pump(peer, out);
+        }
+    }
+
+    /// Sends `peer` what it lacks, as far as the window allows.
+    pub(crate) fn pump(&mut self, peer: ReplicaId, out: &mut Output) {
+        let slot_committed = self.slot_committed;
+        let ballot = self.promised;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let Some(progress) = leader.peers.get_mut(&peer) else {
+            return;
+        };
+        while progress.next <= self.log.last().slot && progress.has_room() {
+            let Some(batch) = self.log.cached(progress.next) else {
+                if !progress.reading {
+                    progress.reading = true;
+                    out.log_reads.push(LogRead {
+                        purpose: ReadPurpose::CatchUp(peer),
+                        from: progress.next,
+                        upto: self.log.cached_from().prev(),
+                        bytes_max: CHUNK_BYTES,
+                    });
+                }
+                return;
+            };
+            let batch = batch.clone();
+            progress.sent(&batch);
+            progress.commit_told = slot_committed.min(batch.last());
+            out.messages.push((peer, Message::Accept(Accept { ballot, batch, slot_committed })));
+        }
+    }
+
+    /// Batches read back for a follower.
+    pub(crate) fn on_catch_up_read(
+        &mut self,
+        peer: ReplicaId,
+        batches: Vec<Batch>,
+        out: &mut Output,
+    ) {
+        let slot_committed = self.slot_committed;
+        let ballot = self.promised;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let Some(progress) = leader.peers.get_mut(&peer) else {
+            return;
+        };
+        progress.reading = false;
+        for batch in batches {
+            // The follower may have answered meanwhile, and the log may have been read long ago.
+            let wanted = batch.first() <= progress.next && progress.next <= batch.last();
+            if !wanted || !progress.has_room() || !self.log.holds(batch.last_id()) {
+                continue;
+            }
+            progress.sent(&batch);
+            progress.commit_told = slot_committed.min(batch.last());
+            out.messages.push((peer, Message::Accept(Accept { ballot, batch, slot_committed })));
+        }
+        self.pump(peer, out);
+    }
+
+    /// The follower's log differs before what was sent: goes back to where they agree.
+    pub(crate) fn on_mismatch(&mut self, from: ReplicaId, msg: &Mismatch, out: &mut Output) {
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let Some(progress) = leader.peers.get_mut(&from).filter(|_| msg.ballot == self.promised)
+        else {
+            return; // An answer to an older leadership.
+        };
+        // Both steps back end at batch ends, and both sides step back by a whole ballot at least.
+        let guess = if self.log.holds(msg.last) {
+            msg.last.slot
+        } else {
+            self.log.before_run_of(msg.last.slot)
+        };
+        let agreed = guess.max(msg.slot_committed).max(self.log.trimmed());
+        progress.rewind(agreed.next());
+        self.pump(from, out);
+    }
+
+    /// The winner of an election wants what follows `prev` in our log.
+    pub(crate) fn on_fetch(&mut self, from: ReplicaId, msg: &Fetch, out: &mut Output) {
+        if msg.ballot < self.promised {
+            self.send_reject(from, msg.ballot, out);
+            return;
+        }
+        if msg.ballot != self.promised
+            || self.promised_synced != self.promised
+            || msg.ballot.replica != from
+        {
+            return;
+        }
+        if msg.prev.slot < self.log.trimmed() || !self.log.holds(msg.prev) {
+            self.send_fetched(from, msg.ballot, msg.prev, None, out);
+            return;
+        }
+        let first = msg.prev.slot.next();
+        if self.log.cached_from() <= first {
+            let batches = self.cached_chunk(first);
+            self.send_fetched(from, msg.ballot, msg.prev, Some(batches), out);
+        } else {
+            out.log_reads.push(LogRead {
+                purpose: ReadPurpose::Fetch { to: from, ballot: msg.ballot, prev: msg.prev },
+                from: first,
+                upto: self.log.cached_from().prev(),
+                bytes_max: CHUNK_BYTES,
+            });
+        }
+    }
+
+    /// Batches read back for the winner of an election.
+    pub(crate) fn on_fetch_read(
+        &mut self,
+        to: ReplicaId,
+        ballot: Ballot,
+        prev: EntryId,
+        batches: Vec<Batch>,
+        out: &mut Output,
+    ) {
+        if ballot != self.promised {
+            return; // Overtaken by a higher ballot.
+        }
+        let ours: Vec<Batch> =
+            batches.into_iter().filter(|batch| self.log.holds(batch.last_id())).collect();
+        self.send_fetched(to, ballot, prev, Some(ours), out);
+    }
+
+    fn cached_chunk(&self, first: Slot) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        let mut next = first;
+        while let Some(batch) = self.log.cached(next) {
+            if bytes > 0 && CHUNK_BYTES < bytes + batch.encoded().len() {
+                break;
+            }
+            bytes += batch.encoded().len();
+            next = batch.last().next();
+            batches.push(batch.clone());
+        }
+        batches
+    }
+
+    fn send_fetched(
+        &self,
+        to: ReplicaId,
+        ballot: Ballot,
+        prev: EntryId,
+        batches: Option<Vec<Batch>>,
+        out: &mut Output,
+    ) {
+        self.send(to, Message::FetchReply(FetchReply { ballot, prev, batches }), out);
+    }
+}

@@ -1,0 +1,339 @@
+//! The election: waits for a leader, asks whether a candidacy would be welcome, collects promises,
+//! adopts the best log. Called by `replica.rs`.
+
+use std::collections::BTreeMap;
+
+use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
+
+use crate::batch::Batch;
+use crate::message::{Fetch, FetchReply, Message, PreVote, PreVoteAck, Prepare, Promise};
+use crate::output::{Output, RoleChange};
+use crate::replica::{Duty, Replica};
+
+/// Asking for pre-votes.
+#[derive(Clone, Debug)]
+pub(crate) struct PreCandidacy {
+    ballot: Ballot,
+    acks: BTreeMap<ReplicaId, PreVoteAck>,
+    /// Until then a better replica may run first. Set once a majority has agreed.
+    waits_until: Option<BootTime>,
+    deadline: BootTime,
+}
+
+impl PreCandidacy {
+    pub(crate) fn next_deadline(&self) -> BootTime {
+        self.waits_until.map_or(self.deadline, |at| at.min(self.deadline))
+    }
+}
+
+/// Asking for promises under `promised`, which is our own ballot.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidacy {
+    handover_from: Option<Ballot>,
+    promises: BTreeMap<ReplicaId, Promise>,
+    fetch: Option<Adoption>,
+    pub(crate) deadline: BootTime,
+}
+
+/// Fetching the best log among the promises.
+#[derive(Clone, Debug)]
+struct Adoption {
+    source: ReplicaId,
+    /// The last entry of the log to adopt.
+    goal: EntryId,
+    /// Chosen through here, by the promises.
+    slot_committed: Slot,
+    /// The entry asked from last.
+    asked: EntryId,
+}
+
+impl Replica {
+    /// Follows, and runs for leadership some time after `quiet_until` unless a leader is heard.
+    pub(crate) fn wait_for_leader(&mut self, quiet_until: BootTime) {
+        self.waits += 1;
+        let jitter_ns =
+            u64::try_from(self.options.timing.jitter.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let seed = self.options.replica.0 ^ self.promised.round << 20 ^ self.waits << 40;
+        let jitter = std::time::Duration::from_nanos(scatter(seed) % jitter_ns);
+        self.duty = Duty::Follower { election_at: quiet_until.max(self.silent_until) + jitter };
+    }
+
+    pub(crate) fn fire_election_timers(&mut self, now: BootTime, out: &mut Output) {
+        match &self.duty {
+            Duty::Follower { election_at } => {
+                let free = self.lease_until <= now && self.silent_until <= now;
+                if free && *election_at <= now && self.health.draining {
+                    self.wait_for_leader(now); // A node that leaves must not lead again.
+                } else if free && *election_at <= now {
+                    self.ask_pre_votes(now, out);
+                }
+            }
+            Duty::PreCandidate(round) => {
+                if round.waits_until.is_some_and(|at| at <= now) {
+                    self.run(now, None, out);
+                } else if round.deadline <= now {
+                    self.wait_for_leader(now);
+                }
+            }
+            Duty::Candidate(candidacy) => {
+                if candidacy.deadline <= now {
+                    self.become_follower(now, None, out);
+                }
+            }
+            Duty::Leader(_) => {}
+        }
+    }
+
+    fn ask_pre_votes(&mut self, now: BootTime, out: &mut Output) {
+        let round = self.promised.round.max(self.round_seen) + 1;
+        let ballot = Ballot { round, replica: self.options.replica };
+        self.duty = Duty::PreCandidate(PreCandidacy {
+            ballot,
+            acks: BTreeMap::new(),
+            waits_until: None,
+            deadline: now + self.options.timing.round,
+        });
+        self.leader = None;
+        let standing = self.standing();
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.send(peer, Message::PreVote(PreVote { ballot, standing }), out);
+        }
+        self.weigh_pre_votes(now, out);
+    }
+
+    /// A candidate asks whether it would be welcome. A replica that would lead better and is as free
+    /// to run does so at once.
+    pub(crate) fn on_pre_vote(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &PreVote,
+        out: &mut Output,
+    ) {
+        if msg.ballot.replica != from || msg.standing.replica != from {
+            return;
+        }
+        let free = self.lease_until <= now
+            && self.silent_until <= now
+            && !matches!(self.duty, Duty::Leader(_));
+        let standing = self.standing();
+        let ack = PreVoteAck {
+            ballot: msg.ballot,
+            granted: free && self.promised < msg.ballot,
+            promised: self.promised,
+            standing,
+        };
+        self.send(from, Message::PreVoteAck(ack), out);
+        if !free {
+            return;
+        }
+        let candidate_is_better = msg.standing.is_better_than(&standing);
+        match &mut self.duty {
+            Duty::Follower { election_at } if !candidate_is_better => *election_at = now,
+            Duty::PreCandidate(_) if candidate_is_better => {
+                self.wait_for_leader(now + self.options.timing.round);
+            }
+            Duty::Follower { .. }
+            | Duty::PreCandidate(_)
+            | Duty::Candidate(_)
+            | Duty::Leader(_) => {}
+        }
+    }
+
+    pub(crate) fn on_pre_vote_ack(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: PreVoteAck,
+        out: &mut Output,
+    ) {
+        self.round_seen = self.round_seen.max(msg.promised.round);
+        let Duty::PreCandidate(round) = &mut self.duty else {
+            return;
+        };
+        if msg.ballot != round.ballot || !msg.granted || msg.standing.replica != from {
+            return;
+        }
+        round.acks.insert(from, msg);
+        self.weigh_pre_votes(now, out);
+    }
+
+    /// Runs once a majority has agreed and nobody better among it is about to.
+    fn weigh_pre_votes(&mut self, now: BootTime, out: &mut Output) {
+        let quorum = self.quorum();
+        let standing = self.standing();
+        let better_wait = self.options.timing.better_wait;
+        let Duty::PreCandidate(round) = &mut self.duty else {
+            return;
+        };
+        if round.acks.len() + 1 < quorum {
+            return;
+        }
+        if round.acks.values().any(|ack| ack.standing.is_better_than(&standing)) {
+            round.waits_until.get_or_insert(now + better_wait);
+            return;
+        }
+        self.run(now, None, out);
+    }
+
+    /// Runs for leadership with a new ballot. Our own vote obeys our own promise.
+    pub(crate) fn run(&mut self, now: BootTime, handover_from: Option<Ballot>, out: &mut Output) {
+        if !self.may_promise(now, handover_from == Some(self.promised)) {
+            self.wait_for_leader(self.lease_until);
+            return;
+        }
+        let round = match handover_from {
+            Some(old) => old.round + 1,
+            None => self.promised.round.max(self.round_seen) + 1,
+        };
+        let ballot = Ballot { round, replica: self.options.replica };
+        self.promise(now, ballot, out);
+        self.promise_owed_to = Some(self.options.replica);
+        self.leader = None;
+        self.duty = Duty::Candidate(Candidacy {
+            handover_from,
+            promises: BTreeMap::new(),
+            fetch: None,
+            deadline: now + self.options.timing.round,
+        });
+        out.roles.push(RoleChange::Candidate { ballot });
+    }
+
+    /// Our own promise is durable: only now are the others asked.
+    pub(crate) fn on_own_promise(&mut self, now: BootTime, promise: Promise, out: &mut Output) {
+        let ballot = promise.ballot;
+        let Duty::Candidate(candidacy) = &mut self.duty else {
+            return;
+        };
+        candidacy.promises.insert(self.options.replica, promise);
+        let handover_from = candidacy.handover_from;
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.send(peer, Message::Prepare(Prepare { ballot, handover_from }), out);
+        }
+        self.weigh_promises(now, out);
+    }
+
+    pub(crate) fn on_promise(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: Promise,
+        out: &mut Output,
+    ) {
+        if msg.ballot != self.promised {
+            return; // An answer to an older candidacy.
+        }
+        let Duty::Candidate(candidacy) = &mut self.duty else {
+            return;
+        };
+        candidacy.promises.insert(from, msg);
+        self.weigh_promises(now, out);
+    }
+
+    /// With a majority of promises, adopts the log with the greatest (ballot, slot) among them.
+    fn weigh_promises(&mut self, now: BootTime, out: &mut Output) {
+        let quorum = self.quorum();
+        let own = self.options.replica;
+        let own_last = self.log.last();
+        let Duty::Candidate(candidacy) = &mut self.duty else {
+            return;
+        };
+        let complete = candidacy.promises.len() >= quorum && candidacy.promises.contains_key(&own);
+        if !complete || candidacy.fetch.is_some() {
+            return;
+        }
+        let slot_committed = candidacy
+            .promises
+            .values()
+            .map(|promise| promise.slot_committed)
+            .fold(Slot::ZERO, Slot::max);
+        let (source, goal) = candidacy
+            .promises
+            .iter()
+            .map(|(id, promise)| (*id, promise.last))
+            .max_by_key(|(id, last)| (*last, *id == own))
+            .expect("a quorum is not empty");
+        let adoption = Adoption { source, goal, slot_committed, asked: own_last };
+        if goal == own_last {
+            self.finish_adoption(now, slot_committed, out);
+            return;
+        }
+        assert!(own_last < goal, "the best log {goal} is behind ours {own_last}");
+        candidacy.fetch = Some(adoption);
+        self.send(source, Message::Fetch(Fetch { ballot: self.promised, prev: own_last }), out);
+    }
+
+    /// A part of the best log: makes ours identical, cutting only at the first entry that differs.
+    pub(crate) fn on_fetch_reply(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: FetchReply,
+        out: &mut Output,
+    ) {
+        let ballot = self.promised;
+        let Duty::Candidate(Candidacy { fetch: Some(adoption), .. }) = &mut self.duty else {
+            return;
+        };
+        if msg.ballot != ballot || from != adoption.source || msg.prev != adoption.asked {
+            return;
+        }
+        let (goal, slot_committed) = (adoption.goal, adoption.slot_committed);
+        let next = match msg.batches {
+            // The logs differ there: step back by a whole ballot. They agree at the commit position.
+            None if self.slot_committed < adoption.asked.slot => {
+                let slot = self.log.before_run_of(adoption.asked.slot).max(self.slot_committed);
+                self.log.id_at(slot)
+            }
+            None => None,
+            Some(batches) => self.adopt(batches, out),
+        };
+        if self.log.last() == goal {
+            self.finish_adoption(now, slot_committed, out);
+            return;
+        }
+        let Some(prev) = next else {
+            self.become_follower(now, None, out); // The source has lost what it promised: try anew.
+            return;
+        };
+        if let Duty::Candidate(Candidacy { fetch: Some(adoption), deadline, .. }) = &mut self.duty {
+            adoption.asked = prev;
+            *deadline = now + self.options.timing.round; // It makes progress.
+        }
+        self.send(from, Message::Fetch(Fetch { ballot, prev }), out);
+    }
+
+    /// Appends what our log lacks. Returns the last entry that is now shared, or `None` if the batches
+    /// bring nothing new.
+    fn adopt(&mut self, batches: Vec<Batch>, out: &mut Output) -> Option<EntryId> {
+        let mut shared = None;
+        for batch in batches {
+            if !self.log.holds(batch.prev()) {
+                break;
+            }
+            shared = Some(batch.last_id());
+            if !self.log.holds(batch.last_id()) {
+                self.append(batch, out);
+            }
+        }
+        shared
+    }
+
+    /// Our log is the best one: everything the promises called chosen is in it.
+    fn finish_adoption(&mut self, now: BootTime, slot_committed: Slot, out: &mut Output) {
+        assert!(
+            slot_committed <= self.log.last().slot,
+            "adopted a log that lacks chosen slot {slot_committed}"
+        );
+        self.slot_committed = self.slot_committed.max(slot_committed);
+        self.become_leader(now, out);
+    }
+}
+
+/// Spreads a seed over 64 bits (the finaliser of SplitMix64).
+fn scatter(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

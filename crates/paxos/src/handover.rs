@@ -1,0 +1,119 @@
+//! Planned hand-over: the leader stops, lets the target catch up, gives up its lease for good, and
+//! sends a token with which the target may be promised at once. Called by `replica.rs`.
+
+use std::cmp::Ordering;
+
+use quorate_types::{BootTime, ReplicaId};
+
+use crate::leader::Leader;
+use crate::message::{Message, TakeOver};
+use crate::output::Output;
+use crate::priority::Standing;
+use crate::replica::{Duty, Replica};
+
+/// A hand-over on its way. From its start on nothing is proposed and no read is answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Handover {
+    pub(crate) target: ReplicaId,
+    /// The token is out: this leadership is over and only waits to hear of the next one.
+    pub(crate) token_sent: bool,
+    /// When to give up and run for leadership again.
+    pub(crate) deadline: BootTime,
+}
+
+impl Replica {
+    /// Starts a hand-over to `target`, or to the best follower.
+    pub(crate) fn on_hand_over(
+        &mut self,
+        now: BootTime,
+        target: Option<ReplicaId>,
+        out: &mut Output,
+    ) {
+        let deadline = now + self.options.timing.round;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        if leader.handover.is_some() || !leader.serving {
+            return;
+        }
+        let Some(target) =
+            target.filter(|id| leader.peers.contains_key(id)).or_else(|| best_peer(leader))
+        else {
+            return; // Nobody to hand over to.
+        };
+        leader.handover = Some(Handover { target, token_sent: false, deadline });
+        self.refuse_waiting_reads(Some(target), out);
+        self.continue_handover(now, out);
+    }
+
+    /// Sends the token once everything proposed is committed and the target has it on disk.
+    pub(crate) fn continue_handover(&mut self, now: BootTime, out: &mut Output) {
+        let last = self.log.last().slot;
+        let committed = self.slot_committed;
+        let deadline = now + self.options.timing.round;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let Some(handover) = leader.handover.as_mut().filter(|handover| !handover.token_sent)
+        else {
+            return;
+        };
+        let target = handover.target;
+        let caught_up = leader.peers.get(&target).is_some_and(|peer| peer.slot_synced == last);
+        if !caught_up || committed != last {
+            return;
+        }
+        handover.token_sent = true;
+        handover.deadline = deadline;
+        self.send(target, Message::TakeOver(TakeOver { ballot: self.promised }), out);
+    }
+
+    /// A hand-over that did not come about in time. Before the token was sent the leadership simply
+    /// goes on; after it, this replica leads again only by winning a higher ballot.
+    pub(crate) fn expire_handover(&mut self, now: BootTime, out: &mut Output) {
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        match &leader.handover {
+            Some(handover) if handover.deadline <= now && handover.token_sent => {
+                self.become_follower(now, None, out);
+            }
+            Some(handover) if handover.deadline <= now => leader.handover = None,
+            Some(_) | None => {}
+        }
+    }
+
+    /// The leader gave up for us: runs at once, with its ballot as the token.
+    pub(crate) fn on_take_over(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &TakeOver,
+        out: &mut Output,
+    ) {
+        let follows = matches!(self.duty, Duty::Follower { .. } | Duty::PreCandidate(_));
+        if msg.ballot != self.promised
+            || self.promised_synced != self.promised
+            || msg.ballot.replica != from
+            || !follows
+            || now < self.silent_until
+        {
+            return;
+        }
+        self.run(now, Some(msg.ballot), out);
+    }
+}
+
+/// The follower that should lead, among those heard of.
+fn best_peer(leader: &Leader) -> Option<ReplicaId> {
+    let heard = leader.peers.values().filter_map(|peer| {
+        let standing: Standing = peer.standing?;
+        (!standing.health.draining).then_some(standing)
+    });
+    heard
+        .reduce(|best, other| match other.compare(&best) {
+            Ordering::Less => other,
+            Ordering::Equal | Ordering::Greater => best,
+        })
+        .map(|standing| standing.replica)
+}

@@ -1,0 +1,85 @@
+//! What the outside tells a replica.
+
+use bytes::Bytes;
+use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
+
+use crate::batch::{Batch, Tail};
+use crate::message::Message;
+use crate::output::{ReadPurpose, ReadToken};
+use crate::priority::Health;
+
+/// One event. It always travels with the boot time read after it was dequeued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time has passed; due timers fire.
+    Tick,
+    /// A message of another replica arrived.
+    Message {
+        /// Who sent it.
+        from: ReplicaId,
+        /// What it says.
+        message: Message,
+    },
+    /// Put these payloads into the log, in order.
+    Propose(Vec<Bytes>),
+    /// The view behind this token was taken before `now`: may its answer go out?
+    Read(ReadToken),
+    /// Every append of `Output::appends` through this number is on disk.
+    Synced {
+        /// The number.
+        write: u64,
+    },
+    /// The promise of `Output::promise` is on disk.
+    PromiseSynced {
+        /// The ballot promised.
+        ballot: Ballot,
+    },
+    /// Batches asked for by `Output::log_reads`, read back from the log.
+    LogRead {
+        /// What they were wanted for.
+        purpose: ReadPurpose,
+        /// They start with the one that holds the slot asked for.
+        batches: Vec<Batch>,
+    },
+    /// The node's log finished a write or a probe at this time.
+    DiskProgress(BootTime),
+    /// The node's health changed.
+    Health(Health),
+    /// Hand leadership to this replica, or to the best one.
+    HandOver(Option<ReplicaId>),
+    /// The log below this slot is gone from disk.
+    Trimmed(Slot),
+}
+
+/// What a replica finds on its disk when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// The promise on disk.
+    pub promised: Ballot,
+    /// The longest lease this node ever granted, in nanoseconds; 0 on a fresh disk. The replica stays
+    /// silent that long, because it no longer knows what it granted.
+    pub lease_ns_max: u64,
+    /// The entry before the first one kept; zero if nothing was ever trimmed.
+    pub trimmed: EntryId,
+    /// Runs of one ballot in the log, in order: the first slot of each and its ballot.
+    pub runs: Vec<(Slot, Ballot)>,
+    /// The last entry of the log.
+    pub tail: Tail,
+    /// The applied position of the rows on disk. Everything through it is committed.
+    pub slot_applied: Slot,
+}
+
+impl Restored {
+    /// An empty disk.
+    #[must_use]
+    pub fn fresh() -> Restored {
+        Restored {
+            promised: Ballot::ZERO,
+            lease_ns_max: 0,
+            trimmed: EntryId::ZERO,
+            runs: Vec::new(),
+            tail: Tail::default(),
+            slot_applied: Slot::ZERO,
+        }
+    }
+}

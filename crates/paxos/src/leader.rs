@@ -1,0 +1,304 @@
+//! The leader: proposes, counts what is accepted, commits. Called by `replica.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_types::{BootTime, EntryId, LogTime, ReplicaId, Slot, limits};
+
+use crate::batch::{Batch, BatchKind};
+use crate::handover::Handover;
+use crate::message::{Accepted, Commit, Message, Reject};
+use crate::output::{Output, Proposed, ReadToken, RoleChange};
+use crate::priority::Standing;
+use crate::replica::{Duty, MemberStatus, Replica};
+
+/// State of a leadership.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    /// The slot of `StartWork`: nothing commits by counting below it (trap 12).
+    pub(crate) start_slot: Slot,
+    /// `StartWork` is applied: reads and writes are served.
+    pub(crate) serving: bool,
+    pub(crate) elected_at: BootTime,
+    /// Log time when elected; it runs on from there.
+    log_time_base: LogTime,
+    pub(crate) peers: BTreeMap<ReplicaId, Progress>,
+    /// When the next heartbeat is due.
+    pub(crate) renew_at: BootTime,
+    /// When the last heartbeat was sent.
+    pub(crate) heartbeat_at: Option<BootTime>,
+    /// Reads that wait for their verdict, by the time after their view was taken.
+    pub(crate) reads: VecDeque<(BootTime, ReadToken)>,
+    pub(crate) handover: Option<Handover>,
+    /// Encoded bytes of the log through the commit position.
+    pub(crate) committed_log_bytes: u64,
+}
+
+/// What the leader knows of a follower.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Durable there and equal to our log through here. Only rises within a leadership.
+    pub(crate) slot_synced: Slot,
+    /// The next slot to send.
+    pub(crate) next: Slot,
+    /// Batches sent but not answered: last slot and bytes of each.
+    in_flight: VecDeque<(Slot, usize)>,
+    pub(crate) in_flight_bytes: usize,
+    /// The send time of the latest heartbeat it answered.
+    pub(crate) heard_at: Option<BootTime>,
+    /// A heartbeat on its way, with what had been sent before it.
+    pub(crate) probe: Option<(BootTime, Slot)>,
+    /// Where the logs agree is not known yet: one batch at a time.
+    pub(crate) probing: bool,
+    /// Batches for it are being read back from the log.
+    pub(crate) reading: bool,
+    /// The greatest commit position it was told.
+    pub(crate) commit_told: Slot,
+    pub(crate) standing: Option<Standing>,
+}
+
+impl Progress {
+    /// Everything through `slot` is durable there.
+    pub(crate) fn settle(&mut self, slot: Slot) {
+        self.slot_synced = self.slot_synced.max(slot);
+        self.next = self.next.max(slot.next());
+        while self.in_flight.front().is_some_and(|(last, _)| *last <= slot) {
+            let (_, bytes) = self.in_flight.pop_front().expect("looked at just now");
+            self.in_flight_bytes -= bytes;
+        }
+        if self.in_flight.is_empty() {
+            self.probing = false;
+        }
+    }
+
+    /// True if another batch may be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        let window = if self.probing { 1 } else { limits::PEER_IN_FLIGHT_BYTES_MAX };
+        self.in_flight_bytes < window
+    }
+
+    /// Sends again from `next` on.
+    pub(crate) fn rewind(&mut self, next: Slot) {
+        self.next = next.max(self.slot_synced.next());
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.probe = None;
+        self.probing = true;
+    }
+
+    pub(crate) fn sent(&mut self, batch: &Batch) {
+        let bytes = batch.encoded().len();
+        self.next = batch.last().next();
+        self.in_flight.push_back((batch.last(), bytes));
+        self.in_flight_bytes += bytes;
+    }
+}
+
+impl Leader {
+    /// The latest time at which a majority is known to have held its promise to us: the quorum-th
+    /// greatest send time of answered heartbeats, our own counting as answered when sent.
+    pub(crate) fn confirmed_at(&self, quorum: usize) -> Option<BootTime> {
+        let mut times: Vec<Option<BootTime>> =
+            self.peers.values().map(|peer| peer.heard_at).collect();
+        times.push(self.heartbeat_at);
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        times.get(quorum - 1).copied().flatten()
+    }
+
+    /// Log time at `now`.
+    pub(crate) fn log_time(&self, now: BootTime) -> LogTime {
+        let elapsed = u64::try_from(now.since(self.elected_at).as_millis()).unwrap_or(u64::MAX);
+        LogTime(self.log_time_base.0.saturating_add(elapsed))
+    }
+
+    pub(crate) fn slot_held_by_all(&self, own_synced: Slot) -> Slot {
+        self.peers.values().map(|peer| peer.slot_synced).fold(own_synced, Slot::min)
+    }
+
+    pub(crate) fn member_status(&self) -> Vec<MemberStatus> {
+        self.peers
+            .iter()
+            .map(|(replica, peer)| MemberStatus {
+                replica: *replica,
+                slot_synced: peer.slot_synced,
+                heard_at: peer.heard_at,
+                in_flight_bytes: peer.in_flight_bytes,
+            })
+            .collect()
+    }
+}
+
+impl Replica {
+    /// Starts a leadership on an adopted log: appends `StartWork` and tells everybody.
+    pub(crate) fn become_leader(&mut self, now: BootTime, out: &mut Output) {
+        assert_eq!(self.promised.replica, self.options.replica, "leads under a foreign ballot");
+        assert_eq!(self.promised_synced, self.promised, "leads under a ballot that is not durable");
+        let tail = self.tail();
+        let start_slot = tail.id.slot.next();
+        let progress = Progress { next: start_slot, probing: true, ..Progress::default() };
+        self.duty = Duty::Leader(Box::new(Leader {
+            start_slot,
+            serving: false,
+            elected_at: now,
+            log_time_base: tail.log_time,
+            peers: self.peer_set().into_keys().map(|id| (id, progress.clone())).collect(),
+            renew_at: now + self.options.timing.renew,
+            heartbeat_at: None,
+            reads: VecDeque::new(),
+            handover: None,
+            committed_log_bytes: tail.log_bytes,
+        }));
+        self.leader = Some(self.options.replica);
+        out.roles.push(RoleChange::Elected { ballot: self.promised });
+        let start =
+            Batch::new(BatchKind::StartWork, self.promised, tail, tail.log_time, &[Bytes::new()]);
+        self.append(start, out);
+        self.pump_all(out);
+        self.send_heartbeats(now, out);
+    }
+
+    /// Puts payloads into the log as one or more batches.
+    pub(crate) fn on_propose(&mut self, now: BootTime, payloads: &[Bytes], out: &mut Output) {
+        let serving = match self.serving(now) {
+            Ok(serving) => serving,
+            Err(reason) => {
+                out.proposed = Some(Proposed::Refused(reason));
+                return;
+            }
+        };
+        out.proposed = Some(Proposed::At {
+            first: EntryId { ballot: serving.ballot, slot: serving.next_slot },
+        });
+        let mut rest = payloads;
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(batch_len(rest));
+            let log_time = serving.log_time.max(self.tail().log_time);
+            let batch = Batch::new(BatchKind::Entries, serving.ballot, self.tail(), log_time, head);
+            self.append(batch, out);
+            rest = tail;
+        }
+        self.pump_all(out);
+    }
+
+    /// Phase 2 answer. Counts only if it belongs to our current ballot.
+    pub(crate) fn on_accepted(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &Accepted,
+        out: &mut Output,
+    ) {
+        let last = self.log.last().slot;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let Some(peer) = leader.peers.get_mut(&from).filter(|_| msg.ballot == self.promised) else {
+            return; // An answer to an older leadership.
+        };
+        assert!(msg.slot_synced <= last, "peer {from} is ahead of its leader");
+
+        peer.settle(msg.slot_synced);
+        self.advance_commit(out);
+        self.pump(from, out);
+        self.continue_handover(now, out);
+    }
+
+    /// Somebody promised a higher ballot: this leadership or candidacy is over.
+    pub(crate) fn on_reject(&mut self, now: BootTime, msg: &Reject, out: &mut Output) {
+        self.round_seen = self.round_seen.max(msg.promised.round);
+        if msg.ballot != self.promised || msg.promised <= self.promised {
+            return;
+        }
+        if !matches!(self.duty, Duty::Follower { .. })
+            && self.promised.replica == self.options.replica
+        {
+            self.become_follower(now, None, out);
+        }
+    }
+
+    /// Commits what a majority has on disk, from `StartWork` on.
+    pub(crate) fn advance_commit(&mut self, out: &mut Output) {
+        let quorum = self.quorum();
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let mut synced: Vec<Slot> = leader.peers.values().map(|peer| peer.slot_synced).collect();
+        synced.push(self.slot_synced);
+        synced.sort_unstable_by(|a, b| b.cmp(a));
+        let reached = synced[quorum - 1];
+        if reached < leader.start_slot || reached <= self.slot_committed {
+            return;
+        }
+        self.slot_committed = reached;
+        self.slot_verified = reached;
+        if let Some(batch) = self.log.cached(reached) {
+            leader.committed_log_bytes = batch.tail().log_bytes;
+        }
+        self.advance_apply(out);
+    }
+
+    /// Starts to serve once `StartWork` was handed out to be applied.
+    pub(crate) fn announce_serving(&mut self, out: &mut Output) {
+        let ballot = self.promised;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        if !leader.serving && leader.start_slot <= self.slot_applied {
+            leader.serving = true;
+            out.roles.push(RoleChange::Serving { ballot });
+        }
+    }
+
+    /// Tells followers of a commit when nothing else that is on its way will.
+    pub(crate) fn announce_commit(&mut self, out: &mut Output) {
+        let idle = self.slot_committed == self.log.last().slot;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        if !idle {
+            return; // The batches still uncommitted are followed by a commit or another batch.
+        }
+        let slot_committed = self.slot_committed;
+        for (id, peer) in &mut leader.peers {
+            if peer.commit_told < slot_committed && slot_committed <= peer.slot_synced {
+                peer.commit_told = slot_committed;
+                out.messages
+                    .push((*id, Message::Commit(Commit { ballot: self.promised, slot_committed })));
+            }
+        }
+    }
+
+    /// Heartbeats when due; steps down without a majority.
+    pub(crate) fn fire_leader_timers(&mut self, now: BootTime, out: &mut Output) {
+        let quorum = self.quorum();
+        let timing = self.options.timing;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let heard = leader.confirmed_at(quorum).unwrap_or(leader.elected_at);
+        if heard + timing.lease < now {
+            self.become_follower(now, None, out); // Nobody can say that we still lead.
+            return;
+        }
+        if leader.renew_at <= now {
+            leader.renew_at = now + timing.renew;
+            self.send_heartbeats(now, out);
+            self.confirm_reads(now, out);
+        }
+        self.expire_handover(now, out);
+    }
+}
+
+/// How many of the payloads fit one batch; at least one.
+fn batch_len(payloads: &[Bytes]) -> usize {
+    let mut bytes = 0;
+    let fitting = payloads
+        .iter()
+        .take(limits::BATCH_ENTRIES_MAX)
+        .take_while(|payload| {
+            bytes += payload.len() + 4;
+            bytes <= limits::BATCH_BYTES_MAX
+        })
+        .count();
+    fitting.max(1)
+}

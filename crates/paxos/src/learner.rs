@@ -1,0 +1,66 @@
+//! The learner: moves the commit position and hands chosen batches to be applied. Called at the end of
+//! every step and by whoever learns of a commit.
+
+use quorate_types::{Slot, limits};
+
+use crate::batch::Batch;
+use crate::output::{LogRead, Output, ReadPurpose};
+use crate::replica::Replica;
+
+/// Bytes read back from the log at a time.
+const READ_BYTES: usize = 4 * limits::BATCH_BYTES_MAX;
+
+impl Replica {
+    /// Takes over the leader's commit position as far as our log is known to equal the leader's
+    /// (trap 10: never past what its messages have verified).
+    pub(crate) fn learn_commit(&mut self, slot_committed: Slot) {
+        let verified = slot_committed.min(self.slot_verified);
+        self.slot_committed = self.slot_committed.max(verified);
+    }
+
+    /// Hands out what may be applied: chosen, and durable here.
+    pub(crate) fn advance_apply(&mut self, out: &mut Output) {
+        let upto = self.slot_committed.min(self.slot_synced);
+        while self.slot_applied < upto {
+            let Some(batch) = self.log.cached(self.slot_applied.next()) else {
+                self.read_to_apply(upto, out);
+                return;
+            };
+            if upto < batch.last() {
+                return; // The commit position of a message may fall inside a batch of ours.
+            }
+            self.slot_applied = batch.last();
+            out.applies.push(batch.clone());
+        }
+    }
+
+    fn read_to_apply(&mut self, upto: Slot, out: &mut Output) {
+        if self.apply_reading {
+            return;
+        }
+        self.apply_reading = true;
+        out.log_reads.push(LogRead {
+            purpose: ReadPurpose::Apply,
+            from: self.slot_applied.next(),
+            upto: upto.min(self.log.cached_from().prev()),
+            bytes_max: READ_BYTES,
+        });
+    }
+
+    /// Batches read back for applying.
+    pub(crate) fn on_apply_read(&mut self, batches: Vec<Batch>, out: &mut Output) {
+        self.apply_reading = false;
+        let upto = self.slot_committed.min(self.slot_synced);
+        for batch in batches {
+            if batch.first() != self.slot_applied.next() || upto < batch.last() {
+                continue;
+            }
+            assert!(
+                self.log.holds(batch.last_id()),
+                "the log gave back {batch:?}, which is not ours"
+            );
+            self.slot_applied = batch.last();
+            out.applies.push(batch);
+        }
+    }
+}

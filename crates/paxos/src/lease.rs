@@ -1,0 +1,158 @@
+//! The leader's right to answer reads: a lease granted by a majority, or a round of heartbeats for each
+//! group of reads (read-index). Called by `replica.rs` and `leader.rs`.
+//!
+//! A follower counts its promise from receipt, the leader from sending and minus a margin, each on its
+//! own boot clock; so only the rates of the clocks matter, never what they show.
+
+use quorate_types::{BootTime, ReplicaId};
+
+use crate::leader::Leader;
+use crate::message::{Heartbeat, HeartbeatAck, Message};
+use crate::options::LeaseMode;
+use crate::output::{NotServing, Output, ReadToken, ReadVerdict};
+use crate::replica::{Duty, Replica};
+
+impl Replica {
+    /// A read whose view was taken before `now`: confirms it at once under a lease, else after the
+    /// next round of heartbeats.
+    pub(crate) fn on_read(&mut self, now: BootTime, token: ReadToken, out: &mut Output) {
+        if let Err(reason) = self.serving(now) {
+            out.reads.push((token, ReadVerdict::Refused(reason)));
+            return;
+        }
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        leader.reads.push_back((now, token));
+        self.confirm_reads(now, out);
+        self.ask_for_reads(now, out);
+    }
+
+    /// End of the lease that a majority granted, if leases are on and it is held.
+    pub(crate) fn lease_end(&self, leader: &Leader) -> Option<BootTime> {
+        if self.options.timing.mode == LeaseMode::ReadIndex || leader.handover.is_some() {
+            return None;
+        }
+        let confirmed = leader.confirmed_at(self.quorum())?;
+        Some(confirmed + self.options.timing.lease - self.options.timing.lease_margin)
+    }
+
+    /// Answers waiting reads that the lease or the last round of heartbeats covers.
+    pub(crate) fn confirm_reads(&mut self, now: BootTime, out: &mut Output) {
+        let quorum = self.quorum();
+        let Duty::Leader(leader) = &self.duty else {
+            return;
+        };
+        let leased = self.lease_end(leader).is_some_and(|end| now < end);
+        let confirmed = leader.confirmed_at(quorum);
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        if leader.handover.is_some() || !leader.serving {
+            return;
+        }
+        while let Some((asked_at, token)) = leader.reads.front().copied() {
+            if !leased && confirmed.is_none_or(|at| at < asked_at) {
+                return;
+            }
+            leader.reads.pop_front();
+            out.reads.push((token, ReadVerdict::Confirmed));
+        }
+    }
+
+    /// Starts a round of heartbeats for waiting reads, unless one is on its way: the next round then
+    /// serves all that came meanwhile.
+    fn ask_for_reads(&mut self, now: BootTime, out: &mut Output) {
+        let quorum = self.quorum();
+        let Duty::Leader(leader) = &self.duty else {
+            return;
+        };
+        let waiting = !leader.reads.is_empty();
+        let on_its_way = leader.confirmed_at(quorum) < leader.heartbeat_at;
+        if waiting && !on_its_way {
+            self.send_heartbeats(now, out);
+            self.confirm_reads(now, out);
+        }
+    }
+
+    /// Sends a heartbeat to every peer and renews our own promise.
+    pub(crate) fn send_heartbeats(&mut self, now: BootTime, out: &mut Output) {
+        let slot_held_by_all = self.slot_trimmable();
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        if leader.handover.as_ref().is_some_and(|handover| handover.token_sent) {
+            return; // Given up for good: nothing may look like a living leader.
+        }
+        if self.options.timing.disk_stall < now.since(self.disk_ok_at) {
+            return; // Trap 21: a leader that cannot write must not keep its lease.
+        }
+        leader.heartbeat_at = Some(now);
+        for peer in leader.peers.values_mut() {
+            if peer.probe.is_none() {
+                peer.probe = Some((now, peer.next));
+            }
+        }
+        self.lease_until = self.lease_until.max(now + self.options.timing.lease);
+        let heartbeat = Heartbeat {
+            ballot: self.promised,
+            sent_at: now,
+            slot_committed: self.slot_committed,
+            slot_held_by_all,
+        };
+        for peer in self.peers().collect::<Vec<_>>() {
+            self.send(peer, Message::Heartbeat(heartbeat.clone()), out);
+        }
+    }
+
+    /// A follower's promise is still ours.
+    pub(crate) fn on_heartbeat_ack(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        msg: &HeartbeatAck,
+        out: &mut Output,
+    ) {
+        let last = self.log.last().slot;
+        let trimmed = self.log.trimmed();
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let Some(peer) = leader.peers.get_mut(&from).filter(|_| msg.ballot == self.promised) else {
+            return; // An answer to an older leadership.
+        };
+        assert!(msg.slot_synced <= last, "peer {from} is ahead of its leader");
+        assert!(msg.sent_at <= now, "peer {from} echoes a time to come");
+
+        peer.heard_at = peer.heard_at.max(Some(msg.sent_at));
+        peer.standing = Some(msg.standing);
+        peer.settle(msg.slot_synced);
+        if let Some((sent_at, next)) = peer.probe
+            && sent_at <= msg.sent_at
+        {
+            peer.probe = None;
+            if msg.slot_verified < next.prev() {
+                // What was sent before the heartbeat did not arrive.
+                peer.rewind(msg.slot_verified.max(trimmed).next());
+            }
+        }
+        self.advance_commit(out);
+        self.pump(from, out);
+        self.confirm_reads(now, out);
+        self.ask_for_reads(now, out);
+        self.continue_handover(now, out);
+    }
+
+    /// Tells every waiting reader to ask elsewhere.
+    pub(crate) fn refuse_waiting_reads(
+        &mut self,
+        next_leader: Option<ReplicaId>,
+        out: &mut Output,
+    ) {
+        if let Duty::Leader(leader) = &mut self.duty {
+            for (_, token) in leader.reads.drain(..) {
+                out.reads.push((token, ReadVerdict::Refused(NotServing::NotLeader(next_leader))));
+            }
+        }
+    }
+}

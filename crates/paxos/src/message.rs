@@ -1,0 +1,201 @@
+//! What replicas of one group say to each other. One struct per message, ballot first.
+//!
+//! The sender and the receiver are in the envelope. `docs/PROTOCOL.md` has the table of who sends
+//! which message when.
+
+use quorate_types::{Ballot, BootTime, EntryId, Slot};
+
+use crate::batch::Batch;
+use crate::priority::Standing;
+
+/// Would you promise `ballot`? Changes nothing at the receiver (Ongaro's thesis, section 9.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreVote {
+    /// The ballot the candidate would use.
+    pub ballot: Ballot,
+    /// How well the candidate would lead.
+    pub standing: Standing,
+}
+
+/// Answer to a pre-vote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreVoteAck {
+    /// The ballot asked for.
+    pub ballot: Ballot,
+    /// True if the sender holds no promise to a living leader and would promise.
+    pub granted: bool,
+    /// The sender's own promise, so that the candidate can go above it.
+    pub promised: Ballot,
+    /// How well the sender itself would lead.
+    pub standing: Standing,
+}
+
+/// Phase 1 over the whole tail of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// The ballot to promise.
+    pub ballot: Ballot,
+    /// The ballot of the leader that handed over, if this is a planned hand-over.
+    pub handover_from: Option<Ballot>,
+}
+
+/// Phase 1 answer: sent only after the promise is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// The ballot promised.
+    pub ballot: Ballot,
+    /// The last entry of the sender's log.
+    pub last: EntryId,
+    /// The greatest slot the sender knows to be chosen.
+    pub slot_committed: Slot,
+}
+
+/// A higher ballot was promised: the receiver cannot go on under `ballot`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The ballot that is refused.
+    pub ballot: Ballot,
+    /// What the sender has promised.
+    pub promised: Ballot,
+}
+
+/// The winner asks the holder of the best log for what follows `prev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// The ballot that was won.
+    pub ballot: Ballot,
+    /// The entry the winner's log and the holder's log are hoped to share.
+    pub prev: EntryId,
+}
+
+/// A part of the best log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchReply {
+    /// The ballot that was won.
+    pub ballot: Ballot,
+    /// The entry that was named in the question.
+    pub prev: EntryId,
+    /// Batches that follow `prev`; `None` if the holder's log has another entry there.
+    pub batches: Option<Vec<Batch>>,
+}
+
+/// Phase 2 for one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// The leader's ballot (entries keep the ballot of their first proposal).
+    pub ballot: Ballot,
+    /// The batch; it names the entry it follows.
+    pub batch: Batch,
+    /// The leader's commit position.
+    pub slot_committed: Slot,
+}
+
+/// Phase 2 answer: the sender's log equals the leader's through this slot, on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// Durable and equal to the leader's log through here.
+    pub slot_synced: Slot,
+}
+
+/// The batch does not follow the sender's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The sender's last entry at or before the one the batch should follow.
+    pub last: EntryId,
+    /// The sender's commit position: everything through it equals the leader's log.
+    pub slot_committed: Slot,
+}
+
+/// The leader lives; asks for a lease and confirms its leadership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The leader's clock when it sent this; echoed, never compared with another clock.
+    pub sent_at: BootTime,
+    /// The leader's commit position.
+    pub slot_committed: Slot,
+    /// Every voter holds the log through here, so older log may be recycled.
+    pub slot_held_by_all: Slot,
+}
+
+/// The sender's promise is still `ballot`; with leases on it promises no other until its lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatAck {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The leader's clock from the heartbeat.
+    pub sent_at: BootTime,
+    /// The sender's log equals the leader's, on disk or not, through here.
+    pub slot_verified: Slot,
+    /// Durable and equal to the leader's log through here.
+    pub slot_synced: Slot,
+    /// How well the sender would lead.
+    pub standing: Standing,
+}
+
+/// Chosen through this slot, said when no `Accept` is on its way to say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The leader's commit position.
+    pub slot_committed: Slot,
+}
+
+/// The leader has stopped for good under `ballot` and asks the receiver to lead at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The ballot that ends.
+    pub ballot: Ballot,
+}
+
+/// Any message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the struct of the same name")]
+pub enum Message {
+    PreVote(PreVote),
+    PreVoteAck(PreVoteAck),
+    Prepare(Prepare),
+    Promise(Promise),
+    Reject(Reject),
+    Fetch(Fetch),
+    FetchReply(FetchReply),
+    Accept(Accept),
+    Accepted(Accepted),
+    Mismatch(Mismatch),
+    Heartbeat(Heartbeat),
+    HeartbeatAck(HeartbeatAck),
+    Commit(Commit),
+    TakeOver(TakeOver),
+}
+
+impl Message {
+    /// Bytes the message holds on to while it waits in a queue, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const FIXED: usize = 96;
+        match self {
+            Message::Accept(accept) => FIXED + accept.batch.encoded().len(),
+            Message::FetchReply(reply) => {
+                FIXED + reply.batches.iter().flatten().map(|b| b.encoded().len()).sum::<usize>()
+            }
+            Message::PreVote(_)
+            | Message::PreVoteAck(_)
+            | Message::Prepare(_)
+            | Message::Promise(_)
+            | Message::Reject(_)
+            | Message::Fetch(_)
+            | Message::Accepted(_)
+            | Message::Mismatch(_)
+            | Message::Heartbeat(_)
+            | Message::HeartbeatAck(_)
+            | Message::Commit(_)
+            | Message::TakeOver(_) => FIXED,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Options of a replica: who votes, how long leases last, when to ask for votes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_types::{GroupId, ReplicaId};
+
+/// Whether a leader may serve reads without asking, and how long it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseMode {
+    /// Reads under a lease that followers granted; needs a bounded clock drift rate.
+    Lease,
+    /// Every read asks a majority first (read-index); no assumption about clocks.
+    ReadIndex,
+}
+
+/// Times of the protocol. All are spans of one node's boot clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Leases, or read-index only.
+    pub mode: LeaseMode,
+    /// For how long a follower promises no other ballot after a heartbeat.
+    pub lease: Duration,
+    /// What the leader subtracts: twice the drift over a lease, and slack for the scheduler.
+    pub lease_margin: Duration,
+    /// Time between heartbeats.
+    pub renew: Duration,
+    /// Random part of the wait after a lease ended, so that votes do not split.
+    pub jitter: Duration,
+    /// How long a candidate waits for a better replica it has heard of.
+    pub better_wait: Duration,
+    /// How long a pre-vote, a candidacy, a fetch or a hand-over may take before it is given up.
+    pub round: Duration,
+    /// A leader whose log made no progress for this long renews no lease.
+    pub disk_stall: Duration,
+}
+
+impl Timing {
+    /// One city: a lease of 1 s, renewed every 100 ms.
+    #[must_use]
+    pub fn lan() -> Timing {
+        Timing {
+            mode: LeaseMode::Lease,
+            lease: Duration::from_millis(1000),
+            lease_margin: Duration::from_millis(100),
+            renew: Duration::from_millis(100),
+            jitter: Duration::from_millis(150),
+            better_wait: Duration::from_millis(50),
+            round: Duration::from_millis(500),
+            disk_stall: Duration::from_secs(1),
+        }
+    }
+
+    /// Several cities: a lease of 3 s, renewed every 250 ms.
+    #[must_use]
+    pub fn wan() -> Timing {
+        Timing {
+            mode: LeaseMode::Lease,
+            lease: Duration::from_millis(3000),
+            lease_margin: Duration::from_millis(100),
+            renew: Duration::from_millis(250),
+            jitter: Duration::from_millis(300),
+            better_wait: Duration::from_millis(300),
+            round: Duration::from_millis(1500),
+            disk_stall: Duration::from_secs(1),
+        }
+    }
+
+    /// The same times without leases.
+    #[must_use]
+    pub fn read_index(self) -> Timing {
+        Timing { mode: LeaseMode::ReadIndex, ..self }
+    }
+}
+
+/// What a replica is told when it starts. Constant for its life in this version: membership is
+/// static.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The group.
+    pub group: GroupId,
+    /// This replica.
+    pub replica: ReplicaId,
+    /// Every voter with its rank in the leader order, this replica included.
+    pub voters: BTreeMap<ReplicaId, u16>,
+    /// Times.
+    pub timing: Timing,
+    /// An operator wants this replica to lead.
+    pub pinned: bool,
+}

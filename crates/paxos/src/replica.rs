@@ -1,0 +1,433 @@
+//! The replica: its state, and the dispatch of inputs to the files that handle them.
+//!
+//! `acceptor.rs` promises and accepts, `election.rs` runs for leadership, `leader.rs` proposes and
+//! counts, `catch_up.rs` sends followers what they lack, `lease.rs` keeps the leader's right to answer
+//! reads, `handover.rs` gives leadership away, `learner.rs` commits and applies.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
+
+use crate::batch::{Batch, Tail};
+use crate::election::{Candidacy, PreCandidacy};
+use crate::input::{Input, Restored};
+use crate::leader::Leader;
+use crate::log_window::LogWindow;
+use crate::message::Message;
+use crate::options::Options;
+use crate::output::{Append, NotServing, Output, ReadPurpose, RoleChange};
+use crate::priority::{Health, Standing};
+
+/// One replica of one group.
+///
+/// Invariants, checked by [`Replica::check_invariants`]:
+/// - `trimmed <= slot_applied <= min(slot_committed, slot_synced)`, `slot_synced <= last`;
+/// - `slot_committed <= last`;
+/// - `promised_synced <= promised`; both only rise;
+/// - no entry at or below `slot_committed` is ever replaced;
+/// - a leader leads under `promised`, which is its own ballot and durable.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    pub(crate) options: Options,
+    /// The highest ballot promised. Nothing below it is accepted from the moment it is set; nothing
+    /// tells of it before `promised_synced` has reached it.
+    pub(crate) promised: Ballot,
+    /// The highest ballot whose promise is on disk.
+    pub(crate) promised_synced: Ballot,
+    /// Who waits for our promise of `promised` to be durable.
+    pub(crate) promise_owed_to: Option<ReplicaId>,
+    pub(crate) log: LogWindow,
+    /// Writes on their way to disk: their number, and the last slot each makes durable.
+    pub(crate) writes: VecDeque<(u64, Slot)>,
+    pub(crate) next_write: u64,
+    pub(crate) slot_synced: Slot,
+    pub(crate) slot_committed: Slot,
+    pub(crate) slot_applied: Slot,
+    /// Our log equals that of the leader of `promised` through here. Falls back to the commit
+    /// position when `promised` changes, because the tail above it may differ.
+    pub(crate) slot_verified: Slot,
+    /// Every voter holds the log through here, as the leader said.
+    pub(crate) slot_held_by_all: Slot,
+    /// No ballot but `promised` gets a promise before this time. Only rises.
+    pub(crate) lease_until: BootTime,
+    /// No promise, pre-vote or lease before this time: a restarted replica forgot what it granted.
+    pub(crate) silent_until: BootTime,
+    /// The leader of `promised`, once heard.
+    pub(crate) leader: Option<ReplicaId>,
+    pub(crate) health: Health,
+    /// When the node's log last finished a write or a probe.
+    pub(crate) disk_ok_at: BootTime,
+    /// The greatest round seen anywhere, so that a candidacy goes above it.
+    pub(crate) round_seen: u64,
+    /// Number of elections this replica has waited for; feeds its jitter.
+    pub(crate) waits: u64,
+    /// A read for applying is on its way.
+    pub(crate) apply_reading: bool,
+    pub(crate) duty: Duty,
+}
+
+/// What the replica does at the moment.
+#[derive(Clone, Debug)]
+pub(crate) enum Duty {
+    /// Follows; runs for leadership when no leader was heard until then.
+    Follower { election_at: BootTime },
+    /// Asks whether a candidacy would be welcome.
+    PreCandidate(PreCandidacy),
+    /// Collects promises, then the best log.
+    Candidate(Candidacy),
+    /// Leads.
+    Leader(Box<Leader>),
+}
+
+/// What a serving leader hands to who evaluates requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// The ballot it serves under.
+    pub ballot: Ballot,
+    /// The slot the next proposal gets.
+    pub next_slot: Slot,
+    /// Log time now.
+    pub log_time: LogTime,
+}
+
+/// A leader's view of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The member.
+    pub replica: ReplicaId,
+    /// Durable and equal to the leader's log through here.
+    pub slot_synced: Slot,
+    /// When the heartbeat was sent that it answered last.
+    pub heard_at: Option<BootTime>,
+    /// Bytes of batches on their way to it.
+    pub in_flight_bytes: usize,
+}
+
+/// Where a replica stands, for people and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The highest ballot promised.
+    pub promised: Ballot,
+    /// The leader it knows.
+    pub leader: Option<ReplicaId>,
+    /// `follower`, `candidate`, `leader`.
+    pub role: &'static str,
+    /// True if it serves reads and writes.
+    pub serving: bool,
+    /// End of the lease it holds as leader.
+    pub lease_until: Option<BootTime>,
+    /// The last entry of its log.
+    pub last: EntryId,
+    /// Watermarks; see the glossary.
+    pub slot_synced: Slot,
+    /// See the glossary.
+    pub slot_committed: Slot,
+    /// See the glossary.
+    pub slot_applied: Slot,
+    /// Members as a leader sees them; empty elsewhere.
+    pub members: Vec<MemberStatus>,
+}
+
+impl Replica {
+    /// A replica that starts at `now` from what is on its disk.
+    #[must_use]
+    pub fn new(now: BootTime, options: Options, restored: Restored) -> Replica {
+        assert!(
+            options.voters.contains_key(&options.replica),
+            "{} is no voter of {}",
+            options.replica,
+            options.group
+        );
+        let silent_until = now + std::time::Duration::from_nanos(restored.lease_ns_max);
+        let last = restored.tail.id.slot;
+        let mut replica = Replica {
+            promised: restored.promised,
+            promised_synced: restored.promised,
+            promise_owed_to: None,
+            log: LogWindow::restored(restored.trimmed, restored.runs, restored.tail),
+            writes: VecDeque::new(),
+            next_write: 1,
+            slot_synced: last,
+            slot_committed: restored.slot_applied,
+            slot_applied: restored.slot_applied,
+            slot_verified: restored.slot_applied,
+            slot_held_by_all: Slot::ZERO,
+            lease_until: BootTime::ZERO,
+            silent_until,
+            leader: None,
+            health: Health::default(),
+            disk_ok_at: now,
+            round_seen: restored.promised.round.max(restored.tail.id.ballot.round),
+            waits: 0,
+            apply_reading: false,
+            duty: Duty::Follower { election_at: silent_until },
+            options,
+        };
+        replica.wait_for_leader(silent_until);
+        replica
+    }
+
+    /// Handles one input and says what to do about it. `now` is read after the input was dequeued.
+    #[must_use]
+    pub fn step(&mut self, now: BootTime, input: Input) -> Output {
+        let mut out = Output::default();
+        match input {
+            Input::Tick => {}
+            Input::Message { from, message } => self.on_message(now, from, message, &mut out),
+            Input::Propose(payloads) => self.on_propose(now, &payloads, &mut out),
+            Input::Read(token) => self.on_read(now, token, &mut out),
+            Input::Synced { write } => self.on_synced(now, write, &mut out),
+            Input::PromiseSynced { ballot } => self.on_promise_synced(now, ballot, &mut out),
+            Input::LogRead { purpose, batches } => self.on_log_read(purpose, batches, &mut out),
+            Input::DiskProgress(at) => self.disk_ok_at = self.disk_ok_at.max(at),
+            Input::Health(health) => self.health = health,
+            Input::HandOver(target) => self.on_hand_over(now, target, &mut out),
+            Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
+        }
+        self.fire_timers(now, &mut out);
+        self.advance_apply(&mut out);
+        self.announce_serving(&mut out);
+        self.announce_commit(&mut out);
+        self.log.evict(self.slot_applied);
+        out
+    }
+
+    fn on_message(&mut self, now: BootTime, from: ReplicaId, message: Message, out: &mut Output) {
+        if from == self.options.replica || !self.options.voters.contains_key(&from) {
+            return; // Not a member: an envelope that went astray.
+        }
+        match message {
+            Message::PreVote(msg) => self.on_pre_vote(now, from, &msg, out),
+            Message::PreVoteAck(msg) => self.on_pre_vote_ack(now, from, msg, out),
+            Message::Prepare(msg) => self.on_prepare(now, from, &msg, out),
+            Message::Promise(msg) => self.on_promise(now, from, msg, out),
+            Message::Reject(msg) => self.on_reject(now, &msg, out),
+            Message::Fetch(msg) => self.on_fetch(from, &msg, out),
+            Message::FetchReply(msg) => self.on_fetch_reply(now, from, msg, out),
+            Message::Accept(msg) => self.on_accept(now, from, msg, out),
+            Message::Accepted(msg) => self.on_accepted(now, from, &msg, out),
+            Message::Mismatch(msg) => self.on_mismatch(from, &msg, out),
+            Message::Heartbeat(msg) => self.on_heartbeat(now, from, &msg, out),
+            Message::HeartbeatAck(msg) => self.on_heartbeat_ack(now, from, &msg, out),
+            Message::Commit(msg) => self.on_commit(now, from, &msg, out),
+            Message::TakeOver(msg) => self.on_take_over(now, from, &msg, out),
+        }
+    }
+
+    fn on_log_read(&mut self, purpose: ReadPurpose, batches: Vec<Batch>, out: &mut Output) {
+        match purpose {
+            ReadPurpose::Apply => self.on_apply_read(batches, out),
+            ReadPurpose::CatchUp(peer) => self.on_catch_up_read(peer, batches, out),
+            ReadPurpose::Fetch { to, ballot, prev } => {
+                self.on_fetch_read(to, ballot, prev, batches, out)
+            }
+        }
+    }
+
+    fn fire_timers(&mut self, now: BootTime, out: &mut Output) {
+        match &self.duty {
+            Duty::Follower { .. } | Duty::PreCandidate(_) | Duty::Candidate(_) => {
+                self.fire_election_timers(now, out);
+            }
+            Duty::Leader(_) => self.fire_leader_timers(now, out),
+        }
+    }
+
+    /// When a tick is next due.
+    #[must_use]
+    pub fn next_deadline(&self) -> BootTime {
+        match &self.duty {
+            Duty::Follower { election_at } => {
+                (*election_at).max(self.lease_until).max(self.silent_until)
+            }
+            Duty::PreCandidate(round) => round.next_deadline(),
+            Duty::Candidate(candidacy) => candidacy.deadline,
+            Duty::Leader(leader) => leader.renew_at,
+        }
+    }
+
+    /// Whether proposals are taken now, and where they would go.
+    ///
+    /// # Errors
+    /// `NotServing` says why not.
+    pub fn serving(&self, now: BootTime) -> Result<Serving, NotServing> {
+        let Duty::Leader(leader) = &self.duty else {
+            return Err(NotServing::NotLeader(self.known_leader(now)));
+        };
+        if let Some(handover) = &leader.handover {
+            return Err(NotServing::HandingOver(handover.target));
+        }
+        if !leader.serving {
+            return Err(NotServing::NotReady);
+        }
+        Ok(Serving {
+            ballot: self.promised,
+            next_slot: self.log.last().slot.next(),
+            log_time: leader.log_time(now),
+        })
+    }
+
+    /// The leader this replica would name to a client.
+    #[must_use]
+    pub fn known_leader(&self, now: BootTime) -> Option<ReplicaId> {
+        match &self.duty {
+            Duty::Leader(_) => Some(self.options.replica),
+            Duty::Follower { .. } => self.leader.filter(|_| now < self.lease_until),
+            Duty::PreCandidate(_) | Duty::Candidate(_) => None,
+        }
+    }
+
+    /// Through this slot every voter holds the log and this replica has applied it; the batch at the
+    /// tail is always kept, so that the log's last id is never lost.
+    #[must_use]
+    pub fn slot_trimmable(&self) -> Slot {
+        let held = match &self.duty {
+            Duty::Leader(leader) => leader.slot_held_by_all(self.slot_synced),
+            Duty::Follower { .. } | Duty::PreCandidate(_) | Duty::Candidate(_) => {
+                self.slot_held_by_all
+            }
+        };
+        held.min(self.slot_applied).min(self.log.last().slot.prev())
+    }
+
+    /// Bytes proposed but not yet committed.
+    #[must_use]
+    pub fn uncommitted_bytes(&self) -> u64 {
+        match &self.duty {
+            Duty::Leader(leader) => {
+                self.log.tail().log_bytes.saturating_sub(leader.committed_log_bytes)
+            }
+            Duty::Follower { .. } | Duty::PreCandidate(_) | Duty::Candidate(_) => 0,
+        }
+    }
+
+    /// The highest ballot promised, durable or on its way.
+    #[must_use]
+    pub fn promised(&self) -> Ballot {
+        self.promised
+    }
+
+    /// What the replica knows of its log.
+    #[must_use]
+    pub fn log(&self) -> &LogWindow {
+        &self.log
+    }
+
+    /// Chosen through here.
+    #[must_use]
+    pub fn slot_committed(&self) -> Slot {
+        self.slot_committed
+    }
+
+    /// Applied through here.
+    #[must_use]
+    pub fn slot_applied(&self) -> Slot {
+        self.slot_applied
+    }
+
+    /// Where the replica stands.
+    #[must_use]
+    pub fn status(&self, now: BootTime) -> Status {
+        let (role, serving, lease_until, members) = match &self.duty {
+            Duty::Follower { .. } => ("follower", false, None, Vec::new()),
+            Duty::PreCandidate(_) | Duty::Candidate(_) => ("candidate", false, None, Vec::new()),
+            Duty::Leader(leader) => {
+                ("leader", leader.serving, self.lease_end(leader), leader.member_status())
+            }
+        };
+        Status {
+            promised: self.promised,
+            leader: self.known_leader(now),
+            role,
+            serving,
+            lease_until,
+            last: self.log.last(),
+            slot_synced: self.slot_synced,
+            slot_committed: self.slot_committed,
+            slot_applied: self.slot_applied,
+            members,
+        }
+    }
+
+    /// Number of voters that suffice to promise, accept or grant a lease.
+    pub(crate) fn quorum(&self) -> usize {
+        self.options.voters.len() / 2 + 1
+    }
+
+    /// The other voters, in order.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.options.voters.keys().copied().filter(|id| *id != self.options.replica)
+    }
+
+    /// How well this replica would lead.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            replica: self.options.replica,
+            health: self.health,
+            last: self.log.last(),
+            log_bytes: self.log.tail().log_bytes,
+            pinned: self.options.pinned,
+            rank: self.options.voters.get(&self.options.replica).copied().unwrap_or(u16::MAX),
+        }
+    }
+
+    /// Appends to the log and asks for the write. Everything from the batch's first slot on is replaced.
+    pub(crate) fn append(&mut self, batch: Batch, out: &mut Output) {
+        let kept = batch.first().prev();
+        assert!(
+            self.slot_committed <= kept,
+            "{batch:?} would replace a chosen entry, committed {}",
+            self.slot_committed
+        );
+        self.slot_synced = self.slot_synced.min(kept);
+        for (_, last) in &mut self.writes {
+            *last = (*last).min(kept);
+        }
+        let write = self.next_write;
+        self.next_write += 1;
+        self.writes.push_back((write, batch.last()));
+        self.log.append(batch.clone());
+        out.appends.push(Append { write, batch });
+    }
+
+    /// A write of the log is durable: counts it, and releases what waited for it.
+    fn on_synced(&mut self, now: BootTime, write: u64, out: &mut Output) {
+        while self.writes.front().is_some_and(|(number, _)| *number <= write) {
+            let (_, last) = self.writes.pop_front().expect("looked at just now");
+            self.slot_synced = self.slot_synced.max(last);
+        }
+        match &self.duty {
+            Duty::Leader(_) => self.advance_commit(out),
+            Duty::Follower { .. } | Duty::PreCandidate(_) => self.send_accepted(out),
+            Duty::Candidate(_) => {}
+        }
+        self.give_owed_promise(now, out);
+    }
+
+    /// Steps back to following, with a fresh wait before running for leadership.
+    pub(crate) fn become_follower(
+        &mut self,
+        now: BootTime,
+        leader: Option<ReplicaId>,
+        out: &mut Output,
+    ) {
+        self.refuse_waiting_reads(leader, out);
+        self.leader = leader;
+        out.roles.push(RoleChange::Follower { ballot: self.promised, leader });
+        self.wait_for_leader(now);
+    }
+
+    /// Where the log stands.
+    pub(crate) fn tail(&self) -> Tail {
+        self.log.tail()
+    }
+
+    pub(crate) fn send(&self, to: ReplicaId, message: Message, out: &mut Output) {
+        out.messages.push((to, message));
+    }
+
+    /// Members and the rank of each, for `Leader::new`.
+    pub(crate) fn peer_set(&self) -> BTreeMap<ReplicaId, ()> {
+        self.peers().map(|id| (id, ())).collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! One simulated node: a replica, its disk, its clock and its applied entries.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quorate_paxos::{Append, Batch, Options, Replica, Restored, Tail};
+use quorate_types::{Ballot, BootTime, EntryId, Slot};
+
+/// What survives a crash.
+#[derive(Default)]
+pub struct Disk {
+    pub promised: Ballot,
+    pub log: Vec<Batch>,
+    pub trimmed: EntryId,
+    /// How many applied entries have reached the checkpointed rows.
+    pub rows_upto: Slot,
+    pub ever_started: bool,
+}
+
+impl Disk {
+    /// Writes a batch: it replaces everything from its first slot on.
+    pub fn write(&mut self, batch: Batch) {
+        while self.log.last().is_some_and(|last| last.first() >= batch.first()) {
+            self.log.pop();
+        }
+        self.log.push(batch);
+    }
+
+    /// True if the entry is on this disk, or was recycled because every voter had it.
+    pub fn has(&self, id: EntryId) -> bool {
+        id.slot <= self.trimmed.slot
+            || self.log.iter().any(|b| b.first() <= id.slot && id.slot <= b.last() && b.ballot() == id.ballot)
+    }
+
+    fn restored(&self, lease_ns_max: u64) -> Restored {
+        let mut runs: Vec<(Slot, Ballot)> = Vec::new();
+        for batch in &self.log {
+            if runs.last().is_none_or(|(_, ballot)| *ballot != batch.ballot()) {
+                runs.push((batch.first(), batch.ballot()));
+            }
+        }
+        Restored {
+            promised: self.promised,
+            lease_ns_max: if self.ever_started { lease_ns_max } else { 0 },
+            trimmed: self.trimmed,
+            runs,
+            tail: self.log.last().map_or(Tail::default(), Batch::tail),
+            slot_applied: self.rows_upto,
+        }
+    }
+}
+
+pub struct Node {
+    pub options: Options,
+    pub disk: Disk,
+    pub core: Option<Replica>,
+    /// Log writes handed over but not synced.
+    pub unsynced: VecDeque<Append>,
+    /// Promises handed over but not synced.
+    pub unsynced_promises: VecDeque<Ballot>,
+    /// Everything applied since slot 1, as the rows would show it.
+    pub applied: Vec<(EntryId, Bytes)>,
+    /// Parts per million by which the clock runs fast, and its start.
+    pub clock_ppm: i64,
+    pub clock_base: u64,
+}
+
+impl Node {
+    pub fn now(&self, real_ns: u64) -> BootTime {
+        let drift = (i128::from(real_ns) * i128::from(self.clock_ppm) / 1_000_000) as i64;
+        BootTime(self.clock_base.wrapping_add(real_ns).wrapping_add_signed(drift))
+    }
+
+    pub fn start(&mut self, real_ns: u64) {
+        let lease_ns = u64::try_from(self.options.timing.lease.as_nanos()).expect("seconds");
+        let core = Replica::new(self.now(real_ns), self.options.clone(), self.disk.restored(lease_ns));
+        self.disk.ever_started = true;
+        self.applied.truncate(self.disk.rows_upto.0 as usize);
+        self.core = Some(core);
+    }
+
+    /// A power cut: of what was not synced, a prefix of `keep` writes survives.
+    pub fn crash(&mut self, keep: usize, keep_promise: bool) {
+        self.core = None;
+        for append in self.unsynced.drain(..).take(keep) {
+            self.disk.write(append.batch);
+        }
+        self.unsynced.clear();
+        if keep_promise && let Some(ballot) = self.unsynced_promises.back() {
+            self.disk.promised = *ballot;
+        }
+        self.unsynced_promises.clear();
+    }
+}

@@ -1,0 +1,264 @@
+//! RocksDB as the engine: one column family, no WAL, one batch per checkpoint.
+//!
+//! Why this is enough: with a single column family and no WAL, what a crash leaves is always a prefix
+//! of the batches in the order they were written, each of them whole, because a batch goes into one
+//! memtable and a memtable becomes one file. Rows and applied positions share the batch. The log
+//! brings back the rest.
+//!
+//! How far the prefix reaches is read with `ReadTier::Persisted`, which skips the memtables once
+//! anything was written without a WAL, so it answers from files that are synced and listed in a
+//! synced manifest. It also sees flushes that RocksDB started by itself.
+
+use std::fs::File;
+use std::path::Path;
+
+use bytes::Bytes;
+use quorate_types::{GroupId, Slot};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, FlushOptions, LogLevel, Options,
+    ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+};
+
+use super::{CheckpointBatch, Engine, EngineStats};
+use crate::applied;
+use crate::error::StoreError;
+use crate::keys::{self, Key};
+
+const MIB: usize = 1024 * 1024;
+
+/// How much memory and how many files RocksDB may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RocksOptions {
+    /// Bytes of a memtable at which it is flushed. A checkpoint larger than this still goes into one.
+    pub write_buffer_bytes: usize,
+    /// Most memtables, the one being filled included.
+    pub write_buffers: i32,
+    /// Bytes of cached blocks; indexes and filters live in here too, so this is the bound.
+    pub block_cache_bytes: usize,
+    /// Bytes of one file.
+    pub file_bytes: u64,
+    /// Bytes of the first sorted level.
+    pub level_base_bytes: u64,
+    /// Most open files; -1 keeps all open.
+    pub open_files: i32,
+    /// Threads for flushes and compactions.
+    pub background_jobs: i32,
+}
+
+impl RocksOptions {
+    /// For servers.
+    #[must_use]
+    pub fn normal() -> RocksOptions {
+        RocksOptions {
+            write_buffer_bytes: 64 * MIB,
+            write_buffers: 3,
+            block_cache_bytes: 512 * MIB,
+            file_bytes: 64 * MIB as u64,
+            level_base_bytes: 512 * MIB as u64,
+            open_files: -1,
+            background_jobs: 3,
+        }
+    }
+
+    /// For laptops and the demo: some 50 MiB of memory.
+    #[must_use]
+    pub fn small() -> RocksOptions {
+        RocksOptions {
+            write_buffer_bytes: 8 * MIB,
+            write_buffers: 2,
+            block_cache_bytes: 16 * MIB,
+            file_bytes: 8 * MIB as u64,
+            level_base_bytes: 32 * MIB as u64,
+            open_files: 64,
+            background_jobs: 2,
+        }
+    }
+
+    fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_paranoid_checks(true);
+        options.set_compression_type(DBCompressionType::Lz4);
+
+        options.set_write_buffer_size(self.write_buffer_bytes);
+        options.set_max_write_buffer_number(self.write_buffers);
+        // Prefix recovery needs writes in order, and there is one writer: what would let several
+        // write at once is off.
+        options.set_unordered_write(false);
+        options.set_allow_concurrent_memtable_write(false);
+
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_target_file_size_base(self.file_bytes);
+        options.set_max_bytes_for_level_base(self.level_base_bytes);
+        options.set_max_background_jobs(self.background_jobs);
+        options.set_max_open_files(self.open_files);
+        // Spread write-back, so that a flush does not stall the log's fsync on the same device.
+        options.set_bytes_per_sync(MIB as u64);
+
+        options.set_log_level(LogLevel::Warn);
+        options.set_keep_log_file_num(2);
+        options.set_max_log_file_size(MIB);
+        options.set_max_manifest_file_size(16 * MIB);
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&Cache::new_lru_cache(self.block_cache_bytes));
+        blocks.set_block_size(8 * 1024);
+        blocks.set_bloom_filter(10.0, false);
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        options.set_block_based_table_factory(&blocks);
+        options
+    }
+}
+
+/// An open RocksDB. Closing it flushes; a crash does not.
+pub struct Rocks {
+    db: DB,
+    read: ReadOptions,
+    read_persisted: ReadOptions,
+    write: WriteOptions,
+}
+
+impl Rocks {
+    /// Opens the database in folder `path`, creating it if there is none.
+    ///
+    /// # Errors
+    /// `StoreError::Locked` if it is open elsewhere, `Corrupt` if its files are damaged or missing,
+    /// `Engine` for everything else.
+    pub fn open(path: &Path, profile: &RocksOptions) -> Result<Rocks, StoreError> {
+        let db = DB::open(&profile.options(), path).map_err(|error| open_error(path, &error))?;
+        sync_parent(path)?;
+
+        let read = || {
+            let mut options = ReadOptions::default();
+            options.set_verify_checksums(true);
+            options
+        };
+        let mut read_persisted = read();
+        read_persisted.set_read_tier(ReadTier::Persisted);
+        let mut write = WriteOptions::default();
+        write.disable_wal(true);
+        Ok(Rocks { db, read: read(), read_persisted, write })
+    }
+
+    fn position(&self, group: GroupId, options: &ReadOptions) -> Result<Slot, StoreError> {
+        let stored = self
+            .db
+            .get_pinned_opt(keys::applied(group).as_bytes(), options)
+            .map_err(|error| engine_error("read an applied position", &error))?;
+        applied::decode(group, stored.as_deref())
+    }
+
+    fn property(&self, name: &properties::PropName) -> u64 {
+        self.db.property_int_value(name).ok().flatten().unwrap_or(0)
+    }
+}
+
+impl Engine for Rocks {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let found = self.db.get_opt(key.as_bytes(), &self.read);
+        let found = found.map_err(|error| engine_error("read a record", &error))?;
+        Ok(found.map(Bytes::from))
+    }
+
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        let mut found = Vec::new();
+        if end <= from || limit == 0 {
+            return Ok(found);
+        }
+        let mut options = ReadOptions::default();
+        options.set_verify_checksums(true);
+        options.set_iterate_upper_bound(end.as_bytes());
+        let mut records = self.db.raw_iterator_opt(options);
+        records.seek(from.as_bytes());
+        while let Some((key, value)) = records.item() {
+            let key = Key::from_bytes(Bytes::copy_from_slice(key));
+            found.push((key, Bytes::copy_from_slice(value)));
+            if found.len() == limit {
+                return Ok(found);
+            }
+            records.next();
+        }
+        // An iterator that met an error looks like one that came to the end.
+        records.status().map_err(|error| engine_error("scan records", &error))?;
+        Ok(found)
+    }
+
+    fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
+        let mut out = WriteBatch::with_capacity_bytes(batch.bytes);
+        for (key, value) in &batch.records {
+            match value {
+                Some(value) => out.put(key.as_bytes(), value),
+                None => out.delete(key.as_bytes()),
+            }
+        }
+        for (group, slot) in &batch.applied {
+            out.put(keys::applied(*group).as_bytes(), applied::encode(*slot));
+        }
+        self.db
+            .write_opt(out, &self.write)
+            .map_err(|error| engine_error("write a checkpoint", &error))
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db.flush_opt(&options).map_err(|error| engine_error("flush", &error))
+    }
+
+    fn applied(&self, group: GroupId) -> Result<Slot, StoreError> {
+        self.position(group, &self.read)
+    }
+
+    fn persisted(&self, group: GroupId) -> Result<Slot, StoreError> {
+        self.position(group, &self.read_persisted)
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            memory_bytes: self.property(properties::SIZE_ALL_MEM_TABLES)
+                + self.property(properties::BLOCK_CACHE_USAGE)
+                + self.property(properties::ESTIMATE_TABLE_READERS_MEM),
+            disk_bytes: self.property(properties::TOTAL_SST_FILES_SIZE),
+            records: self.property(properties::ESTIMATE_NUM_KEYS),
+        }
+    }
+}
+
+/// Syncs the entry of the database's folder in its parent. RocksDB syncs its own folder, but if the
+/// power fails and the folder itself is gone, so is everything reported as persisted.
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| StoreError::Engine {
+        what: "sync the folder of the store",
+        reason: format!("{}: {error}", parent.display()),
+    })
+}
+
+fn engine_error(what: &'static str, error: &rocksdb::Error) -> StoreError {
+    let reason = error.to_string();
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::Corrupt { what, reason },
+        _ => StoreError::Engine { what, reason },
+    }
+}
+
+/// RocksDB has no error of its own for a lock that is held or a file that is missing: both are I/O
+/// errors told apart by their text (`env/fs_posix.cc`). A test pins the texts.
+fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
+    let text = error.to_string();
+    let held_here = text.contains("lock hold by current process");
+    let held_elsewhere = text.contains("While lock file") && text.contains("Resource temporarily");
+    if held_here || held_elsewhere {
+        return StoreError::Locked { path: path.display().to_string() };
+    }
+    let what = "open the store";
+    if error.kind() == ErrorKind::IOError && text.contains("No such file or directory") {
+        return StoreError::Corrupt { what, reason: text };
+    }
+    engine_error(what, error)
+}

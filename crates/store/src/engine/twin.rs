@@ -1,0 +1,240 @@
+//! The engine's twin for simulation: in memory, deterministic, and able to crash.
+//!
+//! A handle is cheap to clone and all clones share one state, so the simulator keeps a clone while
+//! the node that uses the twin is killed and started again. Like RocksDB without a WAL it holds
+//! batches that are not persistent yet and loses some of them in a crash: a suffix, whole batches,
+//! none that it had reported as persisted.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use quorate_types::{GroupId, Slot};
+
+use super::{CheckpointBatch, Engine, EngineStats};
+use crate::applied;
+use crate::error::StoreError;
+use crate::keys::{self, Key};
+
+/// Unflushed bytes at which the twin flushes by itself, as RocksDB does with a full write buffer.
+const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// An engine in memory that outlives the node using it.
+#[derive(Clone)]
+pub struct Twin {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    /// What a crash leaves at least. `persisted` answers from here.
+    flushed: Records,
+    /// Batches written since, oldest first.
+    unflushed: VecDeque<CheckpointBatch>,
+    /// The sum of the bytes of `unflushed`.
+    unflushed_bytes: usize,
+    /// `flushed` with all of `unflushed` on top. Reads are answered from here.
+    live: Records,
+    write_buffer_bytes: usize,
+}
+
+#[derive(Clone, Default)]
+struct Records(BTreeMap<Key, Bytes>);
+
+impl Records {
+    fn write(&mut self, batch: &CheckpointBatch) {
+        for (key, value) in &batch.records {
+            match value {
+                Some(value) => self.0.insert(key.clone(), value.clone()),
+                None => self.0.remove(key),
+            };
+        }
+        for (group, slot) in &batch.applied {
+            self.0.insert(keys::applied(*group), applied::encode(*slot));
+        }
+    }
+
+    fn applied(&self, group: GroupId) -> Result<Slot, StoreError> {
+        applied::decode(group, self.0.get(&keys::applied(group)).map(|stored| &stored[..]))
+    }
+}
+
+impl Default for Twin {
+    fn default() -> Twin {
+        Twin::new()
+    }
+}
+
+impl Twin {
+    /// An empty twin.
+    #[must_use]
+    pub fn new() -> Twin {
+        Twin::with_write_buffer(WRITE_BUFFER_BYTES)
+    }
+
+    /// An empty twin that flushes by itself before a write once this many bytes are unflushed.
+    #[must_use]
+    pub fn with_write_buffer(bytes: usize) -> Twin {
+        let shared = Shared {
+            flushed: Records::default(),
+            unflushed: VecDeque::new(),
+            unflushed_bytes: 0,
+            live: Records::default(),
+            write_buffer_bytes: bytes,
+        };
+        Twin { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// What a power failure does: keeps everything flushed and some number of the batches written
+    /// after it, chosen by `seed`, and loses the rest. Says how many batches were lost.
+    ///
+    /// The caller makes sure that nobody uses the twin for the node that crashed any more.
+    pub fn crash(&self, seed: u64) -> usize {
+        let mut shared = self.lock();
+        let choices = shared.unflushed.len() as u64 + 1;
+        let kept = usize::try_from(mixed(seed) % choices).expect("at most the number of batches");
+        let lost = shared.unflushed.len() - kept;
+        shared.unflushed.truncate(kept);
+        shared.flush();
+        shared.live = shared.flushed.clone();
+        lost
+    }
+
+    /// How many batches are written but not flushed.
+    #[must_use]
+    pub fn unflushed_batches(&self) -> usize {
+        self.lock().unflushed.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // Every change under the lock is completed by code that does not panic.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn flush(&mut self) {
+        for batch in self.unflushed.drain(..) {
+            self.flushed.write(&batch);
+        }
+        self.unflushed_bytes = 0;
+    }
+}
+
+impl Engine for Twin {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.lock().live.0.get(key).cloned())
+    }
+
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        if end <= from {
+            return Ok(Vec::new());
+        }
+        let shared = self.lock();
+        let found = shared.live.0.range(from..end).take(limit);
+        Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
+        let mut shared = self.lock();
+        if shared.write_buffer_bytes <= shared.unflushed_bytes {
+            shared.flush();
+        }
+        shared.live.write(batch);
+        shared.unflushed_bytes += batch.bytes;
+        shared.unflushed.push_back(batch.clone());
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.lock().flush();
+        Ok(())
+    }
+
+    fn applied(&self, group: GroupId) -> Result<Slot, StoreError> {
+        self.lock().live.applied(group)
+    }
+
+    fn persisted(&self, group: GroupId) -> Result<Slot, StoreError> {
+        self.lock().flushed.applied(group)
+    }
+
+    fn stats(&self) -> EngineStats {
+        let shared = self.lock();
+        let bytes = |records: &Records| -> u64 {
+            records.0.iter().map(|(k, v)| (k.as_bytes().len() + v.len()) as u64).sum()
+        };
+        EngineStats {
+            memory_bytes: shared.unflushed_bytes as u64,
+            disk_bytes: bytes(&shared.flushed),
+            records: shared.live.0.len() as u64,
+        }
+    }
+}
+
+/// Spreads neighbouring seeds (the finalizer of SplitMix64), so that seeds 0, 1, 2 differ in more
+/// than their last bits.
+fn mixed(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const GROUP: GroupId = GroupId(1);
+
+    fn batch(slot: u64) -> CheckpointBatch {
+        let key = Key::from_bytes(Bytes::from_static(b"k"));
+        CheckpointBatch {
+            records: BTreeMap::from([(key, Some(vec![slot as u8].into()))]),
+            applied: BTreeMap::from([(GROUP, Slot(slot))]),
+            bytes: 10,
+        }
+    }
+
+    #[test]
+    fn a_crash_leaves_every_prefix_from_the_flushed_one_on_and_no_other() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..64 {
+            let twin = Twin::new();
+            for slot in 1..=2 {
+                twin.write(&batch(slot)).unwrap();
+            }
+            twin.flush().unwrap();
+            for slot in 3..=5 {
+                twin.write(&batch(slot)).unwrap();
+            }
+            let lost = twin.crash(seed);
+            let left = twin.applied(GROUP).unwrap();
+            assert_eq!(left, Slot(5 - lost as u64));
+            assert_eq!(twin.persisted(GROUP).unwrap(), left);
+            seen.insert(left.0);
+        }
+        assert_eq!(seen, BTreeSet::from([2, 3, 4, 5]));
+    }
+
+    #[test]
+    fn a_full_write_buffer_flushes_what_came_before_the_write() {
+        let twin = Twin::with_write_buffer(20);
+        for slot in 1..=3 {
+            twin.write(&batch(slot)).unwrap();
+        }
+        assert_eq!(twin.persisted(GROUP).unwrap(), Slot(2));
+        assert_eq!(twin.applied(GROUP).unwrap(), Slot(3));
+        assert_eq!(twin.unflushed_batches(), 1);
+    }
+
+    #[test]
+    fn a_clone_sees_what_another_handle_wrote() {
+        let twin = Twin::new();
+        let kept = twin.clone();
+        twin.write(&batch(1)).unwrap();
+        drop(twin);
+        assert_eq!(kept.applied(GROUP).unwrap(), Slot(1));
+    }
+}

@@ -1,0 +1,257 @@
+//! The store of one node: every group's records and applied positions, as of everything applied.
+//!
+//! Shared by reference: shard tasks of `quorate-replica` apply entries and read through [`View`],
+//! read workers read, one background thread writes checkpoints. Calls the row table and an engine.
+//! The lock is held for memory work only, never while the engine reads or writes (one exception, in
+//! `scan`, is explained there).
+//!
+//! The order of events that makes a restart right: an entry is applied iff its slot is the applied
+//! position plus one; rows and positions change under one lock, are frozen together, and reach the
+//! engine in one atomic batch. So whatever prefix of batches survives a crash, its rows are exactly
+//! those of its positions, and replay starts right above them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use quorate_types::{GroupId, Slot};
+use tracing::debug;
+
+use crate::checkpoint::{Checkpoint, Durability};
+use crate::engine::{Engine, EngineStats};
+use crate::error::StoreError;
+use crate::keys::Key;
+use crate::row_table::RowTable;
+use crate::view::{Change, View};
+
+/// How often a scan starts again because a checkpoint began meanwhile, before it holds the lock.
+/// Checkpoints are seconds apart, so a second attempt is already rare.
+const SCAN_ATTEMPTS: usize = 3;
+
+/// Records and applied positions of the groups of one node.
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    state: RwLock<State>,
+}
+
+struct State {
+    table: RowTable,
+    /// Where each group stands. The groups are those the store was opened for.
+    applied: BTreeMap<GroupId, Slot>,
+    /// The groups that moved since the last checkpoint began.
+    moved: BTreeSet<GroupId>,
+}
+
+/// How much the store holds. Estimates, for people and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Records changed since the last checkpoint began.
+    pub active_records: usize,
+    /// Memory they take.
+    pub active_bytes: usize,
+    /// Records of the checkpoint being written.
+    pub frozen_records: usize,
+    /// Memory they take.
+    pub frozen_bytes: usize,
+    /// The engine beneath.
+    pub engine: EngineStats,
+}
+
+impl Store {
+    /// Opens the store of `groups` on an engine and reads where each of them stands.
+    ///
+    /// # Errors
+    /// `StoreError` if a position cannot be read.
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        groups: impl IntoIterator<Item = GroupId>,
+    ) -> Result<Store, StoreError> {
+        let mut applied = BTreeMap::new();
+        for group in groups {
+            let slot = engine.applied(group)?;
+            debug!(%group, applied = %slot, "store opened");
+            applied.insert(group, slot);
+        }
+        let state = State { table: RowTable::default(), applied, moved: BTreeSet::new() };
+        Ok(Store { engine, state: RwLock::new(state) })
+    }
+
+    /// Applies one entry: its changes and the new position become visible together.
+    ///
+    /// Values are kept as they are handed in until the next checkpoint is written; they should not
+    /// share a buffer much larger than themselves.
+    ///
+    /// # Panics
+    /// If `slot` is not the one after the group's applied position, if the store was not opened for
+    /// the group, or if a change names an applied position: all of them bugs of the caller.
+    pub fn apply(&self, group: GroupId, slot: Slot, changes: Vec<Change>) {
+        self.apply_batch(group, [(slot, changes)]);
+    }
+
+    /// Applies consecutive entries of one group, visible all at once.
+    ///
+    /// # Panics
+    /// As `apply`.
+    pub fn apply_batch(
+        &self,
+        group: GroupId,
+        entries: impl IntoIterator<Item = (Slot, Vec<Change>)>,
+    ) {
+        let mut state = self.write();
+        for (slot, changes) in entries {
+            state.apply(group, slot, changes);
+        }
+    }
+
+    /// The slot of the last entry applied.
+    ///
+    /// # Panics
+    /// If the store was not opened for the group.
+    #[must_use]
+    pub fn applied(&self, group: GroupId) -> Slot {
+        self.read().applied(group)
+    }
+
+    /// The applied position that a crash right now would leave, or an earlier one. The log may be
+    /// recycled up to here, and nowhere above.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine cannot read it.
+    pub fn persisted(&self, group: GroupId) -> Result<Slot, StoreError> {
+        self.engine.persisted(group)
+    }
+
+    /// Memory taken by the records changed since the last checkpoint began, each counted once; at
+    /// least 1 if any entry was applied, even one without changes.
+    #[must_use]
+    pub fn changed_bytes(&self) -> u64 {
+        let state = self.read();
+        state.table.active_bytes().max(usize::from(!state.moved.is_empty())) as u64
+    }
+
+    /// How much the store holds.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let engine = self.engine.stats();
+        let state = self.read();
+        let frozen = state.table.frozen();
+        StoreStats {
+            active_records: state.table.active_records(),
+            active_bytes: state.table.active_bytes(),
+            frozen_records: frozen.map_or(0, |frozen| frozen.records.len()),
+            frozen_bytes: frozen.map_or(0, |frozen| frozen.bytes),
+            engine,
+        }
+    }
+
+    /// Step 1 of a checkpoint: freezes what was applied so far. Quick, whatever the amount. `None`
+    /// if no entry was applied since the last one began, or if that one is not finished.
+    #[must_use]
+    pub fn begin_checkpoint(&self) -> Option<Checkpoint> {
+        let mut state = self.write();
+        if state.moved.is_empty() || state.table.frozen().is_some() {
+            return None;
+        }
+        let moved = std::mem::take(&mut state.moved);
+        let applied = moved.into_iter().map(|group| (group, state.applied(group))).collect();
+        Some(Checkpoint::new(state.table.freeze(applied)))
+    }
+
+    /// Step 2: writes it to the engine. This is the heavy part; it may run on any thread while
+    /// entries are applied and records read. May be repeated if it failed.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses. What was applied stays readable.
+    pub fn write_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        self.engine.write(&checkpoint.batch)?;
+        checkpoint.written.store(true, Ordering::Release);
+        match durability {
+            Durability::Buffered => Ok(()),
+            Durability::Flushed => self.engine.flush(),
+        }
+    }
+
+    /// Step 3: lets go of the frozen layer. Best called on the thread that wrote the checkpoint:
+    /// dropping its records takes time, and they are dropped here, outside the lock.
+    ///
+    /// # Panics
+    /// If the checkpoint is not written, or is not the one that was begun last.
+    pub fn finish_checkpoint(&self, checkpoint: Checkpoint) {
+        assert!(checkpoint.is_written(), "store: checkpoint finished before it was written");
+        let frozen = self.write().table.take_frozen();
+        let frozen = frozen.expect("a checkpoint is begun once and finished once");
+        assert!(Arc::ptr_eq(&frozen, &checkpoint.batch), "store: finished another checkpoint");
+    }
+
+    /// Makes every checkpoint written so far persistent before it returns.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine cannot write.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.engine.flush()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        // Asserts under the lock come before the change they guard, so a panic leaves it whole.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn applied(&self, group: GroupId) -> Slot {
+        let Some(slot) = self.applied.get(&group) else {
+            panic!("store: not opened for {group}");
+        };
+        *slot
+    }
+
+    fn apply(&mut self, group: GroupId, slot: Slot, changes: Vec<Change>) {
+        let applied = self.applied(group);
+        assert!(slot == applied.next(), "store: {group} applies {slot} after {applied}");
+        for change in &changes {
+            assert!(!change.key.is_applied(), "store: an entry changes an applied position");
+        }
+
+        for change in changes {
+            self.table.apply(change);
+        }
+        self.applied.insert(group, slot);
+        self.moved.insert(group);
+    }
+}
+
+impl View for Store {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        // The engine is asked without the lock: a record that the table did not have was complete in
+        // the engine then, and if a newer one arrives there meanwhile, it was applied meanwhile.
+        let found = self.read().table.get(key);
+        match found {
+            Some(value) => Ok(value),
+            None => self.engine.get(key),
+        }
+    }
+
+    /// All records as of one moment, although the engine is read without the lock: it can only
+    /// receive newer records than the layers looked at after another freeze, and then the scan
+    /// starts again. The last attempt holds the lock, which keeps a freeze away.
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        for _ in 1..SCAN_ATTEMPTS {
+            let layers = self.read().table.layers(from, end, limit);
+            let found = layers.scan(&*self.engine, from, end, limit)?;
+            if self.read().table.freezes() == layers.freezes {
+                return Ok(found);
+            }
+        }
+        let state = self.read();
+        state.table.layers(from, end, limit).scan(&*self.engine, from, end, limit)
+    }
+}

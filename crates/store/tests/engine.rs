@@ -1,0 +1,173 @@
+//! What every engine must do, run against RocksDB and against its twin.
+
+mod common;
+
+use common::{Harness, all_rows, batch, delete, number, put, row};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use quorate_store::{Engine, Key};
+use quorate_types::{GroupId, Slot};
+
+const G: GroupId = GroupId(1);
+
+on_both_engines! {
+    written_records_are_read_until_removed,
+    a_scan_keeps_order_bounds_and_limit,
+    positions_persist_with_a_flush_and_not_before,
+    a_position_of_one_group_moves_alone,
+    an_orderly_stop_loses_nothing,
+    a_crash_keeps_what_was_flushed_and_whole_batches,
+    the_same_batch_twice_is_as_once,
+    scans_equal_those_of_a_map,
+}
+
+fn numbers(found: &[(Key, bytes::Bytes)]) -> Vec<u64> {
+    found.iter().map(|(_, value)| number(value)).collect()
+}
+
+// Goal: get finds the last value written, and nothing after a removal; an empty value is a value.
+fn written_records_are_read_until_removed(harness: impl Harness) {
+    let engine = harness.engine();
+    assert_eq!(engine.get(&row(1, 1)).unwrap(), None);
+    engine.write(&batch(1, 1, vec![put(row(1, 1), 10), put(row(1, 2), 20)])).unwrap();
+    engine.flush().unwrap();
+    engine.write(&batch(1, 2, vec![put(row(1, 1), 11), delete(row(1, 2))])).unwrap();
+    assert_eq!(number(&engine.get(&row(1, 1)).unwrap().unwrap()), 11);
+    assert_eq!(engine.get(&row(1, 2)).unwrap(), None);
+
+    let mut empty = put(row(1, 3), 0);
+    empty.value = Some(bytes::Bytes::new());
+    engine.write(&batch(1, 3, vec![empty])).unwrap();
+    assert_eq!(engine.get(&row(1, 3)).unwrap(), Some(bytes::Bytes::new()));
+}
+
+// Goal: a scan is half-open, sorted, limited, and empty for an empty or reversed range.
+fn a_scan_keeps_order_bounds_and_limit(harness: impl Harness) {
+    let engine = harness.engine();
+    let changes = (1..=5).map(|i| put(row(1, i), i)).chain([put(row(2, 1), 99)]).collect();
+    engine.write(&batch(1, 1, changes)).unwrap();
+
+    let scan = |from: u64, end: u64, limit| {
+        numbers(&engine.scan(&row(1, from), &row(1, end), limit).unwrap())
+    };
+    assert_eq!(scan(2, 4, 10), [2, 3]);
+    assert_eq!(scan(0, 100, 10), [1, 2, 3, 4, 5]);
+    assert_eq!(scan(0, 100, 2), [1, 2]);
+    assert_eq!(scan(0, 100, 0), [0; 0]);
+    assert_eq!(scan(3, 3, 10), [0; 0]);
+    assert_eq!(scan(4, 2, 10), [0; 0]);
+    let (from, end) = all_rows();
+    assert_eq!(numbers(&engine.scan(&from, &end, usize::MAX).unwrap()), [1, 2, 3, 4, 5, 99]);
+}
+
+// Goal: `applied` follows every write, `persisted` follows only what a crash cannot take.
+fn positions_persist_with_a_flush_and_not_before(harness: impl Harness) {
+    let engine = harness.engine();
+    let positions = || (engine.applied(G).unwrap(), engine.persisted(G).unwrap());
+    assert_eq!(positions(), (Slot(0), Slot(0)));
+    engine.write(&batch(1, 3, vec![put(row(1, 1), 1)])).unwrap();
+    assert_eq!(positions(), (Slot(3), Slot(0)));
+    engine.flush().unwrap();
+    assert_eq!(positions(), (Slot(3), Slot(3)));
+    engine.write(&batch(1, 7, vec![])).unwrap();
+    assert_eq!(positions(), (Slot(7), Slot(3)));
+    engine.flush().unwrap();
+    engine.flush().unwrap();
+    assert_eq!(positions(), (Slot(7), Slot(7)));
+}
+
+// Goal: a batch moves the groups it names and no other.
+fn a_position_of_one_group_moves_alone(harness: impl Harness) {
+    let engine = harness.engine();
+    engine.write(&batch(1, 3, vec![])).unwrap();
+    engine.write(&batch(2, 5, vec![])).unwrap();
+    assert_eq!(engine.applied(GroupId(1)).unwrap(), Slot(3));
+    assert_eq!(engine.applied(GroupId(2)).unwrap(), Slot(5));
+    assert_eq!(engine.applied(GroupId(3)).unwrap(), Slot(0));
+}
+
+// Goal: a stop in order persists what was only written, and after it everything is persisted.
+fn an_orderly_stop_loses_nothing(mut harness: impl Harness) {
+    harness.engine().write(&batch(1, 3, vec![put(row(1, 1), 1)])).unwrap();
+    harness.restart();
+    let engine = harness.engine();
+    assert_eq!(number(&engine.get(&row(1, 1)).unwrap().unwrap()), 1);
+    assert_eq!(engine.applied(G).unwrap(), Slot(3));
+    assert_eq!(engine.persisted(G).unwrap(), Slot(3));
+}
+
+// Goal: after a crash rows and position are those of one batch, at or after the last flush.
+fn a_crash_keeps_what_was_flushed_and_whole_batches(mut harness: impl Harness) {
+    for seed in 0..8 {
+        let base = harness.engine().applied(G).unwrap().0;
+        for step in 1..=4 {
+            let slot = base + step;
+            let changes = (0..10).map(|i| put(row(1, i), slot)).collect();
+            harness.engine().write(&batch(1, slot, changes)).unwrap();
+            if step == 2 {
+                harness.engine().flush().unwrap();
+            }
+        }
+        let persisted = harness.engine().persisted(G).unwrap();
+        assert!(Slot(base + 2) <= persisted);
+        harness.crash(seed);
+
+        let engine = harness.engine();
+        let left = engine.applied(G).unwrap();
+        assert!(persisted <= left && left <= Slot(base + 4));
+        assert_eq!(engine.persisted(G).unwrap(), left);
+        let (from, end) = all_rows();
+        assert_eq!(numbers(&engine.scan(&from, &end, 100).unwrap()), [left.0; 10]);
+    }
+}
+
+// Goal: a checkpoint whose write failed half-way for the caller may be written again.
+fn the_same_batch_twice_is_as_once(harness: impl Harness) {
+    let engine = harness.engine();
+    engine.write(&batch(1, 1, vec![put(row(1, 1), 1), put(row(1, 2), 2)])).unwrap();
+    let again = batch(1, 2, vec![put(row(1, 1), 3), delete(row(1, 2))]);
+    engine.write(&again).unwrap();
+    engine.write(&again).unwrap();
+    let (from, end) = all_rows();
+    assert_eq!(numbers(&engine.scan(&from, &end, 100).unwrap()), [3]);
+    assert_eq!(engine.applied(G).unwrap(), Slot(2));
+}
+
+// Goal: whatever is written, flushed and removed, any scan equals that of a sorted map.
+fn scans_equal_those_of_a_map(harness: impl Harness) {
+    let change = (0u64..32, proptest::option::of(0u64..100));
+    let batches = proptest::collection::vec(proptest::collection::vec(change, 0..8), 1..6);
+    let input = (batches, 0u64..34, 0u64..34, 0usize..40);
+    let engine = harness.engine();
+    let model = std::cell::RefCell::new(std::collections::BTreeMap::new());
+    let check = |(batches, from, end, limit): (Vec<Vec<_>>, u64, u64, usize)| {
+        let mut model = model.borrow_mut();
+        for (index, changes) in batches.into_iter().enumerate() {
+            let mut written = Vec::new();
+            for (at, to) in changes {
+                match to {
+                    Some(to) => {
+                        model.insert(row(1, at), to);
+                        written.push(put(row(1, at), to));
+                    }
+                    None => {
+                        model.remove(&row(1, at));
+                        written.push(delete(row(1, at)));
+                    }
+                }
+            }
+            engine.write(&batch(1, 1, written)).unwrap();
+            if index % 3 == 2 {
+                engine.flush().unwrap();
+            }
+        }
+        let (from, end) = (row(1, from), row(1, end));
+        let want = model.iter().filter(|(key, _)| from <= **key && **key < end).take(limit);
+        let want: Vec<u64> = want.map(|(_, value)| *value).collect();
+        prop_assert_eq!(numbers(&engine.scan(&from, &end, limit).unwrap()), want);
+        Ok(())
+    };
+    // One engine for all cases: what earlier cases left is part of the test.
+    let config = Config { cases: 48, max_shrink_iters: 0, ..Config::default() };
+    TestRunner::new(config).run(&input, check).unwrap();
+}

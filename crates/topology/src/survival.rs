@@ -1,0 +1,244 @@
+//! What may be lost, one thing at a time, with a majority of voters remaining in every group.
+//!
+//! Counts only: which nodes are down is told by the caller. The words are in `words.rs`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use quorate_types::{GroupId, NodeId};
+
+use crate::model::{Group, Node};
+use crate::topology::Topology;
+use crate::words;
+
+/// A kind of thing that may be lost as one, from small to large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// A process or its machine.
+    Node,
+    /// A failure domain of an IDC.
+    Zone,
+    /// A data centre.
+    Idc,
+    /// A city.
+    City,
+}
+
+impl Level {
+    /// Every level, from small to large.
+    pub const ALL: [Level; 4] = [Level::Node, Level::Zone, Level::Idc, Level::City];
+
+    /// The word in sentences.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Node => "node",
+            Level::Zone => "zone",
+            Level::Idc => "IDC",
+            Level::City => "city",
+        }
+    }
+
+    /// The name of the place of this level that a node is in.
+    fn place_of(self, node: &Node) -> &str {
+        match self {
+            Level::Node => &node.name,
+            Level::Zone => &node.zone,
+            Level::Idc => &node.idc,
+            Level::City => &node.city,
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// What the loss of one place would do to one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What kind of place.
+    pub level: Level,
+    /// Its name.
+    pub place: String,
+    /// How many voters of the group it holds.
+    pub voters_held: usize,
+    /// How many of those are up.
+    pub voters_up: usize,
+    /// Whether a majority remains without it.
+    pub survived: bool,
+}
+
+/// What one group survives, given the nodes that are down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survives {
+    /// The group.
+    pub group: GroupId,
+    /// `RZ00/g1`.
+    pub label: String,
+    /// How many members vote.
+    pub voter_count: usize,
+    /// How many votes are a majority.
+    pub majority: usize,
+    /// The names of its voters that are down, in order of rank.
+    pub down: Vec<String>,
+    /// Each place that holds voters of the group, by level, then in order of rank.
+    pub losses: Vec<Loss>,
+    /// Whether each zone it uses is a whole IDC: then words do not tell them apart.
+    zones_are_idcs: bool,
+}
+
+impl Survives {
+    /// How many voters are up.
+    #[must_use]
+    pub fn up_count(&self) -> usize {
+        self.voter_count - self.down.len()
+    }
+
+    /// Whether a majority is up.
+    #[must_use]
+    pub fn has_majority(&self) -> bool {
+        self.majority <= self.up_count()
+    }
+
+    /// How many more voters may be lost, whichever they are. Zero also without a majority.
+    #[must_use]
+    pub fn spare_voters(&self) -> usize {
+        self.up_count().saturating_sub(self.majority)
+    }
+
+    /// The places of one level that hold voters.
+    pub fn at(&self, level: Level) -> impl Iterator<Item = &Loss> {
+        self.losses.iter().filter(move |loss| loss.level == level)
+    }
+
+    /// Whether any one place of this level may be lost.
+    #[must_use]
+    pub fn any_one(&self, level: Level) -> bool {
+        self.has_majority() && self.at(level).all(|loss| loss.survived)
+    }
+
+    /// The levels worth a sentence.
+    pub(crate) fn levels_in_words(&self) -> impl Iterator<Item = Level> + '_ {
+        Level::ALL.into_iter().filter(|level| *level != Level::Zone || !self.zones_are_idcs)
+    }
+
+    /// `RZ00/g1: survives the loss of any one node; of any one IDC; not of city sh (it holds 3 of 3
+    /// voters)`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        words::group_survives(self)
+    }
+}
+
+/// What every group of a cluster survives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSurvival {
+    /// Per group, in order of number.
+    pub groups: Vec<Survives>,
+}
+
+impl ClusterSurvival {
+    /// Whether every group has a majority.
+    #[must_use]
+    pub fn all_have_majority(&self) -> bool {
+        self.groups.iter().all(Survives::has_majority)
+    }
+
+    /// Whether every group survives the loss of any one place of this level.
+    #[must_use]
+    pub fn any_one(&self, level: Level) -> bool {
+        self.groups.iter().all(|group| group.any_one(level))
+    }
+
+    /// The places of this level whose loss would stop a group, each with the labels of those groups.
+    #[must_use]
+    pub fn critical(&self, level: Level) -> Vec<(String, Vec<String>)> {
+        let mut places: Vec<(String, Vec<String>)> = Vec::new();
+        for group in &self.groups {
+            for loss in group.at(level).filter(|loss| !loss.survived) {
+                match places.iter_mut().find(|(place, _)| *place == loss.place) {
+                    Some((_, labels)) => labels.push(group.label.clone()),
+                    None => places.push((loss.place.clone(), vec![group.label.clone()])),
+                }
+            }
+        }
+        places.sort();
+        places
+    }
+
+    /// One line for the cluster, one word per level: `survives: 1 node yes; 1 IDC yes; 1 city NO
+    /// (sh stops GZ/g5, RZ00/g1)`.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        words::headline(self)
+    }
+
+    /// The headline, then one line per group.
+    #[must_use]
+    pub fn words(&self) -> Vec<String> {
+        words::cluster_survives(self)
+    }
+}
+
+impl Topology {
+    /// What the cluster survives with every node up.
+    #[must_use]
+    pub fn survival(&self) -> ClusterSurvival {
+        what_may_still_be_lost(self, &BTreeSet::new())
+    }
+
+    /// The groups that have no majority while the nodes `lost` are lost, in order of number.
+    #[must_use]
+    pub fn groups_stopped_by(&self, lost: &BTreeSet<NodeId>) -> Vec<GroupId> {
+        let stopped = |group: &&Group| {
+            let up = group.voters().filter(|voter| !lost.contains(&voter.node)).count();
+            up < group.majority()
+        };
+        self.groups().filter(stopped).map(|group| group.id).collect()
+    }
+}
+
+/// What every group survives while the nodes `down` are down already. Numbers that are no nodes are
+/// ignored.
+#[must_use]
+pub fn what_may_still_be_lost(topology: &Topology, down: &BTreeSet<NodeId>) -> ClusterSurvival {
+    let groups = topology.groups().map(|group| survives(topology, group, down)).collect();
+    ClusterSurvival { groups }
+}
+
+fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Survives {
+    let voters: Vec<&Node> = group.voters().filter_map(|voter| topology.node(voter.node)).collect();
+    let is_up = |node: &&&Node| !down.contains(&node.id);
+    let up_count = voters.iter().filter(is_up).count();
+    let mut losses: Vec<Loss> = Vec::new();
+    for level in Level::ALL {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        for place in voters.iter().map(|node| level.place_of(node)) {
+            if !seen.insert(place) {
+                continue;
+            }
+            let held = || voters.iter().filter(|node| level.place_of(node) == place);
+            let voters_up = held().filter(is_up).count();
+            losses.push(Loss {
+                level,
+                place: place.to_owned(),
+                voters_held: held().count(),
+                voters_up,
+                survived: group.majority() <= up_count - voters_up,
+            });
+        }
+    }
+    let zones_of = |idc: &str| topology.zones().iter().filter(|zone| zone.idc == idc).count();
+    Survives {
+        group: group.id,
+        label: group.label(),
+        voter_count: voters.len(),
+        majority: group.majority(),
+        down: voters.iter().filter(|node| !is_up(node)).map(|node| node.name.clone()).collect(),
+        losses,
+        zones_are_idcs: voters.iter().all(|node| zones_of(&node.idc) == 1),
+    }
+}

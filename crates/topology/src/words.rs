@@ -1,0 +1,116 @@
+//! Sentences for people: survival as `quorate status` prints it. The data is in `survival.rs`.
+
+use crate::survival::{ClusterSurvival, Level, Loss, Survives};
+
+/// Groups named in one sentence; further ones are counted.
+const LABELS_MAX: usize = 4;
+
+/// What one group survives, in one line.
+pub(crate) fn group_survives(group: &Survives) -> String {
+    let label = &group.label;
+    if !group.has_majority() {
+        return format!(
+            "{label}: stopped: {} of {} voters are up, {} are needed ({})",
+            group.up_count(),
+            group.voter_count,
+            group.majority,
+            are_down(&group.down)
+        );
+    }
+    let mut sentence = format!("{label}: ");
+    if !group.down.is_empty() {
+        sentence.push_str(&format!("{}; ", are_down(&group.down)));
+    }
+    let mut survived_before = None;
+    for level in group.levels_in_words() {
+        let clause = level_clause(group, level);
+        sentence.push_str(match (survived_before, clause.survived) {
+            (None, true) => "survives the loss of ",
+            (None, false) => "does not survive the loss of ",
+            (Some(true), true) => "; of ",
+            (Some(true), false) => "; not of ",
+            (Some(false), _) => "; nor of ",
+        });
+        sentence.push_str(&clause.words);
+        survived_before = Some(clause.survived);
+    }
+    sentence
+}
+
+struct Clause {
+    survived: bool,
+    words: String,
+}
+
+/// One level: all of its places, none, or those that must not be lost.
+fn level_clause(group: &Survives, level: Level) -> Clause {
+    if group.any_one(level) {
+        return Clause { survived: true, words: format!("any one {level}") };
+    }
+    let all: Vec<&Loss> = group.at(level).filter(|loss| 0 < loss.voters_up).collect();
+    let fatal: Vec<&Loss> = all.iter().copied().filter(|loss| !loss.survived).collect();
+    if 1 < fatal.len() && fatal.len() == all.len() {
+        let still_up = if group.down.is_empty() { "" } else { " still up" };
+        return Clause { survived: false, words: format!("any {level}{still_up}") };
+    }
+    let named: Vec<String> = fatal.iter().map(|loss| place_words(group, loss)).collect();
+    Clause { survived: false, words: format!("{level} {}", named.join(" or ")) }
+}
+
+fn place_words(group: &Survives, loss: &Loss) -> String {
+    if group.down.is_empty() {
+        format!("{} (it holds {} of {} voters)", loss.place, loss.voters_held, group.voter_count)
+    } else {
+        let (held, up) = (loss.voters_up, group.up_count());
+        format!("{} (it holds {held} of the {up} voters still up)", loss.place)
+    }
+}
+
+fn are_down(names: &[String]) -> String {
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    format!("{} {verb} down", names.join(", "))
+}
+
+/// What the whole cluster survives, in one line.
+pub(crate) fn headline(cluster: &ClusterSurvival) -> String {
+    let stopped: Vec<String> = cluster
+        .groups
+        .iter()
+        .filter(|group| !group.has_majority())
+        .map(|group| group.label.clone())
+        .collect();
+    if !stopped.is_empty() {
+        return format!("without a majority: {}", labels(&stopped));
+    }
+    let mut levels: Vec<Level> =
+        cluster.groups.iter().flat_map(Survives::levels_in_words).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let verdicts: Vec<String> = levels.into_iter().map(|level| verdict(cluster, level)).collect();
+    format!("survives: {}", verdicts.join("; "))
+}
+
+fn verdict(cluster: &ClusterSurvival, level: Level) -> String {
+    let critical = cluster.critical(level);
+    match critical.as_slice() {
+        [] => format!("1 {level} yes"),
+        [(place, groups)] => format!("1 {level} NO ({place} stops {})", labels(groups)),
+        [(place, groups), more @ ..] => {
+            format!("1 {level} NO ({place} stops {}; {} more)", labels(groups), more.len())
+        }
+    }
+}
+
+fn labels(labels: &[String]) -> String {
+    if labels.len() <= LABELS_MAX {
+        return labels.join(", ");
+    }
+    format!("{} and {} more", labels[..LABELS_MAX].join(", "), labels.len() - LABELS_MAX)
+}
+
+/// The headline, then each group.
+pub(crate) fn cluster_survives(cluster: &ClusterSurvival) -> Vec<String> {
+    let mut lines = vec![headline(cluster)];
+    lines.extend(cluster.groups.iter().map(group_survives));
+    lines
+}

@@ -1,0 +1,273 @@
+//! Turns a request into an answer or into an entry: decided once, by the leader.
+//!
+//! Called by the driver of a group that leads and has applied its `StartWork`, once per request.
+//! Calls `read.rs` for reads, `transact.rs` for transactions, and asks the session table and the
+//! pending table whether the request was seen before.
+//!
+//! What is computed on the overlay may rest on entries that never commit. The driver therefore
+//! releases a [`Evaluation::Refuse`] only after everything proposed before it is committed and the
+//! lease was checked after the evaluation; it releases the reply to a [`Proposal`] after applying
+//! its entry.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_store::{Change, Key, Keyspace, StoreError, View};
+use quorate_types::limits::{ENTRY_BYTES_MAX, GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
+use quorate_types::{
+    Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress, SessionId,
+    SliceId, Slot, TableId, Uid,
+};
+
+use crate::draft::{RowStates, row_changes};
+use crate::entry::{EntryPayload, RowKey};
+use crate::limits::check_id;
+use crate::pending::{InFlight, Pending};
+use crate::read::{read_row, scan_page};
+use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
+use crate::transact::{Decided, Stop, transact};
+
+/// Most sessions one entry expires. Each may have a thousand results to drop; what is left over goes
+/// with the next entry.
+pub const EXPIRE_SESSIONS_MAX: usize = 64;
+
+/// Where a group's rows live. Constant while the group leads.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Group and incarnation.
+    pub keyspace: Keyspace,
+    /// The slice of a row: by UID, or `SliceId::UNSHARDED` for `home` and `global` tables.
+    pub slice_of: &'a dyn Fn(TableId, Uid) -> SliceId,
+}
+
+impl Context<'_> {
+    /// The store key of a row.
+    #[must_use]
+    pub fn key(&self, at: &RowAddress) -> Key {
+        self.keyspace.row((self.slice_of)(at.table, at.uid), at.table, at.uid, &at.key)
+    }
+
+    pub(crate) fn row_key(&self, at: &RowAddress) -> RowKey {
+        let slice = (self.slice_of)(at.table, at.uid);
+        RowKey { slice, table: at.table, uid: at.uid, key: at.key.clone() }
+    }
+}
+
+/// What the leader knows when it evaluates.
+#[derive(Clone, Copy)]
+pub struct State<'a> {
+    /// Everything applied. Reads see this.
+    pub applied: &'a dyn View,
+    /// The effects of entries in flight over `applied`. Writes see this.
+    pub overlay: &'a dyn View,
+    /// Sessions as of `applied`.
+    pub sessions: &'a SessionTable,
+    /// What entries in flight will do to them.
+    pub pending: &'a Pending,
+}
+
+/// What is to be done with a request.
+#[derive(Clone, Debug)]
+pub enum Evaluation {
+    /// Append this entry; the reply comes from applying it.
+    Propose(Proposal),
+    /// Refuse. Release the error as a read on the overlay, see the module.
+    Refuse(Error),
+    /// Answer at once: an earlier attempt took effect and that is committed. Needs no lease, because
+    /// it stays true.
+    Replay(Reply),
+    /// The same request is in flight in the entry at this slot: settle the caller with that entry.
+    Join(Slot),
+    /// A read of the applied rows. Release it after checking the lease.
+    Read(ReplyBody),
+}
+
+/// An entry to append, and what the leader needs until it is applied.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    payload: Bytes,
+    rows: RowStates,
+    in_flight: InFlight,
+}
+
+impl Proposal {
+    /// The bytes of the entry.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// What the entry will change in rows, for the overlay, once it is known to stand at `slot`.
+    #[must_use]
+    pub fn changes(&self, slot: Slot) -> Vec<Change> {
+        row_changes(&self.rows, slot)
+    }
+
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    fn of_sessions(payload: &EntryPayload, in_flight: InFlight) -> Proposal {
+        Proposal { payload: payload.encode(), rows: RowStates::new(), in_flight }
+    }
+}
+
+/// Decides what to do with a request that passed [`check_limits`](crate::check_limits) and belongs
+/// to this group by its route.
+///
+/// # Errors
+/// `StoreError` if rows or sessions could not be read: no answer to the client's question.
+pub fn evaluate(
+    request: &Request,
+    context: &Context<'_>,
+    state: &State<'_>,
+) -> Result<Evaluation, StoreError> {
+    match &request.body {
+        RequestBody::OpenSession => Ok(evaluate_open(state)),
+        RequestBody::CloseSession(session) => Ok(evaluate_close(*session, context, state)),
+        RequestBody::Get(at) => {
+            let row = read_row(at, context, state.applied)?;
+            Ok(Evaluation::Read(ReplyBody::Row(row)))
+        }
+        RequestBody::Scan(range) => {
+            let page = scan_page(range, context, state.applied)?;
+            Ok(Evaluation::Read(ReplyBody::Page(page)))
+        }
+        RequestBody::Transact { .. } => evaluate_transaction(request, context, state),
+    }
+}
+
+/// An entry that expires sessions idle for `idle_limit` or longer; `None` if there are none. Sessions
+/// with a request in flight are in use and left alone.
+#[must_use]
+pub fn expire_idle(
+    sessions: &SessionTable,
+    pending: &Pending,
+    now: LogTime,
+    idle_limit: Duration,
+) -> Option<Proposal> {
+    let mut slots = sessions.expired(now, idle_limit);
+    slots.retain(|slot| !pending.is_busy(*slot));
+    slots.truncate(EXPIRE_SESSIONS_MAX);
+    if slots.is_empty() {
+        return None;
+    }
+    let payload = EntryPayload::ExpireSessions(slots.clone());
+    Some(Proposal::of_sessions(&payload, InFlight::Close(slots)))
+}
+
+fn evaluate_open(state: &State<'_>) -> Evaluation {
+    if !state.sessions.has_room_for_session(state.pending.opening()) {
+        let message = format!("the group has {GROUP_SESSIONS_MAX} sessions");
+        let error = Error::new(Code::SessionLimit, message).with("limit", GROUP_SESSIONS_MAX);
+        return Evaluation::Refuse(error);
+    }
+    Evaluation::Propose(Proposal::of_sessions(&EntryPayload::OpenSession, InFlight::Open))
+}
+
+fn evaluate_close(session: SessionId, context: &Context<'_>, state: &State<'_>) -> Evaluation {
+    if let Err(error) = check_group(session, context) {
+        return Evaluation::Refuse(error);
+    }
+    if let Some(slot) = state.pending.closing(session.slot) {
+        return Evaluation::Join(slot);
+    }
+    if !state.sessions.contains(session.slot) {
+        return Evaluation::Refuse(session_expired(session));
+    }
+    let payload = EntryPayload::CloseSession(session);
+    Evaluation::Propose(Proposal::of_sessions(&payload, InFlight::Close(vec![session.slot])))
+}
+
+fn evaluate_transaction(
+    request: &Request,
+    context: &Context<'_>,
+    state: &State<'_>,
+) -> Result<Evaluation, StoreError> {
+    if let Some(id) = &request.id
+        && let Some(known) = recognise(id, context, state)?
+    {
+        return Ok(known);
+    }
+    let RequestBody::Transact { conditions, mutations, reads } = &request.body else {
+        unreachable!("the caller matched a transaction");
+    };
+    // Without an id nobody can ask again, so a transaction that changes nothing needs no entry.
+    let only_reads = mutations.is_empty() && request.id.is_none();
+    let view = if only_reads { state.applied } else { state.overlay };
+    let Decided { mut write, rows } = match transact(conditions, mutations, reads, context, view) {
+        Ok(decided) => decided,
+        Err(Stop::Refused(error)) => return Ok(Evaluation::Refuse(*error)),
+        Err(Stop::Store(error)) => return Err(error),
+    };
+    if only_reads {
+        return Ok(Evaluation::Read(ReplyBody::Committed { reads: write.reads, sums: write.sums }));
+    }
+    write.id = request.id;
+    let payload = EntryPayload::Write(write).encode();
+    if ENTRY_BYTES_MAX < payload.len() {
+        let length = payload.len();
+        let message = format!("the transaction takes {length} bytes with the rows it returns");
+        let error = Error::new(Code::TxnTooLarge, message).with("length", length);
+        return Ok(Evaluation::Refuse(error));
+    }
+    let in_flight = request.id.map_or(InFlight::Anonymous, InFlight::Request);
+    Ok(Evaluation::Propose(Proposal { payload, rows, in_flight }))
+}
+
+/// Whether a request must not be evaluated: seen before, or its session cannot take it. `None` if it
+/// is new, and then its entry will be applied: no entry in flight closes its session or acknowledges
+/// its number.
+fn recognise(
+    id: &RequestId,
+    context: &Context<'_>,
+    state: &State<'_>,
+) -> Result<Option<Evaluation>, StoreError> {
+    let refuse = |error| Ok(Some(Evaluation::Refuse(error)));
+    if let Err(error) = check_id(id).and_then(|()| check_group(id.session, context)) {
+        return refuse(error);
+    }
+    let session = id.session.slot;
+    match state.sessions.standing(id) {
+        Standing::NoSession => return refuse(session_expired(id.session)),
+        Standing::Acknowledged { lowest } => return refuse(sequence_reused(id, lowest)),
+        Standing::Answered => {
+            let result = state.sessions.result(id, state.applied)?;
+            return Ok(Some(Evaluation::Replay(result.into_reply())));
+        }
+        Standing::New => {}
+    }
+    if let Some(slot) = state.pending.request(id) {
+        return Ok(Some(Evaluation::Join(slot)));
+    }
+    if state.pending.closing(session).is_some() {
+        return refuse(session_expired(id.session));
+    }
+    let lowest = state.pending.lowest(session);
+    if id.sequence < lowest {
+        return refuse(sequence_reused(id, lowest));
+    }
+    if !state.sessions.has_room(id, state.pending.requests(session)) {
+        return refuse(session_full(id));
+    }
+    Ok(None)
+}
+
+fn check_group(session: SessionId, context: &Context<'_>) -> Result<(), Error> {
+    let group = context.keyspace.group;
+    if session.group != group {
+        let message = format!("session {session} was opened in another group than {group}");
+        return Err(Error::new(Code::InvalidRequest, message).with("session", session));
+    }
+    Ok(())
+}
+
+fn session_full(id: &RequestId) -> Error {
+    let message = format!(
+        "session {} has {SESSION_IN_FLIGHT_MAX} requests that are in flight or not acknowledged",
+        id.session,
+    );
+    Error::new(Code::SessionFull, message)
+        .with("session", id.session)
+        .with("limit", SESSION_IN_FLIGHT_MAX)
+}

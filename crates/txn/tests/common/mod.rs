@@ -1,0 +1,274 @@
+//! A replica in memory, and a leader on top of it, as the driver of a group would run them.
+//!
+//! Each test uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_store::{Change, Key, Keyspace, Overlay, StoreError, View};
+use quorate_txn::{
+    Applied, Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
+};
+use quorate_types::{
+    Ballot, Code, Condition, EntryId, Error, GroupId, LogTime, Mutation, ReplicaId, Reply,
+    ReplyBody, Request, RequestBody, RequestId, RowAddress, SessionId, SliceId, Slot, TableId, Uid,
+    Value,
+};
+
+pub const GROUP: GroupId = GroupId(7);
+pub const SPACE: Keyspace = Keyspace { group: GROUP, incarnation: 0 };
+pub const BALLOT: Ballot = Ballot { round: 3, replica: ReplicaId(5) };
+/// A table whose rows no UID owns.
+pub const HOME: TableId = TableId(9);
+
+/// The slice rule of the tests.
+pub fn slice_of(table: TableId, uid: Uid) -> SliceId {
+    match table {
+        HOME => SliceId::UNSHARDED,
+        _ => SliceId(u16::try_from(uid.0 % 100).expect("below 100")),
+    }
+}
+
+pub fn context() -> Context<'static> {
+    Context { keyspace: SPACE, slice_of: &slice_of }
+}
+
+/// Records in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records(pub BTreeMap<Key, Bytes>);
+
+impl Records {
+    pub fn change(&mut self, changes: &[Change]) {
+        for Change { key, value } in changes {
+            match value {
+                Some(value) => self.0.insert(key.clone(), value.clone()),
+                None => self.0.remove(key),
+            };
+        }
+    }
+}
+
+impl View for Records {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        assert!(from < end, "an empty range is not worth a seek");
+        let pair = |(key, value): (&Key, &Bytes)| (key.clone(), value.clone());
+        Ok(self.0.range(from..end).take(limit).map(pair).collect())
+    }
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub at: EntryId,
+    pub log_time: LogTime,
+    pub payload: Bytes,
+}
+
+/// What every replica has: records and the sessions among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    pub records: Records,
+    pub sessions: SessionTable,
+}
+
+impl Replica {
+    pub fn new() -> Replica {
+        Replica { records: Records::default(), sessions: SessionTable::new(SPACE) }
+    }
+
+    pub fn apply(&mut self, entry: &Entry) -> Applied {
+        let Entry { at, log_time, payload } = entry;
+        let applied = apply(payload, *at, *log_time, &mut self.sessions, &self.records);
+        let applied = applied.expect("an entry of our log applies");
+        self.records.change(&applied.changes);
+        applied
+    }
+
+    /// The replica after a restart: the sessions come from the records.
+    pub fn reload(&mut self) {
+        let loaded = SessionTable::load(&self.records, SPACE).expect("our own records load");
+        assert_eq!(loaded, self.sessions, "loading gives the table that was kept");
+        self.sessions = loaded;
+    }
+}
+
+/// A replica that leads: evaluates, proposes, applies later.
+pub struct Leader {
+    pub replica: Replica,
+    pub overlay: Overlay,
+    pub pending: Pending,
+    /// Entries in flight and what evaluation said they will change in rows.
+    pub in_flight: Vec<(Entry, Vec<Change>)>,
+    pub next: Slot,
+    pub now: LogTime,
+}
+
+impl Leader {
+    pub fn new() -> Leader {
+        Leader {
+            replica: Replica::new(),
+            overlay: Overlay::new(),
+            pending: Pending::new(),
+            in_flight: Vec::new(),
+            next: Slot(1),
+            now: LogTime(0),
+        }
+    }
+
+    pub fn evaluate(&self, request: &Request) -> Evaluation {
+        let records = &self.replica.records;
+        let state = State {
+            applied: records,
+            overlay: &self.overlay.over(records),
+            sessions: &self.replica.sessions,
+            pending: &self.pending,
+        };
+        evaluate(request, &context(), &state).expect("memory does not fail")
+    }
+
+    pub fn append(&mut self, proposal: &Proposal) -> EntryId {
+        let at = EntryId { ballot: BALLOT, slot: self.next };
+        let changes = proposal.changes(at.slot);
+        self.overlay.push(at.slot, changes.clone());
+        self.pending.propose(at.slot, proposal);
+        let payload = proposal.payload().clone();
+        self.in_flight.push((Entry { at, log_time: self.now, payload }, changes));
+        self.next = self.next.next();
+        at
+    }
+
+    /// Evaluates, and appends if there is something to append.
+    pub fn submit(&mut self, request: &Request) -> Submitted {
+        match self.evaluate(request) {
+            Evaluation::Propose(proposal) => Submitted::Proposed(self.append(&proposal)),
+            Evaluation::Refuse(error) => Submitted::Refused(error),
+            Evaluation::Replay(reply) => Submitted::Replayed(reply),
+            Evaluation::Join(slot) => Submitted::Joined(slot),
+            Evaluation::Read(body) => Submitted::Read(body),
+        }
+    }
+
+    /// Applies the oldest entry in flight.
+    pub fn apply_next(&mut self) -> (Entry, Applied) {
+        let (entry, changes) = self.in_flight.remove(0);
+        let applied = self.replica.apply(&entry);
+        let rows: Vec<_> =
+            applied.changes.iter().filter(|change| is_row(change)).cloned().collect();
+        assert_eq!(rows, changes, "{} changes what its evaluation said", entry.at);
+        self.overlay.settle(entry.at.slot);
+        self.pending.settle(entry.at.slot);
+        (entry, applied)
+    }
+
+    pub fn apply_all(&mut self) -> Vec<Applied> {
+        (0..self.in_flight.len()).map(|_| self.apply_next().1).collect()
+    }
+
+    /// Another leader won, and none of the entries in flight was chosen; then this one leads again.
+    pub fn lose_ballot(&mut self) {
+        self.in_flight.clear();
+        self.overlay.clear();
+        self.pending.clear();
+    }
+
+    /// Submits and applies.
+    pub fn run(&mut self, request: &Request) -> Result<Reply, Error> {
+        match self.submit(request) {
+            Submitted::Proposed(_) => self.apply_all().pop().expect("it is in flight").reply,
+            Submitted::Refused(error) => Err(error),
+            Submitted::Replayed(reply) => Ok(reply),
+            Submitted::Read(body) => Ok(Reply { at: EntryId::ZERO, replayed: false, body }),
+            Submitted::Joined(slot) => panic!("nothing is in flight, but it joined {slot}"),
+        }
+    }
+
+    pub fn open(&mut self) -> SessionId {
+        let request = Request { id: None, body: RequestBody::OpenSession };
+        match self.run(&request).expect("there is room for a session").body {
+            ReplyBody::Session(session) => session,
+            other => panic!("opening a session gave {other:?}"),
+        }
+    }
+
+    pub fn value(&self, at: &RowAddress) -> Option<Value> {
+        let request = Request { id: None, body: RequestBody::Get(at.clone()) };
+        match self.evaluate(&request) {
+            Evaluation::Read(ReplyBody::Row(value)) => value,
+            other => panic!("reading a row gave {other:?}"),
+        }
+    }
+}
+
+/// `Evaluation`, with the proposal in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    Proposed(EntryId),
+    Refused(Error),
+    Replayed(Reply),
+    Joined(Slot),
+    Read(ReplyBody),
+}
+
+impl Submitted {
+    /// The code of a refusal.
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Submitted::Refused(error) => Some(error.code),
+            _ => None,
+        }
+    }
+}
+
+pub fn is_row(change: &Change) -> bool {
+    quorate_store::keys::parse_row(&change.key).is_some()
+}
+
+pub fn row(key: &'static str) -> RowAddress {
+    RowAddress { table: TableId(1), uid: Uid(42), key: Bytes::from_static(key.as_bytes()) }
+}
+
+pub fn bytes(text: &'static str) -> Value {
+    Value::Bytes(Bytes::from_static(text.as_bytes()))
+}
+
+pub fn put(key: &'static str, value: Value) -> Mutation {
+    Mutation::Put(row(key), value)
+}
+
+pub fn add(key: &'static str, delta: i64) -> Mutation {
+    Mutation::Add { at: row(key), delta, floor: None, ceiling: None }
+}
+
+pub fn add_above(key: &'static str, delta: i64, floor: i64) -> Mutation {
+    Mutation::Add { at: row(key), delta, floor: Some(floor), ceiling: None }
+}
+
+pub fn request(session: SessionId, sequence: u64, lowest_unanswered: u64) -> RequestId {
+    RequestId { session, sequence, lowest_unanswered }
+}
+
+pub fn transact(
+    id: Option<RequestId>,
+    conditions: Vec<Condition>,
+    mutations: Vec<Mutation>,
+    reads: Vec<RowAddress>,
+) -> Request {
+    Request { id, body: RequestBody::Transact { conditions, mutations, reads } }
+}
+
+pub fn write(id: Option<RequestId>, mutations: Vec<Mutation>) -> Request {
+    transact(id, Vec::new(), mutations, Vec::new())
+}
+
+pub fn close(session: SessionId) -> Request {
+    Request { id: None, body: RequestBody::CloseSession(session) }
+}
+
+pub fn sums(sums: &[i64]) -> ReplyBody {
+    ReplyBody::Committed { reads: Vec::new(), sums: sums.to_vec() }
+}
