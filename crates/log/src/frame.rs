@@ -15,8 +15,8 @@
 //! | 13 | 3 | zero | |
 //! | 16 | 4 | group | 0 unless a batch |
 //! | 20 | 4 | zero | |
-//! | 24 | 8 | first slot | 0 unless a batch |
-//! | 32 | 8 | last slot | 0 unless a batch |
+//! | 24 | 8 | first slot | in a cut: how many damages that start found; 0 in a head and a seal |
+//! | 32 | 8 | last slot | as the first, but for batches |
 //! | 40 | 8 | offset | position of the frame in the log |
 //! | 48 | 8 | segment | sequence number of its segment |
 //! | 56 | 8 | synced_upto | every byte of the log below was durable when this was written |

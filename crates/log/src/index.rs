@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_types::{GroupId, Slot};
 
 use crate::disk::DiskFile;
-use crate::frame::{Header, LogOffset, SegmentId};
+use crate::frame::{Header, SegmentId};
 
 /// A live frame and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,6 @@ pub(crate) struct GroupIndex {
 /// A segment that is part of the log.
 pub(crate) struct SegmentState {
     pub(crate) file: Arc<dyn DiskFile>,
-    pub(crate) base: LogOffset,
     pub(crate) file_bytes: u64,
     /// Frames in it that are live. At 0 it can be retired once it is the oldest.
     pub(crate) live_frames: u64,

@@ -72,16 +72,7 @@ impl PromiseFile {
         let exist = files.iter().any(Option::is_some);
         let mut promises =
             PromiseFile { disk, files, version: 0, refused: None, poisoned: None };
-        let [a, b] = copies;
-        // If the other copy is broken, this one must not be touched before the other is whole.
-        let order = if b.is_none() { [1, 0] } else { [0, 1] };
-        let newest = match (a, b) {
-            (Some(a), Some(b)) => Some(if a.version < b.version { b } else { a }),
-            (a, b) => a.or(b),
-        };
-        if let Some(record) = newest {
-            promises.version = record.version;
-            promises.write(&record.encode(record.version), order)?;
+        if let Some(record) = promises.repair(copies)? {
             info!(version = record.version, groups = record.groups.len(), "read the promises");
             return Ok((promises, Opened::Valid(record)));
         }
@@ -108,7 +99,7 @@ impl PromiseFile {
             return Err(LogError::Poisoned { reason: reason.clone() });
         }
         self.version += 1;
-        self.write(&record.encode(self.version), [0, 1])
+        self.write(&record.encode(self.version), &[0, 1])
     }
 
     /// Stores a record although the old ones were unreadable: every replica in it has a new id, so
@@ -127,8 +118,38 @@ impl PromiseFile {
         self.version
     }
 
-    fn write(&mut self, bytes: &[u8], order: [usize; 2]) -> Result<(), LogError> {
-        for place in order {
+    /// Makes both copies durable and equal to the newest, which it returns.
+    ///
+    /// B is only ever written while A is durable with the same version, A with a new version only
+    /// while B is durable with the one before; so the copy that is not written is always whole.
+    fn repair(
+        &mut self,
+        [a, b]: [Option<NodeRecord>; 2],
+    ) -> Result<Option<NodeRecord>, LogError> {
+        let (mut record, a_is_durable) = match (a, b) {
+            (None, None) => return Ok(None),
+            (Some(a), None) => (a, true),
+            (None, Some(b)) => (b, false),
+            (Some(a), Some(b)) if a.version < b.version => (b, false),
+            (Some(a), Some(b)) => {
+                let same = a.version == b.version;
+                (a, same)
+            }
+        };
+        if a_is_durable {
+            self.write(&record.encode(record.version), &[1])?;
+        } else {
+            record.version += 1;
+            self.write(&record.encode(record.version), &[0, 1])?;
+        }
+        self.version = record.version;
+        // The name of a copy may be as little durable as its bytes.
+        self.disk.sync_dir("").map_err(|e| LogError::io("sync folder", ".", e))?;
+        Ok(Some(record))
+    }
+
+    fn write(&mut self, bytes: &[u8], order: &[usize]) -> Result<(), LogError> {
+        for &place in order {
             if let Err(error) = self.write_copy(bytes, place) {
                 let error = LogError::io("store", COPIES[place], error);
                 self.poisoned = Some(error.to_string());

@@ -51,6 +51,8 @@ pub enum DamageKind {
     },
     /// The disk failed to read bytes; whether they mattered is not known.
     Unreadable,
+    /// An earlier start found damage, which need not be visible any more.
+    Earlier,
 }
 
 /// Damage: something durable is lost. A torn tail is not damage.

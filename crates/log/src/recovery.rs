@@ -6,7 +6,7 @@
 //! The rules, in the order in which they are applied:
 //!
 //! 1. The head of a segment ends the segment before it at its base: bytes there do not count.
-//! 2. `trusted` is the greatest `synced_upto` of any valid frame. Only what lies below is known to
+//! 2. `trusted` is the greatest `synced_upto` of any valid frame, heads included. Only what lies below is known to
 //!    be durable; a frame above may be readable from the page cache of a killed process, or after a
 //!    failed sync, and yet not be on the disk.
 //! 3. An invalid frame below `trusted` is damage. The first one at or above is the torn tail: it
@@ -22,11 +22,12 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
+use quorate_types::Slot;
 use tracing::{error, info, warn};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
-use crate::frame::{Header, Kind, LogOffset, SegmentId, padding};
+use crate::frame::{HEADER_BYTES, Header, Kind, LogOffset, SegmentId, frame_bytes, padding};
 use crate::index::{Index, SegmentState, Shared};
 use crate::options::LogOptions;
 use crate::reader::LogReader;
@@ -34,6 +35,9 @@ use crate::recovered::{self, Cut, Damage, DamageKind, Recovered};
 use crate::scan::{Found, Scan, read_all, scan};
 use crate::segment::{DIR, Name, Pool, SegmentHead};
 use crate::writer::LogWriter;
+
+/// Bytes of the body of a cut: the segment that was cut, and where.
+const CUT_BYTES: u64 = 16;
 
 /// The log as a whole: the way to open it.
 #[derive(Debug)]
@@ -58,6 +62,9 @@ impl Log {
         disk.sync_dir("").map_err(|e| LogError::io("sync folder", ".", e))?;
         let mut pool = Pool::new(Arc::clone(&disk), options.segment_bytes, options.recycled_max);
         let files = list(disk.as_ref(), &mut pool)?;
+        // A killed process may have renamed a segment away without the name being durable. Its file
+        // must not get new content while a power cut could bring the old name back.
+        disk.sync_dir(DIR).map_err(|e| LogError::io("sync folder", DIR, e))?;
         let mut recovery = Recovery { out: Recovered::default(), damage_at: None };
         let (segments, random) = recovery.read(files, random)?;
         recovery.decide(disk, options, pool, segments, random)
@@ -83,7 +90,7 @@ impl Segment {
 
     /// The greatest offset that something in this segment says is durable.
     fn says_synced(&self) -> LogOffset {
-        let head = self.head.iter().filter(|_| !self.is_foreign).map(|head| head.base);
+        let head = self.head.iter().filter(|_| !self.is_foreign).map(|head| head.synced_upto);
         let frames = self.scan.found.iter().map(|found| found.header.synced_upto);
         head.chain(frames).max().unwrap_or_default()
     }
@@ -207,6 +214,7 @@ impl Recovery {
             if let Some(segment_base) = segment.base() {
                 let says = segments[..=place].iter().map(Segment::says_synced).max();
                 let local = if is_last { trusted } else { says.unwrap_or_default() };
+                base = base.max(segment_base);
                 let limit = next_base.unwrap_or(local).max(segment_base).0 - segment_base.0;
                 parts = Parts::new(&segment.scan, limit, segment.file_bytes);
                 if next_base.is_none() && !is_last {
@@ -221,7 +229,6 @@ impl Recovery {
             self.note_missing(segment, next);
             index.segments.insert(segment.id, SegmentState {
                 file: Arc::clone(&segment.file),
-                base: segment.base().unwrap_or_default(),
                 file_bytes: segment.file_bytes,
                 live_frames: 0,
                 is_damaged: damage_before < self.out.damage.len(),
@@ -234,7 +241,6 @@ impl Recovery {
         let file_bytes = options.segment_bytes.max(new.bytes.len() as u64);
         index.segments.insert(new.head.id, SegmentState {
             file: Arc::clone(&file),
-            base,
             file_bytes,
             live_frames: 0,
             is_damaged: false,
@@ -264,6 +270,11 @@ impl Recovery {
                 _ => DamageKind::Frames,
             };
             self.damage(segment, kind, range.clone());
+        }
+        for found in parts.trusted.iter().chain(&parts.tail) {
+            if found.header.kind == Kind::Cut && Slot::ZERO < found.header.first {
+                self.damage(segment, DamageKind::Earlier, found.at..found.at);
+            }
         }
         for range in &segment.unreadable {
             let matters = parts.trusted.last().is_none_or(|last| range.start < last.end());
@@ -365,45 +376,43 @@ impl NewSegment {
         found: &Recovered,
     ) -> Result<NewSegment, LogError> {
         let id = SegmentId(last.map_or(1, |last| last.id.0 + 1));
-        let head = SegmentHead { id, base, random, floors: found.floors.clone() };
+        let floors = found.floors.clone();
+        let tail: Vec<&Found> = tail.iter().filter(|f| f.header.kind == Kind::Batch).collect();
+        let mut end = SegmentHead::bytes(floors.len());
+        if last.is_some() {
+            end += frame_bytes(CUT_BYTES) + tail.iter().map(|f| f.header.frame_bytes()).sum::<u64>();
+        }
+        let head = SegmentHead { id, base, synced_upto: base.plus(end), random, floors };
         let mut new = NewSegment { bytes: head.encode(), head, copies: Vec::new() };
         let Some(last) = last else { return Ok(new) };
 
+        let damages = Slot(found.damage.len() as u64);
         let mut cut = Vec::new();
         cut.extend_from_slice(&last.id.0.to_le_bytes());
         cut.extend_from_slice(&base.0.to_le_bytes());
-        new.frame(Header::internal(Kind::Cut, id, base, base), &cut);
-        for found in tail.iter().filter(|found| found.header.kind == Kind::Batch) {
+        let header = Header::internal(Kind::Cut, id, base, base);
+        new.frame(Header { first: damages, last: damages, ..header }, &cut);
+        for found in tail {
             let mut body = vec![0; found.header.body_bytes as usize];
-            let at = found.at + crate::frame::HEADER_BYTES as u64;
+            let at = found.at + HEADER_BYTES as u64;
             last.file.read_exact_at(at, &mut body).map_err(|e| {
                 LogError::io("read", &Name::Segment(last.id).path(), e)
             })?;
-            new.copies.push(new.next(found.header));
-            new.frame(found.header, &body);
-            // `frame` set segment and offset; the copy is found under those.
+            let copy = new.frame(found.header, &body);
+            new.copies.push(copy);
         }
+        debug_assert_eq!(end, new.bytes.len() as u64, "the head says where this ends");
         Ok(new)
     }
 
-    fn next(&self, header: Header) -> Found {
+    /// Adds a frame, at the place it has here.
+    fn frame(&mut self, header: Header, body: &[u8]) -> Found {
         let at = self.bytes.len() as u64;
-        Found { header: self.placed(header), at }
-    }
-
-    fn placed(&self, header: Header) -> Header {
-        Header {
-            segment: self.head.id,
-            offset: self.head.base.plus(self.bytes.len() as u64),
-            synced_upto: self.head.base,
-            ..header
-        }
-    }
-
-    fn frame(&mut self, header: Header, body: &[u8]) {
-        let head = self.placed(header).encode(self.head.random, body);
-        self.bytes.extend_from_slice(&head);
+        let (segment, base) = (self.head.id, self.head.base);
+        let mut header = Header { segment, offset: base.plus(at), synced_upto: base, ..header };
+        self.bytes.extend_from_slice(&header.encode(self.head.random, body));
         self.bytes.extend_from_slice(body);
         self.bytes.extend_from_slice(padding(body.len()));
+        Found { header, at }
     }
 }

@@ -19,7 +19,9 @@
 //! | 12 | 4 | number of promise floors |
 //! | 16 | 20 each | group (4), round (8), replica (8) |
 //!
-//! Its `offset` is the base of the segment. It also ends the segment before: whatever stands there
+//! Its `offset` is the base of the segment; its `synced_upto` ends what was written before the file
+//! got its name: the head, and in a segment begun by recovery a cut and copied frames. The base also
+//! ends the segment before: whatever stands there
 //! at or above the base does not count. A file gets the name `.seg` only after its head, and all
 //! that recovery puts behind it, is durable; so a `.seg` whose head is invalid is damaged, never
 //! half made. Everything below the base is durable before the file gets its name.
@@ -77,6 +79,8 @@ impl Name {
 pub(crate) struct SegmentHead {
     pub(crate) id: SegmentId,
     pub(crate) base: LogOffset,
+    /// Where the bytes end that are durable before the file has its name; at least its own end.
+    pub(crate) synced_upto: LogOffset,
     pub(crate) random: u64,
     /// For each group the ballot that was promised when the segment was created. Only a floor: the
     /// promises themselves are in the promise file.
@@ -101,8 +105,7 @@ impl SegmentHead {
             body.extend_from_slice(&ballot.round.to_le_bytes());
             body.extend_from_slice(&ballot.replica.0.to_le_bytes());
         }
-        // A file has its name only after everything below its base is durable.
-        let mut header = Header::internal(Kind::SegmentHead, self.id, self.base, self.base);
+        let mut header = Header::internal(Kind::SegmentHead, self.id, self.base, self.synced_upto);
         let mut bytes = header.encode(0, &body).to_vec();
         bytes.extend_from_slice(&body);
         bytes.extend_from_slice(padding(body.len()));
@@ -114,7 +117,7 @@ impl SegmentHead {
         let fits = |header: &Header| {
             header.kind == Kind::SegmentHead
                 && header.segment == id
-                && header.synced_upto == header.offset
+                && header.offset <= header.synced_upto
                 && header.body_bytes <= HEAD_BODY_MAX
         };
         let Some((header, body)) = Header::decode(bytes, 0, fits) else { return Ok(None) };
@@ -127,6 +130,7 @@ impl SegmentHead {
         Ok(decode_body(body).map(|(random, floors)| SegmentHead {
             id,
             base: header.offset,
+            synced_upto: header.synced_upto,
             random,
             floors,
         }))

@@ -55,6 +55,8 @@ pub struct LogWriter {
     at: u64,
     /// Everything below was synced.
     durable: LogOffset,
+    /// A segment may have become free since the last look.
+    retire_wanted: bool,
     poisoned: Option<String>,
     written_bytes: u64,
     writes: u64,
@@ -84,6 +86,7 @@ impl LogWriter {
             file_bytes,
             at,
             durable: head.base.plus(at),
+            retire_wanted: false,
             poisoned: None,
             written_bytes: at,
             writes: 1,
@@ -147,6 +150,7 @@ impl LogWriter {
     pub fn release(&mut self, group: GroupId, upto: Slot) -> Result<(), LogError> {
         self.check()?;
         self.shared.lock().release(group, upto);
+        self.retire_wanted = true;
         let done = self.retire_released();
         self.poison(done)
     }
@@ -161,6 +165,7 @@ impl LogWriter {
         for segment in self.shared.lock().segments.values_mut() {
             segment.is_damaged = false;
         }
+        self.retire_wanted = true;
         let done = self.retire_released();
         self.poison(done)
     }
@@ -377,7 +382,7 @@ impl LogWriter {
             .map_err(|e| LogError::io("sync", &Name::Segment(self.segment).path(), e))?;
         self.syncs += 1;
         self.durable = self.end();
-        Ok(())
+        self.retire_released()
     }
 
     /// Ends the current segment durably and begins the next at its end.
@@ -387,11 +392,11 @@ impl LogWriter {
         let id = SegmentId(self.segment.0 + 1);
         let base = self.end();
         let floors = self.floors.clone();
-        let head = SegmentHead { id, base, random: self.shared.random, floors }.encode();
+        let (random, end) = (self.shared.random, SegmentHead::bytes(floors.len()));
+        let head = SegmentHead { id, base, synced_upto: base.plus(end), random, floors }.encode();
         let file = self.pool.create(id, &[IoSlice::new(&head)])?;
         self.shared.lock().segments.insert(id, SegmentState {
             file: Arc::clone(&file),
-            base,
             file_bytes: self.options.segment_bytes,
             live_frames: 0,
             is_damaged: false,
@@ -403,10 +408,17 @@ impl LogWriter {
         self.syncs += 1;
         self.durable = self.end();
         self.has_room();
+        self.retire_wanted = true;
         self.retire_released()
     }
 
+    /// Waits for the next sync if anything is not durable: it may be the frame that cut the last
+    /// live one of a segment.
     fn retire_released(&mut self) -> Result<(), LogError> {
+        if !self.retire_wanted || self.durable < self.end() {
+            return Ok(());
+        }
+        self.retire_wanted = false;
         let mut retired = false;
         loop {
             // Taken out of the index first: from here on no reader looks into the file, and one

@@ -77,9 +77,10 @@ impl Progress {
         self.in_flight_bytes < window
     }
 
-    /// Sends again from `next` on.
+    /// Sends again from `next` on. What is known to be durable there is not sent again, but for its
+    /// last batch: a follower that restarted holds it without knowing that it equals ours.
     pub(crate) fn rewind(&mut self, next: Slot) {
-        self.next = next.max(self.slot_synced.next());
+        self.next = next.max(self.slot_synced);
         self.in_flight.clear();
         self.in_flight_bytes = 0;
         self.probe = None;

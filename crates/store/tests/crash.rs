@@ -109,7 +109,7 @@ impl<H: Harness> World<H> {
             Op::Begin => {
                 let begun = self.store().begin_checkpoint();
                 assert!(begun.is_none() || self.running.is_none(), "two checkpoints at once");
-                self.running = begun.or(self.running.take());
+                self.running = begun.or_else(|| self.running.take());
             }
             Op::Write(durability) => {
                 if let Some(checkpoint) = &self.running {
@@ -225,11 +225,11 @@ proptest! {
 
 #[cfg(not(madsim))]
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 64, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 64, ..Default::default() })]
 
     // Goal: the same invariants hold on RocksDB, killed with whatever its files held.
     #[test]
     fn replay_restores_the_model_on_rocksdb(ops in proptest::collection::vec(any_op(), 1..60)) {
-        check(common::RocksHarness::new(), ops);
+        check(common::rocks::RocksHarness::new(), ops);
     }
 }

@@ -1,11 +1,13 @@
 //! What every engine must do, run against RocksDB and against its twin.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not recognised as tests")]
+
 mod common;
 
 use common::{Harness, all_rows, batch, delete, number, put, row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use quorate_store::{Engine, Key};
+use quorate_store::Key;
 use quorate_types::{GroupId, Slot};
 
 const G: GroupId = GroupId(1);

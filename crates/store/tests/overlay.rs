@@ -1,5 +1,7 @@
 //! The overlay against a model that keeps every uncommitted entry.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not recognised as tests")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -47,7 +49,7 @@ fn check(ops: Vec<Op>) {
                     None => delete(row(1, at)),
                 };
                 let changes: Vec<Change> = changes.into_iter().map(to_change).collect();
-                let slot = overlay.last_slot().unwrap_or(store.applied(G)).next();
+                let slot = overlay.last_slot().unwrap_or_else(|| store.applied(G)).next();
                 overlay.push(slot, changes.clone());
                 uncommitted.push((slot, changes));
             }

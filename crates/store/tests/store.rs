@@ -1,5 +1,7 @@
 //! The store's own promises: layers, checkpoints, and reads beside them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not recognised as tests")]
+
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,6 +7,7 @@ use quorate_types::{GroupId, NodeId, ReplicaId, SliceId, TableId, Uid};
 use crate::locality::ReplicaKind;
 use crate::model::{Member, TableClass, UnitKind};
 use crate::route::{Route, RouteError};
+use crate::slices::slice_label;
 use crate::topology::Topology;
 
 /// A route with the reason for each step.
@@ -106,15 +107,15 @@ impl Explanation {
     #[must_use]
     pub fn words(&self) -> Vec<String> {
         let mut lines = Vec::with_capacity(4 + self.members.len());
-        let (uid, group) = (self.uid, self.group);
+        let (uid, group, slice) = (self.uid, self.group, slice_label(self.slice));
         lines.push(format!("table {} ({}) has class {}", self.table_name, self.table, self.class));
         if self.slice == SliceId::UNSHARDED {
             lines.push(format!("{}, so UID {uid} does not matter", self.rule));
             lines.push(format!("unit {} ({}) holds such tables", self.unit, self.unit_kind));
         } else {
-            lines.push(format!("UID {uid}: {} gives slice {:02}", self.rule, self.slice.0));
+            lines.push(format!("UID {uid}: {} gives slice {slice}", self.rule));
             let (unit, kind) = (&self.unit, self.unit_kind);
-            lines.push(format!("slice {:02} belongs to unit {unit} ({kind})", self.slice.0));
+            lines.push(format!("slice {slice} belongs to unit {unit} ({kind})"));
         }
         lines.push(format!("unit {} keeps it in group {group}", self.unit));
         for member in &self.members {

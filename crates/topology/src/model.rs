@@ -91,6 +91,7 @@ pub struct Table {
 }
 
 /// What a unit owns.
+#[expect(clippy::enum_variant_names, reason = "RZone, GZone and CZone are the words of the field")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UnitKind {
     /// Owns slices, read-write.

@@ -6,6 +6,7 @@
 use quorate_types::{Code, Error, SliceId, TableId, Uid};
 
 use crate::model::{Group, Table, TableClass, Unit};
+use crate::slices::slice_label;
 use crate::suggest;
 use crate::topology::Topology;
 
@@ -37,7 +38,7 @@ pub enum RouteError {
         nearest: Option<String>,
     },
     /// The slice is not one that rows of the table can have.
-    #[error("table {table:?} has no rows in slice {slice}")]
+    #[error("table {table:?} has no rows in slice {}", slice_label(*.slice))]
     WrongSlice {
         /// The name of the table.
         table: String,

@@ -49,7 +49,8 @@ impl SliceSet {
     /// Whether the slice is in the set.
     #[must_use]
     pub fn contains(&self, slice: SliceId) -> bool {
-        self.ranges.iter().any(|(first, last)| (*first..=*last).contains(&slice.0))
+        let at = self.ranges.partition_point(|(_, last)| *last < slice.0);
+        self.ranges.get(at).is_some_and(|(first, _)| *first <= slice.0)
     }
 
     /// The slices in ascending order.
@@ -119,6 +120,12 @@ impl fmt::Display for SliceSet {
         }
         Ok(())
     }
+}
+
+/// A slice as people see it: `07`, or `unsharded`.
+#[must_use]
+pub fn slice_label(slice: SliceId) -> String {
+    if slice == SliceId::UNSHARDED { "unsharded".to_owned() } else { format!("{:02}", slice.0) }
 }
 
 /// Joins sorted ranges that touch or overlap.
@@ -195,5 +202,8 @@ mod tests {
         assert_eq!(a.union(&b).to_string(), "00-50");
         assert_eq!(a.len(), 26);
         assert!(SliceSet::all(0).is_empty());
+        for slice in 0..100 {
+            assert_eq!(a.contains(SliceId(slice)), a.iter().any(|id| id.0 == slice), "{slice}");
+        }
     }
 }

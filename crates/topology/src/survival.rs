@@ -170,7 +170,7 @@ impl ClusterSurvival {
     }
 
     /// One line for the cluster, one word per level: `survives: 1 node yes; 1 IDC yes; 1 city NO
-    /// (sh stops GZ/g5, RZ00/g1)`.
+    /// (sh stops RZ00/g1, GZ/g5)`.
     #[must_use]
     pub fn headline(&self) -> String {
         words::headline(self)

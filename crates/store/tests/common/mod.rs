@@ -9,7 +9,7 @@ use quorate_store::{Change, CheckpointBatch, Engine, Key, Keyspace, Twin};
 use quorate_types::{GroupId, SliceId, Slot, TableId, Uid};
 
 /// An engine that a test can stop and crash.
-pub trait Harness {
+pub(crate) trait Harness {
     /// The engine as it runs now.
     fn engine(&self) -> Arc<dyn Engine>;
     /// Kills it at once and starts it again.
@@ -18,11 +18,11 @@ pub trait Harness {
     fn restart(&mut self);
 }
 
-pub struct TwinHarness(Twin);
+pub(crate) struct TwinHarness(Twin);
 
 impl TwinHarness {
     /// A write buffer of a few batches, so that the twin also flushes by itself.
-    pub fn new() -> TwinHarness {
+    pub(crate) fn new() -> TwinHarness {
         TwinHarness(Twin::with_write_buffer(4096))
     }
 }
@@ -42,10 +42,7 @@ impl Harness for TwinHarness {
 }
 
 #[cfg(not(madsim))]
-pub use rocks::RocksHarness;
-
-#[cfg(not(madsim))]
-mod rocks {
+pub(crate) mod rocks {
     use std::fs;
     use std::path::Path;
 
@@ -54,19 +51,19 @@ mod rocks {
 
     use super::{Arc, Engine, Harness};
 
-    pub struct RocksHarness {
+    pub(crate) struct RocksHarness {
         folder: TempDir,
         engine: Option<Arc<Rocks>>,
     }
 
     impl RocksHarness {
-        pub fn new() -> RocksHarness {
+        pub(crate) fn new() -> RocksHarness {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let engine = Some(open(folder.path()));
             RocksHarness { folder, engine }
         }
 
-        pub fn folder(&self) -> &Path {
+        pub(crate) fn folder(&self) -> &Path {
             self.folder.path()
         }
     }
@@ -125,35 +122,35 @@ mod rocks {
 }
 
 /// A row of `group`, ordered by `number`.
-pub fn row(group: u32, number: u64) -> Key {
+pub(crate) fn row(group: u32, number: u64) -> Key {
     let space = Keyspace::first(GroupId(group));
     space.row(SliceId(0), TableId(1), Uid(number), b"")
 }
 
 /// Below and above every row.
-pub fn all_rows() -> (Key, Key) {
+pub(crate) fn all_rows() -> (Key, Key) {
     let tag = |tag: u8| Key::from_bytes(Bytes::copy_from_slice(&[tag]));
     (tag(0x10), tag(0x11))
 }
 
-pub fn value(number: u64) -> Bytes {
+pub(crate) fn value(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-pub fn number(value: &Bytes) -> u64 {
+pub(crate) fn number(value: &Bytes) -> u64 {
     u64::from_be_bytes(value[..].try_into().expect("written by `value`"))
 }
 
-pub fn put(key: Key, to: u64) -> Change {
+pub(crate) fn put(key: Key, to: u64) -> Change {
     Change { key, value: Some(value(to)) }
 }
 
-pub fn delete(key: Key) -> Change {
+pub(crate) fn delete(key: Key) -> Change {
     Change { key, value: None }
 }
 
 /// A batch that brings `group` to `slot`.
-pub fn batch(group: u32, slot: u64, changes: Vec<Change>) -> CheckpointBatch {
+pub(crate) fn batch(group: u32, slot: u64, changes: Vec<Change>) -> CheckpointBatch {
     CheckpointBatch {
         records: changes.into_iter().map(|change| (change.key, change.value)).collect(),
         applied: [(GroupId(group), Slot(slot))].into(),
@@ -170,7 +167,7 @@ macro_rules! on_both_engines {
         }
         #[cfg(not(madsim))]
         mod rocks {
-            $(#[test] fn $test() { super::$test(super::common::RocksHarness::new()); })*
+            $(#[test] fn $test() { super::$test(super::common::rocks::RocksHarness::new()); })*
         }
     };
 }

@@ -107,8 +107,8 @@ fn spread<'p>(
             continue;
         }
         sound = false;
-        if places.zones_with_nodes.contains(zone) {
-            continue; // Its nodes have problems of their own.
+        if !places.all_nodes_placed {
+            continue; // The node that is missed here has a problem of its own.
         }
         let message =
             format!("{} has a replica in zone {zone:?}, which has no node", group_label(draft));

@@ -21,8 +21,8 @@ pub(super) struct Places {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) zone_names: BTreeSet<String>,
     pub(super) node_names: BTreeSet<String>,
-    /// Zones that some node is declared in, sound or not.
-    pub(super) zones_with_nodes: BTreeSet<String>,
+    /// Whether every node is in a declared zone and sound: if not, a zone without nodes is no news.
+    pub(super) all_nodes_placed: bool,
     /// Where each node is declared, for warnings.
     node_lines: BTreeMap<NodeId, (usize, String)>,
 }
@@ -59,9 +59,8 @@ pub(super) fn check(file: &RawFile, problems: &mut Problems) -> Places {
     }
     let node_names =
         file.nodes.iter().filter_map(|raw| Some(raw.name.as_ref()?.value.clone())).collect();
-    let zones_with_nodes =
-        file.nodes.iter().filter_map(|raw| Some(raw.zone.as_ref()?.value.clone())).collect();
-    Places { cities, idcs, zones, nodes, zone_names, node_names, zones_with_nodes, node_lines }
+    let all_nodes_placed = nodes.len() == file.nodes.len();
+    Places { cities, idcs, zones, nodes, zone_names, node_names, all_nodes_placed, node_lines }
 }
 
 /// Warns about nodes without a replica: they were probably forgotten in a locality.

@@ -1,9 +1,9 @@
 //! Transactions and reads one by one, each with its answer.
 
-mod common;
-
+use crate::common::{
+    HOME, Leader, Submitted, add, add_above, bytes, put, row, sums, transact, write,
+};
 use bytes::Bytes;
-use common::{HOME, Leader, Submitted, add, add_above, bytes, put, row, sums, transact, write};
 use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{
     Code, Condition, Error, Mutation, ReplyBody, Request, RequestBody, RowAddress, ScanPage,

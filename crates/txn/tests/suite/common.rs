@@ -1,7 +1,4 @@
 //! A replica in memory, and a leader on top of it, as the driver of a group would run them.
-//!
-//! Each test uses a part of it.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 
@@ -16,30 +13,30 @@ use quorate_types::{
     Value,
 };
 
-pub const GROUP: GroupId = GroupId(7);
-pub const SPACE: Keyspace = Keyspace { group: GROUP, incarnation: 0 };
-pub const BALLOT: Ballot = Ballot { round: 3, replica: ReplicaId(5) };
+pub(crate) const GROUP: GroupId = GroupId(7);
+pub(crate) const SPACE: Keyspace = Keyspace { group: GROUP, incarnation: 0 };
+pub(crate) const BALLOT: Ballot = Ballot { round: 3, replica: ReplicaId(5) };
 /// A table whose rows no UID owns.
-pub const HOME: TableId = TableId(9);
+pub(crate) const HOME: TableId = TableId(9);
 
 /// The slice rule of the tests.
-pub fn slice_of(table: TableId, uid: Uid) -> SliceId {
+pub(crate) fn slice_of(table: TableId, uid: Uid) -> SliceId {
     match table {
         HOME => SliceId::UNSHARDED,
         _ => SliceId(u16::try_from(uid.0 % 100).expect("below 100")),
     }
 }
 
-pub fn context() -> Context<'static> {
+pub(crate) fn context() -> Context<'static> {
     Context { keyspace: SPACE, slice_of: &slice_of }
 }
 
 /// Records in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Records(pub BTreeMap<Key, Bytes>);
+pub(crate) struct Records(pub(crate) BTreeMap<Key, Bytes>);
 
 impl Records {
-    pub fn change(&mut self, changes: &[Change]) {
+    pub(crate) fn change(&mut self, changes: &[Change]) {
         for Change { key, value } in changes {
             match value {
                 Some(value) => self.0.insert(key.clone(), value.clone()),
@@ -63,25 +60,25 @@ impl View for Records {
 
 /// An entry of the log.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub at: EntryId,
-    pub log_time: LogTime,
-    pub payload: Bytes,
+pub(crate) struct Entry {
+    pub(crate) at: EntryId,
+    pub(crate) log_time: LogTime,
+    pub(crate) payload: Bytes,
 }
 
 /// What every replica has: records and the sessions among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
-    pub records: Records,
-    pub sessions: SessionTable,
+pub(crate) struct Replica {
+    pub(crate) records: Records,
+    pub(crate) sessions: SessionTable,
 }
 
 impl Replica {
-    pub fn new() -> Replica {
+    pub(crate) fn new() -> Replica {
         Replica { records: Records::default(), sessions: SessionTable::new(SPACE) }
     }
 
-    pub fn apply(&mut self, entry: &Entry) -> Applied {
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Applied {
         let Entry { at, log_time, payload } = entry;
         let applied = apply(payload, *at, *log_time, &mut self.sessions, &self.records);
         let applied = applied.expect("an entry of our log applies");
@@ -90,7 +87,7 @@ impl Replica {
     }
 
     /// The replica after a restart: the sessions come from the records.
-    pub fn reload(&mut self) {
+    pub(crate) fn reload(&mut self) {
         let loaded = SessionTable::load(&self.records, SPACE).expect("our own records load");
         assert_eq!(loaded, self.sessions, "loading gives the table that was kept");
         self.sessions = loaded;
@@ -98,18 +95,18 @@ impl Replica {
 }
 
 /// A replica that leads: evaluates, proposes, applies later.
-pub struct Leader {
-    pub replica: Replica,
-    pub overlay: Overlay,
-    pub pending: Pending,
+pub(crate) struct Leader {
+    pub(crate) replica: Replica,
+    pub(crate) overlay: Overlay,
+    pub(crate) pending: Pending,
     /// Entries in flight and what evaluation said they will change in rows.
-    pub in_flight: Vec<(Entry, Vec<Change>)>,
-    pub next: Slot,
-    pub now: LogTime,
+    pub(crate) in_flight: Vec<(Entry, Vec<Change>)>,
+    pub(crate) next: Slot,
+    pub(crate) now: LogTime,
 }
 
 impl Leader {
-    pub fn new() -> Leader {
+    pub(crate) fn new() -> Leader {
         Leader {
             replica: Replica::new(),
             overlay: Overlay::new(),
@@ -120,7 +117,7 @@ impl Leader {
         }
     }
 
-    pub fn evaluate(&self, request: &Request) -> Evaluation {
+    pub(crate) fn evaluate(&self, request: &Request) -> Evaluation {
         let records = &self.replica.records;
         let state = State {
             applied: records,
@@ -131,7 +128,7 @@ impl Leader {
         evaluate(request, &context(), &state).expect("memory does not fail")
     }
 
-    pub fn append(&mut self, proposal: &Proposal) -> EntryId {
+    pub(crate) fn append(&mut self, proposal: &Proposal) -> EntryId {
         let at = EntryId { ballot: BALLOT, slot: self.next };
         let changes = proposal.changes(at.slot);
         self.overlay.push(at.slot, changes.clone());
@@ -143,7 +140,7 @@ impl Leader {
     }
 
     /// Evaluates, and appends if there is something to append.
-    pub fn submit(&mut self, request: &Request) -> Submitted {
+    pub(crate) fn submit(&mut self, request: &Request) -> Submitted {
         match self.evaluate(request) {
             Evaluation::Propose(proposal) => Submitted::Proposed(self.append(&proposal)),
             Evaluation::Refuse(error) => Submitted::Refused(error),
@@ -154,7 +151,7 @@ impl Leader {
     }
 
     /// Applies the oldest entry in flight.
-    pub fn apply_next(&mut self) -> (Entry, Applied) {
+    pub(crate) fn apply_next(&mut self) -> (Entry, Applied) {
         let (entry, changes) = self.in_flight.remove(0);
         let applied = self.replica.apply(&entry);
         let rows: Vec<_> =
@@ -165,19 +162,19 @@ impl Leader {
         (entry, applied)
     }
 
-    pub fn apply_all(&mut self) -> Vec<Applied> {
+    pub(crate) fn apply_all(&mut self) -> Vec<Applied> {
         (0..self.in_flight.len()).map(|_| self.apply_next().1).collect()
     }
 
     /// Another leader won, and none of the entries in flight was chosen; then this one leads again.
-    pub fn lose_ballot(&mut self) {
+    pub(crate) fn lose_ballot(&mut self) {
         self.in_flight.clear();
         self.overlay.clear();
         self.pending.clear();
     }
 
     /// Submits and applies.
-    pub fn run(&mut self, request: &Request) -> Result<Reply, Error> {
+    pub(crate) fn run(&mut self, request: &Request) -> Result<Reply, Error> {
         match self.submit(request) {
             Submitted::Proposed(_) => self.apply_all().pop().expect("it is in flight").reply,
             Submitted::Refused(error) => Err(error),
@@ -187,7 +184,7 @@ impl Leader {
         }
     }
 
-    pub fn open(&mut self) -> SessionId {
+    pub(crate) fn open(&mut self) -> SessionId {
         let request = Request { id: None, body: RequestBody::OpenSession };
         match self.run(&request).expect("there is room for a session").body {
             ReplyBody::Session(session) => session,
@@ -195,7 +192,7 @@ impl Leader {
         }
     }
 
-    pub fn value(&self, at: &RowAddress) -> Option<Value> {
+    pub(crate) fn value(&self, at: &RowAddress) -> Option<Value> {
         let request = Request { id: None, body: RequestBody::Get(at.clone()) };
         match self.evaluate(&request) {
             Evaluation::Read(ReplyBody::Row(value)) => value,
@@ -206,7 +203,7 @@ impl Leader {
 
 /// `Evaluation`, with the proposal in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Submitted {
+pub(crate) enum Submitted {
     Proposed(EntryId),
     Refused(Error),
     Replayed(Reply),
@@ -216,7 +213,7 @@ pub enum Submitted {
 
 impl Submitted {
     /// The code of a refusal.
-    pub fn code(&self) -> Option<Code> {
+    pub(crate) fn code(&self) -> Option<Code> {
         match self {
             Submitted::Refused(error) => Some(error.code),
             _ => None,
@@ -224,35 +221,35 @@ impl Submitted {
     }
 }
 
-pub fn is_row(change: &Change) -> bool {
+pub(crate) fn is_row(change: &Change) -> bool {
     quorate_store::keys::parse_row(&change.key).is_some()
 }
 
-pub fn row(key: &'static str) -> RowAddress {
+pub(crate) fn row(key: &'static str) -> RowAddress {
     RowAddress { table: TableId(1), uid: Uid(42), key: Bytes::from_static(key.as_bytes()) }
 }
 
-pub fn bytes(text: &'static str) -> Value {
+pub(crate) fn bytes(text: &'static str) -> Value {
     Value::Bytes(Bytes::from_static(text.as_bytes()))
 }
 
-pub fn put(key: &'static str, value: Value) -> Mutation {
+pub(crate) fn put(key: &'static str, value: Value) -> Mutation {
     Mutation::Put(row(key), value)
 }
 
-pub fn add(key: &'static str, delta: i64) -> Mutation {
+pub(crate) fn add(key: &'static str, delta: i64) -> Mutation {
     Mutation::Add { at: row(key), delta, floor: None, ceiling: None }
 }
 
-pub fn add_above(key: &'static str, delta: i64, floor: i64) -> Mutation {
+pub(crate) fn add_above(key: &'static str, delta: i64, floor: i64) -> Mutation {
     Mutation::Add { at: row(key), delta, floor: Some(floor), ceiling: None }
 }
 
-pub fn request(session: SessionId, sequence: u64, lowest_unanswered: u64) -> RequestId {
+pub(crate) fn request(session: SessionId, sequence: u64, lowest_unanswered: u64) -> RequestId {
     RequestId { session, sequence, lowest_unanswered }
 }
 
-pub fn transact(
+pub(crate) fn transact(
     id: Option<RequestId>,
     conditions: Vec<Condition>,
     mutations: Vec<Mutation>,
@@ -261,14 +258,14 @@ pub fn transact(
     Request { id, body: RequestBody::Transact { conditions, mutations, reads } }
 }
 
-pub fn write(id: Option<RequestId>, mutations: Vec<Mutation>) -> Request {
+pub(crate) fn write(id: Option<RequestId>, mutations: Vec<Mutation>) -> Request {
     transact(id, Vec::new(), mutations, Vec::new())
 }
 
-pub fn close(session: SessionId) -> Request {
+pub(crate) fn close(session: SessionId) -> Request {
     Request { id: None, body: RequestBody::CloseSession(session) }
 }
 
-pub fn sums(sums: &[i64]) -> ReplyBody {
+pub(crate) fn sums(sums: &[i64]) -> ReplyBody {
     ReplyBody::Committed { reads: Vec::new(), sums: sums.to_vec() }
 }

@@ -1,12 +1,10 @@
 //! Sessions: a request takes effect once, whatever is retried, restarted or expired.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{
-    BALLOT, GROUP, Leader, Submitted, add, add_above, close, put, request, row, sums, transact,
-    write,
+use crate::common::{
+    BALLOT, Entry, GROUP, Leader, SPACE, Submitted, add, add_above, close, put, request, row, sums,
+    transact, write,
 };
 use quorate_store::StoreError;
 use quorate_txn::{EntryPayload, Evaluation, SessionTable, expire_idle};
@@ -250,14 +248,14 @@ fn a_write_behind_the_end_of_its_session_has_no_effect() {
     let session = leader.open();
     let asked =
         |sequence, lowest| write(Some(request(session, sequence, lowest)), vec![add("n", 1)]);
-    let mut entry = |leader: &mut Leader, request: &Request| {
+    let entry = |leader: &mut Leader, request: &Request| {
         leader.submit(request);
         leader.apply_next()
     };
     let (first, applied) = entry(&mut leader, &asked(1, 1));
     let reply = applied.reply.expect("it may run");
     let at = EntryId { ballot: BALLOT, slot: Slot(100) };
-    let repeated = common::Entry { at, ..first };
+    let repeated = Entry { at, ..first };
     let before = leader.replica.clone();
     let applied = leader.replica.apply(&repeated);
     assert_eq!((applied.changes, applied.reply), (vec![], Ok(Reply { replayed: true, ..reply })));
@@ -286,7 +284,7 @@ fn a_busy_session_writes_its_record_once_a_second() {
         let lowest = sequence.saturating_sub(1).max(1);
         leader.submit(&write(Some(request(session, sequence, lowest)), vec![add("n", 1)]));
         let (_, applied) = leader.apply_next();
-        let key = common::SPACE.session(session.slot);
+        let key = SPACE.session(session.slot);
         session_records += applied.changes.iter().filter(|change| change.key == key).count();
         assert!(applied.changes.len() <= 4, "{} changes", applied.changes.len());
     }
@@ -300,15 +298,15 @@ fn damaged_records_do_not_load() {
     let mut leader = Leader::new();
     let session = leader.open();
     leader.run(&write(Some(request(session, 1, 1)), vec![add("n", 1)])).expect("it may run");
-    let key = common::SPACE.session(session.slot);
+    let key = SPACE.session(session.slot);
 
     let mut orphaned = leader.replica.records.clone();
     orphaned.0.remove(&key);
-    let error = SessionTable::load(&orphaned, common::SPACE);
+    let error = SessionTable::load(&orphaned, SPACE);
     assert!(matches!(error, Err(StoreError::Damaged { .. })));
 
     let mut damaged = leader.replica.records.clone();
     damaged.0.insert(key, vec![9, 9, 9].into());
-    let error = SessionTable::load(&damaged, common::SPACE);
+    let error = SessionTable::load(&damaged, SPACE);
     assert!(matches!(error, Err(StoreError::Damaged { .. })));
 }

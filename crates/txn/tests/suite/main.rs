@@ -1,0 +1,8 @@
+//! `quorate-txn` from outside: a leader that evaluates, proposes and applies, and other replicas.
+
+mod common;
+mod entries;
+mod model;
+mod replicas;
+mod sessions;
+mod transactions;
