@@ -150,6 +150,8 @@ fn a_killed_process_leaves_whole_batches_from_the_persisted_one_on() {
         let persisted = |line: &str| Some(line.split_once("persisted ")?.1.parse::<u64>().unwrap());
         let reported = out.lines().filter_map(|line| persisted(&line.unwrap()));
         let reported = Slot(reported.take(lines).last().unwrap());
+        let error = failure(open(folder.path()));
+        assert!(matches!(error, StoreError::Locked { .. }), "open in another process: {error}");
         process.kill().unwrap();
         process.wait().unwrap();
 

@@ -214,7 +214,7 @@ impl Engine for Rocks {
     }
 
     fn persisted(&self, group: GroupId) -> Result<Slot, StoreError> {
-        self.position(group, &self.read)
+        self.position(group, &self.read_persisted)
     }
 
     fn stats(&self) -> EngineStats {
