@@ -1,1 +1,39 @@
 //! Drives the groups of a node: events in, outputs carried out in order, waiters answered.
+//!
+//! ```text
+//!   services --Request--> [ byte budget ] --+
+//!   peers ----Peer------> [ byte budget ] --+--> Shard ---> GroupDriver (paxos core, evaluation,
+//!   log thread --Synced, PromiseSynced -----+      |          overlay, sessions, waiters)
+//!   timers ----------------------------------+     |
+//!                                                  +--> log thread: frames, promises, releases
+//!                                                  +--> peers: messages
+//!                                                  +--> store: applied entries; checkpoints
+//! ```
+//!
+//! One shard task owns many groups, so no group needs a lock. It drains its mailbox fully, then
+//! proposes: a batch is whatever arrived during the last write. `shard.rs` is the task, `group.rs` one
+//! group, `log_thread.rs` the only place that writes the log and the promise file.
+//!
+//! Knows nothing of gRPC, sockets or files' names; a clock, a peer network and a disk are handed in.
+
+pub mod budget;
+pub mod clock;
+pub mod event;
+pub mod log_thread;
+pub mod network;
+pub mod restore;
+pub mod shard;
+
+mod checkpoints;
+mod group;
+mod refuse;
+mod waiters;
+
+pub use budget::{ByteBudget, Permit};
+pub use clock::Clock;
+pub use event::{Answer, Event, GroupStatus, ReplyTo, ShardStatus};
+pub use group::{GroupOptions, SliceRule};
+pub use log_thread::{LogThread, Stop};
+pub use network::{Network, PeerMessage};
+pub use restore::{Restore, RestoreError, restore};
+pub use shard::{Shard, ShardHandle, ShardOptions};

@@ -25,7 +25,7 @@ use crate::limits::check_id;
 use crate::pending::{InFlight, Pending};
 use crate::read::{read_row, scan_page};
 use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
-use crate::transact::{Decided, Stop, transact};
+use crate::transact::{Decided, Stop, Transaction, transact};
 
 /// Most sessions one entry expires. Each may have a thousand results to drop; what is left over goes
 /// with the next entry.
@@ -133,7 +133,10 @@ pub fn evaluate(
             let page = scan_page(range, context, state.applied)?;
             Ok(Evaluation::Read(ReplyBody::Page(page)))
         }
-        RequestBody::Transact { .. } => evaluate_transaction(request, context, state),
+        RequestBody::Transact { conditions, mutations, reads } => {
+            let asked = Transaction { conditions, mutations, reads };
+            evaluate_transaction(request.id.as_ref(), &asked, context, state)
+        }
     }
 }
 
@@ -180,22 +183,20 @@ fn evaluate_close(session: SessionId, context: &Context<'_>, state: &State<'_>) 
 }
 
 fn evaluate_transaction(
-    request: &Request,
+    id: Option<&RequestId>,
+    asked: &Transaction<'_>,
     context: &Context<'_>,
     state: &State<'_>,
 ) -> Result<Evaluation, StoreError> {
-    if let Some(id) = &request.id
+    if let Some(id) = id
         && let Some(known) = recognise(id, context, state)?
     {
         return Ok(known);
     }
-    let RequestBody::Transact { conditions, mutations, reads } = &request.body else {
-        unreachable!("the caller matched a transaction");
-    };
     // Without an id nobody can ask again, so a transaction that changes nothing needs no entry.
-    let only_reads = mutations.is_empty() && request.id.is_none();
+    let only_reads = asked.mutations.is_empty() && id.is_none();
     let view = if only_reads { state.applied } else { state.overlay };
-    let Decided { mut write, rows } = match transact(conditions, mutations, reads, context, view) {
+    let Decided { mut write, rows } = match transact(asked, context, view) {
         Ok(decided) => decided,
         Err(Stop::Refused(error)) => return Ok(Evaluation::Refuse(*error)),
         Err(Stop::Store(error)) => return Err(error),
@@ -203,7 +204,7 @@ fn evaluate_transaction(
     if only_reads {
         return Ok(Evaluation::Read(ReplyBody::Committed { reads: write.reads, sums: write.sums }));
     }
-    write.id = request.id;
+    write.id = id.copied();
     let payload = EntryPayload::Write(write).encode();
     if ENTRY_BYTES_MAX < payload.len() {
         let length = payload.len();
@@ -211,7 +212,7 @@ fn evaluate_transaction(
         let error = Error::new(Code::TxnTooLarge, message).with("length", length);
         return Ok(Evaluation::Refuse(error));
     }
-    let in_flight = request.id.map_or(InFlight::Anonymous, InFlight::Request);
+    let in_flight = id.copied().map_or(InFlight::Anonymous, InFlight::Request);
     Ok(Evaluation::Propose(Proposal { payload, rows, in_flight }))
 }
 

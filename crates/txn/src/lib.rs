@@ -1,10 +1,12 @@
 //! Evaluates a request into effects against a view, keeps sessions, applies effects.
 //!
-//! The leader of a group calls [`evaluate`] once per request. What comes out is either an answer or
+//! The leader of a group calls [`evaluate()`] once per request. What comes out is either an answer or
 //! a [`Proposal`]: the payload of a log entry that holds everything decided, guards and replies
-//! included. Every replica, the leader too, calls [`apply`] on each committed entry in log order and
+//! included. Every replica, the leader too, calls [`apply()`] on each committed entry in log order and
 //! gets the same changes and the same reply. [`SessionTable`] is what applied entries say about
 //! sessions, [`Pending`] is what the leader's entries in flight will add to it.
+//!
+//! A first reading order: `entry.rs`, `evaluate.rs`, `transact.rs`, `apply.rs`, `session.rs`.
 //!
 //! Called by `quorate-replica` (evaluate, apply) and by the service edge ([`check_limits`]). Calls
 //! `quorate-store` for the key layout, the row codec and the [`View`](quorate_store::View) it reads

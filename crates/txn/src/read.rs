@@ -84,7 +84,7 @@ fn bounds(range: &ScanRange, context: &Context<'_>) -> (Key, Key) {
     let from = match &range.after {
         None => first,
         Some((uid, key)) => {
-            let next = context.keyspace.row(slice, range.table, *uid, key);
+            let next = context.keyspace.row(slice, range.table, *uid, key).successor();
             next.max(first)
         }
     };

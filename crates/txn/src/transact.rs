@@ -11,6 +11,17 @@ use crate::entry::{Effect, Write};
 use crate::evaluate::Context;
 use crate::limits::row_error;
 
+/// A transaction as it was asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Transaction<'a> {
+    /// All must hold.
+    pub(crate) conditions: &'a [Condition],
+    /// Run in order.
+    pub(crate) mutations: &'a [Mutation],
+    /// Rows to return.
+    pub(crate) reads: &'a [RowAddress],
+}
+
 /// A transaction that may take effect.
 pub(crate) struct Decided {
     /// The entry, without a request id.
@@ -48,21 +59,19 @@ struct Guard {
 
 /// Decides a transaction on the rows of `view`.
 pub(crate) fn transact(
-    conditions: &[Condition],
-    mutations: &[Mutation],
-    reads: &[RowAddress],
+    asked: &Transaction<'_>,
     context: &Context<'_>,
     view: &dyn View,
 ) -> Result<Decided, Stop> {
     let mut draft = Draft::new(view);
-    for (index, condition) in conditions.iter().enumerate() {
+    for (index, condition) in asked.conditions.iter().enumerate() {
         let current = draft.value(&context.key(condition.address()))?;
         check_condition(index, condition, current.as_ref())?;
     }
-    let reads = read_all(reads, context, &draft)?;
-    let mut effects = Vec::with_capacity(mutations.len());
+    let reads = read_all(asked.reads, context, &draft)?;
+    let mut effects = Vec::with_capacity(asked.mutations.len());
     let mut sums = Vec::new();
-    for mutation in mutations {
+    for mutation in asked.mutations {
         let at = context.row_key(mutation.address());
         let key = at.within(context.keyspace);
         effects.push(match mutation {

@@ -169,6 +169,7 @@ impl Checked {
             let limit = usize::try_from(range.limit).expect("it is small");
             assert!(limit == 0 || page.rows.len() <= limit);
             found.extend(page.rows);
+            assert!(found.len() <= want.len(), "the scan of {range:?} returns too much");
             match page.next {
                 None => break,
                 next => range.after = next,

@@ -201,7 +201,7 @@ fn range(uid: Option<u64>, prefix: &'static str) -> ScanRange {
 /// Keys of all pages, and how many pages there were.
 fn scan_all(leader: &mut Leader, mut range: ScanRange) -> (Vec<(u64, String)>, usize) {
     let mut keys = Vec::new();
-    for pages in 1.. {
+    for pages in 1..=SCAN_ROWS_MAX {
         let page = scan(leader, range.clone());
         let text = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
         keys.extend(page.rows.iter().map(|row| (row.uid.0, text(&row.key))));
@@ -210,7 +210,7 @@ fn scan_all(leader: &mut Leader, mut range: ScanRange) -> (Vec<(u64, String)>, u
             next => range.after = next,
         }
     }
-    unreachable!("a scan ends");
+    panic!("the scan does not come to an end");
 }
 
 #[test]

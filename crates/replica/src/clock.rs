@@ -1,0 +1,10 @@
+//! Time as the data path sees it. Implemented by the server over the boot clock, and by the simulation
+//! with a clock per node.
+
+use quorate_types::BootTime;
+
+/// A clock that counts suspend and never goes back. Only its rate matters, never what it shows.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> BootTime;
+}

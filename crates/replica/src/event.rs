@@ -1,0 +1,118 @@
+//! What a shard is told, and the forms of its answers.
+
+use quorate_paxos::Status;
+use quorate_types::{Ballot, Error, GroupId, NodeId, Reply, Request, Slot};
+use tokio::sync::oneshot;
+
+use crate::budget::Permit;
+use crate::network::PeerMessage;
+
+/// The answer to a request.
+pub type Answer = Result<Reply, Error>;
+
+/// Where an answer goes. Called once, on the shard task: it must not wait.
+pub struct ReplyTo {
+    send: Box<dyn FnOnce(Answer) + Send>,
+    /// The request's share of the node's budget, given back with the answer.
+    _permit: Option<Permit>,
+}
+
+impl ReplyTo {
+    /// Answers through `send`, then gives back `permit`.
+    pub fn new(permit: Option<Permit>, send: impl FnOnce(Answer) + Send + 'static) -> ReplyTo {
+        ReplyTo { send: Box::new(send), _permit: permit }
+    }
+
+    /// Answers.
+    pub(crate) fn answer(self, answer: Answer) {
+        (self.send)(answer);
+    }
+}
+
+impl std::fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReplyTo")
+    }
+}
+
+/// An event for a shard.
+#[derive(Debug)]
+pub enum Event {
+    /// A client's request, checked at the edge.
+    Request {
+        /// The group it was routed to.
+        group: GroupId,
+        /// What is asked.
+        request: Request,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Messages of a peer node. Senders were checked against the stream they came on.
+    Peer {
+        /// The messages.
+        messages: Vec<PeerMessage>,
+        /// Their share of the budget for what peers send.
+        permit: Permit,
+    },
+    /// The log is on disk: for each group, the number of the last write that is.
+    Synced(Vec<(GroupId, u64)>),
+    /// Promises are on disk.
+    PromisesSynced(Vec<(GroupId, Ballot)>),
+    /// The log finished a write or a probe.
+    LogProgress {
+        /// There is room above the reserve.
+        has_room: bool,
+    },
+    /// Segments were released; the first slots may have moved.
+    Released,
+    /// A checkpoint is written.
+    Checkpointed {
+        /// It was flushed to disk, too.
+        flushed: bool,
+    },
+    /// Hand leadership of a group to a node, or to the best one.
+    TransferLeader {
+        /// The group.
+        group: GroupId,
+        /// The node.
+        to: Option<NodeId>,
+        /// Told whether the hand-over was begun.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// The node is shutting down: hand every leadership over and take none.
+    Drain,
+    /// Say where everything stands.
+    Status(oneshot::Sender<ShardStatus>),
+}
+
+/// Where a shard stands.
+#[derive(Clone, Debug)]
+pub struct ShardStatus {
+    /// The node is leaving.
+    pub draining: bool,
+    /// There is room on the disk.
+    pub has_room: bool,
+    /// Every group, in order.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// Where the replica of one group stands.
+#[derive(Clone, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// The core's own account.
+    pub core: Status,
+    /// Milliseconds until the lease ends that it holds as leader.
+    pub lease_remaining_ms: u64,
+    /// Milliseconds since each member was heard, as the leader counts.
+    pub heard_ms_ago: Vec<(quorate_types::ReplicaId, Option<u64>)>,
+    /// Rows on disk stand here.
+    pub slot_persisted: Slot,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Entries applied since the start.
+    pub applied_entries: u64,
+    /// Elections won since the start.
+    pub leaderships: u64,
+}

@@ -1,0 +1,478 @@
+//! One group of this node: feeds its core, carries its outputs out, answers its callers.
+//!
+//! Called by `shard.rs` only. The room before a write is the service edge, the room after it is
+//! `quorate-paxos` and then the log thread; `apply` below is where a write comes back, chosen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_log::{Frame, LogReader};
+use quorate_paxos::{
+    Batch, BatchKind, Health, Input, Message, NotServing, Options, Output, Proposed, ReadToken, ReadVerdict, Replica,
+    Restored, RoleChange,
+};
+use quorate_store::{Keyspace, Overlay, Store, StoreError};
+use quorate_txn::{ApplyError, Context, Evaluation, Pending, Proposal, SessionTable, State, evaluate, expire_idle};
+use quorate_types::{
+    Ballot, BootTime, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot,
+    TableId, Uid, limits,
+};
+use tracing::{debug, info};
+
+use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::network::PeerMessage;
+use crate::refuse;
+use crate::restore::{RestoreError, read_batches};
+use crate::waiters::Waiters;
+
+/// A session without requests for this much log time is closed.
+const SESSION_IDLE: Duration = Duration::from_secs(600);
+
+/// The rule that gives a row its slice.
+pub type SliceRule = Arc<dyn Fn(TableId, Uid) -> SliceId + Send + Sync>;
+
+/// What the driver of a group is told when it starts.
+#[derive(Clone)]
+pub struct GroupOptions {
+    /// Options of the core.
+    pub paxos: Options,
+    /// Where the row of a user in a table lives.
+    pub slice_of: SliceRule,
+    /// The node of each voter.
+    pub nodes: BTreeMap<ReplicaId, NodeId>,
+}
+
+/// Why a group cannot go on. The node stops.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fatal {
+    /// A chosen entry cannot be applied.
+    #[error("{group}: {source}")]
+    Apply {
+        group: GroupId,
+        #[source]
+        source: ApplyError,
+    },
+    /// Rows cannot be read.
+    #[error("{group}: {source}")]
+    Store {
+        group: GroupId,
+        #[source]
+        source: StoreError,
+    },
+    /// The log cannot be read back.
+    #[error(transparent)]
+    Log(#[from] RestoreError),
+}
+
+/// What a step of a group asks the shard to do.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) messages: BTreeMap<NodeId, Vec<PeerMessage>>,
+    pub(crate) promises: Vec<(GroupId, Ballot)>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) writes: Vec<(GroupId, u64)>,
+}
+
+/// An answer that waits for the verdict of the core: leadership must have held after it was computed.
+#[derive(Debug)]
+struct Held {
+    answer: Answer,
+    reply: ReplyTo,
+}
+
+pub(crate) struct GroupDriver {
+    options: GroupOptions,
+    group: GroupId,
+    core: Replica,
+    store: Arc<Store>,
+    reader: LogReader,
+    sessions: SessionTable,
+    /// Effects of entries proposed but not applied. Belongs to one ballot.
+    overlay: Overlay,
+    /// What those entries will do to the sessions. Belongs to the same ballot.
+    pending: Pending,
+    waiters: Waiters,
+    /// Payloads evaluated in this round, to be proposed at its end.
+    proposals: Vec<Bytes>,
+    /// The id of the first of them.
+    proposals_at: EntryId,
+    /// Refusals computed on entries that are not applied yet, by the last such slot.
+    refusals: BTreeMap<Slot, Vec<Held>>,
+    held: BTreeMap<ReadToken, Held>,
+    next_token: u64,
+    /// Released to the log thread through here.
+    released: Slot,
+    applied_entries: u64,
+    leaderships: u64,
+}
+
+impl GroupDriver {
+    pub(crate) fn new(
+        now: BootTime,
+        options: GroupOptions,
+        restored: Restored,
+        store: Arc<Store>,
+        reader: LogReader,
+    ) -> Result<GroupDriver, StoreError> {
+        let group = options.paxos.group;
+        let sessions = SessionTable::load(store.as_ref(), Keyspace::first(group))?;
+        Ok(GroupDriver {
+            core: Replica::new(now, options.paxos.clone(), restored),
+            options,
+            group,
+            store,
+            reader,
+            sessions,
+            overlay: Overlay::new(),
+            pending: Pending::new(),
+            waiters: Waiters::default(),
+            proposals: Vec::new(),
+            proposals_at: EntryId::ZERO,
+            refusals: BTreeMap::new(),
+            held: BTreeMap::new(),
+            next_token: 0,
+            released: Slot::ZERO,
+            applied_entries: 0,
+            leaderships: 0,
+        })
+    }
+
+    /// Evaluates a request and does what comes of it. Proposals wait for the end of the round.
+    pub(crate) fn request(
+        &mut self,
+        now: BootTime,
+        request: &Request,
+        reply: ReplyTo,
+        has_room: bool,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        let serving = match self.core.serving(now) {
+            Ok(serving) => serving,
+            Err(reason) => {
+                reply.answer(Err(refuse::not_serving(self.group, reason)));
+                return Ok(());
+            }
+        };
+        let is_write = !matches!(request.body, RequestBody::Get(_) | RequestBody::Scan(_));
+        let uncommitted = self.core.uncommitted_bytes();
+        if is_write && limits::GROUP_UNCOMMITTED_BYTES_MAX as u64 <= uncommitted {
+            let limit = limits::GROUP_UNCOMMITTED_BYTES_MAX;
+            reply.answer(Err(refuse::overloaded(self.group, uncommitted, limit)));
+            return Ok(());
+        }
+        if is_write && !has_room {
+            reply.answer(Err(refuse::disk_full(self.group)));
+            return Ok(());
+        }
+        match self.evaluate(request)? {
+            Evaluation::Propose(proposal) => {
+                if self.proposals.is_empty() {
+                    self.proposals_at = EntryId { ballot: serving.ballot, slot: serving.next_slot };
+                }
+                let entry = self.stage(&proposal);
+                self.waiters.add(entry, reply, request.id.is_some());
+            }
+            Evaluation::Join(slot) => {
+                // In flight under this ballot: entries of older ones are applied before we serve.
+                let entry = EntryId { ballot: serving.ballot, slot };
+                self.waiters.add(entry, reply, request.id.is_some());
+            }
+            Evaluation::Replay(answer) => reply.answer(Ok(answer)),
+            Evaluation::Refuse(error) => self.refuse_later(now, error, reply, fx)?,
+            Evaluation::Read(body) => {
+                let answer = Ok(self.read_reply(body));
+                self.hold(now, Held { answer, reply }, fx)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&self, request: &Request) -> Result<Evaluation, Fatal> {
+        let slice_of = |table, uid| (self.options.slice_of)(table, uid);
+        let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
+        let overlay = self.overlay.over(self.store.as_ref());
+        let state = State {
+            applied: self.store.as_ref(),
+            overlay: &overlay,
+            sessions: &self.sessions,
+            pending: &self.pending,
+        };
+        evaluate(request, &context, &state).map_err(|source| Fatal::Store { group: self.group, source })
+    }
+
+    /// Gives a proposal the slot it will have, so that the next evaluation sees its effects.
+    fn stage(&mut self, proposal: &Proposal) -> EntryId {
+        let slot = self.proposals_at.slot.plus(self.proposals.len() as u64);
+        self.overlay.push(slot, proposal.changes(slot));
+        self.pending.propose(slot, proposal);
+        self.proposals.push(proposal.payload().clone());
+        EntryId { slot, ..self.proposals_at }
+    }
+
+    /// A refusal is a read of everything it could have seen: it waits until that is applied, and then
+    /// for the verdict of the core.
+    fn refuse_later(&mut self, now: BootTime, error: Error, reply: ReplyTo, fx: &mut Effects) -> Result<(), Fatal> {
+        let held = Held { answer: Err(error), reply };
+        match self.overlay.last_slot() {
+            Some(slot) => {
+                self.refusals.entry(slot).or_default().push(held);
+                Ok(())
+            }
+            None => self.hold(now, held, fx),
+        }
+    }
+
+    fn hold(&mut self, now: BootTime, held: Held, fx: &mut Effects) -> Result<(), Fatal> {
+        self.next_token += 1;
+        let token = ReadToken(self.next_token);
+        self.held.insert(token, held);
+        self.step(now, Input::Read(token), fx)
+    }
+
+    fn read_reply(&self, body: ReplyBody) -> Reply {
+        let slot = self.core.slot_applied();
+        let at = self.core.log().id_at(slot).unwrap_or(EntryId { slot, ..EntryId::ZERO });
+        Reply { at, replayed: false, body }
+    }
+
+    /// Proposes what was evaluated in this round.
+    pub(crate) fn propose(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        if self.proposals.is_empty() {
+            return Ok(());
+        }
+        let payloads = std::mem::take(&mut self.proposals);
+        self.step(now, Input::Propose(payloads), fx)
+    }
+
+    pub(crate) fn peer(&mut self, now: BootTime, from: ReplicaId, message: Message, fx: &mut Effects) -> Result<(), Fatal> {
+        self.step(now, Input::Message { from, message }, fx)
+    }
+
+    /// Steps the core and carries its output out, and that of the log reads it asks for.
+    pub(crate) fn step(&mut self, now: BootTime, input: Input, fx: &mut Effects) -> Result<(), Fatal> {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let out = self.core.step(now, input);
+            self.carry_out(now, out, &mut inputs, fx)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        now: BootTime,
+        out: Output,
+        inputs: &mut VecDeque<Input>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        match out.proposed {
+            Some(Proposed::At { first }) => {
+                assert_eq!(first, self.proposals_at, "{}: evaluated for another slot", self.group);
+            }
+            Some(Proposed::Refused(reason)) => self.lose_leadership(reason),
+            None => {}
+        }
+        fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
+        for (to, message) in out.messages {
+            let from = self.options.paxos.replica;
+            if let Some(node) = self.options.nodes.get(&to) {
+                fx.messages.entry(*node).or_default().push(PeerMessage { group: self.group, from, to, message });
+            }
+        }
+        for append in out.appends {
+            fx.writes.push((self.group, append.write));
+            fx.frames.push(Frame {
+                group: self.group,
+                first: append.batch.first(),
+                last: append.batch.last(),
+                body: append.batch.encoded().clone(),
+            });
+        }
+        for wanted in out.log_reads {
+            let batches = read_batches(self.group, wanted.from, wanted.upto, wanted.bytes_max, &self.reader)?;
+            inputs.push_back(Input::LogRead { purpose: wanted.purpose, batches });
+        }
+        for batch in out.applies {
+            self.apply(now, &batch, inputs)?;
+        }
+        for role in out.roles {
+            self.change_role(role);
+        }
+        for (token, verdict) in out.reads {
+            self.release(token, verdict);
+        }
+        Ok(())
+    }
+
+    /// A chosen batch: changes rows and sessions, then settles its waiters.
+    fn apply(&mut self, _now: BootTime, batch: &Batch, inputs: &mut VecDeque<Input>) -> Result<(), Fatal> {
+        for (entry, payload) in batch.entries() {
+            let answer = self.apply_entry(batch, entry, &payload)?;
+            self.overlay.settle(entry.slot);
+            self.pending.settle(entry.slot);
+            self.waiters.settle(entry, &answer, &Err(refuse::replaced(self.group)));
+            self.applied_entries += 1;
+        }
+        // Refusals computed on these entries may now ask whether leadership still holds.
+        while let Some(first) = self.refusals.first_entry() {
+            if batch.last() < *first.key() {
+                break;
+            }
+            for held in first.remove() {
+                self.next_token += 1;
+                let token = ReadToken(self.next_token);
+                self.held.insert(token, held);
+                inputs.push_back(Input::Read(token));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_entry(&mut self, batch: &Batch, entry: EntryId, payload: &Bytes) -> Result<Answer, Fatal> {
+        let group = self.group;
+        if batch.kind() == BatchKind::StartWork {
+            self.store.apply(group, entry.slot, Vec::new());
+            return Ok(Err(refuse::replaced(group))); // Nobody waits for it.
+        }
+        let applied =
+            quorate_txn::apply(payload, entry, batch.log_time(), &mut self.sessions, self.store.as_ref())
+                .map_err(|source| Fatal::Apply { group, source })?;
+        self.store.apply(group, entry.slot, applied.changes);
+        Ok(applied.reply)
+    }
+
+    fn change_role(&mut self, role: RoleChange) {
+        match role {
+            RoleChange::Follower { ballot, leader } => {
+                debug!(group = %self.group, %ballot, leader = ?leader.map(|id| id.0), "follows");
+                self.lose_leadership(NotServing::NotLeader(leader));
+            }
+            RoleChange::Candidate { ballot } => {
+                info!(group = %self.group, %ballot, "asks for promises");
+                self.lose_leadership(NotServing::NotLeader(None));
+            }
+            RoleChange::Elected { ballot } => {
+                info!(group = %self.group, %ballot, "elected");
+                self.leaderships += 1;
+                assert!(self.overlay.is_empty(), "{}: an overlay outlived its ballot", self.group);
+            }
+            RoleChange::Serving { ballot } => {
+                info!(group = %self.group, %ballot, applied = %self.core.slot_applied(), "serves");
+            }
+        }
+    }
+
+    /// Drops what belonged to the ballot that ended, and tells who waits.
+    fn lose_leadership(&mut self, reason: NotServing) {
+        let refused = Err(refuse::not_serving(self.group, reason));
+        let leader = match reason {
+            NotServing::NotLeader(leader) => leader,
+            NotServing::HandingOver(target) => Some(target),
+            NotServing::NotReady => None,
+        };
+        let unknown = Err(refuse::outcome_unknown(self.group, leader));
+        let unproposed = if self.proposals.is_empty() {
+            EntryId { slot: Slot(u64::MAX), ..EntryId::ZERO }
+        } else {
+            self.proposals_at
+        };
+        self.waiters.lose(unproposed, &refused, &unknown);
+        self.proposals.clear();
+        self.overlay.clear();
+        self.pending.clear();
+        for held in std::mem::take(&mut self.refusals).into_values().flatten() {
+            held.reply.answer(refused.clone());
+        }
+    }
+
+    /// The verdict on an answer that was held.
+    fn release(&mut self, token: ReadToken, verdict: ReadVerdict) {
+        let held = self.held.remove(&token).expect("a verdict answers a read that was asked");
+        match verdict {
+            ReadVerdict::Confirmed => held.reply.answer(held.answer),
+            ReadVerdict::Refused(reason) => held.reply.answer(Err(refuse::not_serving(self.group, reason))),
+        }
+    }
+
+    /// Proposes the end of sessions that nobody uses.
+    pub(crate) fn expire_sessions(&mut self, now: BootTime) {
+        let Ok(serving) = self.core.serving(now) else {
+            return;
+        };
+        if let Some(proposal) = expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE) {
+            if self.proposals.is_empty() {
+                self.proposals_at = EntryId { ballot: serving.ballot, slot: serving.next_slot };
+            }
+            self.stage(&proposal);
+        }
+    }
+
+    /// Hands leadership to the replica on `to`, or to the best one.
+    pub(crate) fn hand_over(&mut self, now: BootTime, to: Option<NodeId>, fx: &mut Effects) -> Result<(), Fatal> {
+        let target = to.and_then(|to| self.replica_on(to));
+        self.step(now, Input::HandOver(target), fx)
+    }
+
+    /// The replica on a node.
+    pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
+        self.options.nodes.iter().find(|(_, at)| **at == node).map(|(replica, _)| *replica)
+    }
+
+    pub(crate) fn set_health(&mut self, now: BootTime, health: Health, fx: &mut Effects) -> Result<(), Fatal> {
+        self.step(now, Input::Health(health), fx)
+    }
+
+    /// How far the log may be released now, if that is further than before.
+    pub(crate) fn release_upto(&mut self) -> Result<Option<Slot>, Fatal> {
+        let trimmable = self.core.slot_trimmable();
+        if trimmable <= self.released {
+            return Ok(None);
+        }
+        let persisted = self.store.persisted(self.group);
+        let persisted = persisted.map_err(|source| Fatal::Store { group: self.group, source })?;
+        let upto = trimmable.min(persisted);
+        if upto <= self.released {
+            return Ok(None);
+        }
+        self.released = upto;
+        Ok(Some(upto))
+    }
+
+    /// Tells the core where the log on disk begins now.
+    pub(crate) fn trimmed(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        match self.reader.first_slot(self.group) {
+            Some(first) => self.step(now, Input::Trimmed(first.prev()), fx),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> BootTime {
+        self.core.next_deadline()
+    }
+
+    pub(crate) fn leads(&self, now: BootTime) -> bool {
+        matches!(self.core.serving(now), Ok(_) | Err(NotServing::NotReady | NotServing::HandingOver(_)))
+    }
+
+    pub(crate) fn serving(&self, now: BootTime) -> Result<(), Error> {
+        self.core.serving(now).map(|_| ()).map_err(|reason| refuse::not_serving(self.group, reason))
+    }
+
+    pub(crate) fn status(&self, now: BootTime) -> GroupStatus {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let core = self.core.status(now);
+        let heard = |at: Option<BootTime>| at.map(|at| millis(now.since(at)));
+        GroupStatus {
+            group: self.group,
+            lease_remaining_ms: core.lease_until.map_or(0, |end| millis(end.since(now))),
+            heard_ms_ago: core.members.iter().map(|member| (member.replica, heard(member.heard_at))).collect(),
+            core,
+            slot_persisted: self.store.persisted(self.group).unwrap_or(Slot::ZERO),
+            sessions: self.sessions.len(),
+            applied_entries: self.applied_entries,
+            leaderships: self.leaderships,
+        }
+    }
+}

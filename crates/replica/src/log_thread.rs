@@ -1,0 +1,220 @@
+//! The log thread: the only writer of the log and of the promise file of a node.
+//!
+//! It drains its queue, writes everything that waited with one vectored write and one sync, and says
+//! what became durable. While it syncs, the next batch fills: no timer is needed. In a simulation it is
+//! a task on the simulated disk, which makes syncs take time.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_log::{Disk, Frame, GroupRecord, LogError, LogWriter, NodeRecord, PromiseFile};
+use quorate_types::{Ballot, GroupId, Incarnation, NodeId, Slot};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::event::Event;
+
+/// After this long without work a small frame seals the last sync.
+const SEAL_AFTER: Duration = Duration::from_millis(10);
+/// An idle log is probed this often, so that a disk that hangs is noticed.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// Most commands drained at once.
+const DRAIN_MAX: usize = 4096;
+
+/// Work for the log thread.
+#[derive(Debug)]
+pub(crate) enum LogCommand {
+    /// Write frames; `writes` are the numbers to report once they are on disk.
+    Append { frames: Vec<Frame>, writes: Vec<(GroupId, u64)> },
+    /// Make a promise durable.
+    Promise { group: GroupId, ballot: Ballot },
+    /// The group does not need its log through this slot any more.
+    Release { group: GroupId, upto: Slot },
+    /// Remember the incarnation of a peer's data folder, unless another one is known.
+    Pin { node: NodeId, incarnation: Incarnation, reply: oneshot::Sender<Incarnation> },
+}
+
+/// The queue to the log thread. Bounded by what the protocol keeps in flight: uncommitted bytes per
+/// group on a leader, the window of the leader on a follower.
+#[derive(Clone, Debug)]
+pub(crate) struct LogQueue(mpsc::UnboundedSender<LogCommand>);
+
+impl LogQueue {
+    pub(crate) fn send(&self, command: LogCommand) {
+        // The log thread ends only with the process or after the shard: nobody is left to tell.
+        let _ended = self.0.send(command).is_err();
+    }
+}
+
+/// What to do when the node cannot go on: a failed log must not return to a working state (trap 3),
+/// and a replica that cannot apply what was chosen must not go on without it.
+#[derive(Clone)]
+pub struct Stop(Arc<dyn Fn(&(dyn Error + 'static)) + Send + Sync>);
+
+impl Stop {
+    /// Calls `stop` with the error. A server aborts its process.
+    pub fn new(stop: impl Fn(&(dyn Error + 'static)) + Send + Sync + 'static) -> Stop {
+        Stop(Arc::new(stop))
+    }
+
+    pub(crate) fn stop(&self, error: &(dyn Error + 'static)) {
+        (self.0)(error);
+    }
+}
+
+/// The writer side of a node's disk.
+pub struct LogThread {
+    /// The log.
+    pub writer: LogWriter,
+    /// The promise file.
+    pub promises: PromiseFile,
+    /// What the promise file holds.
+    pub record: NodeRecord,
+    /// The disk, for the time a sync takes in a simulation.
+    pub disk: Arc<dyn Disk>,
+    /// What to do when the disk fails.
+    pub stop: Stop,
+}
+
+impl LogThread {
+    /// A queue and the loop that serves it.
+    pub(crate) fn queue() -> (LogQueue, mpsc::UnboundedReceiver<LogCommand>) {
+        let (send, receive) = mpsc::unbounded_channel();
+        (LogQueue(send), receive)
+    }
+
+    /// Serves the queue until it closes or the disk fails.
+    pub(crate) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<LogCommand>,
+        events: mpsc::UnboundedSender<Event>,
+    ) {
+        if let Err(error) = self.serve(&mut commands, &events).await {
+            self.stop.stop(&error);
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        commands: &mut mpsc::UnboundedReceiver<LogCommand>,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), LogError> {
+        let mut drained = Vec::new();
+        let mut sealed = false;
+        loop {
+            let idle = if sealed { PROBE_EVERY } else { SEAL_AFTER };
+            tokio::select! {
+                biased;
+                count = commands.recv_many(&mut drained, DRAIN_MAX) => {
+                    if count == 0 {
+                        return Ok(()); // The shard is gone.
+                    }
+                    sealed = false;
+                    self.handle(std::mem::take(&mut drained), events).await?;
+                }
+                () = tokio::time::sleep(idle) => {
+                    self.writer.seal()?;
+                    self.sync_time().await;
+                    sealed = true;
+                }
+            }
+            let progress = Event::LogProgress { has_room: self.writer.has_room() };
+            if events.send(progress).is_err() {
+                return Ok(()); // The shard is gone.
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        commands: Vec<LogCommand>,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), LogError> {
+        let mut frames = Vec::new();
+        let mut writes = BTreeMap::new();
+        let mut promised = BTreeMap::new();
+        let mut releases = BTreeMap::new();
+        let mut pins = Vec::new();
+        for command in commands {
+            match command {
+                LogCommand::Append { frames: more, writes: numbers } => {
+                    frames.extend(more);
+                    writes.extend(numbers); // The numbers of a group rise: the last one stands.
+                }
+                LogCommand::Promise { group, ballot } => {
+                    promised.insert(group, ballot);
+                }
+                LogCommand::Release { group, upto } => {
+                    releases.insert(group, upto);
+                }
+                LogCommand::Pin { node, incarnation, reply } => pins.push((node, incarnation, reply)),
+            }
+        }
+        self.store_record(&promised, pins).await?;
+        if !promised.is_empty() {
+            send(events, Event::PromisesSynced(promised.into_iter().collect()));
+        }
+        if !frames.is_empty() {
+            self.writer.append(&frames)?;
+            self.sync_time().await;
+            self.writer.sync()?;
+            send(events, Event::Synced(writes.into_iter().collect()));
+        }
+        if !releases.is_empty() {
+            for (group, upto) in releases {
+                self.writer.release(group, upto)?;
+            }
+            send(events, Event::Released);
+        }
+        Ok(())
+    }
+
+    /// Makes promises and newly met peers durable in one store of the promise file.
+    async fn store_record(
+        &mut self,
+        promised: &BTreeMap<GroupId, Ballot>,
+        pins: Vec<(NodeId, Incarnation, oneshot::Sender<Incarnation>)>,
+    ) -> Result<(), LogError> {
+        let mut changed = !promised.is_empty();
+        for (group, ballot) in promised {
+            let record = self.record.groups.get_mut(group);
+            let record: &mut GroupRecord = record.expect("groups are recorded before they are started");
+            assert!(record.promised < *ballot, "promise of {group} goes back to {ballot}");
+            record.promised = *ballot;
+        }
+        for (node, incarnation, _) in &pins {
+            changed |= !self.record.peers.contains_key(node);
+            self.record.peers.entry(*node).or_insert(*incarnation);
+        }
+        if changed {
+            self.sync_time().await;
+            self.promises.store(&self.record)?;
+            self.writer.set_floors(floors(&self.record));
+        }
+        for (node, _, reply) in pins {
+            let known = self.record.peers.get(&node).copied().expect("inserted above");
+            let _gone = reply.send(known).is_err(); // The stream that asked may have ended.
+        }
+        Ok(())
+    }
+
+    /// Simulated disks take virtual time to sync; real ones take theirs in the call itself.
+    async fn sync_time(&self) {
+        let latency = self.disk.sync_latency();
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+    }
+}
+
+/// The promises to stand at the head of each new segment.
+#[must_use]
+pub fn floors(record: &NodeRecord) -> BTreeMap<GroupId, Ballot> {
+    record.groups.iter().map(|(group, record)| (*group, record.promised)).collect()
+}
+
+fn send(events: &mpsc::UnboundedSender<Event>, event: Event) {
+    // The shard is gone only when the node stops; what was made durable stays so.
+    let _stopped = events.send(event).is_err();
+}

@@ -1,0 +1,23 @@
+//! The way to the peers. Implemented by the server's peer streams and by the simulation's filter.
+
+use quorate_paxos::Message;
+use quorate_types::{GroupId, NodeId, ReplicaId};
+
+/// A message of one group to a replica on another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerMessage {
+    /// The group.
+    pub group: GroupId,
+    /// The sender.
+    pub from: ReplicaId,
+    /// The receiver.
+    pub to: ReplicaId,
+    /// What is said.
+    pub message: Message,
+}
+
+/// Sends messages, in order per peer where it can. May lose them: the protocol says them again.
+pub trait Network: Send + Sync + 'static {
+    /// Queues messages to a node. Never waits; over its limit it drops.
+    fn send(&self, to: NodeId, messages: Vec<PeerMessage>);
+}

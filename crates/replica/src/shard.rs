@@ -1,0 +1,436 @@
+//! The shard: one task that owns the groups of a node.
+//!
+//! A round drains the mailbox, handles what peers and disk say before what clients ask, proposes, and
+//! only then sends: so a batch is whatever arrived during the last round, and appends go to the peers
+//! before they go to our own log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_log::LogReader;
+use quorate_paxos::{Health, Input, Restored};
+use quorate_store::{CheckpointPolicy, Store, StoreError};
+use quorate_types::{BootTime, Code, Error, GroupId, Incarnation, NodeId, Request, limits};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info};
+
+use crate::budget::{ByteBudget, Permit};
+use crate::checkpoints::Checkpoints;
+use crate::clock::Clock;
+use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
+use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
+use crate::network::{Network, PeerMessage};
+use crate::refuse;
+
+/// Most events of one round.
+const ROUND_EVENTS_MAX: usize = 4096;
+/// How often checkpoints, releases, idle sessions and hand-overs of a draining node are looked after.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+
+/// What a shard needs from outside.
+pub struct ShardOptions {
+    /// The node's clock.
+    pub clock: Arc<dyn Clock>,
+    /// The way to the peers.
+    pub network: Arc<dyn Network>,
+    /// The rows.
+    pub store: Arc<Store>,
+    /// The log, for reading back.
+    pub reader: LogReader,
+    /// When rows go to the engine.
+    pub checkpoints: CheckpointPolicy,
+    /// Bytes of requests held at once.
+    pub request_bytes_max: usize,
+    /// Bytes of peer messages held at once.
+    pub peer_bytes_max: usize,
+    /// What to do when the node cannot go on.
+    pub stop: Stop,
+}
+
+/// A shard and its groups.
+pub struct Shard {
+    options: ShardOptions,
+    groups: BTreeMap<GroupId, GroupDriver>,
+    /// Groups by the time their core wants to be ticked.
+    deadlines: BTreeSet<(BootTime, GroupId)>,
+    events: mpsc::UnboundedReceiver<Event>,
+    sender: mpsc::UnboundedSender<Event>,
+    log: LogQueue,
+    checkpoints: Checkpoints,
+    /// When the log last finished a write or a probe.
+    disk_ok_at: BootTime,
+    has_room: bool,
+    draining: bool,
+    housekeeping_at: BootTime,
+    handle: ShardHandle,
+}
+
+/// The way into a shard. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    events: mpsc::UnboundedSender<Event>,
+    log: LogQueue,
+    requests: ByteBudget,
+    peers: ByteBudget,
+}
+
+impl ShardHandle {
+    /// Puts a request of `bytes` in. Refused here, and nowhere deeper, when the node holds too much.
+    ///
+    /// # Errors
+    /// `OVERLOADED`; `SHUTTING_DOWN` if the shard has ended.
+    pub fn request(
+        &self,
+        group: GroupId,
+        request: Request,
+        bytes: usize,
+        answer: impl FnOnce(crate::event::Answer) + Send + 'static,
+    ) -> Result<(), Error> {
+        let Some(permit) = self.requests.take(bytes + REQUEST_OVERHEAD_BYTES) else {
+            let (used, limit) = (self.requests.used(), self.requests.limit());
+            let message = format!("the node holds {used} of at most {limit} bytes of requests");
+            return Err(Error::new(Code::Overloaded, message).after(Duration::from_millis(20)));
+        };
+        let reply = ReplyTo::new(Some(permit), answer);
+        self.send(Event::Request { group, request, reply })
+    }
+
+    /// Room for peer messages of `bytes`; `None` if the shard is behind, and then they are dropped:
+    /// the protocol says them again.
+    #[must_use]
+    pub fn peer_permit(&self, bytes: usize) -> Option<Permit> {
+        self.peers.take(bytes)
+    }
+
+    /// Puts messages of a peer in.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn peer(&self, messages: Vec<PeerMessage>, permit: Permit) -> Result<(), Error> {
+        self.send(Event::Peer { messages, permit })
+    }
+
+    /// Where everything stands.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn status(&self) -> Result<ShardStatus, Error> {
+        let (send, receive) = oneshot::channel();
+        self.send(Event::Status(send))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Hands leadership of a group over.
+    ///
+    /// # Errors
+    /// `NOT_LEADER` if this node does not lead it, `UNKNOWN_GROUP`, `INVALID_REQUEST`.
+    pub async fn transfer_leader(&self, group: GroupId, to: Option<NodeId>) -> Result<(), Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::TransferLeader { group, to, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Hands every leadership over, and takes none from now on.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn drain(&self) -> Result<(), Error> {
+        self.send(Event::Drain)
+    }
+
+    /// Remembers the incarnation of a peer's data folder if none is known, and says which one is.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the log thread has ended.
+    pub async fn pin(&self, node: NodeId, incarnation: Incarnation) -> Result<Incarnation, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.log.send(LogCommand::Pin { node, incarnation, reply });
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Bytes of requests held now.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        self.requests.used()
+    }
+
+    fn send(&self, event: Event) -> Result<(), Error> {
+        self.events.send(event).map_err(|_| ended())
+    }
+}
+
+/// What a request costs beyond its bytes: its waiter, its place in the queue.
+const REQUEST_OVERHEAD_BYTES: usize = 256;
+
+fn ended() -> Error {
+    Error::new(Code::ShuttingDown, "the node has stopped")
+}
+
+impl Shard {
+    /// A shard with its log thread's loop: run the future on the thread that may write to the disk.
+    #[must_use]
+    pub fn new(options: ShardOptions, log: LogThread) -> (Shard, impl Future<Output = ()> + Send) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let (queue, commands) = LogThread::queue();
+        let now = options.clock.now();
+        let handle = ShardHandle {
+            events: sender.clone(),
+            log: queue.clone(),
+            requests: ByteBudget::new(options.request_bytes_max),
+            peers: ByteBudget::new(options.peer_bytes_max),
+        };
+        let log_loop = log.run(commands, sender.clone());
+        let shard = Shard {
+            checkpoints: Checkpoints::new(options.checkpoints, now),
+            options,
+            groups: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            events,
+            sender,
+            log: queue,
+            disk_ok_at: now,
+            has_room: true,
+            draining: false,
+            housekeeping_at: now + HOUSEKEEPING_EVERY,
+            handle,
+        };
+        (shard, log_loop)
+    }
+
+    /// The way in.
+    #[must_use]
+    pub fn handle(&self) -> ShardHandle {
+        self.handle.clone()
+    }
+
+    /// Adds a group, before the shard runs.
+    ///
+    /// # Errors
+    /// `StoreError` if its sessions cannot be read.
+    pub fn add(&mut self, options: GroupOptions, restored: Restored) -> Result<(), StoreError> {
+        let now = self.options.clock.now();
+        let group = options.paxos.group;
+        let store = Arc::clone(&self.options.store);
+        let driver = GroupDriver::new(now, options, restored, store, self.options.reader.clone())?;
+        self.deadlines.insert((driver.next_deadline(), group));
+        self.groups.insert(group, driver);
+        Ok(())
+    }
+
+    /// Runs until `shutdown` resolves, or until the node cannot go on.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send) {
+        let stop = self.options.stop.clone();
+        tokio::pin!(shutdown);
+        let mut round = Vec::new();
+        loop {
+            let wait = self.next_deadline().since(self.options.clock.now());
+            tokio::select! {
+                biased;
+                () = &mut shutdown => return,
+                _ = self.events.recv_many(&mut round, ROUND_EVENTS_MAX) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            if let Err(error) = self.round(std::mem::take(&mut round)) {
+                stop.stop(&error);
+                return;
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> BootTime {
+        let first = self.deadlines.first().map_or(self.housekeeping_at, |(at, _)| *at);
+        first.min(self.housekeeping_at)
+    }
+
+    /// One round: peers and disk, then clients, then timers; then everything goes out.
+    fn round(&mut self, events: Vec<Event>) -> Result<(), Fatal> {
+        let mut fx = Effects::default();
+        let mut touched = BTreeSet::new();
+        let mut requests = Vec::new();
+        for event in events {
+            match event {
+                Event::Request { group, request, reply } => requests.push((group, request, reply)),
+                other => self.handle_event(other, &mut touched, &mut fx)?,
+            }
+        }
+        for (group, request, reply) in requests {
+            touched.insert(group);
+            let now = self.options.clock.now();
+            match self.groups.get_mut(&group) {
+                Some(driver) => driver.request(now, &request, reply, self.has_room, &mut fx)?,
+                None => reply.answer(Err(refuse::wrong_node(group))),
+            }
+        }
+        let now = self.options.clock.now();
+        if self.housekeeping_at <= now {
+            self.housekeeping_at = now + HOUSEKEEPING_EVERY;
+            self.keep_house(now, &mut touched, &mut fx)?;
+        }
+        touched.extend(self.deadlines.range(..=(now, GroupId(u32::MAX))).map(|(_, group)| *group));
+        for group in &touched {
+            if let Some(driver) = self.groups.get_mut(group) {
+                driver.propose(now, &mut fx)?;
+                driver.step(now, Input::DiskProgress(self.disk_ok_at), &mut fx)?;
+            }
+        }
+        self.carry_out(fx);
+        self.rearm(&touched);
+        Ok(())
+    }
+
+    fn handle_event(&mut self, event: Event, touched: &mut BTreeSet<GroupId>, fx: &mut Effects) -> Result<(), Fatal> {
+        let now = self.options.clock.now();
+        match event {
+            Event::Request { .. } => unreachable!("requests are handled after everything else"),
+            Event::Peer { messages, permit } => {
+                for PeerMessage { group, from, message, .. } in messages {
+                    if let Some(driver) = self.groups.get_mut(&group) {
+                        touched.insert(group);
+                        driver.peer(self.options.clock.now(), from, message, fx)?;
+                    }
+                }
+                drop(permit);
+            }
+            Event::Synced(writes) => {
+                for (group, write) in writes {
+                    touched.insert(group);
+                    self.driver(group).step(now, Input::Synced { write }, fx)?;
+                }
+            }
+            Event::PromisesSynced(promises) => {
+                for (group, ballot) in promises {
+                    touched.insert(group);
+                    self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
+                }
+            }
+            Event::LogProgress { has_room } => {
+                self.disk_ok_at = now;
+                self.has_room = has_room;
+            }
+            Event::Released => {
+                for (group, driver) in &mut self.groups {
+                    touched.insert(*group);
+                    driver.trimmed(now, fx)?;
+                }
+            }
+            Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
+            Event::TransferLeader { group, to, reply } => {
+                touched.insert(group);
+                let answer = self.transfer(now, group, to, fx)?;
+                let _gone = reply.send(answer).is_err(); // The caller may have left.
+            }
+            Event::Drain => {
+                info!("draining: handing leaderships over");
+                self.draining = true;
+                self.hand_everything_over(now, touched, fx)?;
+            }
+            Event::Status(reply) => {
+                let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.
+            }
+        }
+        Ok(())
+    }
+
+    fn driver(&mut self, group: GroupId) -> &mut GroupDriver {
+        self.groups.get_mut(&group).expect("the log thread reports only groups that wrote")
+    }
+
+    fn transfer(
+        &mut self,
+        now: BootTime,
+        group: GroupId,
+        to: Option<NodeId>,
+        fx: &mut Effects,
+    ) -> Result<Result<(), Error>, Fatal> {
+        let Some(driver) = self.groups.get_mut(&group) else {
+            return Ok(Err(Error::new(Code::UnknownGroup, format!("this node holds no replica of {group}"))));
+        };
+        if let Err(error) = driver.serving(now) {
+            return Ok(Err(error));
+        }
+        if let Some(node) = to
+            && driver.replica_on(node).is_none()
+        {
+            return Ok(Err(Error::new(Code::InvalidRequest, format!("{node} holds no replica of {group}"))));
+        }
+        driver.hand_over(now, to, fx)?;
+        Ok(Ok(()))
+    }
+
+    fn hand_everything_over(
+        &mut self,
+        now: BootTime,
+        touched: &mut BTreeSet<GroupId>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        let health = Health { draining: true, ..Health::default() };
+        for (group, driver) in &mut self.groups {
+            touched.insert(*group);
+            driver.set_health(now, health, fx)?;
+            if driver.leads(now) {
+                driver.hand_over(now, None, fx)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_house(&mut self, now: BootTime, touched: &mut BTreeSet<GroupId>, fx: &mut Effects) -> Result<(), Fatal> {
+        for (group, driver) in &mut self.groups {
+            driver.expire_sessions(now);
+            if let Some(upto) = driver.release_upto()? {
+                debug!(%group, %upto, "log released");
+                self.log.send(LogCommand::Release { group: *group, upto });
+            }
+            touched.insert(*group);
+        }
+        if self.draining {
+            self.hand_everything_over(now, touched, fx)?;
+        }
+        if let Some(job) = self.checkpoints.poll(now, &self.options.store) {
+            let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
+            #[allow(deprecated)] // The simulator marks it so: there it runs at once, which is right.
+            let _job = tokio::task::spawn_blocking(move || match job.run() {
+                // The shard is gone only when the node stops.
+                Ok(flushed) => drop(sender.send(Event::Checkpointed { flushed })),
+                Err(error) => stop.stop(&error),
+            });
+        }
+        Ok(())
+    }
+
+    /// Sends what the round asked for: to the peers first, then to our own log.
+    fn carry_out(&mut self, fx: Effects) {
+        for (node, messages) in fx.messages {
+            self.options.network.send(node, messages);
+        }
+        for (group, ballot) in fx.promises {
+            self.log.send(LogCommand::Promise { group, ballot });
+        }
+        if !fx.frames.is_empty() {
+            let bytes: usize = fx.frames.iter().map(|frame| frame.body.len()).sum();
+            self.checkpoints.appended(bytes as u64);
+            self.log.send(LogCommand::Append { frames: fx.frames, writes: fx.writes });
+        }
+    }
+
+    fn rearm(&mut self, touched: &BTreeSet<GroupId>) {
+        self.deadlines.retain(|(_, group)| !touched.contains(group));
+        for group in touched {
+            if let Some(driver) = self.groups.get(group) {
+                self.deadlines.insert((driver.next_deadline(), *group));
+            }
+        }
+    }
+
+    fn status(&self, now: BootTime) -> ShardStatus {
+        ShardStatus {
+            draining: self.draining,
+            has_room: self.has_room,
+            groups: self.groups.values().map(|driver| driver.status(now)).collect(),
+        }
+    }
+}
+
+const _: () = assert!(limits::PEER_IN_FLIGHT_BYTES_MAX < limits::NODE_REQUEST_BYTES_MAX);
