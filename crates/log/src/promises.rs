@@ -70,8 +70,7 @@ impl PromiseFile {
             }
         }
         let exist = files.iter().any(Option::is_some);
-        let mut promises =
-            PromiseFile { disk, files, version: 0, refused: None, poisoned: None };
+        let mut promises = PromiseFile { disk, files, version: 0, refused: None, poisoned: None };
         if let Some(record) = promises.repair(copies)? {
             info!(version = record.version, groups = record.groups.len(), "read the promises");
             return Ok((promises, Opened::Valid(record)));
@@ -122,10 +121,7 @@ impl PromiseFile {
     ///
     /// B is only ever written while A is durable with the same version, A with a new version only
     /// while B is durable with the one before; so the copy that is not written is always whole.
-    fn repair(
-        &mut self,
-        [a, b]: [Option<NodeRecord>; 2],
-    ) -> Result<Option<NodeRecord>, LogError> {
+    fn repair(&mut self, [a, b]: [Option<NodeRecord>; 2]) -> Result<Option<NodeRecord>, LogError> {
         let (mut record, a_is_durable) = match (a, b) {
             (None, None) => return Ok(None),
             (Some(a), None) => (a, true),

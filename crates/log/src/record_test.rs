@@ -1,1 +1,59 @@
+//! Goal: a record survives encoding, whatever follows it, and broken bytes are never one.
 
+use proptest::prelude::*;
+
+use super::*;
+
+fn record() -> impl Strategy<Value = NodeRecord> {
+    let peers = proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..20);
+    let groups = proptest::collection::btree_map(any::<u32>(), any::<[u64; 3]>(), 0..40);
+    (any::<[u64; 3]>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
+        |(numbers, cluster, node, peers, groups)| NodeRecord {
+            version: numbers[0],
+            cluster: ClusterId(cluster),
+            node: NodeId(node),
+            incarnation: Incarnation(numbers[1]),
+            lease_ns_max: numbers[2],
+            peers: peers.into_iter().map(|(id, inc)| (NodeId(id), Incarnation(inc))).collect(),
+            groups: groups
+                .into_iter()
+                .map(|(group, [replica, round, owner])| {
+                    let promised = Ballot { round, replica: ReplicaId(owner) };
+                    (GroupId(group), GroupRecord { replica: ReplicaId(replica), promised })
+                })
+                .collect(),
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_record_survives_encoding(
+        record in record(),
+        behind in proptest::collection::vec(any::<u8>(), 0..50),
+    ) {
+        let mut bytes = record.encode(record.version);
+        bytes.extend_from_slice(&behind);
+        prop_assert_eq!(NodeRecord::decode(&bytes), Decoded::Valid(record));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed(record in record(), place: prop::sample::Index, bit in 0..8_u8) {
+        let mut bytes = record.encode(1);
+        let place = place.index(bytes.len());
+        bytes[place] ^= 1 << bit;
+        prop_assert_eq!(NodeRecord::decode(&bytes), Decoded::Invalid);
+    }
+
+    #[test]
+    fn any_bytes_are_decoded_without_a_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        with_magic: bool,
+    ) {
+        if with_magic && bytes.len() > 4 {
+            bytes[..4].copy_from_slice(&MAGIC);
+        }
+        prop_assert_eq!(NodeRecord::decode(&bytes), Decoded::Invalid);
+        let _ = decode_body(Input(&bytes));
+    }
+}

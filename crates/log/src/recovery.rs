@@ -34,7 +34,7 @@ use crate::reader::LogReader;
 use crate::recovered::{self, Cut, Damage, DamageKind, Recovered};
 use crate::scan::{Found, Scan, read_all, scan};
 use crate::segment::{DIR, Name, Pool, SegmentHead};
-use crate::writer::LogWriter;
+use crate::writer::{LogWriter, Newest};
 
 /// Bytes of the body of a cut: the segment that was cut, and where.
 const CUT_BYTES: u64 = 16;
@@ -110,7 +110,8 @@ struct Parts {
 impl Parts {
     fn new(scan: &Scan, limit: u64, file_bytes: u64) -> Parts {
         let mut parts = Parts::default();
-        let below = |range: &Range<u64>| (range.start < limit).then(|| range.start..range.end.min(limit));
+        let below =
+            |range: &Range<u64>| (range.start < limit).then(|| range.start..range.end.min(limit));
         parts.damaged.extend(scan.holes.iter().filter_map(below));
         if file_bytes < limit {
             parts.damaged.push(file_bytes..limit);
@@ -182,11 +183,8 @@ impl Recovery {
             let (bytes, unreadable) = read_all(file.as_ref(), file_bytes);
             let from = head.as_ref().map_or(0, |head| SegmentHead::bytes(head.floors.len()));
             let base = head.as_ref().map(|head| head.base);
-            let scan = if is_foreign {
-                Scan::default()
-            } else {
-                scan(&bytes, from, id, base, random)
-            };
+            let scan =
+                if is_foreign { Scan::default() } else { scan(&bytes, from, id, base, random) };
             segments.push(Segment { id, file, file_bytes, head, is_foreign, scan, unreadable });
         }
         Ok((segments, random))
@@ -227,32 +225,33 @@ impl Recovery {
             }
             self.note_damage(segment, &parts, is_last);
             self.note_missing(segment, next);
-            index.segments.insert(segment.id, SegmentState {
-                file: Arc::clone(&segment.file),
-                file_bytes: segment.file_bytes,
-                live_frames: 0,
-                is_damaged: damage_before < self.out.damage.len(),
-            });
+            index.segments.insert(
+                segment.id,
+                SegmentState {
+                    file: Arc::clone(&segment.file),
+                    file_bytes: segment.file_bytes,
+                    live_frames: 0,
+                    is_damaged: damage_before < self.out.damage.len(),
+                },
+            );
             push(&mut index, &parts.trusted);
             tail = parts.tail;
         }
         let new = NewSegment::build(segments.last(), &tail, base, random, &self.out)?;
         let file = pool.create(new.head.id, &[IoSlice::new(&new.bytes)])?;
         let file_bytes = options.segment_bytes.max(new.bytes.len() as u64);
-        index.segments.insert(new.head.id, SegmentState {
-            file: Arc::clone(&file),
-            file_bytes,
-            live_frames: 0,
-            is_damaged: false,
-        });
+        index.segments.insert(
+            new.head.id,
+            SegmentState { file: Arc::clone(&file), file_bytes, live_frames: 0, is_damaged: false },
+        );
         push(&mut index, &new.copies);
         self.note_cut(segments.last(), &new, &mut index);
         self.out.groups = recovered::groups(&index, self.damage_at);
         self.note_groups();
         let shared = Arc::new(Shared::new(index, random));
         let reader = LogReader::new(Arc::clone(&shared));
-        let end = new.bytes.len() as u64;
-        let writer = LogWriter::new(disk, options, pool, shared, new.head, (file, file_bytes), end);
+        let newest = Newest { head: new.head, file, file_bytes, at: new.bytes.len() as u64 };
+        let writer = LogWriter::new(disk, options, pool, shared, newest);
         Ok((writer, reader, self.out))
     }
 
@@ -329,7 +328,8 @@ impl Recovery {
         // Nothing above the cut counts any more, and the segment is never written again. Without
         // this, every start of an idle node would cost a segment. If it fails, only room is lost.
         let used = offset.0 - base.0;
-        if used < last.file_bytes && last.file.set_len(used).is_ok()
+        if used < last.file_bytes
+            && last.file.set_len(used).is_ok()
             && let Some(state) = index.segments.get_mut(&last.id)
         {
             state.file_bytes = used;
@@ -380,7 +380,8 @@ impl NewSegment {
         let tail: Vec<&Found> = tail.iter().filter(|f| f.header.kind == Kind::Batch).collect();
         let mut end = SegmentHead::bytes(floors.len());
         if last.is_some() {
-            end += frame_bytes(CUT_BYTES) + tail.iter().map(|f| f.header.frame_bytes()).sum::<u64>();
+            end +=
+                frame_bytes(CUT_BYTES) + tail.iter().map(|f| f.header.frame_bytes()).sum::<u64>();
         }
         let head = SegmentHead { id, base, synced_upto: base.plus(end), random, floors };
         let mut new = NewSegment { bytes: head.encode(), head, copies: Vec::new() };
@@ -395,9 +396,9 @@ impl NewSegment {
         for found in tail {
             let mut body = vec![0; found.header.body_bytes as usize];
             let at = found.at + HEADER_BYTES as u64;
-            last.file.read_exact_at(at, &mut body).map_err(|e| {
-                LogError::io("read", &Name::Segment(last.id).path(), e)
-            })?;
+            last.file
+                .read_exact_at(at, &mut body)
+                .map_err(|e| LogError::io("read", &Name::Segment(last.id).path(), e))?;
             let copy = new.frame(found.header, &body);
             new.copies.push(copy);
         }

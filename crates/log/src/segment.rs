@@ -42,6 +42,8 @@ pub(crate) const DIR: &str = "log";
 const FORMAT: u32 = 1;
 const FLOOR_BYTES: usize = 20;
 const FLOORS_AT: usize = 16;
+/// Largest number of a segment: at one a second, for longer than the universe exists.
+const ID_MAX: u64 = u64::MAX / 2;
 /// Longest body of a head that recovery reads: more floors than a node has groups.
 const HEAD_BODY_MAX: u32 = 16 * 1024 * 1024;
 
@@ -55,13 +57,14 @@ pub(crate) enum Name {
 impl Name {
     pub(crate) fn parse(name: &str) -> Option<Name> {
         let (digits, kind) = name.split_once('.')?;
-        if digits.len() < 10 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        let number = digits.parse().ok()?;
+        // One name per number, and always a next number.
+        if ID_MAX < number || digits != format!("{number:010}") {
             return None;
         }
-        let id = SegmentId(digits.parse().ok()?);
         match kind {
-            "seg" => Some(Name::Segment(id)),
-            "free" => Some(Name::Free(id)),
+            "seg" => Some(Name::Segment(SegmentId(number))),
+            "free" => Some(Name::Free(SegmentId(number))),
             _ => None,
         }
     }
@@ -259,9 +262,7 @@ impl Pool {
         if file_bytes == self.segment_bytes && self.free.len() < self.kept_max {
             let name = Name::Free(SegmentId(self.next));
             self.next += 1;
-            self.disk
-                .rename(&path, &name.path())
-                .map_err(|e| LogError::io("rename", &path, e))?;
+            self.disk.rename(&path, &name.path()).map_err(|e| LogError::io("rename", &path, e))?;
             self.disk.sync_dir(DIR).map_err(|e| LogError::io("sync folder", DIR, e))?;
             self.free.push(name);
             return Ok(());

@@ -34,6 +34,15 @@ pub struct LogStats {
     pub live_bytes: BTreeMap<GroupId, u64>,
 }
 
+/// The segment that recovery has begun, for the writer to go on with.
+pub(crate) struct Newest {
+    pub(crate) head: SegmentHead,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file_bytes: u64,
+    /// Position behind what is written and synced.
+    pub(crate) at: u64,
+}
+
 /// The end of the log to which everything is appended.
 ///
 /// Invariant: everything before the newest segment is durable; `durable <= end`.
@@ -64,16 +73,15 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer behind the `at` bytes of a segment that recovery has written and synced.
+    /// A writer behind what recovery has written and synced.
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         options: LogOptions,
         pool: Pool,
         shared: Arc<Shared>,
-        head: SegmentHead,
-        (file, file_bytes): (Arc<dyn DiskFile>, u64),
-        at: u64,
+        newest: Newest,
     ) -> LogWriter {
+        let Newest { head, file, file_bytes, at } = newest;
         let writer = LogWriter {
             disk,
             options,
@@ -395,12 +403,15 @@ impl LogWriter {
         let (random, end) = (self.shared.random, SegmentHead::bytes(floors.len()));
         let head = SegmentHead { id, base, synced_upto: base.plus(end), random, floors }.encode();
         let file = self.pool.create(id, &[IoSlice::new(&head)])?;
-        self.shared.lock().segments.insert(id, SegmentState {
-            file: Arc::clone(&file),
-            file_bytes: self.options.segment_bytes,
-            live_frames: 0,
-            is_damaged: false,
-        });
+        self.shared.lock().segments.insert(
+            id,
+            SegmentState {
+                file: Arc::clone(&file),
+                file_bytes: self.options.segment_bytes,
+                live_frames: 0,
+                is_damaged: false,
+            },
+        );
         (self.segment, self.base, self.file) = (id, base, file);
         (self.file_bytes, self.at) = (self.options.segment_bytes, head.len() as u64);
         self.written_bytes += self.at;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use common::{Contents, contents_of, contents_read, floors, frame, options, record};
 use quorate_log::{
-    CrashMode, Frame, Log, LogError, LogReader, LogWriter, NodeRecord, Opened, PromiseFile, SimDisk,
-    check_floors,
+    CrashMode, Frame, Log, LogError, LogReader, LogWriter, NodeRecord, Opened, PromiseFile,
+    SimDisk, check_floors,
 };
 use quorate_types::{GroupId, Slot};
 
@@ -35,11 +35,9 @@ impl Model {
             let expected = contents_of(&self.frames[..*count]);
             let released = |group, slot| self.released.get(&group).is_some_and(|r| slot <= *r);
             found.iter().all(|(key, body)| expected.get(key) == Some(body))
-                && expected
-                    .iter()
-                    .all(|((group, slot), _)| {
-                        found.contains_key(&(*group, *slot)) || released(*group, *slot)
-                    })
+                && expected.iter().all(|((group, slot), _)| {
+                    found.contains_key(&(*group, *slot)) || released(*group, *slot)
+                })
         })
     }
 }
@@ -61,7 +59,9 @@ fn start(disk: &SimDisk, model: &mut Model) -> Result<Node, LogError> {
             promises.store(&record(0))?;
             record(0)
         }
-        Opened::Unreadable { reason } => panic!("a power cut made the promises unreadable: {reason}"),
+        Opened::Unreadable { reason } => {
+            panic!("a power cut made the promises unreadable: {reason}")
+        }
     };
     let round = found.groups[&GroupId(1)].promised.round;
     assert_eq!(NodeRecord { version: 0, ..found.clone() }, record(round));
@@ -207,7 +207,10 @@ fn a_power_cut_during_recovery_loses_nothing() {
                 let (disk, mut model) = life_until(step).expect("it stopped before");
                 // The first death alternates: a killed process leaves more that is not durable.
                 let seed = seed as u64 + step + second;
-                if seed % 2 == 0 { disk.kill() } else { disk.crash_as(mode, seed) }
+                match seed % 2 {
+                    0 => disk.kill(),
+                    _ => disk.crash_as(mode, seed),
+                }
                 disk.stop_after(second);
                 let recovered = start(&disk, &mut model).is_ok();
                 disk.crash_as(mode, seed + 1);
@@ -259,6 +262,20 @@ fn a_killed_process_loses_nothing_it_was_told_even_if_power_fails_later() {
         start(&disk, &mut model).expect("it starts");
         assert_eq!(model.acked, 1, "what was reported is durable");
     }
+}
+
+#[test]
+fn a_frame_is_kept_until_the_one_that_cuts_it_is_durable() {
+    let (disk, mut model) = (SimDisk::new(), Model::default());
+    let mut node = start(&disk, &mut model).expect("it starts");
+    node.append(&mut model, &[frame(1, 1, 3, 0, 100)]).expect("it appends");
+    node.sync(&mut model).expect("it syncs");
+    node.writer.roll().expect("it rolls");
+    node.append(&mut model, &[frame(1, 1, 1, 1, 100)]).expect("it appends");
+    node.release(&mut model, 2, 1).expect("it releases");
+    disk.crash_as(CrashMode::DropAll, 0);
+    start(&disk, &mut model).expect("it starts");
+    assert_eq!(model.acked, 1, "the cut never happened");
 }
 
 #[test]

@@ -66,7 +66,12 @@ fn every_flipped_bit_below_the_last_known_sync_is_damage() {
             let kept: Vec<Frame> =
                 (0..3).filter(|place| *place != lost).map(|place| frames[place].clone()).collect();
             assert_eq!(contents_read(&reader).expect("readable"), contents_of(&kept));
-            let after = |group: u32| recovered.groups.get(&GroupId(group)).map(|g| g.frames.last().expect("one").after_damage);
+            let after = |group: u32| {
+                recovered
+                    .groups
+                    .get(&GroupId(group))
+                    .map(|g| g.frames.last().expect("one").after_damage)
+            };
             assert_eq!(after(1), Some(lost < 2), "what follows damage is marked");
         }
     }
@@ -117,7 +122,9 @@ fn a_flipped_bit_in_a_head_is_damage_and_the_frames_are_still_found() {
 fn a_log_with_no_valid_head_is_damage_and_goes_on() {
     let (disk, _, _) = three_frames(Seal::Yes);
     disk.flip_bit(FIRST, 9, 1);
-    let (mut writer, reader, recovered) = open(&disk.mount());
+    // Without the random number of the head, no frame can be told from garbage.
+    let (mut writer, reader, recovered) =
+        Log::open(disk.mount(), options(), 0x0dd).expect("the log opens");
     assert_eq!(recovered.damage.len(), 1);
     assert_eq!(contents_read(&reader).expect("readable"), contents_of(&[]));
     let next = frame(1, 1, 1, 9, 9);
@@ -150,10 +157,7 @@ fn a_missing_segment_is_damage_and_a_gap() {
     mount.remove("log/0000000004.seg").expect("removed");
     let (_, _, recovered) = open(&mount);
     let kind = DamageKind::Missing { upto: SegmentId(4) };
-    assert_eq!(
-        recovered.damage,
-        [Damage { segment: SegmentId(3), kind, offset: None, bytes: 0 }]
-    );
+    assert_eq!(recovered.damage, [Damage { segment: SegmentId(3), kind, offset: None, bytes: 0 }]);
     let group = &recovered.groups[&GroupId(1)];
     assert_eq!(group.gap, Some((Slot(3), Slot(4))));
     assert_eq!(group.intact_upto, Slot(2));
@@ -161,28 +165,32 @@ fn a_missing_segment_is_damage_and_a_gap() {
     assert_eq!(after, [false, false, true]);
 }
 
+const THIRD: &str = "log/0000000003.seg";
+
+fn cut_third(disk: &SimDisk, bytes: u64) {
+    disk.mount().open(THIRD).expect("there").set_len(bytes).expect("cut");
+}
+
+/// Puts the third segment of another log in place of ours.
+fn replace_third(disk: &SimDisk) {
+    let other = SimDisk::new();
+    let (mut writer, _, _) = Log::open(other.mount(), options(), 0xbad).expect("it opens");
+    writer.roll().expect("it rolls");
+    writer.roll().expect("it rolls");
+    let mut bytes = vec![0; 4096];
+    other.mount().open(THIRD).expect("there").read_exact_at(0, &mut bytes).expect("read");
+    let file = disk.mount().open(THIRD).expect("there");
+    file.write_at(0, &[std::io::IoSlice::new(&bytes)]).expect("written");
+}
+
 #[test]
 fn a_middle_segment_that_is_empty_short_foreign_or_unreadable_is_damage() {
     type Harm = fn(&SimDisk);
     let harms: [(Harm, DamageKind); 4] = [
-        (|disk| disk.mount().open("log/0000000003.seg").expect("there").set_len(0).expect("cut"), DamageKind::Head),
-        (|disk| disk.mount().open("log/0000000003.seg").expect("there").set_len(150).expect("cut"), DamageKind::Frames),
-        (|disk| disk.fail_reads("log/0000000003.seg", 0..4096), DamageKind::Head),
-        (
-            |disk| {
-                let other = SimDisk::new();
-                let (mut writer, _, _) =
-                    Log::open(other.mount(), options(), 0xbad).expect("another log opens");
-                writer.roll().expect("it rolls");
-                writer.roll().expect("it rolls");
-                let mut bytes = vec![0; 4096];
-                let file = other.mount().open("log/0000000003.seg").expect("there");
-                file.read_exact_at(0, &mut bytes).expect("read");
-                let file = disk.mount().open("log/0000000003.seg").expect("there");
-                file.write_at(0, &[std::io::IoSlice::new(&bytes)]).expect("written");
-            },
-            DamageKind::Foreign,
-        ),
+        (|disk| cut_third(disk, 0), DamageKind::Head),
+        (|disk| cut_third(disk, 150), DamageKind::Frames),
+        (|disk| disk.fail_reads(THIRD, 0..4096), DamageKind::Head),
+        (replace_third, DamageKind::Foreign),
     ];
     for (harm, kind) in harms {
         let (disk, frames) = five_segments();
@@ -228,7 +236,12 @@ fn damage_that_heals_by_itself_is_still_reported() {
     assert!(!recovered.damage.is_empty());
     mount.rename("log/hidden", FIRST).expect("renamed");
     let (_, _, recovered) = open(&mount);
-    assert!(recovered.damage.iter().any(|damage| damage.kind == DamageKind::Earlier || damage.kind == DamageKind::Foreign));
+    assert!(
+        recovered
+            .damage
+            .iter()
+            .any(|damage| damage.kind == DamageKind::Earlier || damage.kind == DamageKind::Foreign)
+    );
 }
 
 #[test]
@@ -249,12 +262,8 @@ fn a_frame_inside_a_value_never_passes_for_a_frame() {
     let (_, _, clean) = open(&disk.mount());
     let outer = clean.groups[&GroupId(3)].frames[0];
     disk.kill();
-    // The base of the second segment is where the first was cut.
-    let base = clean.groups[&GroupId(3)].frames[0].offset.0 - outer.offset.0;
-    assert_eq!(base, 0);
-    let (disk2, offset) = (disk.clone(), outer.offset.0);
-    let second_base = second_base(&disk2);
-    disk.flip_bit("log/0000000002.seg", offset - second_base + 30, 0);
+    let position = outer.offset.0 - second_base(&disk);
+    disk.flip_bit("log/0000000002.seg", position + 30, 0);
     let (_, reader, recovered) = open(&disk.mount());
     assert_eq!(recovered.damage.len(), 1);
     let group = &recovered.groups[&GroupId(3)];

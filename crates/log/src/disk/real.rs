@@ -79,7 +79,8 @@ impl Disk for RealDisk {
         for entry in fs::read_dir(self.at(dir))? {
             let entry = entry?;
             // A name that is not UTF-8 is not ours.
-            if let (true, Ok(name)) = (entry.file_type()?.is_file(), entry.file_name().into_string())
+            if let (true, Ok(name)) =
+                (entry.file_type()?.is_file(), entry.file_name().into_string())
             {
                 names.push(name);
             }

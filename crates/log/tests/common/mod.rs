@@ -6,30 +6,33 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use quorate_log::{Disk, Frame, GroupRecord, Log, LogError, LogOptions, LogReader, LogWriter, NodeRecord, Recovered};
+use quorate_log::{
+    Disk, Frame, GroupRecord, Log, LogError, LogOptions, LogReader, LogWriter, NodeRecord,
+    Recovered,
+};
 use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
 
 /// Tiny segments, so that logs roll often.
-pub fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     LogOptions { segment_bytes: 4096, bytes_cap: 1024 * 1024, ..LogOptions::small() }
 }
 
-pub fn open(disk: &Arc<dyn Disk>) -> (LogWriter, LogReader, Recovered) {
+pub(crate) fn open(disk: &Arc<dyn Disk>) -> (LogWriter, LogReader, Recovered) {
     Log::open(Arc::clone(disk), options(), 0x5eed).expect("the log opens")
 }
 
 /// A frame whose body tells which one it is.
-pub fn frame(group: u32, first: u64, last: u64, mark: u64, bytes: usize) -> Frame {
+pub(crate) fn frame(group: u32, first: u64, last: u64, mark: u64, bytes: usize) -> Frame {
     let text = format!("<{group}:{first}-{last}#{mark}>");
     let body: Vec<u8> = text.bytes().cycle().take(bytes.max(text.len())).collect();
     Frame { group: GroupId(group), first: Slot(first), last: Slot(last), body: Bytes::from(body) }
 }
 
 /// What a log holds: for each slot of each group the body of the frame that has it.
-pub type Contents = BTreeMap<(GroupId, Slot), Bytes>;
+pub(crate) type Contents = BTreeMap<(GroupId, Slot), Bytes>;
 
 /// What a log of these frames must hold, by the rule that a frame cuts what is at or above it.
-pub fn contents_of(frames: &[Frame]) -> Contents {
+pub(crate) fn contents_of(frames: &[Frame]) -> Contents {
     let mut contents = Contents::new();
     for frame in frames {
         contents.retain(|(group, slot), _| *group != frame.group || *slot < frame.first);
@@ -41,7 +44,7 @@ pub fn contents_of(frames: &[Frame]) -> Contents {
 }
 
 /// What the log holds, as a reader sees it.
-pub fn contents_read(reader: &LogReader) -> Result<Contents, LogError> {
+pub(crate) fn contents_read(reader: &LogReader) -> Result<Contents, LogError> {
     let mut contents = Contents::new();
     for group in reader.groups() {
         for frame in reader.read(group, Slot::ZERO, usize::MAX)? {
@@ -54,7 +57,7 @@ pub fn contents_read(reader: &LogReader) -> Result<Contents, LogError> {
     Ok(contents)
 }
 
-pub fn record(promised: u64) -> NodeRecord {
+pub(crate) fn record(promised: u64) -> NodeRecord {
     let ballot = |round| Ballot { round, replica: ReplicaId(7) };
     let group = |round| GroupRecord { replica: ReplicaId(3), promised: ballot(round) };
     NodeRecord {
@@ -68,6 +71,6 @@ pub fn record(promised: u64) -> NodeRecord {
     }
 }
 
-pub fn floors(record: &NodeRecord) -> BTreeMap<GroupId, Ballot> {
+pub(crate) fn floors(record: &NodeRecord) -> BTreeMap<GroupId, Ballot> {
     record.groups.iter().map(|(group, record)| (*group, record.promised)).collect()
 }
