@@ -1,1 +1,90 @@
-fn main() {}
+//! The `quorate` binary: the server, the demo and everything a person or a script asks a cluster.
+//!
+//! ```text
+//!  args --cli--> Cli --commands/*--> Result<(), Failure> --exit--> exit code
+//!                        |-- cluster   the client, with the global flags applied
+//!                        |-- node      the server
+//!                        `-- output    all printing: tables, documents, errors
+//! ```
+//!
+//! Start reading at `cli.rs`, the tree of commands. A command is a function of its arguments and an
+//! [`Output`](output::Output); what it decides stands in pure functions beside it.
+
+mod args;
+mod cli;
+mod cluster;
+mod commands;
+mod demo;
+mod exit;
+mod logging;
+mod node;
+mod output;
+mod signals;
+mod values;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use quorate_types::Code;
+
+use crate::cli::{Cli, Command, Parsed};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// How long tasks left behind may take to end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let (out, result) = match cli::parse(std::env::args_os()) {
+        Parsed::Run(cli) => {
+            let out = Output::new(cli.global.format, cli.global.no_color);
+            let result = start(*cli, &out);
+            (out, result)
+        }
+        Parsed::Text(text) => {
+            let out = Output::new(output::Format::Table, true);
+            out.raw(text.as_bytes());
+            (out, Ok(()))
+        }
+        Parsed::Mistake(failure, format) => (Output::new(format, true), Err(failure)),
+    };
+    let result = result.and_then(|()| out.finish());
+    match result {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            out.failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn start(cli: Cli, out: &Output) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+            Failure::new(Code::Internal, format!("cannot start the threads: {error}"))
+        })?;
+    let result = runtime.block_on(run(cli, out));
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    result
+}
+
+async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    // Boxed, so that the future of one command does not make those of all others large.
+    match command {
+        Command::Server(args) => Box::pin(commands::server::run(args)).await,
+        Command::Demo(args) => Box::pin(demo::run(args, out)).await,
+        Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
+        Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
+        Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
+        Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,
+        Command::Import(args) => Box::pin(commands::import::run(args, &global, out)).await,
+        Command::Export(args) => Box::pin(commands::export::run(args, &global, out)).await,
+        Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
+        Command::Error(args) => commands::error::run(&args, out),
+        Command::Version => {
+            commands::version::run(out);
+            Ok(())
+        }
+    }
+}

@@ -1,1 +1,65 @@
 //! The Rust client: routes by UID, pipelines, retries what is safe, hides leader moves.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), quorate_client::Error> {
+//! use quorate_client::{Client, Uid, Value};
+//!
+//! let client = Client::builder("quorate://h1:6440,h2:6440,h3:6440").build().await?;
+//! client.put("profiles", Uid(42), "name", "Ada").await?;
+//! assert_eq!(client.get("profiles", Uid(42), "name").await?, Some(Value::Bytes("Ada".into())));
+//! client.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How a request travels
+//!
+//! ```text
+//!  client  put(table, uid, ..) --> router   which group, which node leads it
+//!                              --> session  a number, so that retries take effect once
+//!                              --> call     attempt after attempt until an answer or the deadline
+//!                                    |-- retry       what an end of an attempt means (pure)
+//!                                    `-- connection  one channel for each node
+//!                                          `-- mux   one stream, many requests in flight
+//! ```
+//!
+//! # What a caller may rely on
+//!
+//! - A write takes effect at most once, however often it was sent.
+//! - An error says whether the write took effect: [`Outcome::NotApplied`] only if every attempt that
+//!   left this process is known to have had no effect, otherwise [`Outcome::Unknown`].
+//! - Every call ends by its deadline. The error then names the endpoints tried, the phase, the number
+//!   of attempts, the time spent and the last answer of a server.
+//! - Reads are linearizable.
+//!
+//! Dropping the future of a call stops the call; a write may then still take effect.
+
+mod builder;
+mod call;
+mod client;
+mod connection;
+mod error;
+mod mux;
+mod retry;
+mod router;
+mod scan;
+mod session;
+mod size;
+mod status;
+mod transaction;
+mod value;
+
+pub use builder::Builder;
+pub use client::{Client, Written};
+pub use error::{Error, Outcome, Phase};
+pub use router::RouteInfo;
+pub use scan::{Scan, TableScan};
+pub use status::NodeReport;
+pub use transaction::{Committed, Transaction};
+pub use value::IntoValue;
+
+pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
+pub use quorate_topology::Topology;
+pub use quorate_types::{
+    ClusterId, Code, EntryId, GroupId, NodeId, ScannedRow, SliceId, TableId, Uid, Value,
+};

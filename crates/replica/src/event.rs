@@ -62,6 +62,8 @@ pub enum Event {
     LogProgress {
         /// There is room above the reserve.
         has_room: bool,
+        /// Bytes of all segments, measured now and then.
+        log_bytes: u64,
     },
     /// Segments were released; the first slots may have moved.
     Released,
@@ -92,6 +94,8 @@ pub struct ShardStatus {
     pub draining: bool,
     /// There is room on the disk.
     pub has_room: bool,
+    /// Bytes of the log's segments.
+    pub log_bytes: u64,
     /// Every group, in order.
     pub groups: Vec<GroupStatus>,
 }

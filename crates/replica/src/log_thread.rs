@@ -19,6 +19,8 @@ use crate::event::Event;
 const SEAL_AFTER: Duration = Duration::from_millis(10);
 /// An idle log is probed this often, so that a disk that hangs is noticed.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// The log's size is measured at idle times and every so many rounds.
+const MEASURE_EVERY: u64 = 64;
 /// Most commands drained at once.
 const DRAIN_MAX: usize = 4096;
 
@@ -102,7 +104,8 @@ impl LogThread {
     ) -> Result<(), LogError> {
         let mut drained = Vec::new();
         let mut sealed = false;
-        loop {
+        let mut log_bytes = self.writer.stats().log_bytes;
+        for round in 0_u64.. {
             let idle = if sealed { PROBE_EVERY } else { SEAL_AFTER };
             tokio::select! {
                 biased;
@@ -119,11 +122,15 @@ impl LogThread {
                     sealed = true;
                 }
             }
-            let progress = Event::LogProgress { has_room: self.writer.has_room() };
+            if sealed || round % MEASURE_EVERY == 0 {
+                log_bytes = self.writer.stats().log_bytes;
+            }
+            let progress = Event::LogProgress { has_room: self.writer.has_room(), log_bytes };
             if events.send(progress).is_err() {
                 return Ok(()); // The shard is gone.
             }
         }
+        Ok(())
     }
 
     async fn handle(

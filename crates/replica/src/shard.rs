@@ -62,6 +62,7 @@ pub struct Shard {
     /// When the log last finished a write or a probe.
     disk_ok_at: BootTime,
     has_room: bool,
+    log_bytes: u64,
     draining: bool,
     housekeeping_at: BootTime,
     handle: ShardHandle,
@@ -192,6 +193,7 @@ impl Shard {
             log: queue,
             disk_ok_at: now,
             has_room: true,
+            log_bytes: 0,
             draining: false,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             handle,
@@ -305,9 +307,10 @@ impl Shard {
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
-            Event::LogProgress { has_room } => {
+            Event::LogProgress { has_room, log_bytes } => {
                 self.disk_ok_at = now;
                 self.has_room = has_room;
+                self.log_bytes = log_bytes;
             }
             Event::Released => {
                 for (group, driver) in &mut self.groups {
@@ -428,6 +431,7 @@ impl Shard {
         ShardStatus {
             draining: self.draining,
             has_room: self.has_room,
+            log_bytes: self.log_bytes,
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }
     }

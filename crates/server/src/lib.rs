@@ -1,1 +1,41 @@
 //! The server process: configuration, services, peer streams, wiring, shutdown.
+//!
+//! ```text
+//!   clients --> kv_service --> edge (route, limits) --> replica::ShardHandle
+//!   peers ----> peer_service -------------------------> replica::ShardHandle
+//!   replica --> peer_network --> peers
+//!   people ---> topology_service, admin_service, admin_http
+//! ```
+//!
+//! `node.rs` wires one node from a disk, an engine and a clock that are handed in, so that the same node
+//! runs in a process (`serve.rs`) and in a simulation. `docs/WRITE_PATH.md` follows one write through.
+
+pub mod context;
+pub mod node;
+pub mod options;
+
+mod admin_service;
+mod edge;
+mod kv_service;
+mod listen;
+mod peer_network;
+mod peer_service;
+mod pipeline;
+mod status;
+mod topology_service;
+
+#[cfg(not(madsim))]
+mod admin_http;
+#[cfg(not(madsim))]
+mod boot_clock;
+#[cfg(not(madsim))]
+mod metrics;
+#[cfg(not(madsim))]
+mod serve;
+
+#[cfg(not(madsim))]
+pub use boot_clock::BootClock;
+pub use node::{Node, NodeParts};
+pub use options::{Profile, ServerOptions};
+#[cfg(not(madsim))]
+pub use serve::serve;

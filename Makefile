@@ -1,0 +1,92 @@
+# Quorate: everything a person does with this checkout, one word each. `make help` lists it.
+#
+# Build output goes to the user's cache (scripts/env.sh says where), so a fresh checkout starts warm.
+
+.NOTPARALLEL:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-explorer test-sim test-demo test-kill \
+  check lint fix sim bench interop clean
+
+# Arguments for `make demo` and `make interop`, seeds and scenario for `make sim`.
+ARGS ?=
+SEEDS ?= 1..100
+SCENARIO ?=
+# How many rounds of killing every process `make test` does.
+KILL_ROUNDS ?= 3
+
+cargo := scripts/cargo
+target := $(shell . scripts/env.sh && echo "$$quorate_target")
+sim_target := $(shell . scripts/env.sh && echo "$$quorate_sim_target")
+quorate := $(target)/release/quorate
+
+define heading
+	@printf '\n== %s\n\n' '$(1)'
+endef
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+	  printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+setup: ## install what is missing (compilers, libclang) and build RocksDB once; quick the second time
+	@scripts/setup.sh
+
+demo: setup ## a cluster on this machine, with data, load and faults; ARGS="..." goes to `quorate demo`
+	@$(cargo) build --release -p quorate-cli
+	@$(quorate) demo $(ARGS)
+
+test: test-unit test-explorer test-sim test-demo test-kill ## every test, from units to killed processes
+	@printf '\n== all tests passed\n'
+
+test-unit: setup ## unit, property, conformance and doc tests
+	$(call heading,1/5 unit, property, conformance and doc tests)
+	@# The explorer runs for real below, in a release build.
+	QUORATE_SEEDS=0..10 $(cargo) test --workspace --exclude quorate-sim
+
+test-explorer: setup ## random schedules of the Paxos core, every invariant on every step
+	$(call heading,2/5 random schedules of the Paxos core)
+	$(cargo) test --release -p quorate-paxos --test explorer -- --nocapture
+
+test-sim: setup ## simulated clusters: tests of the simulator, then seeds 1 to 100
+	$(call heading,3/5 simulated clusters)
+	MADSIM_TEST_SEED=1 $(cargo) --sim test --profile sim -p quorate-sim
+	SCENARIO='$(SCENARIO)' scripts/sim.sh $(SEEDS)
+
+test-demo: setup ## the demo from beginning to end, with its report in target/demo/report.json
+	$(call heading,4/5 the demo from beginning to end)
+	$(cargo) build --release -p quorate-cli
+	mkdir -p target/demo
+	$(quorate) demo --report target/demo/report.json </dev/null
+
+test-kill: setup ## real processes, all killed at once, again and again
+	$(call heading,5/5 real processes, all killed at once)
+	$(cargo) build --release -p quorate-cli -p quorate-jepsen
+	$(target)/release/quorate-jepsen --server $(quorate) --rounds $(KILL_ROUNDS)
+
+check: lint test ## formatting, lints and docs with warnings denied, then every test; writes nothing
+
+# The simulation lints the crates it is built of; the others do not exist in it.
+lint: setup ## formatting, clippy in both builds and docs, warnings denied
+	$(cargo) fmt --all --check
+	$(cargo) clippy --workspace --all-targets -- -D warnings
+	$(cargo) --sim clippy -p quorate-sim -p quorate-server -p quorate-replica -p quorate-client \
+	  -p quorate-log -p quorate-store -p quorate-txn -p quorate-proto --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps
+
+fix: setup ## format, and let clippy repair what it can
+	$(cargo) fmt --all
+	$(cargo) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+sim: setup ## seeds of the simulation: SEEDS=1..100 or SEEDS=4711, SCENARIO=name
+	@SCENARIO='$(SCENARIO)' scripts/sim.sh $(SEEDS)
+
+bench: setup ## micro benches of the write path
+	$(cargo) bench -p quorate-benches
+
+interop: setup ## a Python client against a cluster of three processes
+	@$(cargo) build --release -p quorate-cli
+	@interop/run.sh $(quorate) $(ARGS)
+
+clean: ## remove build output; RocksDB stays (it is in the cache too, see scripts/rocksdb.sh)
+	rm -rf target '$(target)' '$(sim_target)'

@@ -1,0 +1,225 @@
+//! The tree of commands and the flags they share. What clap finds wrong becomes a coded error here.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::demo;
+use crate::exit::Failure;
+use crate::output::Format;
+
+/// Quorate, a Paxos-replicated unit database.
+#[derive(Parser)]
+#[command(name = "quorate", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition or version \
+                        does not hold, 5 outcome unknown, 6 unreachable, 7 denied, 10 unhealthy, \
+                        130 interrupted.\n`quorate error CODE` explains an error.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The flags of every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Nodes to ask, separated by commas; any node of the cluster will do
+    #[arg(
+        long,
+        global = true,
+        env = "QUORATE_ENDPOINTS",
+        default_value = "127.0.0.1:6440",
+        value_name = "HOST:PORT,..."
+    )]
+    pub(crate) endpoints: String,
+    /// How long one request may take, retries included
+    #[arg(
+        long,
+        global = true,
+        default_value = "5s",
+        value_name = "TIME",
+        value_parser = crate::args::duration
+    )]
+    pub(crate) timeout: Duration,
+    /// What stdout holds: a table for people, or one JSON document
+    #[arg(short = 'o', long, global = true, value_enum, default_value = "table")]
+    pub(crate) format: Format,
+    /// No colours; the variable NO_COLOR does the same
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run one node of a cluster
+    Server(commands::server::ServerArgs),
+    /// Run a whole cluster on this machine to try things out
+    Demo(demo::DemoArgs),
+    /// Check or show a cluster file
+    Topology(commands::topology::TopologyArgs),
+    /// Say whether the cluster is healthy and what may still be lost
+    Status(commands::status::StatusArgs),
+    /// Say where the rows of a user live
+    Route(commands::route::RouteArgs),
+    /// Read and write rows
+    Kv(commands::kv::KvArgs),
+    /// Write the rows of a CSV file
+    Import(commands::import::ImportArgs),
+    /// Write a table to a CSV file
+    Export(commands::export::ExportArgs),
+    /// Look after groups
+    Group(commands::group::GroupArgs),
+    /// Explain an error code
+    Error(commands::error::ErrorArgs),
+    /// Print the version
+    Version,
+}
+
+/// What the command line asks for.
+pub(crate) enum Parsed {
+    /// A command.
+    Run(Box<Cli>),
+    /// Help or the version.
+    Text(String),
+    /// Nothing that makes sense.
+    Mistake(Failure, Format),
+}
+
+/// Parses a command line; the first argument is the name of the program.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => Parsed::Run(Box::new(cli)),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Parsed::Text(error.render().to_string())
+            }
+            _ => Parsed::Mistake(mistake(&error), format_of(&args)),
+        },
+    }
+}
+
+/// The format asked for in a command line that cannot be parsed.
+fn format_of(args: &[OsString]) -> Format {
+    let args: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let together = ["-ojson", "-o=json", "--format=json"];
+    let apart = |pair: &[&str]| ["-o", "--format"].contains(&pair[0]) && pair[1] == "json";
+    if args.iter().any(|arg| together.contains(arg)) || args.windows(2).any(apart) {
+        Format::Json
+    } else {
+        Format::Table
+    }
+}
+
+/// What clap says, as code, message and fix.
+fn mistake(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let usage = text.lines().find(|line| line.starts_with("Usage: ")).unwrap_or_default();
+        return Failure::usage(
+            format!("a command is missing; {}", usage.to_lowercase().trim()),
+            "choose one; --help lists them",
+        );
+    }
+    let mut paragraphs = text.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.lines().map(str::trim).collect::<Vec<&str>>().join(" ");
+    let message = message.strip_prefix("error: ").unwrap_or(&message).trim().to_owned();
+    let rest: Vec<&str> = paragraphs.collect();
+    let tips: Vec<&str> = rest
+        .iter()
+        .flat_map(|paragraph| paragraph.lines())
+        .filter_map(|line| line.trim().strip_prefix("tip: "))
+        .collect();
+    let usage = rest.iter().find_map(|paragraph| paragraph.trim().strip_prefix("Usage: "));
+    let fix = match (tips.as_slice(), usage) {
+        ([], Some(usage)) => format!("usage: {}; --help says more", usage.trim()),
+        ([], None) => "--help says what is expected".to_owned(),
+        (tips, _) => tips.join("; "),
+    };
+    Failure::usage(message, fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::exit::Exit;
+
+    fn parsed(line: &str) -> Parsed {
+        parse(std::iter::once("quorate").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    fn failure(line: &str) -> String {
+        match parsed(line) {
+            Parsed::Mistake(failure, _) => {
+                assert_eq!(failure.exit(), Exit::Usage);
+                failure.to_string()
+            }
+            Parsed::Run(_) | Parsed::Text(_) => panic!("no mistake: {line}"),
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_coded_and_say_what_would_be_right() {
+        let cases = [
+            ("route explain --uid abc", "\"abc\" is no UID; a UID is a whole number from 0 to"),
+            ("kv get k --table t --uid -5", "--uid"),
+            ("kv get", "the following required arguments were not provided: --table <TABLE> <KEY>"),
+            ("kv gte k", "similar subcommand exists: 'get'"),
+            ("status --timeout 5", "\"5\" is no time span; write a number with ms, s, m or h"),
+            ("status --tiemout 5s", "similar argument exists: '--timeout'"),
+            ("status -o yaml", "[possible values: table, json]"),
+            ("", "a command is missing"),
+            ("kv", "a command is missing"),
+            ("group transfer-leader x", "\"x\" is no group; write its number or label"),
+            ("import f.csv --table t --uid-column u --concurrency 0", "0 is not in 1..=4096"),
+        ];
+        for (line, part) in cases {
+            let text = failure(line);
+            assert!(text.starts_with("error[INVALID_REQUEST]: "), "{line}: {text}");
+            assert!(text.contains("\nfix: "), "{line}: {text}");
+            assert!(text.contains(part), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        for line in ["-o json --endpoints h:1 status", "status --endpoints h:1 -o json"] {
+            match parsed(line) {
+                Parsed::Run(cli) => {
+                    assert_eq!(cli.global.endpoints, "h:1");
+                    assert_eq!(cli.global.format, Format::Json);
+                    assert_eq!(cli.global.timeout, Duration::from_secs(5));
+                }
+                Parsed::Text(_) | Parsed::Mistake(..) => panic!("not parsed: {line}"),
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_keep_to_the_format_asked_for() {
+        for line in ["nonsense -o json", "nonsense -ojson", "nonsense --format=json"] {
+            assert!(matches!(parsed(line), Parsed::Mistake(_, Format::Json)), "{line}");
+        }
+        assert!(matches!(parsed("nonsense"), Parsed::Mistake(_, Format::Table)));
+    }
+
+    #[test]
+    fn help_and_version_are_no_mistakes() {
+        assert!(matches!(parsed("--help"), Parsed::Text(text) if text.contains("Exit codes")));
+        assert!(matches!(parsed("--version"), Parsed::Text(text) if text.starts_with("quorate ")));
+    }
+}

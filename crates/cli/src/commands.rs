@@ -1,0 +1,12 @@
+//! One file or folder per command. Each has its arguments and a `run`.
+
+pub(crate) mod error;
+pub(crate) mod export;
+pub(crate) mod group;
+pub(crate) mod import;
+pub(crate) mod kv;
+pub(crate) mod route;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod topology;
+pub(crate) mod version;

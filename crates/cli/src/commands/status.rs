@@ -1,0 +1,76 @@
+//! `quorate status`: asks every configured node about itself, judges the answers and says what may
+//! still be lost. Exit 0 if healthy, 10 if not, 6 if nobody answered.
+
+mod judge;
+mod show;
+
+use std::time::Duration;
+
+use clap::Args;
+use quorate_types::{Code, Error};
+use tokio::time::{Instant, sleep};
+
+use self::judge::{Answers, Verdict, judge, without_strangers};
+use crate::args;
+use crate::cli::Global;
+use crate::cluster::{self, Cluster};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+
+/// Between two looks of `--wait`.
+const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Says whether the cluster is healthy and what may still be lost.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Looks again until the cluster is healthy, at most this long
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    wait: Option<Duration>,
+}
+
+/// Runs `quorate status`.
+pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> Result<(), Failure> {
+    let deadline = args.wait.map(|wait| Instant::now() + wait);
+    let may_wait = || deadline.is_some_and(|deadline| Instant::now() < deadline);
+    loop {
+        match look(global).await {
+            Ok(seen) if seen.verdict.is_healthy() || !may_wait() => return report(&seen, out),
+            Err(failure) if !may_wait() || failure.exit() != Exit::Unreachable => {
+                return Err(failure);
+            }
+            Ok(_) | Err(_) => sleep(LOOK_INTERVAL).await,
+        }
+    }
+}
+
+struct Seen {
+    cluster: Cluster,
+    answers: Answers,
+    verdict: Verdict,
+}
+
+async fn look(global: &Global) -> Result<Seen, Failure> {
+    let cluster = Cluster::open(global).await?;
+    let reports = Box::pin(cluster.client().cluster_status()).await;
+    let answers = reports
+        .into_iter()
+        .map(|report| (report.node, report.status.map_err(|error| cluster::coded(&error))))
+        .collect();
+    let answers = without_strangers(cluster.topology(), answers);
+    let verdict = judge(cluster.topology(), &answers);
+    Ok(Seen { cluster, answers, verdict })
+}
+
+fn report(seen: &Seen, out: &Output) -> Result<(), Failure> {
+    let Seen { cluster, answers, verdict } = seen;
+    show::show(out, cluster.topology(), answers, verdict);
+    if verdict.answered == 0 {
+        let reasons: Vec<String> = answers
+            .iter()
+            .filter_map(|(node, answer)| Some(format!("{node}: {}", answer.as_ref().err()?.message)))
+            .collect();
+        let message = format!("no node answered: {}", reasons.join("; "));
+        return Err(Failure::from(Error::new(Code::Unreachable, message)));
+    }
+    if verdict.is_healthy() { Ok(()) } else { Err(Failure::quiet(Exit::Unhealthy)) }
+}

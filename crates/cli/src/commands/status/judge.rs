@@ -1,0 +1,368 @@
+//! Judges a cluster by what its nodes say about themselves. A pure function: answers in, verdict out.
+//!
+//! The cluster is healthy only if every group has a serving leader and a caught-up majority. What may
+//! still be lost counts members that are unreachable, not ready or lagging as lost already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_client::{GroupStatus, NodeStatus, Role};
+use quorate_topology::{ClusterSurvival, Group, Member, Topology, what_may_still_be_lost};
+use quorate_types::{Code, Error, GroupId, NodeId};
+
+/// A voter this many slots behind its leader's commit is lagging. About two full batches.
+const LAG_SLOTS_MAX: u64 = 8192;
+/// With leases, members answer several times a second; one not heard of for so long is cut off.
+const HEARD_AGO_MAX: Duration = Duration::from_secs(10);
+/// A disk with a smaller part of it free is worth a warning.
+const DISK_FREE_PERCENT_MIN: u64 = 15;
+
+/// What each configured node answered.
+pub(crate) type Answers = BTreeMap<NodeId, Result<NodeStatus, Error>>;
+
+/// The verdict on a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Every configured group, in order of number.
+    pub(crate) groups: Vec<GroupVerdict>,
+    /// What may still be lost.
+    pub(crate) survival: ClusterSurvival,
+    /// Worth a look, but not unhealthy.
+    pub(crate) warnings: Vec<String>,
+    /// How many nodes answered.
+    pub(crate) answered: usize,
+    /// How many nodes there are.
+    pub(crate) node_count: usize,
+}
+
+impl Verdict {
+    /// Whether every group serves.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.groups.iter().all(|group| group.state == GroupState::Serving)
+    }
+
+    /// The verdict in one line.
+    pub(crate) fn headline(&self) -> String {
+        let bad: Vec<&str> = self
+            .groups
+            .iter()
+            .filter(|group| group.state != GroupState::Serving)
+            .map(|group| group.label.as_str())
+            .collect();
+        let silent = match self.node_count - self.answered {
+            0 => String::new(),
+            1 => format!("; 1 of {} nodes does not answer", self.node_count),
+            count => format!("; {count} of {} nodes do not answer", self.node_count),
+        };
+        if bad.is_empty() {
+            let count = self.groups.len();
+            return format!(
+                "healthy: {count} of {count} groups have a serving leader and a caught-up \
+                 majority{silent}"
+            );
+        }
+        format!(
+            "UNHEALTHY: {} of {} groups do not serve: {}{silent}",
+            bad.len(),
+            self.groups.len(),
+            bad.join(", ")
+        )
+    }
+}
+
+/// Whether a group serves, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupState {
+    /// A serving leader and a caught-up majority.
+    Serving,
+    /// No node that answered leads it.
+    NoLeader,
+    /// It has a leader that does not serve, yet or any more.
+    LeaderNotServing,
+    /// Its leader serves, but fewer than a majority are caught up.
+    NoCaughtUpMajority,
+}
+
+impl GroupState {
+    /// The word in tables and documents.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            GroupState::Serving => "serving",
+            GroupState::NoLeader => "no-leader",
+            GroupState::LeaderNotServing => "leader-not-serving",
+            GroupState::NoCaughtUpMajority => "no-caught-up-majority",
+        }
+    }
+}
+
+/// The verdict on a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupVerdict {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// `RZ00/g1`.
+    pub(crate) label: String,
+    /// Whether it serves.
+    pub(crate) state: GroupState,
+    /// The node that leads it, serving or not.
+    pub(crate) leader: Option<NodeId>,
+    /// The ballot of that leader, `3.1`.
+    pub(crate) ballot: Option<String>,
+    /// How long its lease still holds.
+    pub(crate) lease_remaining: Option<Duration>,
+    /// Chosen through here, as far as the leader knows.
+    pub(crate) slot_committed: Option<u64>,
+    /// Its members, the most wanted leader first.
+    pub(crate) members: Vec<MemberVerdict>,
+    /// How many of its voters are caught up.
+    pub(crate) caught_up: usize,
+    /// How many members vote.
+    pub(crate) voter_count: usize,
+    /// How many votes are a majority.
+    pub(crate) majority: usize,
+}
+
+impl GroupVerdict {
+    /// How far the voter furthest behind is, among those whose lag is known.
+    pub(crate) fn lag_slots_max(&self) -> Option<u64> {
+        self.members.iter().filter_map(|member| member.lag_slots).max()
+    }
+
+    /// The members that are not caught up, each with its state.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = &MemberVerdict> {
+        self.members.iter().filter(|member| !member.state.is_caught_up())
+    }
+}
+
+/// What a member of a group is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MemberState {
+    /// Leads.
+    Leader,
+    /// Follows the leader and has what is chosen, or nearly.
+    CaughtUp,
+    /// Follows, too far behind to count.
+    Lagging,
+    /// Answers us, but does not follow the leader.
+    Astray,
+    /// Answers us, but its leader has not heard of it for long.
+    Unheard,
+    /// Answers us, but there is no leader to compare it with.
+    Waiting,
+    /// Its node recovers and takes no requests yet.
+    Starting,
+    /// Its node answers and does not know the group.
+    Missing,
+    /// Its node does not answer.
+    Unreachable,
+}
+
+impl MemberState {
+    /// The word in tables and documents.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            MemberState::Leader => "leader",
+            MemberState::CaughtUp => "caught-up",
+            MemberState::Lagging => "lagging",
+            MemberState::Astray => "not-following",
+            MemberState::Unheard => "not-heard",
+            MemberState::Waiting => "waiting",
+            MemberState::Starting => "starting",
+            MemberState::Missing => "missing",
+            MemberState::Unreachable => "unreachable",
+        }
+    }
+
+    fn is_caught_up(self) -> bool {
+        matches!(self, MemberState::Leader | MemberState::CaughtUp)
+    }
+
+    /// Whether the member cannot be relied on when something else is lost. A member that waits for a
+    /// leader can still vote for one.
+    fn is_lost(self) -> bool {
+        !self.is_caught_up() && self != MemberState::Waiting
+    }
+}
+
+/// The verdict on a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberVerdict {
+    /// Its node.
+    pub(crate) node: NodeId,
+    /// What it is good for.
+    pub(crate) state: MemberState,
+    /// Slots behind the leader's commit, if both are known.
+    pub(crate) lag_slots: Option<u64>,
+}
+
+/// Judges the cluster.
+pub(crate) fn judge(topology: &Topology, answers: &Answers) -> Verdict {
+    let groups: Vec<GroupVerdict> =
+        topology.groups().map(|group| judge_group(topology, group, answers)).collect();
+    let survives = topology.groups().zip(&groups).filter_map(|(group, verdict)| {
+        let is_voter = |member: &&MemberVerdict| {
+            group.member_on(member.node).is_some_and(|member| member.kind.votes())
+        };
+        let lost = verdict.members.iter().filter(is_voter).filter(|member| member.state.is_lost());
+        let down: BTreeSet<NodeId> = lost.map(|member| member.node).collect();
+        let all = what_may_still_be_lost(topology, &down).groups;
+        all.into_iter().find(|survives| survives.group == group.id)
+    });
+    let survival = ClusterSurvival { groups: survives.collect() };
+    Verdict {
+        groups,
+        survival,
+        warnings: warnings(topology, answers),
+        answered: answers.values().filter(|answer| answer.is_ok()).count(),
+        node_count: topology.nodes().len(),
+    }
+}
+
+/// Turns the answers of nodes of other clusters, or of other nodes than asked, into errors.
+pub(crate) fn without_strangers(topology: &Topology, answers: Answers) -> Answers {
+    let checked = |node: NodeId, status: NodeStatus| {
+        if status.cluster != topology.cluster_id() {
+            let message = format!(
+                "the node belongs to cluster {}, this is {}",
+                status.cluster,
+                topology.cluster_id()
+            );
+            return Err(Error::new(Code::ClusterMismatch, message));
+        }
+        if status.node != node {
+            let message = format!("{} answers at the address of {node}", status.node);
+            return Err(Error::new(Code::NodeMismatch, message));
+        }
+        Ok(status)
+    };
+    answers
+        .into_iter()
+        .map(|(node, answer)| (node, answer.and_then(|status| checked(node, status))))
+        .collect()
+}
+
+fn judge_group(topology: &Topology, group: &Group, answers: &Answers) -> GroupVerdict {
+    let leader = leader_of(group, answers);
+    let has_leases = topology.lease().length().is_some();
+    let judged = |member| {
+        let verdict = judge_member(group, member, leader, answers);
+        let heard_ago = leader.and_then(|(_, status)| heard_ago(status, verdict.node));
+        let is_unheard = heard_ago.is_some_and(|ago| HEARD_AGO_MAX < ago);
+        if has_leases && is_unheard && verdict.state == MemberState::CaughtUp {
+            return MemberVerdict { state: MemberState::Unheard, ..verdict };
+        }
+        verdict
+    };
+    let members: Vec<MemberVerdict> = group.members.iter().map(judged).collect();
+    let votes = |member: &&MemberVerdict| {
+        group.member_on(member.node).is_some_and(|member| member.kind.votes())
+    };
+    let caught_up =
+        members.iter().filter(votes).filter(|member| member.state.is_caught_up()).count();
+    let state = match leader {
+        None => GroupState::NoLeader,
+        Some((_, status)) if !status.serving => GroupState::LeaderNotServing,
+        Some(_) if caught_up < group.majority() => GroupState::NoCaughtUpMajority,
+        Some(_) => GroupState::Serving,
+    };
+    GroupVerdict {
+        group: group.id,
+        label: group.label(),
+        state,
+        leader: leader.map(|(node, _)| node),
+        ballot: leader.map(|(_, status)| status.ballot.to_string()),
+        lease_remaining: leader.map(|(_, status)| status.lease_remaining),
+        slot_committed: leader.map(|(_, status)| status.slot_committed.0),
+        members,
+        caught_up,
+        voter_count: group.voter_count(),
+        majority: group.majority(),
+    }
+}
+
+fn group_status(group: GroupId, node: &NodeStatus) -> Option<&GroupStatus> {
+    node.groups.iter().find(|status| status.group == group)
+}
+
+fn heard_ago(leader: &GroupStatus, node: NodeId) -> Option<Duration> {
+    leader.members.iter().find(|progress| progress.node == node)?.heard_ago
+}
+
+/// The leader with the highest ballot: a deposed one may not know yet.
+fn leader_of<'a>(group: &Group, answers: &'a Answers) -> Option<(NodeId, &'a GroupStatus)> {
+    group
+        .voters()
+        .filter_map(|voter| {
+            let node = answers.get(&voter.node)?.as_ref().ok()?;
+            Some((voter.node, group_status(group.id, node)?))
+        })
+        .filter(|(_, status)| status.role == Role::Leader)
+        .max_by_key(|(_, status)| status.ballot)
+}
+
+fn judge_member(
+    group: &Group,
+    member: &Member,
+    leader: Option<(NodeId, &GroupStatus)>,
+    answers: &Answers,
+) -> MemberVerdict {
+    let node = member.node;
+    let without_lag = |state| MemberVerdict { node, state, lag_slots: None };
+    let Some(Ok(answer)) = answers.get(&node) else {
+        return without_lag(MemberState::Unreachable);
+    };
+    let Some(own) = group_status(group.id, answer) else {
+        let state = if answer.ready { MemberState::Missing } else { MemberState::Starting };
+        return without_lag(state);
+    };
+    let Some((leader_node, leader)) = leader else {
+        let state = if answer.ready { MemberState::Waiting } else { MemberState::Starting };
+        return without_lag(state);
+    };
+    if leader_node == node {
+        return MemberVerdict { node, state: MemberState::Leader, lag_slots: Some(0) };
+    }
+    // The leader counts what it has heard of, the member what it has: the smaller one is what a
+    // commit or an election can rely on.
+    let progress = leader.members.iter().find(|progress| progress.node == node);
+    let known = progress.map_or(own.slot_synced, |progress| progress.slot_synced);
+    let lag = leader.slot_committed.0.saturating_sub(known.min(own.slot_synced).0);
+    let state = if !answer.ready {
+        MemberState::Starting
+    } else if own.leader != Some(leader_node) {
+        MemberState::Astray
+    } else if LAG_SLOTS_MAX < lag {
+        MemberState::Lagging
+    } else {
+        MemberState::CaughtUp
+    };
+    MemberVerdict { node, state, lag_slots: Some(lag) }
+}
+
+fn warnings(topology: &Topology, answers: &Answers) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for status in answers.values().filter_map(|answer| answer.as_ref().ok()) {
+        let name = &status.name;
+        if status.draining {
+            warnings.push(format!("{name} is shutting down"));
+        }
+        if status.topology_version != topology.version() {
+            warnings.push(format!(
+                "{name} routes by topology version {}, the version shown is {}",
+                status.topology_version,
+                topology.version()
+            ));
+        }
+        let percent = (status.disk_free_bytes.saturating_mul(100))
+            .checked_div(status.disk_total_bytes)
+            .unwrap_or(100);
+        if percent < DISK_FREE_PERCENT_MIN {
+            warnings.push(format!("{name} has {percent} % of its disk free"));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+#[path = "judge_test.rs"]
+pub(crate) mod tests;

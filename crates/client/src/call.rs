@@ -1,0 +1,263 @@
+//! One call: attempt after attempt until an answer or the deadline.
+//!
+//! `client`, `scan`, `transaction` and `status` make a [`Call`] and say what they want. The call finds
+//! the group, takes a number from the session if it writes, sends, waits, and does what `retry` says
+//! about the end of each attempt. Single attempts, and what happens between them, are in
+//! `call/attempt.rs`. All knowledge of time and randomness in a call is in these two files.
+
+mod attempt;
+
+use std::future::Future;
+use std::time::Duration;
+
+use quorate_types::{Code, GroupId, NodeId, Reply, ReplyBody, RequestBody, SliceId, TableId, Uid};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+use crate::client::Inner;
+use crate::error::{Error, Outcome, Phase, Trail};
+use crate::retry::{Attempts, End, Kind};
+use crate::session::Ticket;
+use crate::size;
+
+/// Where a request belongs; resolved anew whenever the topology changes.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// The group of all these rows.
+    Rows(Vec<(TableId, Uid)>),
+    /// The group of a slice.
+    Slice(TableId, SliceId),
+}
+
+/// A positive answer and the group it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Answered {
+    pub(crate) group: GroupId,
+    pub(crate) reply: Reply,
+}
+
+/// Why asking one group ended without an answer.
+enum Halt {
+    /// The topology may be old: find the group again.
+    Reroute,
+    /// Only a new session helps.
+    NewSession,
+    /// The call is over.
+    Failed(Error),
+}
+
+/// A call in progress.
+pub(crate) struct Call<'a> {
+    inner: &'a Inner,
+    started: Instant,
+    budget: Duration,
+    pub(crate) trail: Trail,
+}
+
+impl<'a> Call<'a> {
+    /// A call that starts now and may take this long.
+    pub(crate) fn new(inner: &'a Inner, budget: Duration) -> Call<'a> {
+        Call { inner, started: Instant::now(), budget, trail: Trail::default() }
+    }
+
+    /// Asks for something that has no effect, or whose repetition is harmless.
+    pub(crate) async fn read(
+        mut self,
+        place: &Place,
+        body: RequestBody,
+    ) -> Result<Answered, Error> {
+        let bytes = size::checked(&body).map_err(Error::local)?;
+        let mut attempts = Attempts::new(Kind::Read);
+        loop {
+            let group = self.resolve(place, &attempts)?;
+            match self.ask(&mut attempts, group, None, &body, bytes).await {
+                Ok(answered) => return Ok(answered),
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::NewSession) => {}
+                Err(Halt::Reroute) => self.refresh().await,
+            }
+        }
+    }
+
+    /// Asks for something that must take effect once.
+    pub(crate) async fn write(
+        mut self,
+        place: &Place,
+        body: RequestBody,
+    ) -> Result<Answered, Error> {
+        let bytes = size::checked(&body).map_err(Error::local)?;
+        let mut attempts = Attempts::new(Kind::Write);
+        let mut opening = Attempts::new(Kind::Read);
+        let mut held: Option<Ticket> = None;
+        loop {
+            let group = self.resolve(place, &attempts)?;
+            let ticket = match held.take().filter(|ticket| ticket.session().group == group) {
+                Some(ticket) => ticket,
+                None if attempts.outcome() == Outcome::Unknown => {
+                    // Its number means nothing in another group, and a new one could write twice.
+                    let message =
+                        format!("the rows moved to {group} before an attempt was answered");
+                    let error = quorate_types::Error::new(Code::OutcomeUnknown, message);
+                    return Err(self.fail(error, Outcome::Unknown));
+                }
+                None => match self.ticket(group, &mut opening).await {
+                    Ok(ticket) => ticket,
+                    Err(Halt::Failed(error)) => return Err(error),
+                    Err(Halt::NewSession) => continue,
+                    Err(Halt::Reroute) => {
+                        self.refresh().await;
+                        continue;
+                    }
+                },
+            };
+            match self.ask(&mut attempts, group, Some(&ticket), &body, bytes).await {
+                Ok(answered) => return Ok(answered),
+                Err(Halt::Failed(error)) => {
+                    let last = error.last_answer().unwrap_or(error.as_error()).code;
+                    if last == Code::SessionExpired {
+                        self.inner.sessions.forget(group, ticket.session());
+                    }
+                    return Err(error);
+                }
+                Err(Halt::NewSession) => self.inner.sessions.forget(group, ticket.session()),
+                Err(Halt::Reroute) => {
+                    held = Some(ticket);
+                    self.refresh().await;
+                }
+            }
+        }
+    }
+
+    /// Closes the session of a group, if that can be done in time.
+    pub(crate) async fn close_session(mut self, group: GroupId, body: &RequestBody) {
+        let mut attempts = Attempts::new(Kind::Read);
+        if let Err(Halt::Failed(error)) = self.ask(&mut attempts, group, None, body, 0).await {
+            debug!(%group, %error, "session not closed, it will expire");
+        }
+    }
+
+    /// Repeats a unary call on the leader of a group until it is answered. The closure makes one
+    /// call; it must not have an effect that matters twice if nothing is known to have happened.
+    pub(crate) async fn one_shot<T, F>(
+        mut self,
+        group: GroupId,
+        attempt: impl Fn(String) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, End>>,
+    {
+        let mut attempts = Attempts::new(Kind::OneShot);
+        let mut node = self.inner.router.first(group).map_err(Error::local)?;
+        loop {
+            let address = self.address(node, &attempts).await?;
+            self.trail.attempt(&address);
+            self.trail.phase = Some(Phase::Wait);
+            let end = match timeout(self.left(), attempt(address)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(end)) => end,
+                Err(_) => return Err(self.deadline(attempts.outcome_under_way())),
+            };
+            match self.next_node(&mut attempts, group, node, end).await {
+                Ok(next) => node = next,
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::NewSession | Halt::Reroute) => {
+                    self.refresh().await;
+                    node = self.inner.router.first(group).map_err(Error::local)?;
+                }
+            }
+        }
+    }
+
+    /// A number in a session with the group; opens the session if there is none.
+    async fn ticket(&mut self, group: GroupId, opening: &mut Attempts) -> Result<Ticket, Halt> {
+        let inner = self.inner;
+        loop {
+            self.trail.phase = Some(Phase::Session);
+            if let Some(session) = inner.sessions.open_one(group) {
+                let begun = timeout(self.left(), session.begin()).await;
+                return begun.map_err(|_| Halt::Failed(self.deadline(Outcome::NotApplied)));
+            }
+            let gate = inner.sessions.gate(group);
+            let Ok(_others_wait) = timeout(self.left(), gate.lock()).await else {
+                return Err(Halt::Failed(self.deadline(Outcome::NotApplied)));
+            };
+            if inner.sessions.open_one(group).is_some() {
+                continue; // Another call opened it meanwhile.
+            }
+            let answered = self.ask(opening, group, None, &RequestBody::OpenSession, 0).await?;
+            let ReplyBody::Session(session) = answered.reply.body else {
+                return Err(Halt::Failed(
+                    self.fail(other_answer("OpenSession"), Outcome::NotApplied),
+                ));
+            };
+            inner.sessions.opened(group, session);
+        }
+    }
+
+    /// The one group of a place.
+    fn resolve(&mut self, place: &Place, attempts: &Attempts) -> Result<GroupId, Error> {
+        let router = &self.inner.router;
+        let found = match place {
+            Place::Slice(table, slice) => router.group_of_slice(*table, *slice),
+            Place::Rows(rows) => {
+                let mut groups = rows.iter().map(|(table, uid)| router.group_of(*table, *uid));
+                let first = groups.next().unwrap_or_else(|| Err(empty_transaction()));
+                groups.fold(first, |first, other| match (first, other) {
+                    (Ok(first), Ok(other)) if first != other => Err(several_groups(first, other)),
+                    (Ok(_), Err(error)) => Err(error),
+                    (first, _) => first,
+                })
+            }
+        };
+        found.map_err(|error| self.fail(error, attempts.outcome()))
+    }
+
+    /// The address of a node, after a refresh if the topology does not have it.
+    async fn address(&mut self, node: NodeId, attempts: &Attempts) -> Result<String, Error> {
+        if let Some(address) = self.inner.router.address(node) {
+            return Ok(address);
+        }
+        self.refresh().await;
+        self.inner.router.address(node).ok_or_else(|| {
+            let message = format!("the cluster file has no node {node}");
+            self.fail(quorate_types::Error::new(Code::WrongNode, message), attempts.outcome())
+        })
+    }
+
+    /// Asks for a newer topology. Failure shows in what follows, so it is only noted.
+    async fn refresh(&mut self) {
+        match timeout(self.left(), self.inner.refresh()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(%error, "topology not refreshed"),
+            Err(_) => debug!("topology not refreshed before the deadline"),
+        }
+    }
+
+    /// Time left until the deadline.
+    fn left(&self) -> Duration {
+        self.budget.saturating_sub(self.started.elapsed())
+    }
+
+    /// The error that ends the call.
+    pub(crate) fn fail(&mut self, error: quorate_types::Error, outcome: Outcome) -> Error {
+        Error::new(error, outcome, std::mem::take(&mut self.trail))
+    }
+
+    fn deadline(&mut self, outcome: Outcome) -> Error {
+        Error::deadline(self.budget, outcome, std::mem::take(&mut self.trail))
+    }
+}
+
+/// An answer of the wrong kind: a bug of the server.
+pub(crate) fn other_answer(asked: &str) -> quorate_types::Error {
+    quorate_types::Error::new(Code::Internal, format!("{asked} was answered with something else"))
+}
+
+fn empty_transaction() -> quorate_types::Error {
+    quorate_types::Error::new(Code::InvalidRequest, "the transaction is empty")
+}
+
+fn several_groups(first: GroupId, other: GroupId) -> quorate_types::Error {
+    let message = format!("rows of {first} and of {other} are in one transaction");
+    quorate_types::Error::new(Code::SeveralGroups, message)
+}

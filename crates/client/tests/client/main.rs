@@ -1,0 +1,7 @@
+//! The client against three scripted nodes: what it sends, where, how often, and what it reports.
+//!
+//! Runs in the real and in the simulated build.
+
+mod calls;
+mod nodes;
+mod retries;

@@ -1,0 +1,99 @@
+//! What every service of a node knows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quorate_log::Disk;
+use quorate_proto::PEER_PROTOCOL_VERSION;
+use quorate_proto::convert::Hello;
+use quorate_replica::{Clock, ShardHandle};
+use quorate_topology::{Node as NodeEntry, Topology};
+use quorate_types::{BootTime, Error, Incarnation, NodeId};
+
+/// Shared by the services of one node.
+pub struct NodeContext {
+    /// The cluster file, as this node serves it.
+    pub topology: Arc<Topology>,
+    /// This node.
+    pub node: NodeId,
+    /// Its data folder.
+    pub incarnation: Incarnation,
+    /// The way to its groups.
+    pub shard: ShardHandle,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// When it started.
+    pub started_at: BootTime,
+    draining: AtomicBool,
+}
+
+impl NodeContext {
+    /// The context of a node that has recovered.
+    #[must_use]
+    pub fn new(
+        topology: Arc<Topology>,
+        node: NodeId,
+        incarnation: Incarnation,
+        shard: ShardHandle,
+        clock: Arc<dyn Clock>,
+        disk: Arc<dyn Disk>,
+    ) -> NodeContext {
+        let started_at = clock.now();
+        let draining = AtomicBool::new(false);
+        NodeContext { topology, node, incarnation, shard, clock, disk, started_at, draining }
+    }
+
+    /// This node in the cluster file.
+    ///
+    /// # Panics
+    /// Never: a node that is not in the file does not start.
+    #[must_use]
+    pub fn entry(&self) -> &NodeEntry {
+        self.topology.node(self.node).expect("checked when the node started")
+    }
+
+    /// Says that the node is leaving, and hands its leaderships over.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if it has left already.
+    pub fn drain(&self) -> Result<(), Error> {
+        self.draining.store(true, Ordering::Release);
+        self.shard.drain()
+    }
+
+    /// True once `drain` was called.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The greeting to a peer.
+    #[must_use]
+    pub fn hello(&self, to_node: NodeId) -> Hello {
+        Hello {
+            protocol_version: PEER_PROTOCOL_VERSION,
+            cluster: self.topology.cluster_id(),
+            node: self.node,
+            incarnation: self.incarnation,
+            to_node,
+            topology_version: self.topology.version(),
+        }
+    }
+
+    /// Adds the client address of the leader that an error names.
+    #[must_use]
+    pub fn with_leader_address(&self, error: Error) -> Error {
+        match quorate_proto::convert::LeaderHint::from_facts(&error) {
+            Some(mut hint) => match self.topology.node(hint.node) {
+                Some(node) => {
+                    hint.address.clone_from(&node.client);
+                    hint.add_to(error)
+                }
+                None => error,
+            },
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The edge: a request is checked here, before it costs anything. The room before is `kv_service.rs` or
+//! `pipeline.rs`, the room after is `replica::ShardHandle::request`.
+
+use quorate_proto::convert::request::addresses;
+use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
+use quorate_replica::Answer;
+use quorate_types::{Code, Error, GroupId, Request, RequestBody};
+
+use crate::context::NodeContext;
+
+impl NodeContext {
+    /// Checks a request against limits and routes and puts it into its group. `answer` is called once,
+    /// unless an error is returned.
+    pub(crate) fn submit(
+        &self,
+        group: GroupId,
+        request: Request,
+        answer: impl FnOnce(Answer) + Send + 'static,
+    ) -> Result<(), Error> {
+        quorate_txn::check_limits(&request)?;
+        self.check_route(group, &request.body)?;
+        let bytes = request_bytes(&request);
+        self.shard.request(group, request, bytes, answer)
+    }
+
+    /// Refuses a request whose rows do not all belong to `group`.
+    fn check_route(&self, group: GroupId, body: &RequestBody) -> Result<(), Error> {
+        let Some(entry) = self.topology.group(group) else {
+            return Err(self.routed(Error::new(Code::UnknownGroup, format!("no group has the number {}", group.0))));
+        };
+        if entry.member_on(self.node).is_none() {
+            let message = format!("this node holds no replica of {group}");
+            return Err(self.routed(Error::new(Code::WrongNode, message)));
+        }
+        for at in addresses(body) {
+            let route = self.topology.route(at.table, at.uid).map_err(Error::from)?;
+            if route.group.id != group {
+                return Err(self.misrouted(group, route.group.id, body));
+            }
+        }
+        if let RequestBody::Scan(range) = body {
+            let route = match range.uid {
+                Some(uid) => self.topology.route(range.table, uid),
+                None => self.topology.route_slice(range.table, quorate_types::SliceId(range.slice)),
+            };
+            let owner = route.map_err(Error::from)?.group.id;
+            if owner != group {
+                return Err(self.misrouted(group, owner, body));
+            }
+        }
+        Ok(())
+    }
+
+    fn misrouted(&self, asked: GroupId, owner: GroupId, body: &RequestBody) -> Error {
+        let mut owners = addresses(body)
+            .filter_map(|at| self.topology.route(at.table, at.uid).ok())
+            .map(|route| route.group.id);
+        let first = owners.next();
+        if owners.any(|owner| Some(owner) != first) {
+            let message = "the rows of the transaction belong to several groups";
+            return self.routed(Error::new(Code::SeveralGroups, message));
+        }
+        let message = format!("the rows belong to {owner}, the request was sent to {asked}");
+        self.routed(Error::new(Code::WrongUnit, message).with("group", owner.0))
+    }
+
+    fn routed(&self, error: Error) -> Error {
+        error.with(FACT_TOPOLOGY_VERSION, self.topology.version())
+    }
+
+    /// The group a unary call belongs to.
+    pub(crate) fn place(&self, call: &Call) -> Result<GroupId, Error> {
+        if let Some(cluster) = call.cluster
+            && cluster != self.topology.cluster_id()
+        {
+            return Err(self.wrong_cluster(&cluster.to_string()));
+        }
+        let owner = match call.place {
+            Place::Group(group) => group,
+            Place::Row(table, uid) => self.topology.route(table, uid).map_err(Error::from)?.group.id,
+            Place::Slice(table, slice) => {
+                self.topology.route_slice(table, slice).map_err(Error::from)?.group.id
+            }
+        };
+        match call.group {
+            Some(asked) if asked != owner => Err(self.misrouted(asked, owner, &call.request.body)),
+            Some(_) | None => Ok(owner),
+        }
+    }
+
+    pub(crate) fn wrong_cluster(&self, theirs: &str) -> Error {
+        let ours = self.topology.cluster_id();
+        Error::new(Code::ClusterMismatch, format!("the caller means cluster {theirs}, this node belongs to {ours}"))
+            .with("cluster_id", ours)
+    }
+}
+
+/// Bytes a request keeps in memory.
+fn request_bytes(request: &Request) -> usize {
+    let values = match &request.body {
+        RequestBody::Transact { conditions, mutations, .. } => {
+            let compared = conditions.iter().map(|condition| match condition {
+                quorate_types::Condition::Equals(_, value) => value.size(),
+                quorate_types::Condition::Exists(_) | quorate_types::Condition::Absent(_) => 0,
+            });
+            let written = mutations.iter().map(|mutation| match mutation {
+                quorate_types::Mutation::Put(_, value) => value.size(),
+                quorate_types::Mutation::Delete(_) | quorate_types::Mutation::Add { .. } => 0,
+            });
+            compared.chain(written).sum()
+        }
+        RequestBody::OpenSession | RequestBody::CloseSession(_) | RequestBody::Get(_) | RequestBody::Scan(_) => 0,
+    };
+    let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
+    keys + values
+}

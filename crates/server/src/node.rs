@@ -1,0 +1,283 @@
+//! One node: opens its promises, log and rows, wires its groups, serves.
+//!
+//! Disk, engine and clock are handed in, so that the same code runs in a process and in a simulation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_log::{Disk, GroupRecord, Log, LogError, NodeRecord, Opened, PromiseFile, Recovered, check_floors};
+use quorate_paxos::Options;
+use quorate_proto::v1;
+use quorate_replica::{Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore};
+use quorate_store::{Engine, Store};
+use quorate_topology::{Group, Topology};
+use quorate_types::{Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, limits};
+use tonic::transport::Server;
+use tracing::info;
+
+use crate::admin_service::AdminService;
+use crate::context::NodeContext;
+use crate::kv_service::KvService;
+use crate::listen::Listener;
+use crate::options::{Profile, timing};
+use crate::peer_network::PeerNetwork;
+use crate::peer_service::PeerService;
+use crate::topology_service::TopologyService;
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// The cluster file.
+    pub topology: Arc<Topology>,
+    /// Which node of it this is.
+    pub node: NodeId,
+    /// How much memory and disk it may use.
+    pub profile: Profile,
+    /// The disk of its log and its promises.
+    pub disk: Arc<dyn Disk>,
+    /// The engine of its rows.
+    pub engine: Arc<dyn Engine>,
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random bits: the incarnation of a fresh data folder and the number of a fresh log.
+    pub random: [u64; 2],
+    /// What to do when the node cannot go on.
+    pub stop: Stop,
+}
+
+/// A node that has recovered and is ready to run.
+pub struct Node {
+    context: Arc<NodeContext>,
+    network: Arc<PeerNetwork>,
+    shard: Shard,
+    client_listener: Listener,
+    peer_listener: Listener,
+}
+
+impl Node {
+    /// Opens everything and starts the log loop through `spawn_log`.
+    ///
+    /// # Errors
+    /// Coded, with what to do: a folder of another cluster or node, damage, ports in use.
+    pub fn open(parts: NodeParts, spawn_log: impl FnOnce(LogLoop)) -> Result<Node, Error> {
+        let NodeParts { topology, node, profile, disk, engine, clock, random, stop } = parts;
+        let entry = topology.node(node).ok_or_else(|| {
+            Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
+        })?;
+        let groups: Vec<&Group> = topology.groups_of_node(node).collect();
+        let lease_ns = lease_ns(&topology);
+        let (promises, record, lease_ns_max) = open_record(&disk, &topology, node, lease_ns, random[0])?;
+        let (mut writer, reader, recovered) =
+            Log::open(Arc::clone(&disk), profile.log(), random[1]).map_err(|error| log_error(&error))?;
+        refuse_damage(&recovered)?;
+        check_floors(&record, &recovered.floors).map_err(|error| log_error(&error))?;
+        writer.set_floors(quorate_replica::log_thread::floors(&record));
+        let store = Store::open(engine, groups.iter().map(|group| group.id))
+            .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let store = Arc::new(store);
+
+        let client_listener = Listener::bind(&entry.client)?;
+        let peer_listener = Listener::bind(&entry.peer)?;
+        let network = Arc::new(PeerNetwork::new(topology.peers_of_node(node).map(|peer| peer.id)));
+        let incarnation = record.incarnation;
+        let promised: BTreeMap<GroupId, Ballot> =
+            record.groups.iter().map(|(id, group)| (*id, group.promised)).collect();
+        let options = ShardOptions {
+            clock: Arc::clone(&clock),
+            network: network.clone(),
+            store: Arc::clone(&store),
+            reader: reader.clone(),
+            checkpoints: profile.checkpoints(),
+            request_bytes_max: profile.request_bytes_max(),
+            peer_bytes_max: 4 * limits::PEER_QUEUE_BYTES_MAX,
+            stop: stop.clone(),
+        };
+        let log = LogThread { writer, promises, record, disk: Arc::clone(&disk), stop };
+        let (mut shard, log_loop) = Shard::new(options, log);
+        for group in groups {
+            let found = recovered.groups.get(&group.id);
+            let promised = promised.get(&group.id).copied().unwrap_or_default();
+            let from = Restore { group: group.id, promised, lease_ns_max, found };
+            let restored = restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
+            info!(
+                group = %group.id, unit = %group.unit, promised = %restored.promised,
+                last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
+            );
+            shard
+                .add(group_options(&topology, group, node), restored)
+                .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        }
+        spawn_log(Box::pin(log_loop));
+        let context =
+            Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), clock, disk));
+        Ok(Node { context, network, shard, client_listener, peer_listener })
+    }
+
+    /// What the services share.
+    #[must_use]
+    pub fn context(&self) -> Arc<NodeContext> {
+        Arc::clone(&self.context)
+    }
+
+    /// Messages dropped to each peer because its queue was full.
+    #[must_use]
+    pub(crate) fn network(&self) -> Arc<PeerNetwork> {
+        Arc::clone(&self.network)
+    }
+
+    /// Serves until `shutdown` resolves. To leave without failing a request, call
+    /// `NodeContext::drain` before and wait until nothing is led any more.
+    ///
+    /// # Errors
+    /// `INTERNAL` if a listener fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + Clone + 'static) -> Result<(), Error> {
+        let Node { context, network, shard, client_listener, peer_listener } = self;
+        network.connect(&context);
+        let kv = v1::kv_server::KvServer::new(KvService::new(Arc::clone(&context)))
+            .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
+            .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        let peer = v1::peer_server::PeerServer::new(PeerService::new(Arc::clone(&context)))
+            .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
+            .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        let clients = server()
+            .add_service(kv)
+            .add_service(v1::topology_server::TopologyServer::new(TopologyService::new(Arc::clone(&context))))
+            .add_service(v1::admin_server::AdminServer::new(AdminService::new(context)));
+        #[cfg(not(madsim))]
+        let clients = clients.add_service(reflection()?);
+        let peers = server().add_service(peer);
+        let shard = tokio::spawn(shard.run(shutdown.clone()));
+        let serving = futures::future::try_join(
+            client_listener.serve(clients, shutdown.clone()),
+            peer_listener.serve(peers, shutdown.clone()),
+        );
+        tokio::select! {
+            biased;
+            served = serving => served.map(|_both| ()),
+            // Open streams of clients must not keep the process.
+            () = shutdown => Ok(()),
+            ended = shard => ended.map_err(|error| Error::new(Code::Internal, format!("the shard ended: {error}"))),
+        }
+    }
+}
+
+/// The loop that writes the log; to be run where the disk may block.
+pub type LogLoop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+}
+
+/// gRPC reflection, so that generic tools can list and call the services.
+#[cfg(not(madsim))]
+fn reflection() -> Result<
+    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+    Error,
+> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
+        .build_v1()
+        .map_err(|error| Error::new(Code::Internal, format!("reflection: {error}")))
+}
+
+/// The lease this version grants, in nanoseconds; 0 without leases.
+fn lease_ns(topology: &Topology) -> u64 {
+    let length = topology.lease().length().unwrap_or_default();
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The promises of the node, made if the folder is fresh, and the longest lease it ever granted.
+fn open_record(
+    disk: &Arc<dyn Disk>,
+    topology: &Topology,
+    node: NodeId,
+    lease_ns: u64,
+    random: u64,
+) -> Result<(PromiseFile, NodeRecord, u64), Error> {
+    let (mut promises, opened) = PromiseFile::open(Arc::clone(disk)).map_err(|error| log_error(&error))?;
+    let (mut record, lease_ns_max, fresh) = match opened {
+        Opened::Fresh => (fresh_record(topology, node, random), 0, true),
+        Opened::Valid(record) => {
+            let lease_ns_max = record.lease_ns_max;
+            (record, lease_ns_max, false)
+        }
+        Opened::Unreadable { reason } => {
+            return Err(Error::new(Code::PromisesUnreadable, format!("the promise file is unreadable: {reason}")));
+        }
+    };
+    if record.cluster != topology.cluster_id() {
+        let (theirs, ours) = (record.cluster, topology.cluster_id());
+        let message = format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
+        return Err(Error::new(Code::ClusterMismatch, message));
+    }
+    if record.node != node {
+        let message = format!("the data folder belongs to {}, this node is {node}", record.node);
+        return Err(Error::new(Code::NodeMismatch, message));
+    }
+    let mut changed = fresh || record.lease_ns_max < lease_ns;
+    record.lease_ns_max = record.lease_ns_max.max(lease_ns);
+    for group in topology.groups_of_node(node) {
+        let replica = ReplicaId(u64::from(node.0));
+        changed |= !record.groups.contains_key(&group.id);
+        record.groups.entry(group.id).or_insert(GroupRecord { replica, promised: Ballot::ZERO });
+    }
+    if changed {
+        // Before anything is granted under the new lease, and before a log exists beside no promises.
+        promises.store(&record).map_err(|error| log_error(&error))?;
+    }
+    Ok((promises, record, lease_ns_max))
+}
+
+fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
+    NodeRecord {
+        version: 0,
+        cluster: topology.cluster_id(),
+        node,
+        incarnation: Incarnation(random),
+        lease_ns_max: 0,
+        peers: BTreeMap::new(),
+        groups: BTreeMap::new(),
+    }
+}
+
+/// Damage below what was durable: the node stays down rather than vote without what it has promised to
+/// hold. Its peers go on without it.
+fn refuse_damage(recovered: &Recovered) -> Result<(), Error> {
+    let Some(first) = recovered.damage.first() else {
+        return Ok(());
+    };
+    let message = format!(
+        "the log is damaged in {} places, the first in segment {}: {:?}, {} bytes",
+        recovered.damage.len(),
+        first.segment,
+        first.kind,
+        first.bytes
+    );
+    Err(Error::new(Code::LogDamaged, message).with("segment", first.segment))
+}
+
+fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> GroupOptions {
+    let voters = group.voters().map(|member| (member.replica, u16::try_from(member.rank).unwrap_or(u16::MAX)));
+    let slices = Arc::clone(topology);
+    GroupOptions {
+        paxos: Options {
+            group: group.id,
+            replica: ReplicaId(u64::from(node.0)),
+            voters: voters.collect(),
+            timing: timing(topology.lease()),
+            pinned: false,
+        },
+        slice_of: Arc::new(move |table, uid| match slices.route(table, uid) {
+            Ok(route) => route.slice,
+            // The edge refuses unknown tables; nothing else evaluates.
+            Err(_unknown) => SliceId::UNSHARDED,
+        }),
+        nodes: group.members.iter().map(|member| (member.replica, member.node)).collect(),
+    }
+}
+
+fn log_error(error: &LogError) -> Error {
+    Error::new(error.code(), error.to_string())
+}

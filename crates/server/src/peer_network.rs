@@ -1,0 +1,255 @@
+//! The way to the peers: one queue and one stream per node, on connections of their own. The room before
+//! is `replica::Shard`, the room after is the `peer_service.rs` of the other node.
+//!
+//! A queue is bounded in bytes. Over its bound the oldest messages go: whatever they said, the protocol
+//! says again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use quorate_proto::convert::error::error_from_status;
+use quorate_proto::convert::{Envelope, Hello};
+use quorate_proto::v1;
+use quorate_replica::{Network, PeerMessage};
+use quorate_types::{Code, Error, NodeId, limits};
+use tokio::sync::{Notify, mpsc};
+use tonic::transport::Endpoint;
+use tracing::{debug, info, warn};
+
+use crate::context::NodeContext;
+
+/// Wait before another try to reach a peer; doubled up to the greatest.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// How long reaching a peer may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A peer that answers no ping this long is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Frames handed to the stream ahead of what the socket takes.
+const FRAMES_AHEAD: usize = 4;
+
+/// The queues to all peers.
+pub(crate) struct PeerNetwork {
+    queues: BTreeMap<NodeId, Arc<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct QueueState {
+    messages: VecDeque<PeerMessage>,
+    bytes: usize,
+    dropped: u64,
+    /// Nothing is queued for a peer that no stream leads to.
+    connected: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_connected(&self, connected: bool) {
+        let mut state = self.lock();
+        *state = QueueState { connected, dropped: state.dropped, ..QueueState::default() };
+    }
+
+    /// What fits one frame.
+    fn drain_frame(&self) -> Vec<PeerMessage> {
+        let mut state = self.lock();
+        let mut frame = Vec::new();
+        let mut bytes = 0;
+        while let Some(message) = state.messages.front() {
+            let size = message.message.size();
+            if !frame.is_empty() && limits::WIRE_FRAME_BYTES_MAX < bytes + size {
+                break;
+            }
+            bytes += size;
+            frame.extend(state.messages.pop_front());
+        }
+        state.bytes -= bytes;
+        frame
+    }
+}
+
+impl PeerNetwork {
+    /// Queues to these nodes.
+    pub(crate) fn new(peers: impl Iterator<Item = NodeId>) -> PeerNetwork {
+        PeerNetwork { queues: peers.map(|node| (node, Arc::default())).collect() }
+    }
+
+    /// Starts to keep a stream to every peer.
+    pub(crate) fn connect(&self, context: &Arc<NodeContext>) {
+        for (node, queue) in &self.queues {
+            let (context, node, queue) = (Arc::clone(context), *node, Arc::clone(queue));
+            tokio::spawn(async move { keep_stream(context, node, queue).await });
+        }
+    }
+
+    /// Messages dropped because a queue was full, per peer.
+    #[cfg_attr(madsim, expect(dead_code, reason = "metrics are served by real processes only"))]
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
+        self.queues.iter().map(|(node, queue)| (*node, queue.lock().dropped))
+    }
+}
+
+impl Network for PeerNetwork {
+    fn send(&self, to: NodeId, messages: Vec<PeerMessage>) {
+        let Some(queue) = self.queues.get(&to) else {
+            return; // Only members of our groups are sent to, and all of them have queues.
+        };
+        let mut state = queue.lock();
+        if !state.connected {
+            return;
+        }
+        for message in messages {
+            state.bytes += message.message.size();
+            state.messages.push_back(message);
+        }
+        while limits::PEER_QUEUE_BYTES_MAX < state.bytes
+            && let Some(oldest) = state.messages.pop_front()
+        {
+            state.bytes -= oldest.message.size();
+            state.dropped += 1;
+        }
+        drop(state);
+        queue.filled.notify_one();
+    }
+}
+
+/// Reaches the peer again and again, with growing waits.
+async fn keep_stream(context: Arc<NodeContext>, node: NodeId, queue: Arc<Queue>) {
+    let mut wait = RETRY_FIRST;
+    loop {
+        match stream(&context, node, &queue).await {
+            Ok(()) => wait = RETRY_FIRST,
+            Err(error) if error.code == Code::Unreachable => debug!(peer = %node, %error, "peer not reached"),
+            Err(error) => warn!(peer = %node, %error, "peer refused"),
+        }
+        queue.set_connected(false);
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+/// One stream, from greeting to end. `Ok` if the peer was reached.
+async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Result<(), Error> {
+    let entry = context.topology.node(node).expect("queues exist for nodes of the cluster file only");
+    let unreachable = |error: String| Error::new(Code::Unreachable, format!("{node} at {}: {error}", entry.peer));
+    let endpoint = Endpoint::from_shared(format!("http://{}", entry.peer))
+        .map_err(|error| unreachable(error.to_string()))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .http2_keep_alive_interval(KEEP_ALIVE / 2)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
+        .await
+        .map_err(|_elapsed| unreachable("no answer".to_owned()))?
+        .map_err(|error| unreachable(error.to_string()))?;
+
+    let (send, receive) = mpsc::channel(FRAMES_AHEAD);
+    let hello = v1::PeerFrame { hello: Some(context.hello(node).to_wire()), messages: Vec::new() };
+    send.send(hello).await.map_err(|_closed| unreachable("the stream closed".to_owned()))?;
+    let frames = futures::stream::unfold(receive, |mut receive| async move {
+        receive.recv().await.map(|frame| (frame, receive))
+    });
+    let mut client = v1::peer_client::PeerClient::new(channel);
+    let opened = tokio::time::timeout(CONNECT_TIMEOUT, client.stream(frames))
+        .await
+        .map_err(|_elapsed| unreachable("no greeting".to_owned()))?;
+    let mut answers = opened.map_err(|status| refused(&status, &unreachable))?.into_inner();
+    greet(context, node, answers.next().await, &unreachable).await?;
+    info!(peer = %node, "peer reached");
+    queue.set_connected(true);
+    loop {
+        tokio::select! {
+            biased;
+            ended = answers.next() => {
+                match ended {
+                    Some(Err(status)) => debug!(peer = %node, %status, "peer stream ended"),
+                    Some(Ok(_)) | None => debug!(peer = %node, "peer stream ended"),
+                }
+                return Ok(());
+            }
+            () = queue.filled.notified() => {}
+        }
+        loop {
+            let messages = queue.drain_frame();
+            if messages.is_empty() {
+                break;
+            }
+            let messages = messages.into_iter().map(|m| envelope(m).into_wire()).collect();
+            if send.send(v1::PeerFrame { hello: None, messages }).await.is_err() {
+                return Ok(()); // The stream ended.
+            }
+        }
+    }
+}
+
+fn refused(status: &tonic::Status, unreachable: &impl Fn(String) -> Error) -> Error {
+    error_from_status(status).unwrap_or_else(|| unreachable(status.to_string()))
+}
+
+/// Checks the peer's own greeting: it must be the node we meant, with the data folder we know.
+async fn greet(
+    context: &NodeContext,
+    node: NodeId,
+    answer: Option<Result<v1::PeerFrame, tonic::Status>>,
+    unreachable: &impl Fn(String) -> Error,
+) -> Result<(), Error> {
+    let frame = match answer {
+        Some(Ok(frame)) => frame,
+        Some(Err(status)) => return Err(refused(&status, unreachable)),
+        None => return Err(unreachable("the stream closed before the greeting".to_owned())),
+    };
+    let hello = frame.hello.ok_or_else(|| unreachable("no greeting".to_owned()))?;
+    let hello = Hello::from_wire(&hello).map_err(Error::from)?;
+    context.check_hello(&hello, Some(node)).await
+}
+
+fn envelope(message: PeerMessage) -> Envelope {
+    let PeerMessage { group, from, to, message } = message;
+    Envelope { group, from, to, message }
+}
+
+impl NodeContext {
+    /// Refuses a peer of another cluster, another version, or with another data folder than the one
+    /// first met under its name: an emptied node must not vote under its old name (trap 16).
+    pub(crate) async fn check_hello(&self, hello: &Hello, expected: Option<NodeId>) -> Result<(), Error> {
+        let ours = self.hello(hello.node);
+        if hello.cluster != ours.cluster {
+            let message = format!("{} belongs to cluster {}, this node to {}", hello.node, hello.cluster, ours.cluster);
+            return Err(Error::new(Code::ClusterMismatch, message));
+        }
+        if hello.protocol_version != ours.protocol_version {
+            let (theirs, ours) = (hello.protocol_version, ours.protocol_version);
+            let message = format!("{} speaks peer protocol {theirs}, this node {ours}", hello.node);
+            return Err(Error::new(Code::VersionMismatch, message));
+        }
+        let known = self.topology.node(hello.node).is_some() && hello.node != self.node;
+        if !known || hello.to_node != self.node || expected.is_some_and(|node| node != hello.node) {
+            let message = format!("{} greets {}, this node is {}", hello.node, hello.to_node, self.node);
+            return Err(Error::new(Code::NodeMismatch, message));
+        }
+        let pinned = self.shard.pin(hello.node, hello.incarnation).await?;
+        if pinned != hello.incarnation {
+            let theirs = hello.incarnation;
+            let message = format!("{} comes with data folder {theirs}, known is {pinned}", hello.node);
+            return Err(Error::new(Code::IncarnationMismatch, message));
+        }
+        if hello.topology_version != ours.topology_version {
+            let (theirs, ours) = (hello.topology_version, ours.topology_version);
+            warn!(peer = %hello.node, theirs, ours, "peer routes by another version of the cluster file");
+        }
+        Ok(())
+    }
+}

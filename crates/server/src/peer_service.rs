@@ -1,0 +1,99 @@
+//! What peers send: checked against the stream it came on, then handed to the shard. The room before is
+//! the `peer_network.rs` of the other node, the room after is `replica::Shard`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use quorate_proto::convert::error::status_from_error;
+use quorate_proto::convert::{Envelope, Hello};
+use quorate_proto::v1;
+use quorate_replica::PeerMessage;
+use quorate_types::{Code, Error, NodeId, ReplicaId};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, warn};
+
+use crate::context::NodeContext;
+use crate::status::node_of;
+
+pub(crate) struct PeerService {
+    context: Arc<NodeContext>,
+}
+
+impl PeerService {
+    pub(crate) fn new(context: Arc<NodeContext>) -> PeerService {
+        PeerService { context }
+    }
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<v1::PeerFrame, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl v1::peer_server::Peer for PeerService {
+    type StreamStream = Frames;
+
+    async fn stream(&self, request: Request<Streaming<v1::PeerFrame>>) -> Result<Response<Frames>, Status> {
+        let mut frames = request.into_inner();
+        let hello = match frames.message().await? {
+            Some(v1::PeerFrame { hello: Some(hello), .. }) => Hello::from_wire(&hello).map_err(Error::from),
+            Some(_) | None => Err(Error::new(Code::InvalidRequest, "a peer stream starts with a greeting")),
+        }
+        .map_err(|error| status_from_error(&error))?;
+        let peer = hello.node;
+        if let Err(error) = self.context.check_hello(&hello, None).await {
+            warn!(%peer, %error, "peer refused");
+            return Err(status_from_error(&error));
+        }
+        debug!(%peer, "peer connected");
+        let (send, receive) = mpsc::channel(1);
+        let greeting = v1::PeerFrame { hello: Some(self.context.hello(peer).to_wire()), messages: Vec::new() };
+        let _room = send.try_send(Ok(greeting)).is_ok(); // The channel is empty and has room for one.
+        let context = Arc::clone(&self.context);
+        tokio::spawn(async move {
+            if let Err(error) = read(&context, peer, frames).await {
+                warn!(%peer, %error, "peer stream closed");
+                let _gone = send.send(Err(status_from_error(&error))).await.is_err();
+            }
+            // Dropping `send` ends the answer stream, which tells the peer.
+        });
+        let answers = futures::stream::unfold(receive, |mut receive| async move {
+            receive.recv().await.map(|frame| (frame, receive))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+/// Reads frames until the peer leaves. Over the shard's budget frames are dropped: the protocol says
+/// again what they said.
+async fn read(context: &NodeContext, peer: NodeId, mut frames: Streaming<v1::PeerFrame>) -> Result<(), Error> {
+    loop {
+        let frame = match frames.message().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(()),
+            Err(status) => {
+                debug!(%peer, %status, "peer stream broke");
+                return Ok(());
+            }
+        };
+        let mut messages = Vec::with_capacity(frame.messages.len());
+        for message in frame.messages {
+            messages.push(checked(context, peer, message)?);
+        }
+        let bytes = messages.iter().map(|message: &PeerMessage| message.message.size()).sum();
+        match context.shard.peer_permit(bytes) {
+            Some(permit) => context.shard.peer(messages, permit)?,
+            None => debug!(%peer, bytes, "peer frame dropped, the shard is behind"),
+        }
+    }
+}
+
+/// A message that its node may send and that is for us.
+fn checked(context: &NodeContext, peer: NodeId, message: v1::PeerMessage) -> Result<PeerMessage, Error> {
+    let Envelope { group, from, to, message } = Envelope::from_wire(message).map_err(Error::from)?;
+    if node_of(from) != peer || to != ReplicaId(u64::from(context.node.0)) {
+        let message = format!("{peer} sent a message from {from} to {to}");
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(PeerMessage { group, from, to, message })
+}

@@ -1,0 +1,137 @@
+//! A server process: opens real disk, engine and sockets around a `Node`, and shuts it down in order.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use quorate_log::RealDisk;
+use quorate_replica::Stop;
+use quorate_store::{Rocks, RocksOptions};
+use quorate_topology::Topology;
+use quorate_types::{Code, Error};
+use rand::RngCore;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use crate::admin_http;
+use crate::boot_clock::BootClock;
+use crate::context::NodeContext;
+use crate::node::{LogLoop, Node, NodeParts};
+use crate::options::{Profile, ServerOptions};
+
+/// How long a leaving node tries to hand its leaderships over.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+/// Answers that are on their way get this long after the last hand-over.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// Runs a server until `shutdown` resolves; then hands leaderships over, lets answers out and returns.
+///
+/// # Errors
+/// Coded: a wrong cluster file, a data folder of another cluster or node, a port in use, damage.
+pub async fn serve(options: ServerOptions, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+    let topology = Arc::new(read_cluster_file(&options.cluster_file)?);
+    let entry = topology.node_by_name(&options.node).ok_or_else(|| unknown_node(&topology, &options.node))?;
+    let (node_id, admin) = (entry.id, entry.admin.clone());
+    let disk = RealDisk::open(&options.data).map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let rows = options.data.join("rows");
+    let profile = match options.profile {
+        Profile::Normal => RocksOptions::normal(),
+        Profile::Small => RocksOptions::small(),
+    };
+    let engine = Rocks::open(&rows, &profile).map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let mut random = rand::rng();
+    let parts = NodeParts {
+        topology,
+        node: node_id,
+        profile: options.profile,
+        disk: Arc::new(disk),
+        engine: Arc::new(engine),
+        clock: Arc::new(BootClock),
+        random: [random.next_u64(), random.next_u64()],
+        stop: Stop::new(abort),
+    };
+    let admin_listener = admin_http::bind(&admin).await?;
+    let node = Node::open(parts, spawn_log_thread)?;
+    let context = node.context();
+    let network = node.network();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = stopped.map(|_| ()).shared();
+    let running = tokio::spawn(node.run(stopped.clone()));
+    tokio::spawn(admin_http::serve(admin_listener, Arc::clone(&context), network, stopped));
+    info!(node = %options.node, data = %options.data.display(), "ready");
+
+    tokio::pin!(running);
+    tokio::select! {
+        biased;
+        () = shutdown => {}
+        ended = &mut running => return finish(ended),
+    }
+    leave(&context).await;
+    let _gone = stop.send(()).is_err(); // The node ended by itself meanwhile.
+    finish(running.await)
+}
+
+fn finish(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    ended.map_err(|error| Error::new(Code::Internal, format!("the node ended: {error}")))?
+}
+
+/// Hands leaderships over, and waits until nothing is led or the limit is reached.
+async fn leave(context: &NodeContext) {
+    info!("leaving");
+    if context.drain().is_err() {
+        return;
+    }
+    let handed_over = async {
+        loop {
+            match context.shard.status().await {
+                Ok(status) if status.groups.iter().any(|group| group.core.role == "leader") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    match tokio::time::timeout(HANDOVER_LIMIT, handed_over).await {
+        Ok(()) => info!("every leadership is handed over"),
+        Err(_elapsed) => warn!("leaving with leaderships that nobody took over"),
+    }
+    tokio::time::sleep(LINGER).await;
+}
+
+/// The log has a thread of its own: its writes and syncs block.
+fn spawn_log_thread(log_loop: LogLoop) {
+    let spawned = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(log_loop),
+            Err(error) => abort(&error),
+        }
+    });
+    if let Err(error) = spawned {
+        abort(&error);
+    }
+}
+
+/// The node cannot go on: a failed write must never be taken for a durable one (trap 3).
+fn abort(reason: &(dyn std::error::Error + 'static)) {
+    error!(%reason, "the node stops at once: it cannot go on without risking what it acknowledged");
+    std::process::exit(1);
+}
+
+fn read_cluster_file(path: &Path) -> Result<Topology, Error> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::new(Code::ConfigInvalid, format!("cluster file {name} cannot be read: {error}")))?;
+    let topology = Topology::parse_named(&name, &text).map_err(Error::from)?;
+    for problem in topology.warnings() {
+        warn!(file = %name, %problem, "cluster file");
+    }
+    Ok(topology)
+}
+
+fn unknown_node(topology: &Topology, name: &str) -> Error {
+    let names: Vec<&str> = topology.nodes().map(|node| node.name.as_str()).collect();
+    let message = format!("the cluster file has no node {name:?}; it has {}", names.join(", "));
+    Error::new(Code::ConfigInvalid, message)
+}

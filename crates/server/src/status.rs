@@ -1,0 +1,75 @@
+//! Where a node stands, for the admin service, readiness and metrics.
+
+use std::time::Duration;
+
+use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
+use quorate_types::{Error, NodeId, ReplicaId};
+
+use crate::context::NodeContext;
+
+impl NodeContext {
+    /// Where this node and its groups stand.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the node has stopped.
+    pub async fn status(&self) -> Result<NodeStatus, Error> {
+        let shard = self.shard.status().await?;
+        let entry = self.entry();
+        Ok(NodeStatus {
+            cluster: self.topology.cluster_id(),
+            node: self.node,
+            name: entry.name.clone(),
+            incarnation: self.incarnation,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            topology_version: self.topology.version(),
+            uptime: self.clock.now().since(self.started_at),
+            draining: shard.draining,
+            ready: !shard.draining && shard.has_room,
+            disk_free_bytes: self.disk.free_bytes().unwrap_or(0),
+            disk_total_bytes: self.disk.total_bytes().unwrap_or(0),
+            log_bytes: shard.log_bytes,
+            groups: shard.groups.iter().map(|group| self.group_status(group)).collect(),
+        })
+    }
+
+    fn group_status(&self, group: &quorate_replica::GroupStatus) -> GroupStatus {
+        let core = &group.core;
+        let unit = self.topology.group(group.group).map_or_else(String::new, |entry| entry.unit.clone());
+        let members = core
+            .members
+            .iter()
+            .zip(&group.heard_ms_ago)
+            .map(|(member, (_, heard_ms_ago))| MemberProgress {
+                node: node_of(member.replica),
+                slot_synced: member.slot_synced,
+                heard_ago: heard_ms_ago.map(Duration::from_millis),
+                in_flight_bytes: member.in_flight_bytes as u64,
+            })
+            .collect();
+        GroupStatus {
+            group: group.group,
+            unit,
+            role: match core.role {
+                "leader" => Role::Leader,
+                "candidate" => Role::Candidate,
+                _ => Role::Follower,
+            },
+            ballot: core.promised,
+            leader: core.leader.map(node_of),
+            lease_remaining: Duration::from_millis(group.lease_remaining_ms),
+            serving: core.serving,
+            slot_accepted: core.last.slot,
+            slot_synced: core.slot_synced,
+            slot_committed: core.slot_committed,
+            slot_applied: core.slot_applied,
+            slot_persisted: group.slot_persisted,
+            sessions: group.sessions as u64,
+            members,
+        }
+    }
+}
+
+/// Static membership: the replica on node n has id n.
+pub(crate) fn node_of(replica: ReplicaId) -> NodeId {
+    NodeId(u32::try_from(replica.0).unwrap_or(u32::MAX))
+}

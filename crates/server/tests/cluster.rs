@@ -1,0 +1,203 @@
+//! Real nodes, real disks, real sockets: what a client can rely on.
+#![cfg(not(madsim))]
+#![allow(missing_docs, unreachable_pub)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::{Cluster, within};
+use quorate_types::{Code, GroupId, Uid, Value};
+
+/// Goal: what is written is read back, through every kind of call.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_back_as_written() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    for uid in [7_u64, 30, 55, 99, 12_345_678] {
+        client.put("purchases", Uid(uid), "a", "one").await.expect("put");
+        client.put("purchases", Uid(uid), "b", 5_i64).await.expect("put");
+        let a = client.get("purchases", Uid(uid), "a").await.expect("get");
+        assert_eq!(a, Some(Value::Bytes("one".into())));
+        let committed = client
+            .transaction()
+            .require_exists("purchases", Uid(uid), "a")
+            .add("purchases", Uid(uid), "b", -3)
+            .floor(0)
+            .put("purchases", Uid(uid), "c", "three")
+            .commit()
+            .await
+            .expect("txn");
+        assert_eq!(committed.sums, vec![2]);
+        let refused = client.transaction().add("purchases", Uid(uid), "b", -3).floor(0).commit().await;
+        assert_eq!(refused.expect_err("the floor holds").code(), Code::GuardFailed);
+        let rows = client.scan("purchases", Uid(uid)).page_size(2).collect_all().await.expect("scan");
+        assert_eq!(rows.len(), 3);
+    }
+    client.put("rates", Uid(0), "EUR", 108_i64).await.expect("a global table lives in the GZone");
+    let swapped = client.compare_and_set("rates", Uid(0), "EUR", Some(Value::Integer(1)), Some(Value::Integer(2))).await;
+    assert_eq!(swapped.expect_err("another value").code(), Code::ConditionFailed);
+}
+
+/// Goal: a graceful stop of each node in turn fails no request and loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn graceful_stops_fail_no_request() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let written = Arc::new(AtomicU64::new(0));
+    let mut writers = Vec::new();
+    for uid in [1_u64, 26, 51, 76] {
+        let (client, done, written) = (client.clone(), Arc::clone(&done), Arc::clone(&written));
+        writers.push(tokio::spawn(async move {
+            let mut count = 0_i64;
+            while !done.load(Ordering::Acquire) {
+                let sums = client.transaction().add("load", Uid(uid), "count", 1).commit().await?.sums;
+                count += 1;
+                assert_eq!(sums, vec![count], "a write was lost or doubled");
+                written.fetch_add(1, Ordering::AcqRel);
+            }
+            Ok::<i64, quorate_client::Error>(count)
+        }));
+    }
+    for name in cluster.names() {
+        let before = written.load(Ordering::Acquire);
+        within(async || (written.load(Ordering::Acquire) > before + 50).then_some(())).await;
+        cluster.stop_node(&name).await.expect("a clean end");
+        cluster.start_node(&name);
+        let node = cluster.topology.node_by_name(&name).expect("known").id;
+        within(async || {
+            let reports = client.cluster_status().await;
+            let caught_up = reports.into_iter().filter_map(|r| r.status.ok()).all(|status| {
+                status.groups.iter().all(|g| g.members.iter().all(|m| m.node != node || m.slot_synced >= g.slot_committed))
+            });
+            caught_up.then_some(())
+        })
+        .await;
+    }
+    done.store(true, Ordering::Release);
+    for (writer, uid) in writers.into_iter().zip([1_u64, 26, 51, 76]) {
+        let count = writer.await.expect("no panic").expect("no request failed");
+        let found = client.get("load", Uid(uid), "count").await.expect("get");
+        assert_eq!(found, Some(Value::Integer(count)));
+    }
+}
+
+/// Goal: a full queue answers OVERLOADED at the edge, and what was taken is not lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_refused_and_recovers() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let group = GroupId(1);
+    let leader = cluster.leader_of(group).await;
+    let followers: Vec<String> =
+        cluster.topology.nodes().filter(|node| node.id != leader).map(|node| node.name.clone()).collect();
+    client.put("load", Uid(1), "warm", "up").await.expect("put");
+    let address = cluster.topology.node(leader).expect("known").client.clone();
+    let mut kv = quorate_proto::v1::kv_client::KvClient::connect(format!("http://{address}")).await.expect("connect");
+    for name in &followers {
+        // Not graceful: the leader must not notice before its lease runs out.
+        cluster.abort_node(name).await;
+    }
+    let mut overloaded = 0;
+    let mut calls = Vec::new();
+    for n in 0..60_u32 {
+        let request = quorate_proto::v1::PutRequest {
+            context: Some(quorate_proto::v1::RequestContext { timeout_ms: 300, ..Default::default() }),
+            table: "load".to_owned(),
+            uid: 1,
+            key: n.to_be_bytes().to_vec().into(),
+            value: Some(quorate_proto::v1::Value {
+                kind: Some(quorate_proto::v1::value::Kind::Data(vec![7; 400 * 1024].into())),
+            }),
+        };
+        let mut kv = kv.clone();
+        calls.push(tokio::spawn(async move { kv.put(request).await }));
+    }
+    for call in calls {
+        if let Err(status) = call.await.expect("no panic") {
+            let code = status.metadata().get("quorate-code").and_then(|code| code.to_str().ok().map(str::to_owned));
+            overloaded += usize::from(code.as_deref() == Some("OVERLOADED"));
+        }
+    }
+    assert!(overloaded > 0, "60 puts of 400 KiB do not fit 8 MiB of uncommitted log");
+    for name in &followers {
+        cluster.start_node(name);
+    }
+    let value = within(async || client.get("load", Uid(1), "warm").await.ok()).await;
+    assert_eq!(value, Some(Value::Bytes("up".into())));
+    drop(kv.get(quorate_proto::v1::GetRequest::default()).await); // The connection still answers.
+}
+
+/// Goal: a data folder is taken only by its own node of its own cluster, and a port only once.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_folders_and_busy_ports_are_coded_errors() {
+    let mut cluster = Cluster::start().await;
+    let busy = serve_once(cluster.options("n1")).await;
+    assert_eq!(busy.code, Code::DataFolderLocked);
+    let mut options = cluster.options("n1");
+    options.data = cluster.data("other");
+    assert_eq!(serve_once(options).await.code, Code::PortInUse);
+
+    cluster.stop_node("n1").await.expect("a clean end");
+    let mut options = cluster.options("n1");
+    options.data = cluster.data("n1");
+    let text = std::fs::read_to_string(cluster.cluster_file()).expect("readable");
+    let id = cluster.topology.cluster_id().to_string();
+    let other = cluster.dir.path().join("other.toml");
+    std::fs::write(&other, text.replace(&id, &"a".repeat(32))).expect("writable");
+    options.cluster_file = other;
+    assert_eq!(serve_once(options).await.code, Code::ClusterMismatch);
+
+    cluster.stop_node("n2").await.expect("a clean end");
+    let mut options = cluster.options("n1");
+    options.data = cluster.data("n2");
+    assert_eq!(serve_once(options).await.code, Code::NodeMismatch);
+    let mut options = cluster.options("n1");
+    options.node = "n9".to_owned();
+    assert_eq!(serve_once(options).await.code, Code::ConfigInvalid);
+}
+
+/// Goal: a node whose disk was emptied is refused by its peers and gets no vote.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_node_is_refused() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    client.put("load", Uid(1), "k", "v").await.expect("put");
+    cluster.stop_node("n3").await.expect("a clean end");
+    std::fs::remove_dir_all(cluster.data("n3")).expect("removable");
+    cluster.start_node("n3");
+    let status = within(async || client.node_status(&cluster.topology.node_by_name("n3")?.client).await.ok()).await;
+    assert!(status.groups.iter().all(|group| group.ballot == quorate_types::Ballot::ZERO));
+    client.put("load", Uid(1), "k", "w").await.expect("the other two serve");
+    let status = client.node_status(&cluster.topology.node_by_name("n3").expect("known").client).await.expect("up");
+    assert!(status.groups.iter().all(|group| group.slot_accepted == quorate_types::Slot::ZERO));
+}
+
+/// Goal: damage below what was durable is found at start and named.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_middle_of_the_log_stops_the_start() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    for n in 0..50_u64 {
+        client.put("load", Uid(1), n.to_string(), vec![1_u8; 1000]).await.expect("put");
+    }
+    cluster.stop_node("n2").await.expect("a clean end");
+    let log = cluster.data("n2").join("log");
+    let mut segments: Vec<_> = std::fs::read_dir(log).expect("a log").map(|e| e.expect("readable").path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|ext| ext == "seg"));
+    segments.sort();
+    let path = segments.last().expect("a segment");
+    let mut bytes = std::fs::read(path).expect("readable");
+    bytes[20_000] ^= 0x40;
+    std::fs::write(path, bytes).expect("writable");
+    assert_eq!(serve_once(cluster.options("n2")).await.code, Code::LogDamaged);
+}
+
+/// Starts a node that must not start.
+async fn serve_once(options: quorate_server::ServerOptions) -> quorate_types::Error {
+    let never = std::future::pending::<()>();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), quorate_server::serve(options, never));
+    ended.await.expect("it ends by itself").expect_err("it must not start")
+}

@@ -1,0 +1,146 @@
+//! Three real nodes in one process, on loopback, each with a data folder of its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use quorate_client::Client;
+use quorate_server::{Profile, ServerOptions, serve};
+use quorate_topology::{Topology, presets};
+use quorate_types::{ClusterId, Error, GroupId, NodeId};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A running node and the way to stop it.
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), Error>>,
+}
+
+/// The nodes by name.
+pub struct Cluster {
+    pub dir: tempfile::TempDir,
+    pub topology: Topology,
+    running: BTreeMap<String, Running>,
+}
+
+impl Cluster {
+    /// Starts three nodes and waits until every group serves.
+    pub async fn start() -> Cluster {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let options = presets::Options {
+            name: "test".to_owned(),
+            cluster_id: ClusterId(u128::from(std::process::id())),
+            hosts: presets::Hosts::Loopback { port_offset: free_offset() },
+            ..presets::Options::demo(ClusterId(7))
+        };
+        let text = presets::one_city_three_idcs(&options);
+        std::fs::write(dir.path().join("cluster.toml"), &text).expect("the folder is writable");
+        let topology = Topology::parse(&text).expect("the preset is valid");
+        let mut cluster = Cluster { dir, topology, running: BTreeMap::new() };
+        for name in cluster.names() {
+            cluster.start_node(&name);
+        }
+        cluster.wait_until_serving().await;
+        cluster
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.topology.nodes().map(|node| node.name.clone()).collect()
+    }
+
+    pub fn cluster_file(&self) -> PathBuf {
+        self.dir.path().join("cluster.toml")
+    }
+
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn options(&self, name: &str) -> ServerOptions {
+        ServerOptions {
+            cluster_file: self.cluster_file(),
+            node: name.to_owned(),
+            data: self.data(name),
+            profile: Profile::Small,
+        }
+    }
+
+    pub fn start_node(&mut self, name: &str) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            let _dropped = stopped.await.is_err();
+        };
+        let ended = tokio::spawn(serve(self.options(name), shutdown));
+        self.running.insert(name.to_owned(), Running { stop, ended });
+    }
+
+    /// Stops a node gracefully and waits for its end.
+    pub async fn stop_node(&mut self, name: &str) -> Result<(), Error> {
+        let running = self.running.remove(name).expect("it runs");
+        let _ended = running.stop.send(()).is_err();
+        running.ended.await.expect("no panic")
+    }
+
+    /// Stops a node without a word to anybody.
+    pub async fn abort_node(&mut self, name: &str) {
+        let running = self.running.remove(name).expect("it runs");
+        running.ended.abort();
+        let _aborted = running.ended.await.is_err();
+    }
+
+    pub fn endpoints(&self) -> String {
+        self.topology.nodes().map(|node| node.client.clone()).collect::<Vec<_>>().join(",")
+    }
+
+    pub async fn client(&self) -> Client {
+        within(async || Client::builder(self.endpoints()).build().await.ok()).await
+    }
+
+    /// The node that serves as leader of a group.
+    pub async fn leader_of(&self, group: GroupId) -> NodeId {
+        let client = self.client().await;
+        within(async || {
+            let reports = client.cluster_status().await;
+            reports.into_iter().find_map(|report| {
+                let status = report.status.ok()?;
+                let serves = status.groups.iter().any(|g| g.group == group && g.serving);
+                serves.then_some(status.node)
+            })
+        })
+        .await
+    }
+
+    async fn wait_until_serving(&self) {
+        for group in self.topology.groups() {
+            self.leader_of(group.id).await;
+        }
+    }
+
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.topology.node(node).expect("known").name.clone()
+    }
+}
+
+/// Asks again until there is an answer; fails after 30 s.
+pub async fn within<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the condition did not come true within 30 s");
+}
+
+/// Ports that nobody listens on at the moment.
+fn free_offset() -> u16 {
+    for offset in (10_000..40_000).step_by(100) {
+        let offset = offset + (std::process::id() % 97) as u16 * 100 % 20_000;
+        let ports = [6440, 6441, 6480, 6450, 6451, 6490, 6460, 6461, 6500];
+        if ports.iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", port + offset)).is_ok()) {
+            return offset;
+        }
+    }
+    panic!("no free ports");
+}
