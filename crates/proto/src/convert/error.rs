@@ -173,6 +173,7 @@ pub fn status_from_error(error: &Error) -> Status {
     metadata.insert(METADATA_CODE, AsciiMetadataValue::from_static(error.code.name()));
     metadata.insert(METADATA_NUMBER, AsciiMetadataValue::from(error.code.number()));
     if let Some(hint) = LeaderHint::from_facts(&shortened)
+        && !hint.address.is_empty()
         && let Ok(address) = AsciiMetadataValue::try_from(hint.address)
     {
         metadata.insert(METADATA_LEADER, address);
