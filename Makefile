@@ -40,7 +40,7 @@ test: test-unit test-explorer test-sim test-demo test-kill ## every test, from u
 	@printf '\n== all tests passed\n'
 
 test-unit: setup ## unit, property, conformance and doc tests
-	$(call heading,1/5 unit, property, conformance and doc tests)
+	$(call heading,1/5 unit tests and property tests and doc tests)
 	@# The explorer runs for real below, in a release build.
 	QUORATE_SEEDS=0..10 $(cargo) test --workspace --exclude quorate-sim
 
@@ -60,7 +60,7 @@ test-demo: setup ## the demo from beginning to end, with its report in target/de
 	$(quorate) demo --report target/demo/report.json </dev/null
 
 test-kill: setup ## real processes, all killed at once, again and again
-	$(call heading,5/5 real processes, all killed at once)
+	$(call heading,5/5 real processes killed all at once)
 	$(cargo) build --release -p quorate-cli -p quorate-jepsen
 	$(target)/release/quorate-jepsen --server $(quorate) --rounds $(KILL_ROUNDS)
 

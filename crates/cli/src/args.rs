@@ -23,8 +23,9 @@ pub(crate) fn uid(text: &str) -> Result<Uid, String> {
 
 /// A time span: a number with `ms`, `s`, `m` or `h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let malformed =
-        || format!("{text:?} is no time span; write a number with ms, s, m or h, such as 500ms or 5s");
+    let malformed = || {
+        format!("{text:?} is no time span; write a number with ms, s, m or h, such as 500ms or 5s")
+    };
     let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
     let (digits, unit) = text.split_at(split);
     let number: u64 = digits.parse().map_err(|_| malformed())?;
@@ -79,10 +80,7 @@ pub(crate) fn integer(text: &str) -> Result<i64, String> {
 }
 
 /// The known name nearest to `name`, if it is near enough to be meant.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_ascii_lowercase();
     known
         .into_iter()

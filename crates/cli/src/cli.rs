@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::commands;
 use crate::demo;
@@ -100,7 +100,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Parsed::Text(error.render().to_string())
             }
-            _ => Parsed::Mistake(mistake(&error), format_of(&args)),
+            _ => Parsed::Mistake(mistake(&error, &args), format_of(&args)),
         },
     }
 }
@@ -118,7 +118,7 @@ fn format_of(args: &[OsString]) -> Format {
 }
 
 /// What clap says, as code, message and fix.
-fn mistake(error: &clap::Error) -> Failure {
+fn mistake(error: &clap::Error, args: &[OsString]) -> Failure {
     let text = error.render().to_string();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let usage = text.lines().find(|line| line.starts_with("Usage: ")).unwrap_or_default();
@@ -139,6 +139,7 @@ fn mistake(error: &clap::Error) -> Failure {
         .collect();
     let usage = rest.iter().find_map(|paragraph| paragraph.trim().strip_prefix("Usage: "));
     let fix = match (tips.as_slice(), usage) {
+        ([], _) if error.kind() == ErrorKind::InvalidSubcommand => commands_there(args),
         ([], Some(usage)) => format!("usage: {}; --help says more", usage.trim()),
         ([], None) => "--help says what is expected".to_owned(),
         (tips, _) => tips.join("; "),
@@ -146,10 +147,20 @@ fn mistake(error: &clap::Error) -> Failure {
     Failure::usage(message, fix)
 }
 
+/// The commands that could have stood where an unknown one stands.
+fn commands_there(args: &[OsString]) -> String {
+    let mut here = Cli::command();
+    for arg in args.iter().filter_map(|arg| arg.to_str()) {
+        if let Some(next) = here.find_subcommand(arg) {
+            here = next.clone();
+        }
+    }
+    let names: Vec<&str> = here.get_subcommands().map(clap::Command::get_name).collect();
+    format!("use one of: {}", names.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::exit::Exit;
 
@@ -176,9 +187,10 @@ mod tests {
     fn mistakes_are_coded_and_say_what_would_be_right() {
         let cases = [
             ("route explain --uid abc", "\"abc\" is no UID; a UID is a whole number from 0 to"),
-            ("kv get k --table t --uid -5", "--uid"),
+            ("kv get k --table t --uid -5", "\"-5\" is no UID"),
             ("kv get", "the following required arguments were not provided: --table <TABLE> <KEY>"),
-            ("kv gte k", "similar subcommand exists: 'get'"),
+            ("kv gte k", "use one of: get, put, del, cas, scan, txn"),
+            ("stauts", "similar subcommand exists: 'status'"),
             ("status --timeout 5", "\"5\" is no time span; write a number with ms, s, m or h"),
             ("status --tiemout 5s", "similar argument exists: '--timeout'"),
             ("status -o yaml", "[possible values: table, json]"),

@@ -29,8 +29,9 @@ impl LogFormat {
 /// `CONFIG_INVALID` if the filter cannot be understood.
 pub(crate) fn start(format: LogFormat, filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter).map_err(|error| {
-        Failure::new(Code::ConfigInvalid, format!("log filter {filter:?}: {error}"))
-            .with_fix("write a level such as info, or levels by module such as info,quorate_log=debug")
+        Failure::new(Code::ConfigInvalid, format!("log filter {filter:?}: {error}")).with_fix(
+            "write a level such as info, or levels by module such as info,quorate_log=debug",
+        )
     })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {

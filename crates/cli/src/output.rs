@@ -74,6 +74,12 @@ impl Output {
         self.is_terminal
     }
 
+    /// Whether colours may be used on stdout.
+    #[must_use]
+    pub(crate) fn has_color(&self) -> bool {
+        self.has_color
+    }
+
     /// A line for people: stdout, or stderr when stdout is kept for a document.
     pub(crate) fn say(&self, text: impl Display) {
         if self.is_json() {

@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(parse_prefixed("hex:3521"), Ok(text("5!")));
         assert_eq!(parse_prefixed("text:int:5"), Ok(text("int:5")));
         assert_eq!(parse_prefixed("a:b"), Ok(text("a:b")));
-        for (wrong, meaning) in [("5.0", Meaning::Integer), ("", Meaning::Integer), ("f", Meaning::Hex)]
+        for (wrong, meaning) in
+            [("5.0", Meaning::Integer), ("", Meaning::Integer), ("f", Meaning::Hex)]
         {
             assert_eq!(parse_value(wrong, meaning).unwrap_err().exit(), Exit::Usage, "{wrong}");
         }
@@ -194,7 +195,10 @@ mod tests {
     fn bytes_that_are_no_text_are_shown_as_hex() {
         assert_eq!(show_bytes(b"a\xff"), "0x61ff");
         assert_eq!(value_json(&Value::Bytes(Bytes::from_static(b"a\xff"))), json!({"hex": "61ff"}));
-        assert_eq!(value_json(&Value::Integer(i64::MIN)), json!({"integer": "-9223372036854775808"}));
+        assert_eq!(
+            value_json(&Value::Integer(i64::MIN)),
+            json!({"integer": "-9223372036854775808"})
+        );
         assert_eq!(
             row_json("t", Uid(u64::MAX), b"k", None),
             json!({"table": "t", "uid": "18446744073709551615", "key": {"text": "k"}, "value": null})

@@ -66,9 +66,9 @@ impl Replica {
         out.promise = Some(ballot);
         if led || self.leader.is_some() {
             self.become_follower(now, None, out);
-        } else {
-            self.wait_for_leader(now);
         }
+        // Whoever asked gets a round to show itself, or slow links make every election a duel.
+        self.wait_for_leader(now + self.options.timing.round);
     }
 
     /// The promise is on disk.

@@ -341,3 +341,6 @@ fn get_length(rest: &mut &[u8]) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

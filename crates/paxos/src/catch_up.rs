@@ -29,6 +29,8 @@ impl Replica {
         let Some(progress) = leader.peers.get_mut(&peer) else {
             return;
         };
+        // What is trimmed is there already, and cannot be read back.
+        progress.next = progress.next.max(self.log.trimmed().next());
         while progress.next <= self.log.last().slot && progress.has_room() {
             let Some(batch) = self.log.cached(progress.next) else {
                 if !progress.reading {
@@ -65,6 +67,7 @@ impl Replica {
             return;
         };
         progress.reading = false;
+        let asked = progress.next;
         for batch in batches {
             // The follower may have answered meanwhile, and the log may have been read long ago.
             let wanted = batch.first() <= progress.next && progress.next <= batch.last();
@@ -75,7 +78,9 @@ impl Replica {
             progress.commit_told = slot_committed.min(batch.last());
             out.messages.push((peer, Message::Accept(Accept { ballot, batch, slot_committed })));
         }
-        self.pump(peer, out);
+        if asked < progress.next {
+            self.pump(peer, out);
+        } // Else the log was trimmed or replaced under the read: the next heartbeat asks again.
     }
 
     /// The follower's log differs before what was sent: goes back to where they agree.
@@ -110,11 +115,12 @@ impl Replica {
         {
             return;
         }
-        if msg.prev.slot < self.log.trimmed() || !self.log.holds(msg.prev) {
+        if !self.log.holds(msg.prev) {
             self.send_fetched(from, msg.ballot, msg.prev, None, out);
             return;
         }
-        let first = msg.prev.slot.next();
+        // Every voter holds what is trimmed here, the winner too: it needs only what follows.
+        let first = msg.prev.slot.max(self.log.trimmed()).next();
         if self.log.cached_from() <= first {
             let batches = self.cached_chunk(first);
             self.send_fetched(from, msg.ballot, msg.prev, Some(batches), out);

@@ -151,7 +151,13 @@ impl Replica {
         let Duty::PreCandidate(round) = &mut self.duty else {
             return;
         };
-        if msg.ballot != round.ballot || !msg.granted || msg.standing.replica != from {
+        if msg.ballot != round.ballot || msg.standing.replica != from {
+            return;
+        }
+        if !msg.granted {
+            if round.ballot < msg.promised {
+                self.ask_pre_votes(now, out); // We were away: asks again, above that promise.
+            }
             return;
         }
         round.acks.insert(from, msg);
@@ -194,7 +200,8 @@ impl Replica {
             handover_from,
             promises: BTreeMap::new(),
             fetch: None,
-            deadline: now + self.options.timing.round,
+            // Our own disk comes first; the answers have their time from when the others are asked.
+            deadline: now + self.options.timing.round.max(self.options.timing.disk_stall),
         });
         out.roles.push(RoleChange::Candidate { ballot });
     }
@@ -206,6 +213,7 @@ impl Replica {
             return;
         };
         candidacy.promises.insert(self.options.replica, promise);
+        candidacy.deadline = now + self.options.timing.round;
         let handover_from = candidacy.handover_from;
         for peer in self.peers().collect::<Vec<_>>() {
             self.send(peer, Message::Prepare(Prepare { ballot, handover_from }), out);

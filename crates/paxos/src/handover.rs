@@ -5,11 +5,14 @@ use std::cmp::Ordering;
 
 use quorate_types::{BootTime, ReplicaId};
 
-use crate::leader::Leader;
+use crate::leader::{Leader, Progress};
 use crate::message::{Message, TakeOver};
 use crate::output::Output;
 use crate::priority::Standing;
 use crate::replica::{Duty, Replica};
+
+/// A target that answered none of the last heartbeats is taken for dead.
+const RENEWALS_MISSED_MAX: u32 = 3;
 
 /// A hand-over on its way. From its start on nothing is proposed and no read is answered.
 #[derive(Clone, Debug)]
@@ -30,26 +33,35 @@ impl Replica {
         out: &mut Output,
     ) {
         let deadline = now + self.options.timing.round;
+        let heard_since = self.heard_since(now);
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
         if leader.handover.is_some() || !leader.serving {
             return;
         }
-        let Some(target) =
-            target.filter(|id| leader.peers.contains_key(id)).or_else(|| best_peer(leader))
-        else {
+        let target = match target {
+            Some(id) => leader.peers.get(&id).filter(|peer| lives(peer, heard_since)).map(|_| id),
+            None => best_peer(leader, heard_since),
+        };
+        let Some(target) = target else {
             return; // Nobody to hand over to.
         };
         leader.handover = Some(Handover { target, token_sent: false, deadline });
         self.refuse_waiting_reads(Some(target), out);
-        self.continue_handover(now, out);
     }
 
-    /// Sends the token once everything proposed is committed and the target has it on disk.
+    /// Who answered no heartbeat sent since then is taken for dead.
+    fn heard_since(&self, now: BootTime) -> BootTime {
+        now - self.options.timing.renew * RENEWALS_MISSED_MAX
+    }
+
+    /// Sends the token once everything proposed is committed and the target, which lives, has it on
+    /// disk.
     pub(crate) fn continue_handover(&mut self, now: BootTime, out: &mut Output) {
         let last = self.log.last().slot;
         let committed = self.slot_committed;
+        let heard_since = self.heard_since(now);
         let deadline = now + self.options.timing.round;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
@@ -59,12 +71,17 @@ impl Replica {
             return;
         };
         let target = handover.target;
-        let caught_up = leader.peers.get(&target).is_some_and(|peer| peer.slot_synced == last);
-        if !caught_up || committed != last {
+        let ready = leader
+            .peers
+            .get(&target)
+            .is_some_and(|peer| peer.slot_synced == last && lives(peer, heard_since));
+        if !ready || committed != last {
             return;
         }
         handover.token_sent = true;
         handover.deadline = deadline;
+        // The token is good for the next round: should we have to lead again, then above it.
+        self.round_seen = self.round_seen.max(self.promised.round + 1);
         self.send(target, Message::TakeOver(TakeOver { ballot: self.promised }), out);
     }
 
@@ -104,9 +121,14 @@ impl Replica {
     }
 }
 
-/// The follower that should lead, among those heard of.
-fn best_peer(leader: &Leader) -> Option<ReplicaId> {
-    let heard = leader.peers.values().filter_map(|peer| {
+fn lives(peer: &Progress, heard_since: BootTime) -> bool {
+    peer.heard_at.is_some_and(|at| heard_since <= at)
+}
+
+/// The follower that should lead, among those that live.
+fn best_peer(leader: &Leader, heard_since: BootTime) -> Option<ReplicaId> {
+    let living = leader.peers.values().filter(|peer| lives(peer, heard_since));
+    let heard = living.filter_map(|peer| {
         let standing: Standing = peer.standing?;
         (!standing.health.draining).then_some(standing)
     });

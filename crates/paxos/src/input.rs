@@ -47,7 +47,7 @@ pub enum Input {
     Health(Health),
     /// Hand leadership to this replica, or to the best one.
     HandOver(Option<ReplicaId>),
-    /// The log below this slot is gone from disk.
+    /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
 }
 
@@ -56,8 +56,9 @@ pub enum Input {
 pub struct Restored {
     /// The promise on disk.
     pub promised: Ballot,
-    /// The longest lease this node ever granted, in nanoseconds; 0 on a fresh disk. The replica stays
-    /// silent that long, because it no longer knows what it granted.
+    /// The longest lease this node may ever have granted, in nanoseconds; 0 on a fresh disk. The
+    /// replica stays silent that long, because it no longer knows what it granted. The driver makes a
+    /// longer `Timing::lease` durable before the first step under it.
     pub lease_ns_max: u64,
     /// The entry before the first one kept; zero if nothing was ever trimmed.
     pub trimmed: EntryId,
@@ -65,7 +66,7 @@ pub struct Restored {
     pub runs: Vec<(Slot, Ballot)>,
     /// The last entry of the log.
     pub tail: Tail,
-    /// The applied position of the rows on disk. Everything through it is committed.
+    /// The applied position of the rows on disk, the end of a batch. Everything through it is chosen.
     pub slot_applied: Slot,
 }
 

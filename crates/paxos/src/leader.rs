@@ -41,13 +41,15 @@ pub(crate) struct Progress {
     pub(crate) slot_synced: Slot,
     /// The next slot to send.
     pub(crate) next: Slot,
-    /// Batches sent but not answered: last slot and bytes of each.
-    in_flight: VecDeque<(Slot, usize)>,
+    /// Batches sent but not answered: first slot, last slot and bytes of each.
+    in_flight: VecDeque<(Slot, Slot, usize)>,
     pub(crate) in_flight_bytes: usize,
     /// The send time of the latest heartbeat it answered.
     pub(crate) heard_at: Option<BootTime>,
     /// A heartbeat on its way, with what had been sent before it.
     pub(crate) probe: Option<(BootTime, Slot)>,
+    /// What its last answered heartbeat called verified.
+    pub(crate) slot_verified: Option<Slot>,
     /// Where the logs agree is not known yet: one batch at a time.
     pub(crate) probing: bool,
     /// Batches for it are being read back from the log.
@@ -62,8 +64,8 @@ impl Progress {
     pub(crate) fn settle(&mut self, slot: Slot) {
         self.slot_synced = self.slot_synced.max(slot);
         self.next = self.next.max(slot.next());
-        while self.in_flight.front().is_some_and(|(last, _)| *last <= slot) {
-            let (_, bytes) = self.in_flight.pop_front().expect("looked at just now");
+        while self.in_flight.front().is_some_and(|(_, last, _)| *last <= slot) {
+            let (_, _, bytes) = self.in_flight.pop_front().expect("looked at just now");
             self.in_flight_bytes -= bytes;
         }
         if self.in_flight.is_empty() {
@@ -75,6 +77,17 @@ impl Progress {
     pub(crate) fn has_room(&self) -> bool {
         let window = if self.probing { 1 } else { limits::PEER_IN_FLIGHT_BYTES_MAX };
         self.in_flight_bytes < window
+    }
+
+    /// From where to send again when the follower has verified less than was sent: from what is not
+    /// answered, less what it has. If everything was answered it has restarted, and its last batch
+    /// shows it that it holds our log. `None` if what it lacks is about to be sent anyway.
+    pub(crate) fn resend_from(&self, slot_verified: Slot, last: Slot) -> Option<Slot> {
+        match self.in_flight.front() {
+            Some((first, _, _)) => Some(slot_verified.next().max(*first)),
+            None if last < self.next => Some(self.slot_synced),
+            None => None,
+        }
     }
 
     /// Sends again from `next` on. What is known to be durable there is not sent again, but for its
@@ -90,7 +103,7 @@ impl Progress {
     pub(crate) fn sent(&mut self, batch: &Batch) {
         let bytes = batch.encoded().len();
         self.next = batch.last().next();
-        self.in_flight.push_back((batch.last(), bytes));
+        self.in_flight.push_back((batch.first(), batch.last(), bytes));
         self.in_flight_bytes += bytes;
     }
 }
@@ -182,13 +195,7 @@ impl Replica {
     }
 
     /// Phase 2 answer. Counts only if it belongs to our current ballot.
-    pub(crate) fn on_accepted(
-        &mut self,
-        now: BootTime,
-        from: ReplicaId,
-        msg: &Accepted,
-        out: &mut Output,
-    ) {
+    pub(crate) fn on_accepted(&mut self, from: ReplicaId, msg: &Accepted, out: &mut Output) {
         let last = self.log.last().slot;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
@@ -201,7 +208,6 @@ impl Replica {
         peer.settle(msg.slot_synced);
         self.advance_commit(out);
         self.pump(from, out);
-        self.continue_handover(now, out);
     }
 
     /// Somebody promised a higher ballot: this leadership or candidacy is over.

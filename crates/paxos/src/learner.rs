@@ -22,19 +22,41 @@ impl Replica {
     pub(crate) fn advance_apply(&mut self, out: &mut Output) {
         let upto = self.slot_committed.min(self.slot_synced);
         while self.slot_applied < upto {
-            let Some(batch) = self.log.cached(self.slot_applied.next()) else {
-                self.read_to_apply(upto, out);
+            let Some(batch) = self.next_to_apply() else {
+                self.read_to_apply(out);
                 return;
             };
             if upto < batch.last() {
                 return; // The commit position of a message may fall inside a batch of ours.
             }
             self.slot_applied = batch.last();
-            out.applies.push(batch.clone());
+            out.applies.push(batch);
+        }
+        if self.log.cached_from() <= self.slot_applied.next() {
+            self.read_ahead.clear();
         }
     }
 
-    fn read_to_apply(&mut self, upto: Slot, out: &mut Output) {
+    /// The batch after the applied position, from the cache or from what was read ahead.
+    fn next_to_apply(&mut self) -> Option<Batch> {
+        let next = self.slot_applied.next();
+        if let Some(batch) = self.log.cached(next) {
+            return Some(batch.clone());
+        }
+        while self.read_ahead.front().is_some_and(|batch| batch.first() < next) {
+            self.read_ahead.pop_front();
+        }
+        let batch = self.read_ahead.front()?;
+        // What was read ahead may have been cut since.
+        if batch.first() != next || !self.log.holds(batch.last_id()) {
+            self.read_ahead.clear();
+            return None;
+        }
+        Some(batch.clone())
+    }
+
+    /// Reads more than may be applied yet, so that a log is read once however slowly commits arrive.
+    fn read_to_apply(&mut self, out: &mut Output) {
         if self.apply_reading {
             return;
         }
@@ -42,25 +64,14 @@ impl Replica {
         out.log_reads.push(LogRead {
             purpose: ReadPurpose::Apply,
             from: self.slot_applied.next(),
-            upto: upto.min(self.log.cached_from().prev()),
+            upto: self.log.cached_from().prev(),
             bytes_max: READ_BYTES,
         });
     }
 
-    /// Batches read back for applying.
-    pub(crate) fn on_apply_read(&mut self, batches: Vec<Batch>, out: &mut Output) {
+    /// Batches read back for applying; the end of the step applies them.
+    pub(crate) fn on_apply_read(&mut self, batches: Vec<Batch>) {
         self.apply_reading = false;
-        let upto = self.slot_committed.min(self.slot_synced);
-        for batch in batches {
-            if batch.first() != self.slot_applied.next() || upto < batch.last() {
-                continue;
-            }
-            assert!(
-                self.log.holds(batch.last_id()),
-                "the log gave back {batch:?}, which is not ours"
-            );
-            self.slot_applied = batch.last();
-            out.applies.push(batch);
-        }
+        self.read_ahead = batches.into();
     }
 }

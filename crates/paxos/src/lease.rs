@@ -20,10 +20,16 @@ impl Replica {
             out.reads.push((token, ReadVerdict::Refused(reason)));
             return;
         }
+        let alone = self.quorum() == 1;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        leader.reads.push_back((now, token));
+        // A heartbeat that bears the same instant was sent before the view was taken.
+        let asked_at = match leader.heartbeat_at {
+            Some(sent) if now <= sent && !alone => sent + std::time::Duration::from_nanos(1),
+            Some(_) | None => now,
+        };
+        leader.reads.push_back((asked_at, token));
         self.confirm_reads(now, out);
         self.ask_for_reads(now, out);
     }
@@ -67,7 +73,7 @@ impl Replica {
         let Duty::Leader(leader) = &self.duty else {
             return;
         };
-        let waiting = !leader.reads.is_empty();
+        let waiting = leader.reads.back().is_some_and(|(asked_at, _)| *asked_at <= now);
         let on_its_way = leader.confirmed_at(quorum) < leader.heartbeat_at;
         if waiting && !on_its_way {
             self.send_heartbeats(now, out);
@@ -114,7 +120,6 @@ impl Replica {
         out: &mut Output,
     ) {
         let last = self.log.last().slot;
-        let trimmed = self.log.trimmed();
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -131,16 +136,19 @@ impl Replica {
             && sent_at <= msg.sent_at
         {
             peer.probe = None;
-            if msg.slot_verified < next.prev() {
-                // What was sent before the heartbeat did not arrive.
-                peer.rewind(msg.slot_verified.max(trimmed).next());
+            // Batches travel on another connection than heartbeats: while the follower moves on they
+            // are late, not lost.
+            let moves = peer.slot_verified.is_some_and(|before| before < msg.slot_verified);
+            let lacks = msg.slot_verified < next.prev() && !moves;
+            if let Some(next) = lacks.then(|| peer.resend_from(msg.slot_verified, last)).flatten() {
+                peer.rewind(next);
             }
         }
+        peer.slot_verified = Some(msg.slot_verified);
         self.advance_commit(out);
         self.pump(from, out);
         self.confirm_reads(now, out);
         self.ask_for_reads(now, out);
-        self.continue_handover(now, out);
     }
 
     /// Tells every waiting reader to ask elsewhere.

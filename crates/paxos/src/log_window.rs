@@ -159,7 +159,7 @@ impl LogWindow {
     /// The first slot still cached; one past the last when nothing is.
     #[must_use]
     pub(crate) fn cached_from(&self) -> Slot {
-        self.cache.front().map_or(self.tail.id.slot.next(), Batch::first)
+        self.cache.front().map_or_else(|| self.tail.id.slot.next(), Batch::first)
     }
 
     /// Drops the oldest batches over the budget, but none that is not applied.
@@ -206,3 +206,6 @@ impl LogWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,6 @@ fn lag_buckets(left: &Standing, right: &Standing) -> (u32, u32) {
     };
     (bucket(left_lag), bucket(right_lag))
 }
+
+#[cfg(test)]
+mod tests;

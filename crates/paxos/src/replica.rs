@@ -63,6 +63,8 @@ pub struct Replica {
     pub(crate) waits: u64,
     /// A read for applying is on its way.
     pub(crate) apply_reading: bool,
+    /// Batches read back for applying, from the applied position on. May be cut meanwhile.
+    pub(crate) read_ahead: VecDeque<Batch>,
     pub(crate) duty: Duty,
 }
 
@@ -160,6 +162,7 @@ impl Replica {
             round_seen: restored.promised.round.max(restored.tail.id.ballot.round),
             waits: 0,
             apply_reading: false,
+            read_ahead: VecDeque::new(),
             duty: Duty::Follower { election_at: silent_until },
             options,
         };
@@ -188,6 +191,7 @@ impl Replica {
         self.advance_apply(&mut out);
         self.announce_serving(&mut out);
         self.announce_commit(&mut out);
+        self.continue_handover(now, &mut out);
         self.log.evict(self.slot_applied);
         out
     }
@@ -205,7 +209,7 @@ impl Replica {
             Message::Fetch(msg) => self.on_fetch(from, &msg, out),
             Message::FetchReply(msg) => self.on_fetch_reply(now, from, msg, out),
             Message::Accept(msg) => self.on_accept(now, from, msg, out),
-            Message::Accepted(msg) => self.on_accepted(now, from, &msg, out),
+            Message::Accepted(msg) => self.on_accepted(from, &msg, out),
             Message::Mismatch(msg) => self.on_mismatch(from, &msg, out),
             Message::Heartbeat(msg) => self.on_heartbeat(now, from, &msg, out),
             Message::HeartbeatAck(msg) => self.on_heartbeat_ack(now, from, &msg, out),
@@ -216,10 +220,10 @@ impl Replica {
 
     fn on_log_read(&mut self, purpose: ReadPurpose, batches: Vec<Batch>, out: &mut Output) {
         match purpose {
-            ReadPurpose::Apply => self.on_apply_read(batches, out),
+            ReadPurpose::Apply => self.on_apply_read(batches),
             ReadPurpose::CatchUp(peer) => self.on_catch_up_read(peer, batches, out),
             ReadPurpose::Fetch { to, ballot, prev } => {
-                self.on_fetch_read(to, ballot, prev, batches, out)
+                self.on_fetch_read(to, ballot, prev, batches, out);
             }
         }
     }

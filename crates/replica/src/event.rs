@@ -1,7 +1,7 @@
 //! What a shard is told, and the forms of its answers.
 
 use quorate_paxos::Status;
-use quorate_types::{Ballot, Error, GroupId, NodeId, Reply, Request, Slot};
+use quorate_types::{Ballot, Error, GroupId, Incarnation, NodeId, Reply, Request, Slot};
 use tokio::sync::oneshot;
 
 use crate::budget::Permit;
@@ -80,6 +80,16 @@ pub enum Event {
         to: Option<NodeId>,
         /// Told whether the hand-over was begun.
         reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Remember the incarnation of a peer's data folder, unless another one is known, and say which
+    /// one is.
+    Pin {
+        /// The peer.
+        node: NodeId,
+        /// The incarnation it came with.
+        incarnation: Incarnation,
+        /// Told the one that is known.
+        reply: oneshot::Sender<Incarnation>,
     },
     /// The node is shutting down: hand every leadership over and take none.
     Drain,

@@ -10,17 +10,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
 use quorate_paxos::{
-    Batch, BatchKind, Health, Input, Message, NotServing, Options, Output, Proposed, ReadToken, ReadVerdict, Replica,
-    Restored, RoleChange,
+    Batch, BatchKind, Health, Input, LogRead, Message, NotServing, Options, Output, Proposed,
+    ReadPurpose, ReadToken, ReadVerdict, Replica, Restored, RoleChange,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
-use quorate_txn::{ApplyError, Context, Evaluation, Pending, Proposal, SessionTable, State, evaluate, expire_idle};
+use quorate_txn::{
+    ApplyError, Context, Evaluation, Pending, Proposal, SessionTable, State, evaluate, expire_idle,
+};
 use quorate_types::{
-    Ballot, BootTime, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot,
-    TableId, Uid, limits,
+    Ballot, BootTime, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody, Request,
+    RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 use tracing::{debug, info};
 
+use crate::clock::Clock;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
 use crate::refuse;
@@ -140,15 +143,18 @@ impl GroupDriver {
     }
 
     /// Evaluates a request and does what comes of it. Proposals wait for the end of the round.
+    ///
+    /// The clock is read again once the view of a read is taken: a lease that was checked before the
+    /// view would say nothing about what a pause in between let others write.
     pub(crate) fn request(
         &mut self,
-        now: BootTime,
+        clock: &dyn Clock,
         request: &Request,
         reply: ReplyTo,
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
-        let serving = match self.core.serving(now) {
+        let serving = match self.core.serving(clock.now()) {
             Ok(serving) => serving,
             Err(reason) => {
                 reply.answer(Err(refuse::not_serving(self.group, reason)));
@@ -180,10 +186,10 @@ impl GroupDriver {
                 self.waiters.add(entry, reply, request.id.is_some());
             }
             Evaluation::Replay(answer) => reply.answer(Ok(answer)),
-            Evaluation::Refuse(error) => self.refuse_later(now, error, reply, fx)?,
+            Evaluation::Refuse(error) => self.refuse_later(clock.now(), error, reply, fx)?,
             Evaluation::Read(body) => {
                 let answer = Ok(self.read_reply(body));
-                self.hold(now, Held { answer, reply }, fx)?;
+                self.hold(clock.now(), Held { answer, reply }, fx)?;
             }
         }
         Ok(())
@@ -199,7 +205,8 @@ impl GroupDriver {
             sessions: &self.sessions,
             pending: &self.pending,
         };
-        evaluate(request, &context, &state).map_err(|source| Fatal::Store { group: self.group, source })
+        evaluate(request, &context, &state)
+            .map_err(|source| Fatal::Store { group: self.group, source })
     }
 
     /// Gives a proposal the slot it will have, so that the next evaluation sees its effects.
@@ -213,7 +220,13 @@ impl GroupDriver {
 
     /// A refusal is a read of everything it could have seen: it waits until that is applied, and then
     /// for the verdict of the core.
-    fn refuse_later(&mut self, now: BootTime, error: Error, reply: ReplyTo, fx: &mut Effects) -> Result<(), Fatal> {
+    fn refuse_later(
+        &mut self,
+        now: BootTime,
+        error: Error,
+        reply: ReplyTo,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let held = Held { answer: Err(error), reply };
         match self.overlay.last_slot() {
             Some(slot) => {
@@ -246,12 +259,23 @@ impl GroupDriver {
         self.step(now, Input::Propose(payloads), fx)
     }
 
-    pub(crate) fn peer(&mut self, now: BootTime, from: ReplicaId, message: Message, fx: &mut Effects) -> Result<(), Fatal> {
+    pub(crate) fn peer(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        message: Message,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         self.step(now, Input::Message { from, message }, fx)
     }
 
     /// Steps the core and carries its output out, and that of the log reads it asks for.
-    pub(crate) fn step(&mut self, now: BootTime, input: Input, fx: &mut Effects) -> Result<(), Fatal> {
+    pub(crate) fn step(
+        &mut self,
+        now: BootTime,
+        input: Input,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let out = self.core.step(now, input);
@@ -278,7 +302,12 @@ impl GroupDriver {
         for (to, message) in out.messages {
             let from = self.options.paxos.replica;
             if let Some(node) = self.options.nodes.get(&to) {
-                fx.messages.entry(*node).or_default().push(PeerMessage { group: self.group, from, to, message });
+                fx.messages.entry(*node).or_default().push(PeerMessage {
+                    group: self.group,
+                    from,
+                    to,
+                    message,
+                });
             }
         }
         for append in out.appends {
@@ -291,7 +320,7 @@ impl GroupDriver {
             });
         }
         for wanted in out.log_reads {
-            let batches = read_batches(self.group, wanted.from, wanted.upto, wanted.bytes_max, &self.reader)?;
+            let batches = self.read_log(wanted)?;
             inputs.push_back(Input::LogRead { purpose: wanted.purpose, batches });
         }
         for batch in out.applies {
@@ -306,8 +335,24 @@ impl GroupDriver {
         Ok(())
     }
 
+    fn read_log(&self, wanted: LogRead) -> Result<Vec<Batch>, Fatal> {
+        let LogRead { purpose, from, upto, bytes_max } = wanted;
+        let batches = read_batches(self.group, from, upto, bytes_max, &self.reader)?;
+        if purpose == ReadPurpose::Apply
+            && batches.first().is_none_or(|batch| batch.first() != from)
+        {
+            return Err(RestoreError::Missing { group: self.group, from, upto }.into());
+        }
+        Ok(batches)
+    }
+
     /// A chosen batch: changes rows and sessions, then settles its waiters.
-    fn apply(&mut self, _now: BootTime, batch: &Batch, inputs: &mut VecDeque<Input>) -> Result<(), Fatal> {
+    fn apply(
+        &mut self,
+        _now: BootTime,
+        batch: &Batch,
+        inputs: &mut VecDeque<Input>,
+    ) -> Result<(), Fatal> {
         for (entry, payload) in batch.entries() {
             let answer = self.apply_entry(batch, entry, &payload)?;
             self.overlay.settle(entry.slot);
@@ -330,15 +375,25 @@ impl GroupDriver {
         Ok(())
     }
 
-    fn apply_entry(&mut self, batch: &Batch, entry: EntryId, payload: &Bytes) -> Result<Answer, Fatal> {
+    fn apply_entry(
+        &mut self,
+        batch: &Batch,
+        entry: EntryId,
+        payload: &Bytes,
+    ) -> Result<Answer, Fatal> {
         let group = self.group;
         if batch.kind() == BatchKind::StartWork {
             self.store.apply(group, entry.slot, Vec::new());
             return Ok(Err(refuse::replaced(group))); // Nobody waits for it.
         }
-        let applied =
-            quorate_txn::apply(payload, entry, batch.log_time(), &mut self.sessions, self.store.as_ref())
-                .map_err(|source| Fatal::Apply { group, source })?;
+        let applied = quorate_txn::apply(
+            payload,
+            entry,
+            batch.log_time(),
+            &mut self.sessions,
+            self.store.as_ref(),
+        )
+        .map_err(|source| Fatal::Apply { group, source })?;
         self.store.apply(group, entry.slot, applied.changes);
         Ok(applied.reply)
     }
@@ -392,7 +447,9 @@ impl GroupDriver {
         let held = self.held.remove(&token).expect("a verdict answers a read that was asked");
         match verdict {
             ReadVerdict::Confirmed => held.reply.answer(held.answer),
-            ReadVerdict::Refused(reason) => held.reply.answer(Err(refuse::not_serving(self.group, reason))),
+            ReadVerdict::Refused(reason) => {
+                held.reply.answer(Err(refuse::not_serving(self.group, reason)))
+            }
         }
     }
 
@@ -401,7 +458,9 @@ impl GroupDriver {
         let Ok(serving) = self.core.serving(now) else {
             return;
         };
-        if let Some(proposal) = expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE) {
+        if let Some(proposal) =
+            expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE)
+        {
             if self.proposals.is_empty() {
                 self.proposals_at = EntryId { ballot: serving.ballot, slot: serving.next_slot };
             }
@@ -410,7 +469,12 @@ impl GroupDriver {
     }
 
     /// Hands leadership to the replica on `to`, or to the best one.
-    pub(crate) fn hand_over(&mut self, now: BootTime, to: Option<NodeId>, fx: &mut Effects) -> Result<(), Fatal> {
+    pub(crate) fn hand_over(
+        &mut self,
+        now: BootTime,
+        to: Option<NodeId>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let target = to.and_then(|to| self.replica_on(to));
         self.step(now, Input::HandOver(target), fx)
     }
@@ -420,7 +484,12 @@ impl GroupDriver {
         self.options.nodes.iter().find(|(_, at)| **at == node).map(|(replica, _)| *replica)
     }
 
-    pub(crate) fn set_health(&mut self, now: BootTime, health: Health, fx: &mut Effects) -> Result<(), Fatal> {
+    pub(crate) fn set_health(
+        &mut self,
+        now: BootTime,
+        health: Health,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         self.step(now, Input::Health(health), fx)
     }
 
@@ -453,7 +522,10 @@ impl GroupDriver {
     }
 
     pub(crate) fn leads(&self, now: BootTime) -> bool {
-        matches!(self.core.serving(now), Ok(_) | Err(NotServing::NotReady | NotServing::HandingOver(_)))
+        matches!(
+            self.core.serving(now),
+            Ok(_) | Err(NotServing::NotReady | NotServing::HandingOver(_))
+        )
     }
 
     pub(crate) fn serving(&self, now: BootTime) -> Result<(), Error> {
@@ -467,7 +539,11 @@ impl GroupDriver {
         GroupStatus {
             group: self.group,
             lease_remaining_ms: core.lease_until.map_or(0, |end| millis(end.since(now))),
-            heard_ms_ago: core.members.iter().map(|member| (member.replica, heard(member.heard_at))).collect(),
+            heard_ms_ago: core
+                .members
+                .iter()
+                .map(|member| (member.replica, heard(member.heard_at)))
+                .collect(),
             core,
             slot_persisted: self.store.persisted(self.group).unwrap_or(Slot::ZERO),
             sessions: self.sessions.len(),

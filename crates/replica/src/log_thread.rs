@@ -155,7 +155,9 @@ impl LogThread {
                 LogCommand::Release { group, upto } => {
                     releases.insert(group, upto);
                 }
-                LogCommand::Pin { node, incarnation, reply } => pins.push((node, incarnation, reply)),
+                LogCommand::Pin { node, incarnation, reply } => {
+                    pins.push((node, incarnation, reply))
+                }
             }
         }
         self.store_record(&promised, pins).await?;
@@ -186,7 +188,8 @@ impl LogThread {
         let mut changed = !promised.is_empty();
         for (group, ballot) in promised {
             let record = self.record.groups.get_mut(group);
-            let record: &mut GroupRecord = record.expect("groups are recorded before they are started");
+            let record: &mut GroupRecord =
+                record.expect("groups are recorded before they are started");
             assert!(record.promised < *ballot, "promise of {group} goes back to {ballot}");
             record.promised = *ballot;
         }

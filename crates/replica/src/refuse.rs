@@ -19,9 +19,10 @@ fn name_leader(error: Error, leader: Option<ReplicaId>) -> Error {
 /// The replica does not serve: nothing happened.
 pub(crate) fn not_serving(group: GroupId, reason: NotServing) -> Error {
     match reason {
-        NotServing::NotLeader(Some(leader)) => {
-            name_leader(Error::new(Code::NotLeader, format!("{group} is led by another node")), Some(leader))
-        }
+        NotServing::NotLeader(Some(leader)) => name_leader(
+            Error::new(Code::NotLeader, format!("{group} is led by another node")),
+            Some(leader),
+        ),
         NotServing::NotLeader(None) => {
             Error::new(Code::NotLeader, format!("this node knows no leader of {group}"))
         }
@@ -61,5 +62,6 @@ pub(crate) fn disk_full(group: GroupId) -> Error {
 
 /// No such group here.
 pub(crate) fn wrong_node(group: GroupId) -> Error {
-    Error::new(Code::WrongNode, format!("this node holds no replica of {group}")).with("group", group)
+    Error::new(Code::WrongNode, format!("this node holds no replica of {group}"))
+        .with("group", group)
 }

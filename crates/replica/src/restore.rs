@@ -93,7 +93,11 @@ pub struct Restore<'a> {
 ///
 /// # Errors
 /// `RestoreError` says what does not fit; the node must not start with it.
-pub fn restore(from: Restore<'_>, reader: &LogReader, store: &Store) -> Result<Restored, RestoreError> {
+pub fn restore(
+    from: Restore<'_>,
+    reader: &LogReader,
+    store: &Store,
+) -> Result<Restored, RestoreError> {
     let Restore { group, promised, lease_ns_max, found } = from;
     let slot_applied = store.applied(group);
     let mut restored = Restored { promised, lease_ns_max, slot_applied, ..Restored::fresh() };
@@ -143,7 +147,9 @@ pub(crate) fn read_batches(
     bytes_max: usize,
     reader: &LogReader,
 ) -> Result<Vec<Batch>, RestoreError> {
-    let frames = reader.read(group, from, bytes_max).map_err(|source| RestoreError::Log { group, source })?;
+    let frames = reader
+        .read(group, from, bytes_max)
+        .map_err(|source| RestoreError::Log { group, source })?;
     frames
         .into_iter()
         .filter(|frame| frame.first <= upto)

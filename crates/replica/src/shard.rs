@@ -72,7 +72,6 @@ pub struct Shard {
 #[derive(Clone)]
 pub struct ShardHandle {
     events: mpsc::UnboundedSender<Event>,
-    log: LogQueue,
     requests: ByteBudget,
     peers: ByteBudget,
 }
@@ -144,10 +143,10 @@ impl ShardHandle {
     /// Remembers the incarnation of a peer's data folder if none is known, and says which one is.
     ///
     /// # Errors
-    /// `SHUTTING_DOWN` if the log thread has ended.
+    /// `SHUTTING_DOWN` if the shard has ended.
     pub async fn pin(&self, node: NodeId, incarnation: Incarnation) -> Result<Incarnation, Error> {
         let (reply, receive) = oneshot::channel();
-        self.log.send(LogCommand::Pin { node, incarnation, reply });
+        self.send(Event::Pin { node, incarnation, reply })?;
         receive.await.map_err(|_| ended())
     }
 
@@ -178,7 +177,6 @@ impl Shard {
         let now = options.clock.now();
         let handle = ShardHandle {
             events: sender.clone(),
-            log: queue.clone(),
             requests: ByteBudget::new(options.request_bytes_max),
             peers: ByteBudget::new(options.peer_bytes_max),
         };
@@ -259,9 +257,9 @@ impl Shard {
         }
         for (group, request, reply) in requests {
             touched.insert(group);
-            let now = self.options.clock.now();
+            let clock = self.options.clock.as_ref();
             match self.groups.get_mut(&group) {
-                Some(driver) => driver.request(now, &request, reply, self.has_room, &mut fx)?,
+                Some(driver) => driver.request(clock, &request, reply, self.has_room, &mut fx)?,
                 None => reply.answer(Err(refuse::wrong_node(group))),
             }
         }
@@ -282,7 +280,12 @@ impl Shard {
         Ok(())
     }
 
-    fn handle_event(&mut self, event: Event, touched: &mut BTreeSet<GroupId>, fx: &mut Effects) -> Result<(), Fatal> {
+    fn handle_event(
+        &mut self,
+        event: Event,
+        touched: &mut BTreeSet<GroupId>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let now = self.options.clock.now();
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
@@ -324,6 +327,9 @@ impl Shard {
                 let answer = self.transfer(now, group, to, fx)?;
                 let _gone = reply.send(answer).is_err(); // The caller may have left.
             }
+            Event::Pin { node, incarnation, reply } => {
+                self.log.send(LogCommand::Pin { node, incarnation, reply });
+            }
             Event::Drain => {
                 info!("draining: handing leaderships over");
                 self.draining = true;
@@ -348,7 +354,10 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<Result<(), Error>, Fatal> {
         let Some(driver) = self.groups.get_mut(&group) else {
-            return Ok(Err(Error::new(Code::UnknownGroup, format!("this node holds no replica of {group}"))));
+            return Ok(Err(Error::new(
+                Code::UnknownGroup,
+                format!("this node holds no replica of {group}"),
+            )));
         };
         if let Err(error) = driver.serving(now) {
             return Ok(Err(error));
@@ -356,7 +365,10 @@ impl Shard {
         if let Some(node) = to
             && driver.replica_on(node).is_none()
         {
-            return Ok(Err(Error::new(Code::InvalidRequest, format!("{node} holds no replica of {group}"))));
+            return Ok(Err(Error::new(
+                Code::InvalidRequest,
+                format!("{node} holds no replica of {group}"),
+            )));
         }
         driver.hand_over(now, to, fx)?;
         Ok(Ok(()))
@@ -379,7 +391,12 @@ impl Shard {
         Ok(())
     }
 
-    fn keep_house(&mut self, now: BootTime, touched: &mut BTreeSet<GroupId>, fx: &mut Effects) -> Result<(), Fatal> {
+    fn keep_house(
+        &mut self,
+        now: BootTime,
+        touched: &mut BTreeSet<GroupId>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         for (group, driver) in &mut self.groups {
             driver.expire_sessions(now);
             if let Some(upto) = driver.release_upto()? {
@@ -393,7 +410,8 @@ impl Shard {
         }
         if let Some(job) = self.checkpoints.poll(now, &self.options.store) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-            #[allow(deprecated)] // The simulator marks it so: there it runs at once, which is right.
+            #[allow(deprecated)]
+            // The simulator marks it so: there it runs at once, which is right.
             let _job = tokio::task::spawn_blocking(move || match job.run() {
                 // The shard is gone only when the node stops.
                 Ok(flushed) => drop(sender.send(Event::Checkpointed { flushed })),

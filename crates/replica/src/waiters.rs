@@ -33,7 +33,8 @@ impl Waiters {
             if entry.slot < slot {
                 return;
             }
-            let answer = if ballot == entry.ballot && slot == entry.slot { answer } else { replaced };
+            let answer =
+                if ballot == entry.ballot && slot == entry.slot { answer } else { replaced };
             for waiter in first.remove() {
                 waiter.reply.answer(answer.clone());
             }

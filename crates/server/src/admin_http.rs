@@ -55,7 +55,9 @@ async fn livez(State(admin): State<Arc<Admin>>) -> Response {
     match tokio::time::timeout(ALIVE_WITHIN, admin.context.shard.status()).await {
         Ok(Ok(_)) => (StatusCode::OK, "ok\n").into_response(),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-        Err(_elapsed) => (StatusCode::SERVICE_UNAVAILABLE, "the shard does not answer\n").into_response(),
+        Err(_elapsed) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the shard does not answer\n").into_response()
+        }
     }
 }
 
@@ -69,15 +71,26 @@ struct ReadyQuery {
 async fn readyz(State(admin): State<Arc<Admin>>, Query(query): Query<ReadyQuery>) -> Response {
     let status = match admin.context.shard.status().await {
         Ok(status) => status,
-        Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("[-]shard {error}\n")).into_response(),
+        Err(error) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("[-]shard {error}\n"))
+                .into_response();
+        }
     };
-    let leaderless: Vec<String> =
-        status.groups.iter().filter(|g| g.core.leader.is_none()).map(|g| g.group.to_string()).collect();
+    let leaderless: Vec<String> = status
+        .groups
+        .iter()
+        .filter(|g| g.core.leader.is_none())
+        .map(|g| g.group.to_string())
+        .collect();
     let checks = [
         ("shard", None),
         ("draining", status.draining.then(|| "the node is leaving".to_owned())),
         ("log_disk", (!status.has_room).then(|| "the disk reserve is reached".to_owned())),
-        ("leaders", (!leaderless.is_empty()).then(|| format!("no leader known for {}", leaderless.join(", ")))),
+        (
+            "leaders",
+            (!leaderless.is_empty())
+                .then(|| format!("no leader known for {}", leaderless.join(", "))),
+        ),
     ];
     let ready = checks.iter().all(|(_, problem)| problem.is_none());
     let mut body = String::new();

@@ -9,6 +9,7 @@ use quorate_proto::convert::Hello;
 use quorate_replica::{Clock, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
 use quorate_types::{BootTime, Error, Incarnation, NodeId};
+use tokio::sync::watch;
 
 /// Shared by the services of one node.
 pub struct NodeContext {
@@ -27,6 +28,7 @@ pub struct NodeContext {
     /// When it started.
     pub started_at: BootTime,
     draining: AtomicBool,
+    stopped: watch::Sender<bool>,
 }
 
 impl NodeContext {
@@ -42,7 +44,30 @@ impl NodeContext {
     ) -> NodeContext {
         let started_at = clock.now();
         let draining = AtomicBool::new(false);
-        NodeContext { topology, node, incarnation, shard, clock, disk, started_at, draining }
+        let (stopped, _) = watch::channel(false);
+        NodeContext {
+            topology,
+            node,
+            incarnation,
+            shard,
+            clock,
+            disk,
+            started_at,
+            draining,
+            stopped,
+        }
+    }
+
+    /// Ends every stream of the node.
+    pub(crate) fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Resolves once the node has stopped.
+    pub(crate) async fn stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        let _stopped = stopped.wait_for(|stopped| *stopped).await.is_ok();
     }
 
     /// This node in the cluster file.

@@ -26,7 +26,10 @@ impl NodeContext {
     /// Refuses a request whose rows do not all belong to `group`.
     fn check_route(&self, group: GroupId, body: &RequestBody) -> Result<(), Error> {
         let Some(entry) = self.topology.group(group) else {
-            return Err(self.routed(Error::new(Code::UnknownGroup, format!("no group has the number {}", group.0))));
+            return Err(self.routed(Error::new(
+                Code::UnknownGroup,
+                format!("no group has the number {}", group.0),
+            )));
         };
         if entry.member_on(self.node).is_none() {
             let message = format!("this node holds no replica of {group}");
@@ -77,7 +80,9 @@ impl NodeContext {
         }
         let owner = match call.place {
             Place::Group(group) => group,
-            Place::Row(table, uid) => self.topology.route(table, uid).map_err(Error::from)?.group.id,
+            Place::Row(table, uid) => {
+                self.topology.route(table, uid).map_err(Error::from)?.group.id
+            }
             Place::Slice(table, slice) => {
                 self.topology.route_slice(table, slice).map_err(Error::from)?.group.id
             }
@@ -90,8 +95,11 @@ impl NodeContext {
 
     pub(crate) fn wrong_cluster(&self, theirs: &str) -> Error {
         let ours = self.topology.cluster_id();
-        Error::new(Code::ClusterMismatch, format!("the caller means cluster {theirs}, this node belongs to {ours}"))
-            .with("cluster_id", ours)
+        Error::new(
+            Code::ClusterMismatch,
+            format!("the caller means cluster {theirs}, this node belongs to {ours}"),
+        )
+        .with("cluster_id", ours)
     }
 }
 
@@ -109,7 +117,10 @@ fn request_bytes(request: &Request) -> usize {
             });
             compared.chain(written).sum()
         }
-        RequestBody::OpenSession | RequestBody::CloseSession(_) | RequestBody::Get(_) | RequestBody::Scan(_) => 0,
+        RequestBody::OpenSession
+        | RequestBody::CloseSession(_)
+        | RequestBody::Get(_)
+        | RequestBody::Scan(_) => 0,
     };
     let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
     keys + values

@@ -29,7 +29,9 @@ impl KvService {
 
     /// Runs a call to its answer or its deadline.
     async fn call(&self, call: Result<Call, ConvertError>) -> Result<(GroupId, Reply), Status> {
-        self.answer(call).await.map_err(|error| status_from_error(&self.context.with_leader_address(error)))
+        self.answer(call)
+            .await
+            .map_err(|error| status_from_error(&self.context.with_leader_address(error)))
     }
 
     async fn answer(&self, call: Result<Call, ConvertError>) -> Result<(GroupId, Reply), Error> {
@@ -42,7 +44,10 @@ impl KvService {
         })?;
         match tokio::time::timeout(time_left, receive).await {
             Ok(Ok(answer)) => answer.map(|reply| (group, reply)),
-            Ok(Err(_dropped)) => Err(Error::new(Code::OutcomeUnknown, "the node stopped while the request was on its way")),
+            Ok(Err(_dropped)) => Err(Error::new(
+                Code::OutcomeUnknown,
+                "the node stopped while the request was on its way",
+            )),
             Err(_elapsed) => {
                 let waited = time_left.as_millis();
                 let message = format!("{group} did not decide within {waited} ms on this node");
@@ -65,19 +70,28 @@ type PipelineStream = Pin<Box<dyn Stream<Item = Result<v1::PipelineResponse, Sta
 
 #[tonic::async_trait]
 impl v1::kv_server::Kv for KvService {
-    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::GetResponse>, Status> {
+    async fn get(
+        &self,
+        request: Request<v1::GetRequest>,
+    ) -> Result<Response<v1::GetResponse>, Status> {
         let call = Call::from_get(request.into_inner(), &table_finder(&self.context));
         let (group, answer) = self.call(call).await?;
         Self::respond(reply::get_response(group, answer, None))
     }
 
-    async fn put(&self, request: Request<v1::PutRequest>) -> Result<Response<v1::PutResponse>, Status> {
+    async fn put(
+        &self,
+        request: Request<v1::PutRequest>,
+    ) -> Result<Response<v1::PutResponse>, Status> {
         let call = Call::from_put(request.into_inner(), &table_finder(&self.context));
         let (group, answer) = self.call(call).await?;
         Self::respond(reply::put_response(group, &answer, None))
     }
 
-    async fn delete(&self, request: Request<v1::DeleteRequest>) -> Result<Response<v1::DeleteResponse>, Status> {
+    async fn delete(
+        &self,
+        request: Request<v1::DeleteRequest>,
+    ) -> Result<Response<v1::DeleteResponse>, Status> {
         let call = Call::from_delete(request.into_inner(), &table_finder(&self.context));
         let (group, answer) = self.call(call).await?;
         Self::respond(reply::delete_response(group, &answer, None))
@@ -92,13 +106,19 @@ impl v1::kv_server::Kv for KvService {
         Self::respond(reply::compare_and_set_response(group, &answer, None))
     }
 
-    async fn scan(&self, request: Request<v1::ScanRequest>) -> Result<Response<v1::ScanResponse>, Status> {
+    async fn scan(
+        &self,
+        request: Request<v1::ScanRequest>,
+    ) -> Result<Response<v1::ScanResponse>, Status> {
         let call = Call::from_scan(request.into_inner(), &table_finder(&self.context));
         let (group, answer) = self.call(call).await?;
         Self::respond(reply::scan_response(group, answer, None))
     }
 
-    async fn transact(&self, request: Request<v1::TransactRequest>) -> Result<Response<v1::TransactResponse>, Status> {
+    async fn transact(
+        &self,
+        request: Request<v1::TransactRequest>,
+    ) -> Result<Response<v1::TransactResponse>, Status> {
         let call = Call::from_transact(request.into_inner(), &table_finder(&self.context));
         let (group, answer) = self.call(call).await?;
         Self::respond(reply::transact_response(group, answer, None))

@@ -14,7 +14,10 @@ pub(crate) fn parse(address: &str) -> Result<SocketAddr, Error> {
     }
     let resolved = address.to_socket_addrs().ok().and_then(|mut found| found.next());
     resolved.ok_or_else(|| {
-        Error::new(Code::ConfigInvalid, format!("address {address:?} of the cluster file does not resolve"))
+        Error::new(
+            Code::ConfigInvalid,
+            format!("address {address:?} of the cluster file does not resolve"),
+        )
     })
 }
 
@@ -62,8 +65,10 @@ impl Listener {
 pub(crate) fn bind_error(address: &str, error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            Error::new(Code::PortInUse, format!("{address} is in use by another process")).with("address", address)
+            Error::new(Code::PortInUse, format!("{address} is in use by another process"))
+                .with("address", address)
         }
-        _ => Error::new(Code::ConfigInvalid, format!("{address} cannot be bound: {error}")).with("address", address),
+        _ => Error::new(Code::ConfigInvalid, format!("{address} cannot be bound: {error}"))
+            .with("address", address),
     }
 }

@@ -34,15 +34,24 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
     let leads = family(&mut registry, "group_leads", "1 if the replica serves as leader");
     let committed = family(&mut registry, "group_slot_committed", "Chosen through this slot");
     let applied = family(&mut registry, "group_slot_applied", "Applied through this slot");
-    let persisted = family(&mut registry, "group_slot_persisted", "In a checkpoint on disk through this slot");
+    let persisted =
+        family(&mut registry, "group_slot_persisted", "In a checkpoint on disk through this slot");
     let lag = family(&mut registry, "replica_lag_slots", "Slots committed but not applied here");
     let sessions = family(&mut registry, "group_sessions", "Open sessions");
     let elections = family(&mut registry, "group_leader_changes", "Elections won since the start");
     let entries = family(&mut registry, "group_entries_applied", "Entries applied since the start");
     let lease = GroupSeconds::default();
-    registry.register_with_unit("group_lease_remaining", "Time until the lease ends", Unit::Seconds, lease.clone());
+    registry.register_with_unit(
+        "group_lease_remaining",
+        "Time until the lease ends",
+        Unit::Seconds,
+        lease.clone(),
+    );
     for group in &shard.groups {
-        let unit = context.topology.group(group.group).map_or_else(String::new, |entry| entry.unit.clone());
+        let unit = context
+            .topology
+            .group(group.group)
+            .map_or_else(String::new, |entry| entry.unit.clone());
         let labels = GroupLabels { unit, group: group.group.0 };
         let set = |family: &GroupGauge, value: u64| {
             family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -60,18 +69,45 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
         lease.get_or_create(&labels).set(group.lease_remaining_ms as f64 / 1000.0);
     }
     let dropped = Family::<PeerLabels, Gauge>::default();
-    registry.register("peer_messages_dropped", "Messages dropped from a full queue since the start", dropped.clone());
+    registry.register(
+        "peer_messages_dropped",
+        "Messages dropped from a full queue since the start",
+        dropped.clone(),
+    );
     for (node, count) in network.dropped() {
-        dropped.get_or_create(&PeerLabels { peer: node.0 }).set(i64::try_from(count).unwrap_or(i64::MAX));
+        dropped
+            .get_or_create(&PeerLabels { peer: node.0 })
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
-    node_gauge(&mut registry, "request_held_bytes", "Bytes of requests held now", context.shard.request_bytes() as u64);
+    node_gauge(
+        &mut registry,
+        "request_held_bytes",
+        "Bytes of requests held now",
+        context.shard.request_bytes() as u64,
+    );
     node_gauge(&mut registry, "log_size_bytes", "Bytes of the log's segments", shard.log_bytes);
-    node_gauge(&mut registry, "disk_free_bytes", "Bytes free on the disk", context.disk.free_bytes().unwrap_or(0));
-    node_gauge(&mut registry, "disk_total_bytes", "Bytes of the disk", context.disk.total_bytes().unwrap_or(0));
+    node_gauge(
+        &mut registry,
+        "disk_free_bytes",
+        "Bytes free on the disk",
+        context.disk.free_bytes().unwrap_or(0),
+    );
+    node_gauge(
+        &mut registry,
+        "disk_total_bytes",
+        "Bytes of the disk",
+        context.disk.total_bytes().unwrap_or(0),
+    );
     node_gauge(&mut registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
-    node_gauge(&mut registry, "topology_version", "Version of the cluster file", context.topology.version());
+    node_gauge(
+        &mut registry,
+        "topology_version",
+        "Version of the cluster file",
+        context.topology.version(),
+    );
     let mut text = String::new();
-    encode(&mut text, &registry).map_err(|error| Error::new(Code::Internal, format!("metrics: {error}")))?;
+    encode(&mut text, &registry)
+        .map_err(|error| Error::new(Code::Internal, format!("metrics: {error}")))?;
     Ok(text)
 }
 

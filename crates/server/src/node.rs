@@ -5,13 +5,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_log::{Disk, GroupRecord, Log, LogError, NodeRecord, Opened, PromiseFile, Recovered, check_floors};
+use quorate_log::{
+    Disk, GroupRecord, Log, LogError, NodeRecord, Opened, PromiseFile, Recovered, check_floors,
+};
 use quorate_paxos::Options;
 use quorate_proto::v1;
-use quorate_replica::{Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore};
+use quorate_replica::{
+    Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore,
+};
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
-use quorate_types::{Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, limits};
+use quorate_types::{
+    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, limits,
+};
 use tonic::transport::Server;
 use tracing::info;
 
@@ -65,9 +71,11 @@ impl Node {
         })?;
         let groups: Vec<&Group> = topology.groups_of_node(node).collect();
         let lease_ns = lease_ns(&topology);
-        let (promises, record, lease_ns_max) = open_record(&disk, &topology, node, lease_ns, random[0])?;
+        let (promises, record, lease_ns_max) =
+            open_record(&disk, &topology, node, lease_ns, random[0])?;
         let (mut writer, reader, recovered) =
-            Log::open(Arc::clone(&disk), profile.log(), random[1]).map_err(|error| log_error(&error))?;
+            Log::open(Arc::clone(&disk), profile.log(), random[1])
+                .map_err(|error| log_error(&error))?;
         refuse_damage(&recovered)?;
         check_floors(&record, &recovered.floors).map_err(|error| log_error(&error))?;
         writer.set_floors(quorate_replica::log_thread::floors(&record));
@@ -97,7 +105,8 @@ impl Node {
             let found = recovered.groups.get(&group.id);
             let promised = promised.get(&group.id).copied().unwrap_or_default();
             let from = Restore { group: group.id, promised, lease_ns_max, found };
-            let restored = restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
+            let restored =
+                restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
             info!(
                 group = %group.id, unit = %group.unit, promised = %restored.promised,
                 last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
@@ -129,8 +138,12 @@ impl Node {
     ///
     /// # Errors
     /// `INTERNAL` if a listener fails.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + Clone + 'static) -> Result<(), Error> {
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send + Clone + 'static,
+    ) -> Result<(), Error> {
         let Node { context, network, shard, client_listener, peer_listener } = self;
+        let stopping = Arc::clone(&context);
         network.connect(&context);
         let kv = v1::kv_server::KvServer::new(KvService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
@@ -140,7 +153,9 @@ impl Node {
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
         let clients = server()
             .add_service(kv)
-            .add_service(v1::topology_server::TopologyServer::new(TopologyService::new(Arc::clone(&context))))
+            .add_service(v1::topology_server::TopologyServer::new(TopologyService::new(
+                Arc::clone(&context),
+            )))
             .add_service(v1::admin_server::AdminServer::new(AdminService::new(context)));
         #[cfg(not(madsim))]
         let clients = clients.add_service(reflection()?);
@@ -150,13 +165,15 @@ impl Node {
             client_listener.serve(clients, shutdown.clone()),
             peer_listener.serve(peers, shutdown.clone()),
         );
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             served = serving => served.map(|_both| ()),
             // Open streams of clients must not keep the process.
             () = shutdown => Ok(()),
             ended = shard => ended.map_err(|error| Error::new(Code::Internal, format!("the shard ended: {error}"))),
-        }
+        };
+        stopping.stop();
+        ended
     }
 }
 
@@ -173,7 +190,9 @@ fn server() -> Server {
 /// gRPC reflection, so that generic tools can list and call the services.
 #[cfg(not(madsim))]
 fn reflection() -> Result<
-    tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection>,
+    tonic_reflection::server::v1::ServerReflectionServer<
+        impl tonic_reflection::server::v1::ServerReflection,
+    >,
     Error,
 > {
     tonic_reflection::server::Builder::configure()
@@ -196,7 +215,8 @@ fn open_record(
     lease_ns: u64,
     random: u64,
 ) -> Result<(PromiseFile, NodeRecord, u64), Error> {
-    let (mut promises, opened) = PromiseFile::open(Arc::clone(disk)).map_err(|error| log_error(&error))?;
+    let (mut promises, opened) =
+        PromiseFile::open(Arc::clone(disk)).map_err(|error| log_error(&error))?;
     let (mut record, lease_ns_max, fresh) = match opened {
         Opened::Fresh => (fresh_record(topology, node, random), 0, true),
         Opened::Valid(record) => {
@@ -204,12 +224,16 @@ fn open_record(
             (record, lease_ns_max, false)
         }
         Opened::Unreadable { reason } => {
-            return Err(Error::new(Code::PromisesUnreadable, format!("the promise file is unreadable: {reason}")));
+            return Err(Error::new(
+                Code::PromisesUnreadable,
+                format!("the promise file is unreadable: {reason}"),
+            ));
         }
     };
     if record.cluster != topology.cluster_id() {
         let (theirs, ours) = (record.cluster, topology.cluster_id());
-        let message = format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
+        let message =
+            format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
         return Err(Error::new(Code::ClusterMismatch, message));
     }
     if record.node != node {
@@ -259,7 +283,9 @@ fn refuse_damage(recovered: &Recovered) -> Result<(), Error> {
 }
 
 fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> GroupOptions {
-    let voters = group.voters().map(|member| (member.replica, u16::try_from(member.rank).unwrap_or(u16::MAX)));
+    let voters = group
+        .voters()
+        .map(|member| (member.replica, u16::try_from(member.rank).unwrap_or(u16::MAX)));
     let slices = Arc::clone(topology);
     GroupOptions {
         paxos: Options {

@@ -88,7 +88,13 @@ impl PeerNetwork {
     pub(crate) fn connect(&self, context: &Arc<NodeContext>) {
         for (node, queue) in &self.queues {
             let (context, node, queue) = (Arc::clone(context), *node, Arc::clone(queue));
-            tokio::spawn(async move { keep_stream(context, node, queue).await });
+            tokio::spawn(async move {
+                tokio::select! {
+                    biased;
+                    () = context.stopped() => {}
+                    () = keep_stream(&context, node, &queue) => {}
+                }
+            });
         }
     }
 
@@ -124,12 +130,14 @@ impl Network for PeerNetwork {
 }
 
 /// Reaches the peer again and again, with growing waits.
-async fn keep_stream(context: Arc<NodeContext>, node: NodeId, queue: Arc<Queue>) {
+async fn keep_stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) {
     let mut wait = RETRY_FIRST;
     loop {
-        match stream(&context, node, &queue).await {
+        match stream(context, node, queue).await {
             Ok(()) => wait = RETRY_FIRST,
-            Err(error) if error.code == Code::Unreachable => debug!(peer = %node, %error, "peer not reached"),
+            Err(error) if error.code == Code::Unreachable => {
+                debug!(peer = %node, %error, "peer not reached")
+            }
             Err(error) => warn!(peer = %node, %error, "peer refused"),
         }
         queue.set_connected(false);
@@ -140,8 +148,10 @@ async fn keep_stream(context: Arc<NodeContext>, node: NodeId, queue: Arc<Queue>)
 
 /// One stream, from greeting to end. `Ok` if the peer was reached.
 async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Result<(), Error> {
-    let entry = context.topology.node(node).expect("queues exist for nodes of the cluster file only");
-    let unreachable = |error: String| Error::new(Code::Unreachable, format!("{node} at {}: {error}", entry.peer));
+    let entry =
+        context.topology.node(node).expect("queues exist for nodes of the cluster file only");
+    let unreachable =
+        |error: String| Error::new(Code::Unreachable, format!("{node} at {}: {error}", entry.peer));
     let endpoint = Endpoint::from_shared(format!("http://{}", entry.peer))
         .map_err(|error| unreachable(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -224,10 +234,17 @@ fn envelope(message: PeerMessage) -> Envelope {
 impl NodeContext {
     /// Refuses a peer of another cluster, another version, or with another data folder than the one
     /// first met under its name: an emptied node must not vote under its old name (trap 16).
-    pub(crate) async fn check_hello(&self, hello: &Hello, expected: Option<NodeId>) -> Result<(), Error> {
+    pub(crate) async fn check_hello(
+        &self,
+        hello: &Hello,
+        expected: Option<NodeId>,
+    ) -> Result<(), Error> {
         let ours = self.hello(hello.node);
         if hello.cluster != ours.cluster {
-            let message = format!("{} belongs to cluster {}, this node to {}", hello.node, hello.cluster, ours.cluster);
+            let message = format!(
+                "{} belongs to cluster {}, this node to {}",
+                hello.node, hello.cluster, ours.cluster
+            );
             return Err(Error::new(Code::ClusterMismatch, message));
         }
         if hello.protocol_version != ours.protocol_version {
@@ -237,13 +254,15 @@ impl NodeContext {
         }
         let known = self.topology.node(hello.node).is_some() && hello.node != self.node;
         if !known || hello.to_node != self.node || expected.is_some_and(|node| node != hello.node) {
-            let message = format!("{} greets {}, this node is {}", hello.node, hello.to_node, self.node);
+            let message =
+                format!("{} greets {}, this node is {}", hello.node, hello.to_node, self.node);
             return Err(Error::new(Code::NodeMismatch, message));
         }
         let pinned = self.shard.pin(hello.node, hello.incarnation).await?;
         if pinned != hello.incarnation {
             let theirs = hello.incarnation;
-            let message = format!("{} comes with data folder {theirs}, known is {pinned}", hello.node);
+            let message =
+                format!("{} comes with data folder {theirs}, known is {pinned}", hello.node);
             return Err(Error::new(Code::IncarnationMismatch, message));
         }
         if hello.topology_version != ours.topology_version {

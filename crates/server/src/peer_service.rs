@@ -33,11 +33,18 @@ type Frames = Pin<Box<dyn Stream<Item = Result<v1::PeerFrame, Status>> + Send>>;
 impl v1::peer_server::Peer for PeerService {
     type StreamStream = Frames;
 
-    async fn stream(&self, request: Request<Streaming<v1::PeerFrame>>) -> Result<Response<Frames>, Status> {
+    async fn stream(
+        &self,
+        request: Request<Streaming<v1::PeerFrame>>,
+    ) -> Result<Response<Frames>, Status> {
         let mut frames = request.into_inner();
         let hello = match frames.message().await? {
-            Some(v1::PeerFrame { hello: Some(hello), .. }) => Hello::from_wire(&hello).map_err(Error::from),
-            Some(_) | None => Err(Error::new(Code::InvalidRequest, "a peer stream starts with a greeting")),
+            Some(v1::PeerFrame { hello: Some(hello), .. }) => {
+                Hello::from_wire(&hello).map_err(Error::from)
+            }
+            Some(_) | None => {
+                Err(Error::new(Code::InvalidRequest, "a peer stream starts with a greeting"))
+            }
         }
         .map_err(|error| status_from_error(&error))?;
         let peer = hello.node;
@@ -47,11 +54,17 @@ impl v1::peer_server::Peer for PeerService {
         }
         debug!(%peer, "peer connected");
         let (send, receive) = mpsc::channel(1);
-        let greeting = v1::PeerFrame { hello: Some(self.context.hello(peer).to_wire()), messages: Vec::new() };
+        let greeting =
+            v1::PeerFrame { hello: Some(self.context.hello(peer).to_wire()), messages: Vec::new() };
         let _room = send.try_send(Ok(greeting)).is_ok(); // The channel is empty and has room for one.
         let context = Arc::clone(&self.context);
         tokio::spawn(async move {
-            if let Err(error) = read(&context, peer, frames).await {
+            let read = tokio::select! {
+                biased;
+                () = context.stopped() => Ok(()),
+                read = read(&context, peer, frames) => read,
+            };
+            if let Err(error) = read {
                 warn!(%peer, %error, "peer stream closed");
                 let _gone = send.send(Err(status_from_error(&error))).await.is_err();
             }
@@ -66,7 +79,11 @@ impl v1::peer_server::Peer for PeerService {
 
 /// Reads frames until the peer leaves. Over the shard's budget frames are dropped: the protocol says
 /// again what they said.
-async fn read(context: &NodeContext, peer: NodeId, mut frames: Streaming<v1::PeerFrame>) -> Result<(), Error> {
+async fn read(
+    context: &NodeContext,
+    peer: NodeId,
+    mut frames: Streaming<v1::PeerFrame>,
+) -> Result<(), Error> {
     loop {
         let frame = match frames.message().await {
             Ok(Some(frame)) => frame,
@@ -89,8 +106,13 @@ async fn read(context: &NodeContext, peer: NodeId, mut frames: Streaming<v1::Pee
 }
 
 /// A message that its node may send and that is for us.
-fn checked(context: &NodeContext, peer: NodeId, message: v1::PeerMessage) -> Result<PeerMessage, Error> {
-    let Envelope { group, from, to, message } = Envelope::from_wire(message).map_err(Error::from)?;
+fn checked(
+    context: &NodeContext,
+    peer: NodeId,
+    message: v1::PeerMessage,
+) -> Result<PeerMessage, Error> {
+    let Envelope { group, from, to, message } =
+        Envelope::from_wire(message).map_err(Error::from)?;
     if node_of(from) != peer || to != ReplicaId(u64::from(context.node.0)) {
         let message = format!("{peer} sent a message from {from} to {to}");
         return Err(Error::new(Code::InvalidRequest, message));

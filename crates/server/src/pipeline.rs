@@ -32,7 +32,13 @@ pub(crate) fn serve(
     let (send, receive) = mpsc::unbounded_channel();
     let in_flight = Arc::new(AtomicUsize::new(0));
     let reader = Reader { context, answers: send, in_flight: Arc::clone(&in_flight) };
-    tokio::spawn(reader.run(requests));
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = reader.context.stopped() => {}
+            () = reader.run(requests) => {}
+        }
+    });
     futures::stream::unfold((receive, in_flight), |(mut receive, in_flight)| async move {
         let frame = next_frame(&mut receive, &in_flight).await?;
         Some((frame, (receive, in_flight)))
@@ -76,7 +82,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(self, mut requests: Streaming<v1::PipelineRequest>) {
+    async fn run(&self, mut requests: Streaming<v1::PipelineRequest>) {
         loop {
             match requests.message().await {
                 Ok(Some(frame)) => {
@@ -109,7 +115,8 @@ impl Reader {
         let id = item.id;
         let group = GroupId(item.group);
         if self.in_flight.fetch_add(1, Ordering::AcqRel) >= limits::STREAM_IN_FLIGHT_MAX {
-            let message = format!("the stream has {} requests in flight", limits::STREAM_IN_FLIGHT_MAX);
+            let message =
+                format!("the stream has {} requests in flight", limits::STREAM_IN_FLIGHT_MAX);
             let error = Error::new(Code::Overloaded, message).after(Duration::from_millis(20));
             self.reply(id, group, Err(error));
             return;
@@ -119,7 +126,8 @@ impl Reader {
             .and_then(|item| {
                 let reader = self.clone_for_answer();
                 let (id, group) = (item.id, item.group);
-                self.context.submit(group, item.request, move |answer| reader.reply(id, group, answer))
+                self.context
+                    .submit(group, item.request, move |answer| reader.reply(id, group, answer))
             });
         if let Err(error) = submitted {
             self.reply(id, group, Err(error));
@@ -135,7 +143,9 @@ impl Reader {
     }
 
     fn reply(&self, id: u64, group: GroupId, answer: Result<Reply, Error>) {
-        let result = answer.map(|reply| (group, reply)).map_err(|error| self.context.with_leader_address(error));
+        let result = answer
+            .map(|reply| (group, reply))
+            .map_err(|error| self.context.with_leader_address(error));
         let wire = Answer { id, leader: None, result }.into_wire();
         let _gone = self.answers.send(Ok(wire)).is_err(); // The client left; nobody waits any more.
     }

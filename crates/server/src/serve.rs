@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use quorate_log::RealDisk;
+use quorate_log::{Disk, RealDisk};
 use quorate_replica::Stop;
-use quorate_store::{Rocks, RocksOptions};
+use quorate_store::{Engine, Rocks, RocksOptions};
 use quorate_topology::Topology;
 use quorate_types::{Code, Error};
-use rand::RngCore;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -22,6 +21,8 @@ use crate::options::{Profile, ServerOptions};
 
 /// How long a leaving node tries to hand its leaderships over.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the end waits for the data folder to be let go of.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// Answers that are on their way get this long after the last hand-over.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -29,26 +30,35 @@ const LINGER: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// Coded: a wrong cluster file, a data folder of another cluster or node, a port in use, damage.
-pub async fn serve(options: ServerOptions, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
+pub async fn serve(
+    options: ServerOptions,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
     let topology = Arc::new(read_cluster_file(&options.cluster_file)?);
-    let entry = topology.node_by_name(&options.node).ok_or_else(|| unknown_node(&topology, &options.node))?;
+    let entry = topology
+        .node_by_name(&options.node)
+        .ok_or_else(|| unknown_node(&topology, &options.node))?;
     let (node_id, admin) = (entry.id, entry.admin.clone());
-    let disk = RealDisk::open(&options.data).map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let disk = RealDisk::open(&options.data)
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
     let rows = options.data.join("rows");
     let profile = match options.profile {
         Profile::Normal => RocksOptions::normal(),
         Profile::Small => RocksOptions::small(),
     };
-    let engine = Rocks::open(&rows, &profile).map_err(|error| Error::new(error.code(), error.to_string()))?;
-    let mut random = rand::rng();
+    let engine = Rocks::open(&rows, &profile)
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let (disk_in_use, engine_in_use) = (Arc::downgrade(&disk), Arc::downgrade(&engine));
     let parts = NodeParts {
         topology,
         node: node_id,
         profile: options.profile,
-        disk: Arc::new(disk),
-        engine: Arc::new(engine),
+        disk,
+        engine,
         clock: Arc::new(BootClock),
-        random: [random.next_u64(), random.next_u64()],
+        random: rand::random(),
         stop: Stop::new(abort),
     };
     let admin_listener = admin_http::bind(&admin).await?;
@@ -69,7 +79,18 @@ pub async fn serve(options: ServerOptions, shutdown: impl Future<Output = ()> + 
     }
     leave(&context).await;
     let _gone = stop.send(()).is_err(); // The node ended by itself meanwhile.
-    finish(running.await)
+    let ended = finish(running.await);
+    drop(context);
+    // The folder is free for another process, or another start in this one, once nobody holds it.
+    let freed = async {
+        while disk_in_use.strong_count() + engine_in_use.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(RELEASE_LIMIT, freed).await.is_err() {
+        warn!("the data folder is still in use");
+    }
+    ended
 }
 
 fn finish(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
@@ -121,8 +142,9 @@ fn abort(reason: &(dyn std::error::Error + 'static)) {
 
 fn read_cluster_file(path: &Path) -> Result<Topology, Error> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::new(Code::ConfigInvalid, format!("cluster file {name} cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(Code::ConfigInvalid, format!("cluster file {name} cannot be read: {error}"))
+    })?;
     let topology = Topology::parse_named(&name, &text).map_err(Error::from)?;
     for problem in topology.warnings() {
         warn!(file = %name, %problem, "cluster file");

@@ -34,7 +34,8 @@ impl NodeContext {
 
     fn group_status(&self, group: &quorate_replica::GroupStatus) -> GroupStatus {
         let core = &group.core;
-        let unit = self.topology.group(group.group).map_or_else(String::new, |entry| entry.unit.clone());
+        let unit =
+            self.topology.group(group.group).map_or_else(String::new, |entry| entry.unit.clone());
         let members = core
             .members
             .iter()

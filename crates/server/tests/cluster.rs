@@ -30,13 +30,17 @@ async fn rows_come_back_as_written() {
             .await
             .expect("txn");
         assert_eq!(committed.sums, vec![2]);
-        let refused = client.transaction().add("purchases", Uid(uid), "b", -3).floor(0).commit().await;
+        let refused =
+            client.transaction().add("purchases", Uid(uid), "b", -3).floor(0).commit().await;
         assert_eq!(refused.expect_err("the floor holds").code(), Code::GuardFailed);
-        let rows = client.scan("purchases", Uid(uid)).page_size(2).collect_all().await.expect("scan");
+        let rows =
+            client.scan("purchases", Uid(uid)).page_size(2).collect_all().await.expect("scan");
         assert_eq!(rows.len(), 3);
     }
     client.put("rates", Uid(0), "EUR", 108_i64).await.expect("a global table lives in the GZone");
-    let swapped = client.compare_and_set("rates", Uid(0), "EUR", Some(Value::Integer(1)), Some(Value::Integer(2))).await;
+    let swapped = client
+        .compare_and_set("rates", Uid(0), "EUR", Some(Value::Integer(1)), Some(Value::Integer(2)))
+        .await;
     assert_eq!(swapped.expect_err("another value").code(), Code::ConditionFailed);
 }
 
@@ -53,7 +57,8 @@ async fn graceful_stops_fail_no_request() {
         writers.push(tokio::spawn(async move {
             let mut count = 0_i64;
             while !done.load(Ordering::Acquire) {
-                let sums = client.transaction().add("load", Uid(uid), "count", 1).commit().await?.sums;
+                let sums =
+                    client.transaction().add("load", Uid(uid), "count", 1).commit().await?.sums;
                 count += 1;
                 assert_eq!(sums, vec![count], "a write was lost or doubled");
                 written.fetch_add(1, Ordering::AcqRel);
@@ -70,7 +75,9 @@ async fn graceful_stops_fail_no_request() {
         within(async || {
             let reports = client.cluster_status().await;
             let caught_up = reports.into_iter().filter_map(|r| r.status.ok()).all(|status| {
-                status.groups.iter().all(|g| g.members.iter().all(|m| m.node != node || m.slot_synced >= g.slot_committed))
+                status.groups.iter().all(|g| {
+                    g.members.iter().all(|m| m.node != node || m.slot_synced >= g.slot_committed)
+                })
             });
             caught_up.then_some(())
         })
@@ -91,11 +98,17 @@ async fn a_full_queue_is_refused_and_recovers() {
     let client = cluster.client().await;
     let group = GroupId(1);
     let leader = cluster.leader_of(group).await;
-    let followers: Vec<String> =
-        cluster.topology.nodes().filter(|node| node.id != leader).map(|node| node.name.clone()).collect();
+    let followers: Vec<String> = cluster
+        .topology
+        .nodes()
+        .filter(|node| node.id != leader)
+        .map(|node| node.name.clone())
+        .collect();
     client.put("load", Uid(1), "warm", "up").await.expect("put");
     let address = cluster.topology.node(leader).expect("known").client.clone();
-    let mut kv = quorate_proto::v1::kv_client::KvClient::connect(format!("http://{address}")).await.expect("connect");
+    let mut kv = quorate_proto::v1::kv_client::KvClient::connect(format!("http://{address}"))
+        .await
+        .expect("connect");
     for name in &followers {
         // Not graceful: the leader must not notice before its lease runs out.
         cluster.abort_node(name).await;
@@ -104,7 +117,10 @@ async fn a_full_queue_is_refused_and_recovers() {
     let mut calls = Vec::new();
     for n in 0..60_u32 {
         let request = quorate_proto::v1::PutRequest {
-            context: Some(quorate_proto::v1::RequestContext { timeout_ms: 300, ..Default::default() }),
+            context: Some(quorate_proto::v1::RequestContext {
+                timeout_ms: 300,
+                ..Default::default()
+            }),
             table: "load".to_owned(),
             uid: 1,
             key: n.to_be_bytes().to_vec().into(),
@@ -117,7 +133,10 @@ async fn a_full_queue_is_refused_and_recovers() {
     }
     for call in calls {
         if let Err(status) = call.await.expect("no panic") {
-            let code = status.metadata().get("quorate-code").and_then(|code| code.to_str().ok().map(str::to_owned));
+            let code = status
+                .metadata()
+                .get("quorate-code")
+                .and_then(|code| code.to_str().ok().map(str::to_owned));
             overloaded += usize::from(code.as_deref() == Some("OVERLOADED"));
         }
     }
@@ -168,10 +187,16 @@ async fn an_emptied_node_is_refused() {
     cluster.stop_node("n3").await.expect("a clean end");
     std::fs::remove_dir_all(cluster.data("n3")).expect("removable");
     cluster.start_node("n3");
-    let status = within(async || client.node_status(&cluster.topology.node_by_name("n3")?.client).await.ok()).await;
+    let status = within(async || {
+        client.node_status(&cluster.topology.node_by_name("n3")?.client).await.ok()
+    })
+    .await;
     assert!(status.groups.iter().all(|group| group.ballot == quorate_types::Ballot::ZERO));
     client.put("load", Uid(1), "k", "w").await.expect("the other two serve");
-    let status = client.node_status(&cluster.topology.node_by_name("n3").expect("known").client).await.expect("up");
+    let status = client
+        .node_status(&cluster.topology.node_by_name("n3").expect("known").client)
+        .await
+        .expect("up");
     assert!(status.groups.iter().all(|group| group.slot_accepted == quorate_types::Slot::ZERO));
 }
 
@@ -185,7 +210,8 @@ async fn damage_in_the_middle_of_the_log_stops_the_start() {
     }
     cluster.stop_node("n2").await.expect("a clean end");
     let log = cluster.data("n2").join("log");
-    let mut segments: Vec<_> = std::fs::read_dir(log).expect("a log").map(|e| e.expect("readable").path()).collect();
+    let mut segments: Vec<_> =
+        std::fs::read_dir(log).expect("a log").map(|e| e.expect("readable").path()).collect();
     segments.retain(|path| path.extension().is_some_and(|ext| ext == "seg"));
     segments.sort();
     let path = segments.last().expect("a segment");
@@ -198,6 +224,9 @@ async fn damage_in_the_middle_of_the_log_stops_the_start() {
 /// Starts a node that must not start.
 async fn serve_once(options: quorate_server::ServerOptions) -> quorate_types::Error {
     let never = std::future::pending::<()>();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), quorate_server::serve(options, never));
+    let ended = tokio::time::timeout(
+        std::time::Duration::from_secs(20),
+        quorate_server::serve(options, never),
+    );
     ended.await.expect("it ends by itself").expect_err("it must not start")
 }

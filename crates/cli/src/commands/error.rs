@@ -52,8 +52,7 @@ fn find(text: &str) -> Result<Code, Failure> {
             Some(nearest) => format!("no error has the code {text:?}; did you mean {nearest:?}?"),
             None => format!("no error has the code {text:?}"),
         };
-        Failure::usage(message, "`quorate error --list` lists every code")
-            .with_exit(Exit::NotFound)
+        Failure::usage(message, "`quorate error --list` lists every code").with_exit(Exit::NotFound)
     })
 }
 
@@ -80,7 +79,8 @@ fn retry_sentence(class: RetryClass) -> &'static str {
 }
 
 fn words(code: Code) -> Vec<String> {
-    let mut lines = vec![format!("{} ({}), about {}", code.name(), code.number(), range_word(code))];
+    let mut lines =
+        vec![format!("{} ({}), about {}", code.name(), code.number(), range_word(code))];
     lines.push(format!("what to do: {}", code.fix()));
     lines.push(format!("try again?  {}", retry_sentence(code.retry())));
     lines.push(format!("exit code:  {}", Exit::of(code).number()));

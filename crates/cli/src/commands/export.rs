@@ -21,8 +21,10 @@ use crate::values;
 
 /// Writes a table to a CSV file.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Columns: uid, key, value, key_type and value_type (text, hex or integer). \
-                        Each page is read linearizably; the table as a whole is no snapshot.")]
+#[command(
+    after_help = "Columns: uid, key, value, key_type and value_type (text, hex or integer). \
+                        Each page is read linearizably; the table as a whole is no snapshot."
+)]
 pub(crate) struct ExportArgs {
     /// The table
     #[arg(short, long)]
@@ -78,10 +80,8 @@ pub(crate) async fn run(args: ExportArgs, global: &Global, out: &Output) -> Resu
             break;
         }
     }
-    if count == 0 {
-        if let Some(record) = shape.empty() {
-            writer.write_record(&record).map_err(|error| unwritable(&args, &error.into()))?;
-        }
+    if let Some(header) = shape.empty().filter(|_| count == 0) {
+        writer.write_record(&header).map_err(|error| unwritable(&args, &error.into()))?;
     }
     writer
         .into_inner()
@@ -112,7 +112,7 @@ fn report(args: &ExportArgs, table: &str, count: u64, cluster: &Cluster, out: &O
 }
 
 fn unwritable(args: &ExportArgs, error: &io::Error) -> Failure {
-    let path = args.output.as_deref().unwrap_or(Path::new("stdout"));
+    let path = args.output.as_deref().unwrap_or_else(|| Path::new("stdout"));
     Failure::file("write", path, error)
 }
 

@@ -56,15 +56,14 @@ pub(crate) async fn run(args: GroupArgs, global: &Global, out: &Output) -> Resul
 }
 
 /// The node that should lead, if group and node exist and belong together.
-fn check(
-    topology: &Topology,
-    group: GroupId,
-    to: Option<&str>,
-) -> Result<Option<NodeId>, Failure> {
+fn check(topology: &Topology, group: GroupId, to: Option<&str>) -> Result<Option<NodeId>, Failure> {
     let Some(found) = topology.group(group) else {
         let labels: Vec<String> = topology.groups().map(|group| group.label()).collect();
-        return Err(Failure::new(Code::UnknownGroup, format!("no group has the number {}", group.0))
-            .with_fix(format!("use a group of the cluster: {}", labels.join(", "))));
+        return Err(Failure::new(
+            Code::UnknownGroup,
+            format!("no group has the number {}", group.0),
+        )
+        .with_fix(format!("use a group of the cluster: {}", labels.join(", "))));
     };
     let Some(to) = to else { return Ok(None) };
     let members = || found.members.iter().filter_map(|member| topology.node(member.node));

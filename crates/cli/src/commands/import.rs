@@ -39,11 +39,13 @@ const BAD_ROWS_SHOWN_MAX: usize = 1000;
 /// Between two checkpoints.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+const IMPORT_HELP: &str = "\
+The first line of the file names its columns. Each row becomes a JSON object of its columns, keyed by
+its line (line-0000000002) or by --key-column. The same command resumes an interrupted import.";
+
 /// Writes the rows of a CSV file.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "The first line of the file names its columns. Each row becomes a JSON object \
-                        of its columns, keyed by its line (line-0000000002) or by --key-column.\n\
-                        The same command resumes an interrupted import.")]
+#[command(after_help = IMPORT_HELP)]
 pub(crate) struct ImportArgs {
     /// A CSV file, plain or compressed with gzip
     file: PathBuf,
@@ -56,6 +58,10 @@ pub(crate) struct ImportArgs {
     /// The column that tells the rows of a user apart; the line does if left out
     #[arg(long, value_name = "COLUMN")]
     key_column: Option<String>,
+    /// What stands in front of the line in the key of a row; give each file of a table its own, or
+    /// rows of the same user on the same line replace each other
+    #[arg(long, value_name = "TEXT", default_value = "line-", conflicts_with = "key_column")]
+    key_prefix: String,
     /// The columns of the value; all if left out
     #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
     columns: Vec<String>,
@@ -84,6 +90,7 @@ pub(crate) async fn run(args: ImportArgs, global: &Global, out: &Output) -> Resu
     let mapping = Mapping {
         uid_column: args.uid_column.clone(),
         key_column: args.key_column.clone(),
+        key_prefix: args.key_prefix.clone(),
         columns: args.columns.clone(),
     };
     let failed = |error: std::io::Error| Failure::file("read", &args.file, &error);

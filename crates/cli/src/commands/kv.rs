@@ -46,7 +46,7 @@ struct Place {
     #[arg(short, long)]
     table: String,
     /// The user the row belongs to; left out for tables of class home and global
-    #[arg(short, long, value_parser = args::uid)]
+    #[arg(short, long, value_parser = args::uid, allow_negative_numbers = true)]
     uid: Option<Uid>,
 }
 

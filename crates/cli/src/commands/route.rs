@@ -29,7 +29,7 @@ enum RouteCommand {
 #[derive(Clone, Debug, Args)]
 struct ExplainArgs {
     /// The user
-    #[arg(short, long, value_parser = args::uid)]
+    #[arg(short, long, value_parser = args::uid, allow_negative_numbers = true)]
     uid: Uid,
     /// The table; the first of class `unit` if left out, as all of that class go the same way
     #[arg(short, long)]

@@ -54,11 +54,19 @@ async fn look(global: &Global) -> Result<Seen, Failure> {
     let reports = Box::pin(cluster.client().cluster_status()).await;
     let answers = reports
         .into_iter()
-        .map(|report| (report.node, report.status.map_err(|error| cluster::coded(&error))))
+        .map(|report| (report.node, report.status.map_err(|error| reason(&error))))
         .collect();
     let answers = without_strangers(cluster.topology(), answers);
     let verdict = judge(cluster.topology(), &answers);
     Ok(Seen { cluster, answers, verdict })
+}
+
+/// Why a node did not answer. Which node it is stands beside it already.
+fn reason(error: &quorate_client::Error) -> Error {
+    match error.code() {
+        Code::DeadlineExceeded => cluster::coded(error),
+        _ => error.as_error().clone(),
+    }
 }
 
 fn report(seen: &Seen, out: &Output) -> Result<(), Failure> {
@@ -67,7 +75,9 @@ fn report(seen: &Seen, out: &Output) -> Result<(), Failure> {
     if verdict.answered == 0 {
         let reasons: Vec<String> = answers
             .iter()
-            .filter_map(|(node, answer)| Some(format!("{node}: {}", answer.as_ref().err()?.message)))
+            .filter_map(|(node, answer)| {
+                Some(format!("{node}: {}", answer.as_ref().err()?.message))
+            })
             .collect();
         let message = format!("no node answered: {}", reasons.join("; "));
         return Err(Failure::from(Error::new(Code::Unreachable, message)));

@@ -200,7 +200,8 @@ fn units(topology: &Topology) -> Table {
 fn groups(topology: &Topology) -> Table {
     let mut table = Table::new(&["GROUP", "SLICES", "LOCALITY", "LEADER ORDER", "MEMBERS"]);
     for group in topology.groups() {
-        let slices = if group.slices.is_empty() { "-".to_owned() } else { group.slices.to_string() };
+        let slices =
+            if group.slices.is_empty() { "-".to_owned() } else { group.slices.to_string() };
         let members = group.members.iter().filter_map(|member| topology.node(member.node));
         let members: Vec<&str> = members.map(|node| node.name.as_str()).collect();
         table.row([
@@ -301,10 +302,9 @@ mod tests {
 
     #[test]
     fn every_problem_of_a_file_is_in_the_document_with_its_line() {
-        let broken = text().replace("class = \"global\"", "klass = \"global\"").replace(
-            "leader-order = \"sh-a;sh-b,sh-c\"",
-            "leader-order = \"sh-z;sh-b,sh-c\"",
-        );
+        let broken = text()
+            .replace("class = \"global\"", "klass = \"global\"")
+            .replace("leader-order = \"sh-a;sh-b,sh-c\"", "leader-order = \"sh-z;sh-b,sh-c\"");
         let error = Topology::parse_named("c.toml", &broken).unwrap_err();
         assert!(1 < error.problems.len());
         let document = invalid_document(&error);

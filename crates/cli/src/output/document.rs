@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_document_has_the_envelope() {
-        let error = Error::new(Code::UnknownTable, "no table has the name \"x\"").with("table", "x");
+        let error =
+            Error::new(Code::UnknownTable, "no table has the name \"x\"").with("table", "x");
         let mut document =
             Document::new("rows").of_cluster(ClusterId(7)).item(json!({"uid": "42"}));
         document.errors.push(error_json(&error, None));

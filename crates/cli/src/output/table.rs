@@ -130,8 +130,11 @@ impl Table {
 fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let escaped: Box<dyn Iterator<Item = char>> =
-                if c.is_control() { Box::new(c.escape_default()) } else { Box::new([c].into_iter()) };
+            let escaped: Box<dyn Iterator<Item = char>> = if c.is_control() {
+                Box::new(c.escape_default())
+            } else {
+                Box::new([c].into_iter())
+            };
             escaped
         })
         .collect()
@@ -150,10 +153,7 @@ mod tests {
 
     #[test]
     fn a_pipe_gets_tab_separated_lines() {
-        assert_eq!(
-            sample().tabbed(),
-            "NODE\tSTATE\tNOTE\nn1\tup\t\nn2\tdown\ta\\tb\\nc\\u{1b}\n"
-        );
+        assert_eq!(sample().tabbed(), "NODE\tSTATE\tNOTE\nn1\tup\t\nn2\tdown\ta\\tb\\nc\\u{1b}\n");
     }
 
     #[test]

@@ -116,10 +116,6 @@ impl Cluster {
             self.leader_of(group.id).await;
         }
     }
-
-    pub fn name_of(&self, node: NodeId) -> String {
-        self.topology.node(node).expect("known").name.clone()
-    }
 }
 
 /// Asks again until there is an answer; fails after 30 s.
@@ -138,7 +134,10 @@ fn free_offset() -> u16 {
     for offset in (10_000..40_000).step_by(100) {
         let offset = offset + (std::process::id() % 97) as u16 * 100 % 20_000;
         let ports = [6440, 6441, 6480, 6450, 6451, 6490, 6460, 6461, 6500];
-        if ports.iter().all(|port| std::net::TcpListener::bind(("127.0.0.1", port + offset)).is_ok()) {
+        if ports
+            .iter()
+            .all(|port| std::net::TcpListener::bind(("127.0.0.1", port + offset)).is_ok())
+        {
             return offset;
         }
     }

@@ -91,13 +91,12 @@ pub(crate) fn path_of(
     mapping: &Mapping,
 ) -> PathBuf {
     let mut choice = Digest::default();
-    let columns = [&mapping.uid_column, &mapping.key_column];
-    for column in columns.into_iter().map(|column| column.as_deref().unwrap_or("\u{0}")) {
-        choice.add(column.as_bytes());
-        choice.add(b"\0");
-    }
-    for column in &mapping.columns {
-        choice.add(column.as_bytes());
+    let optional = |column: &Option<String>| column.clone().unwrap_or_else(|| "\0".to_owned());
+    let mut words = vec![optional(&mapping.uid_column), optional(&mapping.key_column)];
+    words.push(mapping.key_prefix.clone());
+    words.extend(mapping.columns.iter().cloned());
+    for word in words {
+        choice.add(word.as_bytes());
         choice.add(b"\0");
     }
     let name = format!("{}-{cluster}-{table}-{}.json", digest.text(), choice.text());
@@ -210,6 +209,7 @@ mod tests {
         Mapping {
             uid_column: Some("user".to_owned()),
             key_column: None,
+            key_prefix: "line-".to_owned(),
             columns: columns.iter().map(|column| (*column).to_owned()).collect(),
         }
     }

@@ -173,7 +173,8 @@ fn at_line(line: u64, error: &quorate_client::Error) -> Failure {
     let mut coded = cluster::coded(error);
     coded.message = format!("line {line}: {}", coded.message);
     // The row may or may not be written; the import is resumed either way and writes it again.
-    let exit = if failure.exit() == Exit::OutcomeUnknown { Exit::of(coded.code) } else { failure.exit() };
+    let exit =
+        if failure.exit() == Exit::OutcomeUnknown { Exit::of(coded.code) } else { failure.exit() };
     let fix = failure.fix().map(str::to_owned).unwrap_or_default();
     let failure = Failure::from(Error { ..coded }).with_exit(exit);
     match error.outcome() {

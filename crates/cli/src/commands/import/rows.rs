@@ -27,6 +27,8 @@ pub(crate) struct Mapping {
     pub(crate) uid_column: Option<String>,
     /// The column with the key; `None`: the line is the key.
     pub(crate) key_column: Option<String>,
+    /// What stands in front of the line in a key that is a line.
+    pub(crate) key_prefix: String,
     /// The columns of the value; empty: all.
     pub(crate) columns: Vec<String>,
 }
@@ -58,15 +60,17 @@ pub(crate) struct BadRow {
 }
 
 /// The key of a line. Zero-padded, so that rows sort in the order of the file.
-pub(crate) fn line_key(line: u64) -> String {
-    format!("line-{line:010}")
+pub(crate) fn line_key(prefix: &str, line: u64) -> String {
+    format!("{prefix}{line:010}")
 }
 
 /// Plain bytes of a file that may be compressed; its content decides, not its name.
 ///
 /// # Errors
 /// If the first bytes cannot be read.
-pub(crate) fn decompressed<'a>(mut file: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(crate) fn decompressed<'a>(
+    mut file: impl Read + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     let mut head = Vec::with_capacity(2);
     (&mut file).take(2).read_to_end(&mut head)?;
     let is_gzip = head == GZIP_MAGIC;
@@ -76,11 +80,12 @@ pub(crate) fn decompressed<'a>(mut file: impl Read + Send + 'a) -> io::Result<Bo
 
 /// Reads rows off a CSV file with a header.
 pub(crate) struct Rows<R> {
-    reader: csv::Reader<R>,
+    reader: csv::Reader<io::Chain<R, &'static [u8]>>,
     record: csv::ByteRecord,
     header: Vec<String>,
     uid_at: Option<usize>,
     key_at: Option<usize>,
+    key_prefix: String,
     /// The places of the columns of the value.
     value_at: Vec<usize>,
     count: u64,
@@ -94,8 +99,13 @@ impl<R: Read> Rows<R> {
     /// # Errors
     /// If the header cannot be read, names a column twice, or lacks one that is asked for.
     pub(crate) fn new(reader: R, mapping: &Mapping) -> Result<Rows<R>, Failure> {
-        // Records of other lengths are looked at one by one, so that each is reported with its line.
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
+        // Every record ends with a line feed, the last one too, so that lines can be counted from
+        // the ends of records; a carriage return before it is removed in `fields`. Records of other
+        // lengths are looked at one by one, so that each is reported with its line.
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .terminator(csv::Terminator::Any(b'\n'))
+            .from_reader(reader.chain(&b"\n"[..]));
         let header = reader.byte_headers().map_err(|error| unreadable(&error))?.clone();
         let header = header_names(&header)?;
         let find = |column: &String| find_column(&header, column);
@@ -108,7 +118,8 @@ impl<R: Read> Rows<R> {
         };
         let record = csv::ByteRecord::new();
         let seen = HashMap::new();
-        Ok(Rows { reader, record, header, uid_at, key_at, value_at, count: 0, seen })
+        let key_prefix = mapping.key_prefix.clone();
+        Ok(Rows { reader, record, header, uid_at, key_at, key_prefix, value_at, count: 0, seen })
     }
 
     /// The next row, or what is wrong with the next record; `None` at the end of the file.
@@ -116,13 +127,20 @@ impl<R: Read> Rows<R> {
     /// # Errors
     /// If the file cannot be read any further.
     pub(crate) fn next(&mut self) -> Result<Option<Result<Row, BadRow>>, Failure> {
-        let more =
-            self.reader.read_byte_record(&mut self.record).map_err(|error| unreadable(&error))?;
-        if !more {
-            return Ok(None);
+        loop {
+            let read = self.reader.read_byte_record(&mut self.record);
+            if !read.map_err(|error| unreadable(&error))? {
+                return Ok(None);
+            }
+            if self.record.as_slice() != b"\r" {
+                break; // Else an empty line of a file with carriage returns.
+            }
         }
         self.count += 1;
-        let (record, line) = (self.count, self.record.position().map_or(0, csv::Position::line));
+        let feeds = |field: &[u8]| field.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let feeds_inside: u64 = self.record.iter().map(feeds).sum();
+        let line = self.reader.position().line().saturating_sub(1 + feeds_inside);
+        let record = self.count;
         let row = self.row(record, line).map_err(|error| BadRow { record, line, error });
         Ok(Some(row))
     }
@@ -137,7 +155,7 @@ impl<R: Read> Rows<R> {
             })?,
         };
         let key = match self.key_at {
-            None => Bytes::from(line_key(line)),
+            None => Bytes::from(line_key(&self.key_prefix, line)),
             Some(at) => Bytes::copy_from_slice(fields[at].as_bytes()),
         };
         let value = self.object(&fields)?;
@@ -167,9 +185,12 @@ impl<R: Read> Rows<R> {
             return Err(invalid(format!("the row has {found} columns, the header has {want}")));
         }
         let mut fields = Vec::with_capacity(want);
-        for (field, column) in self.record.iter().zip(&self.header) {
+        for (at, (field, column)) in self.record.iter().zip(&self.header).enumerate() {
+            let field = if at + 1 == want { without_return(field) } else { field };
             let text = std::str::from_utf8(field).map_err(|_| {
-                invalid(format!("column {column:?} is no UTF-8 text; convert the file to UTF-8 first"))
+                invalid(format!(
+                    "column {column:?} is no UTF-8 text; convert the file to UTF-8 first"
+                ))
             })?;
             fields.push(text);
         }
@@ -186,11 +207,18 @@ impl<R: Read> Rows<R> {
     }
 }
 
+/// The last field of a line without the carriage return that belongs to the end of the line.
+fn without_return(field: &[u8]) -> &[u8] {
+    field.strip_suffix(b"\r").unwrap_or(field)
+}
+
 fn header_names(header: &csv::ByteRecord) -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = Vec::with_capacity(header.len());
     for (at, field) in header.iter().enumerate() {
-        let name = std::str::from_utf8(field)
-            .map_err(|_| Failure::usage("the header is no UTF-8 text", "convert the file to UTF-8"))?;
+        let field = if at + 1 == header.len() { without_return(field) } else { field };
+        let name = std::str::from_utf8(field).map_err(|_| {
+            Failure::usage("the header is no UTF-8 text", "convert the file to UTF-8")
+        })?;
         // Spreadsheets put a mark in front of the first name.
         let name = if at == 0 { name.trim_start_matches('\u{feff}') } else { name };
         if names.iter().any(|other| other == name) {

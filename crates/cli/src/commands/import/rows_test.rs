@@ -15,7 +15,12 @@ const PURCHASES: &str = "user,order,amount,note\n\
                          42,o-3,0.5,\n";
 
 fn by_line() -> Mapping {
-    Mapping { uid_column: Some("user".to_owned()), key_column: None, columns: Vec::new() }
+    Mapping {
+        uid_column: Some("user".to_owned()),
+        key_column: None,
+        key_prefix: "line-".to_owned(),
+        columns: Vec::new(),
+    }
 }
 
 fn by_key() -> Mapping {
@@ -34,7 +39,13 @@ fn row(record: u64, line: u64, uid: u64, key: &str, value: &str) -> Result<Row, 
 
 fn expected() -> Vec<Result<Row, BadRow>> {
     vec![
-        row(1, 2, 42, "line-0000000002", r#"{"user":"42","order":"o-1","amount":"9.90","note":"first"}"#),
+        row(
+            1,
+            2,
+            42,
+            "line-0000000002",
+            r#"{"user":"42","order":"o-1","amount":"9.90","note":"first"}"#,
+        ),
         row(
             2,
             3,
@@ -62,7 +73,10 @@ fn reasons(rows: &[Result<Row, BadRow>]) -> Vec<(u64, String)> {
 #[test]
 fn rows_are_keyed_by_their_line_and_hold_every_column_in_order() {
     assert_eq!(read(PURCHASES.as_bytes(), &by_line()), expected());
-    assert_eq!(read(PURCHASES.replace('\n', "\r\n").as_bytes(), &by_line()).len(), 3);
+    let returns = PURCHASES.replace('\n', "\r\n").replace("two\r\n", "two\n");
+    assert_eq!(read(returns.as_bytes(), &by_line()), expected());
+    assert_eq!(read(PURCHASES.trim_end().as_bytes(), &by_line()), expected());
+    assert_eq!(read(returns.trim_end().as_bytes(), &by_line()), expected());
     assert_eq!(read(format!("\u{feff}{PURCHASES}").as_bytes(), &by_line()), expected());
 }
 
@@ -148,7 +162,8 @@ fn a_row_over_the_limit_is_a_bad_row() {
 
 #[test]
 fn a_header_that_lacks_a_column_names_the_nearest() {
-    let failure = |text: &str, mapping: &Mapping| Rows::new(text.as_bytes(), mapping).err().unwrap();
+    let failure =
+        |text: &str, mapping: &Mapping| Rows::new(text.as_bytes(), mapping).err().unwrap();
     let missing = failure("usr,order\n1,2\n", &by_line());
     assert_eq!(missing.exit(), Exit::Usage);
     assert_eq!(
@@ -161,5 +176,9 @@ fn a_header_that_lacks_a_column_names_the_nearest() {
 
 #[test]
 fn keys_of_lines_sort_in_the_order_of_the_file() {
-    assert!(line_key(9) < line_key(10) && line_key(99_999) < line_key(1_000_000_000));
+    let key = |line| line_key("line-", line);
+    assert!(key(9) < key(10) && key(99_999) < key(1_000_000_000));
+    let mapping = Mapping { key_prefix: "q1/".to_owned(), ..by_line() };
+    let rows = read(b"user\n1\n", &mapping);
+    assert_eq!(rows, [row(1, 2, 1, "q1/0000000002", r#"{"user":"1"}"#)]);
 }

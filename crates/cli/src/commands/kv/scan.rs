@@ -91,7 +91,9 @@ pub(super) async fn run(args: ScanArgs, global: &Global, out: &Output) -> Result
     document.items = items;
     out.document(&document);
     if has_more {
-        out.note(format_args!("{count} rows are shown and more exist; --limit N or --all shows them"));
+        out.note(format_args!(
+            "{count} rows are shown and more exist; --limit N or --all shows them"
+        ));
     } else if out.is_terminal() {
         out.note(format_args!("{count} rows"));
     }

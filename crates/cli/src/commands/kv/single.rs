@@ -168,7 +168,8 @@ pub(super) async fn del(args: DelArgs, global: &Global, out: &Output) -> Result<
 pub(super) async fn cas(args: CasArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     let key = args.row.key()?;
     let meaning = args.meaning.meaning();
-    let expected = args.expect.as_deref().map(|text| values::parse_value(text, meaning)).transpose()?;
+    let expected =
+        args.expect.as_deref().map(|text| values::parse_value(text, meaning)).transpose()?;
     let new = if args.delete {
         None
     } else {

@@ -210,9 +210,8 @@ fn add_step(
 }
 
 fn pair(text: &str) -> Result<(&str, &str), Failure> {
-    text.split_once('=').ok_or_else(|| {
-        Failure::usage(format!("{text:?} has no \"=\" between key and value"), FIX)
-    })
+    text.split_once('=')
+        .ok_or_else(|| Failure::usage(format!("{text:?} has no \"=\" between key and value"), FIX))
 }
 
 fn number(text: &str) -> Result<i64, Failure> {

@@ -75,7 +75,8 @@ fn a_json_file_has_the_same_steps() {
         r#"{"table": "load", "uid": "18446744073709551615", "steps": [
             {"read": {"key": "k"}}, {"read": {"key": "k", "table": "profiles", "uid": 7}}]}"#,
     );
-    let row = |table: &str, uid| At { table: Some(table.to_owned()), uid: Some(Uid(uid)), ..at("k") };
+    let row =
+        |table: &str, uid| At { table: Some(table.to_owned()), uid: Some(Uid(uid)), ..at("k") };
     assert_eq!(steps, Ok(vec![Step::Read(row("load", u64::MAX)), Step::Read(row("profiles", 7))]));
 }
 

@@ -23,7 +23,7 @@ pub(super) struct TxnArgs {
     #[arg(short, long)]
     table: Option<String>,
     /// The user of rows whose step names none
-    #[arg(short, long, value_parser = args::uid)]
+    #[arg(short, long, value_parser = args::uid, allow_negative_numbers = true)]
     uid: Option<Uid>,
     /// A file with the steps, as text or JSON; `-` reads stdin
     #[arg(value_name = "FILE")]

@@ -45,7 +45,8 @@ pub(super) fn nodes_table(topology: &Topology, answers: &Answers) -> Table {
     let mut table = Table::new(&header);
     for node in topology.nodes() {
         let place = format!("{}.{}.{}", node.city, node.idc, node.zone);
-        let front = [Cell::from(node.name.as_str()), Cell::from(place), node.client.as_str().into()];
+        let front =
+            [Cell::from(node.name.as_str()), Cell::from(place), node.client.as_str().into()];
         let back: [Cell; 6] = match answer_of(answers, node) {
             Ok(status) => [
                 state_cell(status),
@@ -71,8 +72,17 @@ pub(super) fn nodes_table(topology: &Topology, answers: &Answers) -> Table {
 
 /// Every configured group.
 pub(super) fn groups_table(topology: &Topology, verdict: &Verdict) -> Table {
-    let header =
-        ["GROUP", "STATE", "LEADER", "LEASE", "BALLOT", "COMMITTED", "CAUGHT UP", "LAG", "NOT CAUGHT UP"];
+    let header = [
+        "GROUP",
+        "STATE",
+        "LEADER",
+        "LEASE",
+        "BALLOT",
+        "COMMITTED",
+        "CAUGHT UP",
+        "LAG",
+        "NOT CAUGHT UP",
+    ];
     let mut table = Table::new(&header);
     for group in &verdict.groups {
         let tone = if group.state == GroupState::Serving { Tone::Good } else { Tone::Bad };
@@ -323,7 +333,8 @@ mod tests {
 
     #[test]
     fn time_spans_are_short() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (60, "1m 0s"), (3_660, "1h 1m"), (90_000, "1d 1h")]
         {
             assert_eq!(short_duration(Duration::from_secs(seconds)), text);
         }
