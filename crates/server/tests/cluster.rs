@@ -230,3 +230,38 @@ async fn serve_once(options: quorate_server::ServerOptions) -> quorate_types::Er
     );
     ended.await.expect("it ends by itself").expect_err("it must not start")
 }
+
+/// Goal: the admin port says alive, ready line by line, and counts in the OpenMetrics form.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_port_answers() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    client.put("load", Uid(1), "k", "v").await.expect("put");
+    for node in cluster.topology.nodes() {
+        assert!(http_get(&node.admin, "/livez").await.starts_with("HTTP/1.1 200"));
+        let ready = within(async || {
+            let answer = http_get(&node.admin, "/readyz?verbose").await;
+            answer.starts_with("HTTP/1.1 200").then_some(answer)
+        })
+        .await;
+        for line in ["[+]shard ok", "[+]draining ok", "[+]log_disk ok", "[+]leaders ok"] {
+            assert!(ready.contains(line), "{line} is not in {ready}");
+        }
+        let metrics = http_get(&node.admin, "/metrics").await;
+        assert!(
+            metrics.contains("quorate_group_has_leader{unit=\"RZ00\",group=\"1\"} 1"),
+            "{metrics}"
+        );
+        assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
+    }
+}
+
+async fn http_get(address: &str, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut socket = tokio::net::TcpStream::connect(address).await.expect("the admin port listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.expect("writable");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("readable");
+    answer
+}
