@@ -448,7 +448,7 @@ impl GroupDriver {
         match verdict {
             ReadVerdict::Confirmed => held.reply.answer(held.answer),
             ReadVerdict::Refused(reason) => {
-                held.reply.answer(Err(refuse::not_serving(self.group, reason)))
+                held.reply.answer(Err(refuse::not_serving(self.group, reason)));
             }
         }
     }

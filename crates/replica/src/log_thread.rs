@@ -52,7 +52,9 @@ impl LogQueue {
 /// What to do when the node cannot go on: a failed log must not return to a working state (trap 3),
 /// and a replica that cannot apply what was chosen must not go on without it.
 #[derive(Clone)]
-pub struct Stop(Arc<dyn Fn(&(dyn Error + 'static)) + Send + Sync>);
+pub struct Stop(Arc<StopFn>);
+
+type StopFn = dyn Fn(&(dyn Error + 'static)) + Send + Sync;
 
 impl Stop {
     /// Calls `stop` with the error. A server aborts its process.
@@ -156,7 +158,7 @@ impl LogThread {
                     releases.insert(group, upto);
                 }
                 LogCommand::Pin { node, incarnation, reply } => {
-                    pins.push((node, incarnation, reply))
+                    pins.push((node, incarnation, reply));
                 }
             }
         }

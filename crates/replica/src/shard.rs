@@ -170,7 +170,6 @@ fn ended() -> Error {
 
 impl Shard {
     /// A shard with its log thread's loop: run the future on the thread that may write to the disk.
-    #[must_use]
     pub fn new(options: ShardOptions, log: LogThread) -> (Shard, impl Future<Output = ()> + Send) {
         let (sender, events) = mpsc::unbounded_channel();
         let (queue, commands) = LogThread::queue();

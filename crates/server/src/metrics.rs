@@ -7,6 +7,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use quorate_replica::ShardStatus;
 use quorate_types::{Code, Error};
 
 use crate::context::NodeContext;
@@ -68,6 +69,20 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
         set(&entries, group.applied_entries);
         lease.get_or_create(&labels).set(group.lease_remaining_ms as f64 / 1000.0);
     }
+    register_node(&mut registry, context, network, &shard);
+    let mut text = String::new();
+    encode(&mut text, &registry)
+        .map_err(|error| Error::new(Code::Internal, format!("metrics: {error}")))?;
+    Ok(text)
+}
+
+/// What the node as a whole holds and does.
+fn register_node(
+    registry: &mut Registry,
+    context: &NodeContext,
+    network: &PeerNetwork,
+    shard: &ShardStatus,
+) {
     let dropped = Family::<PeerLabels, Gauge>::default();
     registry.register(
         "peer_messages_dropped",
@@ -80,35 +95,31 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
             .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     node_gauge(
-        &mut registry,
+        registry,
         "request_held_bytes",
         "Bytes of requests held now",
         context.shard.request_bytes() as u64,
     );
-    node_gauge(&mut registry, "log_size_bytes", "Bytes of the log's segments", shard.log_bytes);
+    node_gauge(registry, "log_size_bytes", "Bytes of the log's segments", shard.log_bytes);
     node_gauge(
-        &mut registry,
+        registry,
         "disk_free_bytes",
         "Bytes free on the disk",
         context.disk.free_bytes().unwrap_or(0),
     );
     node_gauge(
-        &mut registry,
+        registry,
         "disk_total_bytes",
         "Bytes of the disk",
         context.disk.total_bytes().unwrap_or(0),
     );
-    node_gauge(&mut registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
+    node_gauge(registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
     node_gauge(
-        &mut registry,
+        registry,
         "topology_version",
         "Version of the cluster file",
         context.topology.version(),
     );
-    let mut text = String::new();
-    encode(&mut text, &registry)
-        .map_err(|error| Error::new(Code::Internal, format!("metrics: {error}")))?;
-    Ok(text)
 }
 
 fn family(registry: &mut Registry, name: &str, help: &str) -> GroupGauge {

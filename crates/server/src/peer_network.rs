@@ -136,7 +136,7 @@ async fn keep_stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) {
         match stream(context, node, queue).await {
             Ok(()) => wait = RETRY_FIRST,
             Err(error) if error.code == Code::Unreachable => {
-                debug!(peer = %node, %error, "peer not reached")
+                debug!(peer = %node, %error, "peer not reached");
             }
             Err(error) => warn!(peer = %node, %error, "peer refused"),
         }
