@@ -11,12 +11,15 @@ use crate::demo;
 use crate::exit::Failure;
 use crate::output::Format;
 
+const HELP: &str = "\
+Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition or version does not hold, 5 outcome
+unknown, 6 unreachable, 7 denied, 10 unhealthy, 130 interrupted. `quorate error CODE` explains an
+error.";
+
 /// Quorate, a Paxos-replicated unit database.
 #[derive(Parser)]
 #[command(name = "quorate", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 condition or version \
-                        does not hold, 5 outcome unknown, 6 unreachable, 7 denied, 10 unhealthy, \
-                        130 interrupted.\n`quorate error CODE` explains an error.")]
+#[command(after_help = HELP)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

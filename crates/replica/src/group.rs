@@ -9,10 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
-use quorate_paxos::{
-    Batch, BatchKind, Health, Input, LogRead, Message, NotServing, Options, Output, Proposed,
-    ReadPurpose, ReadToken, ReadVerdict, Replica, Restored, RoleChange,
-};
+use quorate_paxos::{Health, Input, Message, NotServing, Options, ReadToken, Replica, Restored};
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::{
     ApplyError, Context, Evaluation, Pending, Proposal, SessionTable, State, evaluate, expire_idle,
@@ -21,13 +18,12 @@ use quorate_types::{
     Ballot, BootTime, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody, Request,
     RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
-use tracing::{debug, info};
 
 use crate::clock::Clock;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
 use crate::refuse;
-use crate::restore::{RestoreError, read_batches};
+use crate::restore::RestoreError;
 use crate::waiters::Waiters;
 
 /// A session without requests for this much log time is closed.
@@ -80,35 +76,35 @@ pub(crate) struct Effects {
 
 /// An answer that waits for the verdict of the core: leadership must have held after it was computed.
 #[derive(Debug)]
-struct Held {
-    answer: Answer,
-    reply: ReplyTo,
+pub(crate) struct Held {
+    pub(crate) answer: Answer,
+    pub(crate) reply: ReplyTo,
 }
 
 pub(crate) struct GroupDriver {
-    options: GroupOptions,
-    group: GroupId,
-    core: Replica,
-    store: Arc<Store>,
-    reader: LogReader,
-    sessions: SessionTable,
+    pub(crate) options: GroupOptions,
+    pub(crate) group: GroupId,
+    pub(crate) core: Replica,
+    pub(crate) store: Arc<Store>,
+    pub(crate) reader: LogReader,
+    pub(crate) sessions: SessionTable,
     /// Effects of entries proposed but not applied. Belongs to one ballot.
-    overlay: Overlay,
+    pub(crate) overlay: Overlay,
     /// What those entries will do to the sessions. Belongs to the same ballot.
-    pending: Pending,
-    waiters: Waiters,
+    pub(crate) pending: Pending,
+    pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
-    proposals: Vec<Bytes>,
+    pub(crate) proposals: Vec<Bytes>,
     /// The id of the first of them.
-    proposals_at: EntryId,
+    pub(crate) proposals_at: EntryId,
     /// Refusals computed on entries that are not applied yet, by the last such slot.
-    refusals: BTreeMap<Slot, Vec<Held>>,
-    held: BTreeMap<ReadToken, Held>,
-    next_token: u64,
+    pub(crate) refusals: BTreeMap<Slot, Vec<Held>>,
+    pub(crate) held: BTreeMap<ReadToken, Held>,
+    pub(crate) next_token: u64,
     /// Released to the log thread through here.
-    released: Slot,
-    applied_entries: u64,
-    leaderships: u64,
+    pub(crate) released: Slot,
+    pub(crate) applied_entries: u64,
+    pub(crate) leaderships: u64,
 }
 
 impl GroupDriver {
@@ -282,175 +278,6 @@ impl GroupDriver {
             self.carry_out(now, out, &mut inputs, fx)?;
         }
         Ok(())
-    }
-
-    fn carry_out(
-        &mut self,
-        now: BootTime,
-        out: Output,
-        inputs: &mut VecDeque<Input>,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        match out.proposed {
-            Some(Proposed::At { first }) => {
-                assert_eq!(first, self.proposals_at, "{}: evaluated for another slot", self.group);
-            }
-            Some(Proposed::Refused(reason)) => self.lose_leadership(reason),
-            None => {}
-        }
-        fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
-        for (to, message) in out.messages {
-            let from = self.options.paxos.replica;
-            if let Some(node) = self.options.nodes.get(&to) {
-                fx.messages.entry(*node).or_default().push(PeerMessage {
-                    group: self.group,
-                    from,
-                    to,
-                    message,
-                });
-            }
-        }
-        for append in out.appends {
-            fx.writes.push((self.group, append.write));
-            fx.frames.push(Frame {
-                group: self.group,
-                first: append.batch.first(),
-                last: append.batch.last(),
-                body: append.batch.encoded().clone(),
-            });
-        }
-        for wanted in out.log_reads {
-            let batches = self.read_log(wanted)?;
-            inputs.push_back(Input::LogRead { purpose: wanted.purpose, batches });
-        }
-        for batch in out.applies {
-            self.apply(now, &batch, inputs)?;
-        }
-        for role in out.roles {
-            self.change_role(role);
-        }
-        for (token, verdict) in out.reads {
-            self.release(token, verdict);
-        }
-        Ok(())
-    }
-
-    fn read_log(&self, wanted: LogRead) -> Result<Vec<Batch>, Fatal> {
-        let LogRead { purpose, from, upto, bytes_max } = wanted;
-        let batches = read_batches(self.group, from, upto, bytes_max, &self.reader)?;
-        if purpose == ReadPurpose::Apply
-            && batches.first().is_none_or(|batch| batch.first() != from)
-        {
-            return Err(RestoreError::Missing { group: self.group, from, upto }.into());
-        }
-        Ok(batches)
-    }
-
-    /// A chosen batch: changes rows and sessions, then settles its waiters.
-    fn apply(
-        &mut self,
-        _now: BootTime,
-        batch: &Batch,
-        inputs: &mut VecDeque<Input>,
-    ) -> Result<(), Fatal> {
-        for (entry, payload) in batch.entries() {
-            let answer = self.apply_entry(batch, entry, &payload)?;
-            self.overlay.settle(entry.slot);
-            self.pending.settle(entry.slot);
-            self.waiters.settle(entry, &answer, &Err(refuse::replaced(self.group)));
-            self.applied_entries += 1;
-        }
-        // Refusals computed on these entries may now ask whether leadership still holds.
-        while let Some(first) = self.refusals.first_entry() {
-            if batch.last() < *first.key() {
-                break;
-            }
-            for held in first.remove() {
-                self.next_token += 1;
-                let token = ReadToken(self.next_token);
-                self.held.insert(token, held);
-                inputs.push_back(Input::Read(token));
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_entry(
-        &mut self,
-        batch: &Batch,
-        entry: EntryId,
-        payload: &Bytes,
-    ) -> Result<Answer, Fatal> {
-        let group = self.group;
-        if batch.kind() == BatchKind::StartWork {
-            self.store.apply(group, entry.slot, Vec::new());
-            return Ok(Err(refuse::replaced(group))); // Nobody waits for it.
-        }
-        let applied = quorate_txn::apply(
-            payload,
-            entry,
-            batch.log_time(),
-            &mut self.sessions,
-            self.store.as_ref(),
-        )
-        .map_err(|source| Fatal::Apply { group, source })?;
-        self.store.apply(group, entry.slot, applied.changes);
-        Ok(applied.reply)
-    }
-
-    fn change_role(&mut self, role: RoleChange) {
-        match role {
-            RoleChange::Follower { ballot, leader } => {
-                debug!(group = %self.group, %ballot, leader = ?leader.map(|id| id.0), "follows");
-                self.lose_leadership(NotServing::NotLeader(leader));
-            }
-            RoleChange::Candidate { ballot } => {
-                info!(group = %self.group, %ballot, "asks for promises");
-                self.lose_leadership(NotServing::NotLeader(None));
-            }
-            RoleChange::Elected { ballot } => {
-                info!(group = %self.group, %ballot, "elected");
-                self.leaderships += 1;
-                assert!(self.overlay.is_empty(), "{}: an overlay outlived its ballot", self.group);
-            }
-            RoleChange::Serving { ballot } => {
-                info!(group = %self.group, %ballot, applied = %self.core.slot_applied(), "serves");
-            }
-        }
-    }
-
-    /// Drops what belonged to the ballot that ended, and tells who waits.
-    fn lose_leadership(&mut self, reason: NotServing) {
-        let refused = Err(refuse::not_serving(self.group, reason));
-        let leader = match reason {
-            NotServing::NotLeader(leader) => leader,
-            NotServing::HandingOver(target) => Some(target),
-            NotServing::NotReady => None,
-        };
-        let unknown = Err(refuse::outcome_unknown(self.group, leader));
-        let unproposed = if self.proposals.is_empty() {
-            EntryId { slot: Slot(u64::MAX), ..EntryId::ZERO }
-        } else {
-            self.proposals_at
-        };
-        self.waiters.lose(unproposed, &refused, &unknown);
-        self.proposals.clear();
-        self.overlay.clear();
-        self.pending.clear();
-        for held in std::mem::take(&mut self.refusals).into_values().flatten() {
-            held.reply.answer(refused.clone());
-        }
-    }
-
-    /// The verdict on an answer that was held.
-    fn release(&mut self, token: ReadToken, verdict: ReadVerdict) {
-        let held = self.held.remove(&token).expect("a verdict answers a read that was asked");
-        match verdict {
-            ReadVerdict::Confirmed => held.reply.answer(held.answer),
-            ReadVerdict::Refused(reason) => {
-                held.reply.answer(Err(refuse::not_serving(self.group, reason)));
-            }
-        }
     }
 
     /// Proposes the end of sessions that nobody uses.

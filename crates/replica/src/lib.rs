@@ -24,6 +24,7 @@ pub mod network;
 pub mod restore;
 pub mod shard;
 
+mod carry_out;
 mod checkpoints;
 mod group;
 mod refuse;

@@ -4,7 +4,7 @@
 use quorate_proto::convert::request::addresses;
 use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
-use quorate_types::{Code, Error, GroupId, Request, RequestBody};
+use quorate_types::{Code, Error, GroupId, Request, RequestBody, TableId};
 
 use crate::context::NodeContext;
 
@@ -124,4 +124,9 @@ fn request_bytes(request: &Request) -> usize {
     };
     let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
     keys + values
+}
+
+/// Finds a table of the cluster file by its name.
+pub(crate) fn table_finder(context: &NodeContext) -> impl Fn(&str) -> Option<TableId> + '_ {
+    |name| context.topology.table_by_name(name).map(|table| table.id)
 }

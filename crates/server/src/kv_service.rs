@@ -8,11 +8,12 @@ use futures::Stream;
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::{Call, ConvertError, reply};
 use quorate_proto::{REQUEST_TIMEOUT_DEFAULT, v1};
-use quorate_types::{Code, Error, GroupId, Reply, TableId};
+use quorate_types::{Code, Error, GroupId, Reply};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::context::NodeContext;
+use crate::edge::table_finder;
 use crate::pipeline;
 
 /// Longest deadline a call may have.
@@ -59,11 +60,6 @@ impl KvService {
     fn respond<T>(response: Result<T, Error>) -> Result<Response<T>, Status> {
         response.map(Response::new).map_err(|error| status_from_error(&error))
     }
-}
-
-/// Finds a table of the cluster file by its name.
-pub(crate) fn table_finder(context: &NodeContext) -> impl Fn(&str) -> Option<TableId> + '_ {
-    |name| context.topology.table_by_name(name).map(|table| table.id)
 }
 
 type PipelineStream = Pin<Box<dyn Stream<Item = Result<v1::PipelineResponse, Status>> + Send>>;

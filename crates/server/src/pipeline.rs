@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 use tracing::debug;
 
 use crate::context::NodeContext;
-use crate::kv_service::table_finder;
+use crate::edge::table_finder;
 
 /// Most answers of one frame. Values of scans and gets are bounded by their own limits; the frame is
 /// closed early when it grows.

@@ -19,12 +19,13 @@ use crate::output::{Document, Output};
 use crate::signals::Interrupts;
 use crate::values;
 
+const EXPORT_HELP: &str = "\
+Columns: uid, key, value, key_type and value_type (text, hex or integer). Each page is read
+linearizably; the table as a whole is no snapshot.";
+
 /// Writes a table to a CSV file.
 #[derive(Clone, Debug, Args)]
-#[command(
-    after_help = "Columns: uid, key, value, key_type and value_type (text, hex or integer). \
-                        Each page is read linearizably; the table as a whole is no snapshot."
-)]
+#[command(after_help = EXPORT_HELP)]
 pub(crate) struct ExportArgs {
     /// The table
     #[arg(short, long)]

@@ -58,8 +58,9 @@ pub(crate) struct ImportArgs {
     /// The column that tells the rows of a user apart; the line does if left out
     #[arg(long, value_name = "COLUMN")]
     key_column: Option<String>,
-    /// What stands in front of the line in the key of a row; give each file of a table its own, or
-    /// rows of the same user on the same line replace each other
+    /// What stands in front of the line in the key of a row
+    ///
+    /// Give each file of a table its own: rows of the same user on the same line have the same key.
     #[arg(long, value_name = "TEXT", default_value = "line-", conflicts_with = "key_column")]
     key_prefix: String,
     /// The columns of the value; all if left out

@@ -1,0 +1,254 @@
+//! Runs the built binary against a cluster of one node: every command that needs a server, its exit
+//! code, and an import that comes back by an export.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A node that is stopped at the end of the test.
+struct Cluster {
+    folder: TempDir,
+    endpoint: String,
+    server: Child,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+fn free_ports() -> [u16; 3] {
+    let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
+}
+
+impl Cluster {
+    /// Starts a node and waits until it is healthy.
+    fn start() -> Cluster {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [client, peer, admin] = free_ports();
+        let file = folder.path().join("cluster.toml");
+        fs::write(&file, cluster_text(client, peer, admin)).expect("a file");
+        let server = Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .args(["server", "--node", "n1", "--profile", "small", "--cluster"])
+            .arg(&file)
+            .arg("--data")
+            .arg(folder.path().join("data"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary runs");
+        let cluster = Cluster { folder, endpoint: format!("127.0.0.1:{client}"), server };
+        cluster.check(&["status", "--wait", "30s"], 0, "healthy: 2 of 2 groups");
+        cluster
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_quorate"))
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("QUORATE_ENDPOINTS", &self.endpoint)
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// The command ends with this exit code and says this; returns stdout.
+    fn check(&self, args: &[&str], exit: i32, part: &str) -> String {
+        let output = self.run(args);
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{args:?}\n{stdout}\n{stderr}");
+        let said = stdout.contains(part) || stderr.contains(part);
+        assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
+        stdout
+    }
+
+    /// The items of the document of a command that ends well.
+    fn items(&self, args: &[&str]) -> Value {
+        let stdout = self.check(&[args, &["-o", "json"]].concat(), 0, "\"api_version\"");
+        let mut document: Value = serde_json::from_str(&stdout).expect("a document");
+        document["items"].take()
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        path
+    }
+
+    fn states(&self) -> usize {
+        let folder = self.folder.path().join("state/quorate/imports");
+        fs::read_dir(folder).map_or(0, Iterator::count)
+    }
+}
+
+fn cluster_text(client: u16, peer: u16, admin: u16) -> String {
+    format!(
+        r#"[cluster]
+name = "one"
+id = "6f1d0c5e9a7b4d3280f1e2d3c4b5a697"
+
+[[city]]
+name = "sh"
+
+[[idc]]
+name = "sh-a"
+city = "sh"
+
+[[node]]
+id = 1
+zone = "sh-a"
+client = "127.0.0.1:{client}"
+peer = "127.0.0.1:{peer}"
+admin = "127.0.0.1:{admin}"
+
+[[table]]
+id = 1
+name = "purchases"
+class = "unit"
+
+[[table]]
+id = 2
+name = "rates"
+class = "global"
+
+[[unit]]
+name = "RZ00"
+kind = "rzone"
+slices = "00-99"
+
+[[unit]]
+name = "GZ"
+kind = "gzone"
+
+[[group]]
+id = 1
+unit = "RZ00"
+locality = "F@sh-a"
+
+[[group]]
+id = 2
+unit = "GZ"
+locality = "F@sh-a"
+"#
+    )
+}
+
+/// Arguments of a command about the rows of user 42.
+fn of_user<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &["--table", "purchases", "--uid", "42"]].concat()
+}
+
+#[test]
+fn rows_are_written_read_and_guarded() {
+    let cluster = Cluster::start();
+    cluster.check(&of_user(&["kv", "put", "name", "Ada"]), 0, "durable on a majority of g1");
+    assert_eq!(cluster.check(&of_user(&["kv", "get", "name"]), 0, ""), "Ada\n");
+    assert_eq!(cluster.check(&of_user(&["kv", "get", "name", "--raw"]), 0, ""), "Ada");
+    assert_eq!(cluster.check(&of_user(&["kv", "get", "name", "--hex"]), 0, ""), "416461\n");
+    cluster.check(&of_user(&["kv", "get", "nothing"]), 3, "has no row \"nothing\" of UID 42");
+
+    let cas = of_user(&["kv", "cas", "name", "Bob", "--expect", "Eve"]);
+    cluster.check(&cas, 4, "error[CONDITION_FAILED]");
+    cluster.check(&of_user(&["kv", "cas", "name", "Bob", "--expect", "Ada"]), 0, "replaced");
+    cluster.check(
+        &of_user(&["kv", "cas", "n", "-5", "--integer", "--expect-absent"]),
+        0,
+        "replaced",
+    );
+    let txn = of_user(&["kv", "txn", "--add", "n=+10", "--floor", "0", "--read", "n"]);
+    let items = cluster.items(&txn);
+    assert_eq!(items[0]["reads"][0]["value"]["integer"], "-5");
+    assert_eq!(items[0]["sums"][0]["value"]["integer"], "5");
+    let txn = of_user(&["kv", "txn", "--add", "n=-10", "--floor", "0", "--put", "name=Eve"]);
+    cluster.check(&txn, 4, "error[GUARD_FAILED]");
+    cluster.file("steps", "require-equals name=Bob\ndelete name\nput last=two words\n");
+    cluster.check(&of_user(&["kv", "txn", "steps"]), 0, "committed");
+
+    let scan = cluster.check(&of_user(&["kv", "scan"]), 0, "");
+    assert_eq!(scan, "UID\tKEY\tTYPE\tVALUE\n42\tlast\ttext\ttwo words\n42\tn\tinteger\t5\n");
+    let scan = of_user(&["kv", "scan", "--limit", "1"]);
+    cluster.check(&scan, 0, "1 rows are shown and more exist");
+    cluster.check(&of_user(&["kv", "scan", "--prefix", "n"]), 0, "42\tn\tinteger\t5");
+    cluster.check(&of_user(&["kv", "del", "n"]), 0, "removed");
+
+    cluster.check(&["kv", "put", "rate", "7.1", "-t", "rates"], 0, "majority of g2");
+    assert_eq!(cluster.check(&["kv", "get", "rate", "-t", "rates"], 0, ""), "7.1\n");
+    cluster.check(&["kv", "get", "rate", "-t", "rates", "-u", "7"], 2, "belong to no user");
+    cluster.check(&["kv", "get", "k", "-t", "purchases"], 2, "say which user with --uid");
+    cluster.check(
+        &["kv", "get", "k", "-t", "purchase", "-u", "1"],
+        3,
+        "did you mean \"purchases\"?",
+    );
+}
+
+#[test]
+fn the_cluster_is_described_and_its_mistakes_are_coded() {
+    let cluster = Cluster::start();
+    let status = cluster.items(&["status"]);
+    assert_eq!(status[0]["healthy"], true);
+    assert_eq!(status[0]["nodes"][0]["node"], "n1");
+    assert_eq!(status[0]["survives"]["node"]["any_one"], false);
+    assert_eq!(status[0]["groups"][0]["leader"], "n1");
+    assert_eq!(cluster.items(&["topology", "show"])[0]["cluster_name"], "one");
+    assert_eq!(cluster.items(&["route", "explain", "--uid", "142"])[0]["slice"], "42");
+    let transfer = ["group", "transfer-leader"];
+    cluster.check(&[&transfer[..], &["g9"]].concat(), 3, "error[UNKNOWN_GROUP]");
+    cluster.check(&[&transfer[..], &["g1", "--to", "n2"]].concat(), 3, "did you mean \"n1\"?");
+}
+
+#[test]
+fn an_import_stops_resumes_and_comes_back_by_an_export() {
+    let cluster = Cluster::start();
+    let rows = |bad: &str| {
+        let mut text = "user,order,note\n".to_owned();
+        for row in 0..2000 {
+            let user = if row == 700 { bad.to_owned() } else { (row % 37).to_string() };
+            text.push_str(&format!("{user},o-{row},\"a, {row}\"\n"));
+        }
+        text
+    };
+    cluster.file("bad.csv", &rows("7.0"));
+    let import = |file, more: &[&'static str]| {
+        let args = ["import", file, "--table", "purchases", "--uid-column", "user"];
+        [&args[..], more].concat()
+    };
+    let stdout = cluster.check(&import("bad.csv", &[]), 1, "bad.csv:702: column \"user\": \"7.0\"");
+    assert!(stdout.contains("imported 700 rows"), "{stdout}");
+    assert_eq!(cluster.states(), 1);
+    let stdout =
+        cluster.check(&import("bad.csv", &["--skip-bad"]), 0, "resuming bad.csv after record 700");
+    assert!(stdout.contains("imported 1299 rows"), "{stdout}");
+    assert!(stdout.contains("1 bad rows were left out"), "{stdout}");
+    assert_eq!(cluster.states(), 0);
+
+    // The same rows again change nothing; the mended row is the only new one.
+    cluster.file("good.csv", &rows("7"));
+    let item = cluster.items(&import("good.csv", &["--concurrency", "1000"]));
+    assert_eq!(item[0]["rows_imported"], "2000");
+    assert_eq!(item[0]["complete"], true);
+    let export = ["export", "--table", "purchases", "--as-csv", "--output", "back.csv"];
+    cluster.check(&export, 0, "exported 2000 rows");
+    cluster.check(&export, 2, "exists already");
+    let sorted = |name: &str| {
+        let text = fs::read_to_string(cluster.folder.path().join(name)).expect("a file");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines[1..].sort();
+        lines
+    };
+    assert_eq!(sorted("back.csv"), sorted("good.csv"));
+    assert!(!Path::new("back.csv.partial").exists());
+    let stdout = cluster.check(&["export", "--table", "purchases"], 0, "");
+    assert_eq!(stdout.lines().next(), Some("uid,key,value,key_type,value_type"));
+    assert_eq!(stdout.lines().count(), 2001);
+    cluster.check(&["export", "--table", "purchases", "-o", "json"], 2, "--output");
+    cluster.check(&["import", "good.csv", "--table", "purchases"], 2, "--uid-column");
+}
