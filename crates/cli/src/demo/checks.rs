@@ -1,0 +1,116 @@
+//! The promises a report is held against. Those about data decide whether the demo passes; those about
+//! speed and size are told, because a busy machine breaks them without a fault of the database.
+
+use serde::Serialize;
+
+use super::events::Kind;
+use super::report::{Report, UnitReport};
+use super::resources::Peaks;
+
+/// The stall after a `kill -9` that is promised for one city, in ms.
+const KILL_STALL_MS_MAX: u64 = 2_000;
+/// Memory and disk that is promised, in bytes.
+const RESOURCE_BYTES_MAX: u64 = 1_000_000_000;
+/// The time that is promised for one round, in ms.
+const ELAPSED_MS_MAX: u64 = 90_000;
+
+/// A promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Check {
+    pub(super) check: &'static str,
+    pub(super) passed: bool,
+    /// Whether the demo fails without it.
+    pub(super) decisive: bool,
+    pub(super) detail: String,
+}
+
+/// Holds the report against every promise that applies to it. `unexpected` rows were found in both
+/// tables together; `in_order` says whether every stopped node ended as it should.
+pub(super) fn checks(report: &Report, unexpected: u64, in_order: bool) -> Vec<Check> {
+    let mut checks = about_data(report, unexpected);
+    checks.extend(about_stops(report, in_order));
+    checks.extend(about_outages(report));
+    checks.extend(about_cost(report));
+    checks
+}
+
+fn decisive(check: &'static str, passed: bool, detail: String) -> Check {
+    Check { check, passed, decisive: true, detail }
+}
+
+fn told(check: &'static str, passed: bool, detail: String) -> Check {
+    Check { check, passed, decisive: false, detail }
+}
+
+fn about_data(report: &Report, unexpected: u64) -> Vec<Check> {
+    let (missing, twice) = (report.acknowledged_missing, report.acknowledged_duplicated);
+    let (of, stale) = (report.acknowledged, report.load.stale_reads);
+    let is_same = report.purchases.input == report.purchases.found;
+    let lost = format!("{missing} of {of} acknowledged writes are missing");
+    let duplicated = format!("{twice} of {of} acknowledged writes are duplicated");
+    let unasked = format!("{unexpected} rows are there that should not be");
+    let not_shown = format!("{stale} reads did not show an acknowledged write");
+    let sums = "rows, UIDs, quantity and amount after the faults are those of the file";
+    vec![
+        decisive("nothing-lost", missing == 0, lost),
+        decisive("nothing-twice", twice == 0, duplicated),
+        decisive("nothing-unasked", unexpected == 0, unasked),
+        decisive("no-stale-read", stale == 0, not_shown),
+        decisive("purchases-as-imported", is_same, sums.to_owned()),
+    ]
+}
+
+fn about_stops(report: &Report, in_order: bool) -> Vec<Check> {
+    let units: Vec<&UnitReport> =
+        report.of_kind(Kind::GracefulStop).flat_map(|event| &event.units).collect();
+    if units.is_empty() {
+        return Vec::new();
+    }
+    let failed: u64 = units.iter().map(|unit| unit.impact.failed + unit.impact.unknown).sum();
+    let unnoticed = format!("{failed} requests failed while a node was stopped in good order");
+    let ended = "a node that is told to stop ends by itself, with exit code 0".to_owned();
+    vec![
+        decisive("graceful-stop-unnoticed", failed == 0, unnoticed),
+        told("graceful-stop-in-order", in_order, ended),
+    ]
+}
+
+fn about_outages(report: &Report) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let killed = report.of_kind(Kind::KillLeader).flat_map(|event| &event.units);
+    if let Some(worst) = killed.map(|unit| unit.impact.stall_ms.p99).max() {
+        let detail = format!(
+            "p99 of the stall after kill -9 of a leader is {worst} ms in the worst unit; promised \
+             are {KILL_STALL_MS_MAX} ms"
+        );
+        checks.push(told("kill-stall", worst <= KILL_STALL_MS_MAX, detail));
+    }
+    let problems: Vec<&str> =
+        report.events.iter().filter_map(|event| event.problem.as_deref()).collect();
+    let detail = match problems.first() {
+        None => "after every event all groups served again and all nodes caught up".to_owned(),
+        Some(first) => {
+            format!("{} events left something undone, the first: {first}", problems.len())
+        }
+    };
+    checks.push(told("healthy-again", problems.is_empty(), detail));
+    checks
+}
+
+fn about_cost(report: &Report) -> Vec<Check> {
+    let Peaks { memory_bytes, disk_bytes } = report.resources;
+    let mb = |bytes: u64| bytes / 1_000_000;
+    let (memory, disk, most) = (mb(memory_bytes), mb(disk_bytes), mb(RESOURCE_BYTES_MAX));
+    let is_small = memory_bytes.max(disk_bytes) < RESOURCE_BYTES_MAX;
+    let size = format!(
+        "{memory} MB of memory and {disk} MB of disk at most, all processes together; promised are \
+         {most} MB each"
+    );
+    let mut checks = vec![told("small", is_small, size)];
+    if report.rounds <= 1 {
+        let is_quick = report.elapsed_ms < ELAPSED_MS_MAX;
+        let (took, most) = (report.elapsed_ms / 1000, ELAPSED_MS_MAX / 1000);
+        checks.push(told("quick", is_quick, format!("{took} s in all; promised are {most} s")));
+    }
+    checks
+}

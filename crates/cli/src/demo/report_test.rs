@@ -1,0 +1,87 @@
+//! The JSON of a report, and which findings fail it.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::demo::timeline::End;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Two units with one worker each, and one graceful stop that nobody noticed.
+fn workers() -> Vec<WorkerLog> {
+    let request = |ended: u64| Request { started: ms(ended - 4), ended: ms(ended), end: End::Done };
+    let worker = |unit: &str| WorkerLog {
+        unit: unit.to_owned(),
+        requests: vec![request(1_004), request(1_016), request(2_010)],
+        promised: BTreeMap::new(),
+        stale_reads: 0,
+        examples: Vec::new(),
+    };
+    vec![worker("RZ00"), worker("RZ01")]
+}
+
+fn report(change: impl FnOnce(&mut Findings<'_>, &mut Vec<WorkerLog>)) -> Report {
+    let events = [Event {
+        kind: Kind::GracefulStop,
+        target: "n2 (leads RZ01)".to_owned(),
+        window: Window { from: ms(1_000), until: ms(2_000) },
+        healthy_after: Ok(ms(300)),
+        in_order: true,
+    }];
+    let totals = Totals { rows: 3, uids: 2, quantity: 6, amount_cents: 1_200 };
+    let mut workers = workers();
+    let mut findings = Findings {
+        rounds: 1,
+        elapsed: ms(2_500),
+        import: ms(400),
+        input: totals,
+        found: totals,
+        purchases: Verdict { acknowledged: 3, ..Verdict::default() },
+        load: Verdict { acknowledged: 4, ..Verdict::default() },
+        workers: &[],
+        events: &events,
+        peaks: Peaks { memory_bytes: 300_000_000, disk_bytes: 200_000_000 },
+    };
+    change(&mut findings, &mut workers);
+    Report::new(Findings { workers: &workers, ..findings })
+}
+
+#[test]
+fn the_json_is_stable() {
+    // Goal: scripts that read the report go on working.
+    let text = serde_json::to_string_pretty(&report(|_, _| {})).unwrap();
+    let golden = include_str!("report_golden.json").trim_end();
+    assert!(text == golden, "the report is now:\n{text}");
+}
+
+#[test]
+fn only_broken_promises_about_data_fail_the_demo() {
+    type Change = fn(&mut Findings<'_>, &mut Vec<WorkerLog>);
+    let fail_in_stop: Change = |_, workers| workers[1].requests[1].end = End::NotApplied;
+    let decisive: [(&str, Change); 6] = [
+        ("nothing-lost", |findings, _| findings.purchases.acknowledged_missing = 1),
+        ("nothing-twice", |findings, _| findings.load.acknowledged_duplicated = 1),
+        ("nothing-unasked", |findings, _| findings.load.unexpected = 1),
+        ("no-stale-read", |_, workers| workers[0].stale_reads = 1),
+        ("purchases-as-imported", |findings, _| findings.found.amount_cents -= 1),
+        ("graceful-stop-unnoticed", fail_in_stop),
+    ];
+    for (check, change) in decisive {
+        let report = report(change);
+        let failed: Vec<&str> =
+            report.checks.iter().filter(|check| !check.passed).map(|check| check.check).collect();
+        assert_eq!((report.passed, failed), (false, vec![check]));
+    }
+    let others: [(&str, Change); 3] = [
+        ("small", |findings, _| findings.peaks.disk_bytes = 1_000_000_000),
+        ("quick", |findings, _| findings.elapsed = ms(90_000)),
+        ("small", |findings, _| findings.peaks.memory_bytes = 2_000_000_000),
+    ];
+    for (check, change) in others {
+        let report = report(change);
+        let failed = report.checks.iter().find(|check| !check.passed).map(|check| check.check);
+        assert_eq!((report.passed, failed), (true, Some(check)));
+    }
+}

@@ -1,0 +1,169 @@
+//! The report for people: one line per event and unit, input against found, and the promises.
+
+use super::checks::Check;
+use super::dataset::Totals;
+use super::load::PAUSE;
+use super::report::Report;
+use crate::output::{Cell, Output, Table, Tone};
+
+/// Prints the report.
+pub(super) fn show(report: &Report, out: &Output) {
+    let print = |table: &Table| out.say(table.fitted(out.has_color()).trim_end());
+    out.say("\nWhat the load felt, by event and unit (times in ms)");
+    print(&events(report));
+    out.say(format_args!(
+        "A stall is the longest time a worker went without a success between this event and the next;\n\
+         p50 and p99 are over the workers of the unit. Without a fault it is the slowest request plus\n\
+         a pause of {} ms. kill-all includes restart-all; in between all nodes were dead for a second.",
+        PAUSE.as_millis()
+    ));
+
+    out.say("\nWhat was put in, and what was found after the last event");
+    print(&totals(report));
+
+    let load = &report.load;
+    out.say(format_args!(
+        "\nLoad: {} workers sent {} requests; {} failed, {} unknown, {} took effect at an attempt \
+         whose\nanswer was lost and were answered by a later one. {} writes were acknowledged; {} of \
+         {} unknown\nones took effect. Import: {} rows in {:.1} s.",
+        load.workers,
+        load.requests,
+        load.failed,
+        load.unknown,
+        load.replayed,
+        load.verdict.acknowledged,
+        load.verdict.unknown_applied,
+        load.verdict.unknown,
+        report.purchases.input.rows,
+        seconds(report.purchases.import_ms),
+    ));
+    if let Some(steady) = report.events.first() {
+        let slowest =
+            steady.units.iter().map(|unit| unit.impact.latency_ms).max_by_key(|it| it.p99);
+        let latency = slowest.unwrap_or_default();
+        let (p50, p99) = (latency.p50, latency.p99);
+        out.say(format_args!(
+            "Before the first event a request took {p50} ms (p50), {p99} ms (p99)."
+        ));
+    }
+    for example in &load.examples {
+        out.say(format_args!("  {example}"));
+    }
+    for difference in report.purchases.verdict.differences.iter().chain(&load.verdict.differences) {
+        out.say(out.paint(Tone::Bad, format_args!("  {difference}")));
+    }
+
+    out.say("");
+    for check in &report.checks {
+        out.say(line(check, out));
+    }
+    let (tone, words) = if report.passed {
+        (Tone::Good, "PASSED: nothing acknowledged is lost, nothing is there twice")
+    } else {
+        (Tone::Bad, "FAILED: see the lines above")
+    };
+    let took = seconds(report.elapsed_ms);
+    out.say(format_args!("\n{} ({took:.1} s)", out.paint(tone, words)));
+}
+
+fn events(report: &Report) -> Table {
+    let mut table = Table::new(&[
+        "EVENT",
+        "UNIT",
+        "REQUESTS",
+        "STALL p50",
+        "p99",
+        "max",
+        "FAILED",
+        "UNKNOWN",
+        "REPLAYED",
+    ]);
+    for event in &report.events {
+        for (index, unit) in event.units.iter().enumerate() {
+            let impact = &unit.impact;
+            let name = if index == 0 { event.event.word() } else { "" };
+            let counted = |count: u64| {
+                let tone = if count == 0 { Tone::Faint } else { Tone::Warn };
+                Cell::toned(tone, count.to_string())
+            };
+            table.row([
+                Cell::from(name),
+                Cell::from(unit.unit.as_str()),
+                Cell::from(impact.requests.to_string()),
+                Cell::from(impact.stall_ms.p50.to_string()),
+                Cell::from(impact.stall_ms.p99.to_string()),
+                Cell::from(impact.stall_ms.max.to_string()),
+                counted(impact.failed),
+                counted(impact.unknown),
+                counted(impact.replayed),
+            ]);
+        }
+    }
+    table
+}
+
+fn totals(report: &Report) -> Table {
+    let Totals { rows, uids, quantity, amount_cents } = report.purchases.input;
+    let found = report.purchases.found;
+    let mut table = Table::new(&["PURCHASES", "INPUT", "FOUND", ""]);
+    let pairs = [
+        ("rows", thousands(rows), thousands(found.rows)),
+        ("distinct UIDs", thousands(uids), thousands(found.uids)),
+        ("quantity, pieces", signed(quantity), signed(found.quantity)),
+        ("amount, cents", signed(amount_cents), signed(found.amount_cents)),
+    ];
+    for (what, input, found) in pairs {
+        let same = if input == found {
+            Cell::toned(Tone::Good, "same")
+        } else {
+            Cell::toned(Tone::Bad, "DIFFERENT")
+        };
+        table.row([Cell::from(what), Cell::from(input), Cell::from(found), same]);
+    }
+    table
+}
+
+fn line(check: &Check, out: &Output) -> String {
+    let (tone, word) = match (check.passed, check.decisive) {
+        (true, _) => (Tone::Good, "PASS"),
+        (false, true) => (Tone::Bad, "FAIL"),
+        (false, false) => (Tone::Warn, "FAIL (does not decide)"),
+    };
+    format!("{}  {}: {}", out.paint(tone, word), check.check, check.detail)
+}
+
+fn seconds(ms: u64) -> f64 {
+    std::time::Duration::from_millis(ms).as_secs_f64()
+}
+
+fn signed(number: i64) -> String {
+    let sign = if number < 0 { "-" } else { "" };
+    format!("{sign}{}", thousands(number.unsigned_abs()))
+}
+
+/// `1,234,567`.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if 0 < index && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_for_people() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_000), "1,000");
+        assert_eq!(thousands(250_031_563), "250,031,563");
+        assert_eq!(signed(-1_234), "-1,234");
+    }
+}
