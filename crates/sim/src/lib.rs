@@ -1,1 +1,43 @@
 //! Simulated clusters: nodes, faults, workloads and checkers on madsim.
+//!
+//! ```text
+//!   options (drawn from the seed) --> run: safety phase, liveness phase, last reads
+//!                                      |-- cluster    servers as they ship, on twins of disk and engine
+//!                                      |-- faults     what breaks when, and its repair
+//!                                      |-- workload   clients as they ship; every call in the history
+//!                                      `-- verdict    linearizability + acknowledged, on the history
+//! ```
+//!
+//! One seed is one process. Everything a run does follows from its seed: the options, the schedule of
+//! faults, what clients ask, which packet is late, what a power cut takes. `trace` hashes what happened,
+//! so that two runs of a seed can be compared.
+//!
+//! The checkers know nothing of the simulation and are tested in both builds; the rest exists only under
+//! `--cfg madsim`.
+
+pub mod acknowledged;
+pub mod history;
+pub mod linearizability;
+
+#[cfg(madsim)]
+pub mod clock;
+#[cfg(madsim)]
+pub mod cluster;
+#[cfg(madsim)]
+pub mod faults;
+#[cfg(madsim)]
+pub mod last_reads;
+#[cfg(madsim)]
+pub mod nemesis;
+#[cfg(madsim)]
+pub mod options;
+#[cfg(madsim)]
+pub mod places;
+#[cfg(madsim)]
+pub mod run;
+#[cfg(madsim)]
+pub mod trace;
+#[cfg(madsim)]
+pub mod verdict;
+#[cfg(madsim)]
+pub mod workload;

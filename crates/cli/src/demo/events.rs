@@ -95,7 +95,8 @@ impl<'a> Stage<'a> {
     pub(super) async fn play(mut self, rounds: u32) -> Result<Vec<Event>, Failure> {
         let from = self.load.now();
         tokio::time::sleep(self.watch).await;
-        self.end(Kind::Steady, "no fault".to_owned(), from, Ok(Duration::ZERO), true);
+        let window = self.window_from(from);
+        self.end(Kind::Steady, "no fault".to_owned(), window, Ok(Duration::ZERO), true);
 
         let sharded = self.client.topology();
         let groups: Vec<GroupId> = sharded
@@ -125,7 +126,8 @@ impl<'a> Stage<'a> {
         let from = self.load.now();
         self.cluster.kill([node]).await;
         let healthy = self.settle(from, SERVE_LIMIT).await?;
-        self.end(Kind::KillLeader, target, from, healthy, true);
+        let window = self.window_from(from);
+        self.end(Kind::KillLeader, target, window, healthy, true);
         Ok(())
     }
 
@@ -136,7 +138,8 @@ impl<'a> Stage<'a> {
         let from = self.load.now();
         let in_order = self.cluster.stop(node).await;
         let healthy = self.settle(from, SERVE_LIMIT).await?;
-        self.end(Kind::GracefulStop, target, from, healthy, in_order);
+        let window = self.window_from(from);
+        self.end(Kind::GracefulStop, target, window, healthy, in_order);
         Ok(())
     }
 
@@ -149,7 +152,8 @@ impl<'a> Stage<'a> {
         let from = self.load.now();
         self.cluster.start_missing()?;
         let healthy = self.settle(from, SERVE_LIMIT).await?;
-        self.end(kind, target, from, healthy, true);
+        let window = self.window_from(from);
+        self.end(kind, target, window, healthy, true);
         Ok(())
     }
 
@@ -165,8 +169,10 @@ impl<'a> Stage<'a> {
         let healthy = self.settle(from, 2 * SERVE_LIMIT).await?;
         let healthy_from_kill = healthy.clone().map(|after| after + (from - killed));
         let target = "all nodes".to_owned();
-        self.end(Kind::KillAll, target.clone(), killed, healthy_from_kill, true);
-        self.end(Kind::RestartAll, target, from, healthy, true);
+        let window = self.window_from(from);
+        let whole = Window { from: killed, ..window };
+        self.end(Kind::KillAll, target.clone(), whole, healthy_from_kill, true);
+        self.end(Kind::RestartAll, target, window, healthy, true);
         Ok(())
     }
 
@@ -199,17 +205,15 @@ impl<'a> Stage<'a> {
         Ok(healthy)
     }
 
-    /// Notes the event and says what the load felt so far.
+    /// Notes the event and says what the load felt.
     fn end(
         &mut self,
         kind: Kind,
         target: String,
-        from: Duration,
+        window: Window,
         healthy_after: Result<Duration, String>,
         in_order: bool,
     ) {
-        let now = self.load.now();
-        let window = Window { from, until: now };
         let logs = self.load.requests();
         let logs: Vec<&[_]> = logs.iter().map(|(_, requests)| requests.as_slice()).collect();
         let felt = impact(&logs, window);
@@ -227,6 +231,10 @@ impl<'a> Stage<'a> {
             felt.stall_ms.max
         ));
         self.events.push(Event { kind, target, window, healthy_after, in_order });
+    }
+
+    fn window_from(&self, from: Duration) -> Window {
+        Window { from, until: self.load.now() }
     }
 
     async fn leader(&self, group: GroupId) -> Result<NodeId, Failure> {

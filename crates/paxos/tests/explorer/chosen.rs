@@ -16,7 +16,12 @@ impl Chosen {
     /// one does so the entry is on the disks of a majority ("Paxos Made Simple", section 2.2, P2).
     pub fn observe(&mut self, id: EntryId, payload: &Bytes, durable: usize, voters: usize) {
         if let Some((first_id, first_payload)) = self.entries.get(&id.slot) {
-            assert_eq!((first_id, first_payload), (&id, payload), "two entries chosen at slot {}", id.slot);
+            assert_eq!(
+                (first_id, first_payload),
+                (&id, payload),
+                "two entries chosen at slot {}",
+                id.slot
+            );
             return;
         }
         assert!(voters / 2 < durable, "{id} applied with {durable} of {voters} copies on disk");

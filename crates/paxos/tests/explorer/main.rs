@@ -3,9 +3,11 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+mod carry_out;
 mod chosen;
 mod node;
 mod rng;
+mod weather;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +23,8 @@ fn seeds() -> std::ops::Range<u64> {
 /// Goal: no schedule breaks an invariant, and every one converges once its faults end.
 #[test]
 fn random_schedules_keep_every_invariant() {
-    let steps: u64 = std::env::var("QUORATE_STEPS").map_or(2500, |text| text.parse().expect("a number"));
+    let steps: u64 =
+        std::env::var("QUORATE_STEPS").map_or(4000, |text| text.parse().expect("a number"));
     let (mut acked, mut reads, mut elections, mut chosen) = (0, 0, 0, 0);
     for seed in seeds() {
         let mut world = World::new(seed);
@@ -33,7 +36,10 @@ fn random_schedules_keep_every_invariant() {
             world.converge();
         }));
         if let Err(panic) = run {
-            eprintln!("replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} cargo test -p quorate-paxos --test explorer", seed + 1);
+            eprintln!(
+                "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} cargo test -p quorate-paxos --test explorer",
+                seed + 1
+            );
             eprintln!("options: {weather:?}");
             std::panic::resume_unwind(panic);
         }
@@ -42,6 +48,8 @@ fn random_schedules_keep_every_invariant() {
         elections += world.elections;
         chosen += world.chosen.len();
     }
-    println!("{acked} writes acknowledged, {reads} reads confirmed, {elections} elections, {chosen} slots chosen");
+    println!(
+        "{acked} writes acknowledged, {reads} reads confirmed, {elections} elections, {chosen} slots chosen"
+    );
     assert!(acked > 0 && reads > 0 && elections > 0, "the schedules did nothing");
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_paxos::{Append, Batch, Options, Replica, Restored, Tail};
-use quorate_types::{Ballot, BootTime, EntryId, Slot};
+use quorate_paxos::{Append, Batch, LogRead, Message, Options, Replica, Restored, Tail};
+use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
 
 /// What survives a crash.
 #[derive(Default)]
@@ -29,7 +29,10 @@ impl Disk {
     /// True if the entry is on this disk, or was recycled because every voter had it.
     pub fn has(&self, id: EntryId) -> bool {
         id.slot <= self.trimmed.slot
-            || self.log.iter().any(|b| b.first() <= id.slot && id.slot <= b.last() && b.ballot() == id.ballot)
+            || self
+                .log
+                .iter()
+                .any(|b| b.first() <= id.slot && id.slot <= b.last() && b.ballot() == id.ballot)
     }
 
     fn restored(&self, lease_ns_max: u64) -> Restored {
@@ -44,10 +47,17 @@ impl Disk {
             lease_ns_max: if self.ever_started { lease_ns_max } else { 0 },
             trimmed: self.trimmed,
             runs,
-            tail: self.log.last().map_or(Tail::default(), Batch::tail),
+            tail: self.log.last().map_or_else(Tail::default, Batch::tail),
             slot_applied: self.rows_upto,
         }
     }
+}
+
+/// A message on its way.
+pub struct Envelope {
+    pub from: ReplicaId,
+    pub to: ReplicaId,
+    pub message: Message,
 }
 
 pub struct Node {
@@ -58,6 +68,12 @@ pub struct Node {
     pub unsynced: VecDeque<Append>,
     /// Promises handed over but not synced.
     pub unsynced_promises: VecDeque<Ballot>,
+    /// Log reads asked for and not answered.
+    pub log_reads: Vec<LogRead>,
+    /// The process stands still until then; 0 if it runs.
+    pub asleep_until: u64,
+    /// What arrived while it stands still.
+    pub inbox: Vec<Envelope>,
     /// Everything applied since slot 1, as the rows would show it.
     pub applied: Vec<(EntryId, Bytes)>,
     /// Parts per million by which the clock runs fast, and its start.
@@ -73,7 +89,8 @@ impl Node {
 
     pub fn start(&mut self, real_ns: u64) {
         let lease_ns = u64::try_from(self.options.timing.lease.as_nanos()).expect("seconds");
-        let core = Replica::new(self.now(real_ns), self.options.clone(), self.disk.restored(lease_ns));
+        let core =
+            Replica::new(self.now(real_ns), self.options.clone(), self.disk.restored(lease_ns));
         self.disk.ever_started = true;
         self.applied.truncate(self.disk.rows_upto.0 as usize);
         self.core = Some(core);
@@ -86,9 +103,23 @@ impl Node {
             self.disk.write(append.batch);
         }
         self.unsynced.clear();
+        self.log_reads.clear();
+        self.asleep_until = 0;
+        self.inbox.clear();
         if keep_promise && let Some(ballot) = self.unsynced_promises.back() {
             self.disk.promised = *ballot;
         }
         self.unsynced_promises.clear();
+    }
+
+    /// The log with what is on its way to disk, as whoever asked for the writes sees it.
+    pub fn log_as_written(&self) -> Vec<Batch> {
+        let written = self.disk.log.iter().chain(self.unsynced.iter().map(|append| &append.batch));
+        let mut batches: Vec<Batch> = Vec::new();
+        for batch in written {
+            batches.retain(|kept| kept.first() < batch.first());
+            batches.push(batch.clone());
+        }
+        batches
     }
 }

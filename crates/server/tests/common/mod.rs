@@ -1,7 +1,9 @@
 //! Three real nodes in one process, on loopback, each with a data folder of its own.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use quorate_client::Client;
@@ -129,15 +131,15 @@ pub async fn within<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("the condition did not come true within 30 s");
 }
 
-/// Ports that nobody listens on at the moment.
+/// Ports that nobody listens on at the moment, other ones for every cluster of this process.
 fn free_offset() -> u16 {
-    for offset in (10_000..40_000).step_by(100) {
-        let offset = offset + (std::process::id() % 97) as u16 * 100 % 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 80) as u16 * 300;
+    for _ in 0..200 {
+        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed) * 100;
         let ports = [6440, 6441, 6480, 6450, 6451, 6490, 6460, 6461, 6500];
-        if ports
-            .iter()
-            .all(|port| std::net::TcpListener::bind(("127.0.0.1", port + offset)).is_ok())
-        {
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", port + offset)).is_ok();
+        if ports.iter().all(free) {
             return offset;
         }
     }
