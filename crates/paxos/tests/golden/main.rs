@@ -1,0 +1,81 @@
+//! Golden scripts: transcripts of a small cluster in `tests/scripts/*.txt`. Lines that start with `>`
+//! are commands, lines that start with `#` are prose, the rest is what happened and is compared.
+//!
+//! `QUORATE_BLESS=1` rewrites what happened, for review with `git diff`.
+
+#![allow(unreachable_pub, missing_docs, dead_code)]
+
+mod cluster;
+mod command;
+#[path = "../explorer/node.rs"]
+mod node;
+mod print;
+
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use cluster::Cluster;
+
+/// Runs a script and returns it with what happens now in place of what was recorded.
+fn replay(script: &str) -> String {
+    let mut cluster = Cluster::default();
+    let mut transcript = String::new();
+    for line in script.lines() {
+        if let Some(command) = line.strip_prefix('>') {
+            let command = command.trim();
+            let run = catch_unwind(AssertUnwindSafe(|| command::run(&mut cluster, command)));
+            assert!(run.is_ok(), "`> {command}` panicked; before it:\n{transcript}");
+            let _ = writeln!(transcript, "> {command}");
+            for event in cluster.take_events() {
+                let _ = writeln!(transcript, "  {event}");
+            }
+        } else if line.is_empty() || line.starts_with('#') {
+            let _ = writeln!(transcript, "{line}");
+        }
+    }
+    transcript
+}
+
+/// Goal: every script in `tests/scripts` happens exactly as written, line by line.
+#[test]
+fn scripts_happen_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let bless = std::env::var_os("QUORATE_BLESS").is_some();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut failed = Vec::new();
+    for path in &paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(written.starts_with("# Goal: "), "{name} must open with its goal");
+        let happened = match catch_unwind(|| replay(&written)) {
+            Ok(happened) => happened,
+            Err(_) => {
+                failed.push(name);
+                continue;
+            }
+        };
+        if happened == written {
+            continue;
+        }
+        if bless {
+            std::fs::write(path, happened).unwrap();
+            continue;
+        }
+        println!("{name} happened differently:\n{}", first_difference(&written, &happened));
+        failed.push(name);
+    }
+    assert!(12 <= paths.len(), "scripts are missing from {}", folder.display());
+    assert!(failed.is_empty(), "QUORATE_BLESS=1 rewrites, for review: {failed:?}");
+}
+
+fn first_difference(written: &str, happened: &str) -> String {
+    let same = written.lines().zip(happened.lines()).take_while(|(a, b)| a == b).count();
+    let part = |text: &str, mark: &str| {
+        let lines = text.lines().skip(same).take(6);
+        lines.fold(String::new(), |all, line| format!("{all}{mark} {line}\n"))
+    };
+    format!("line {}:\n{}{}", same + 1, part(written, "-"), part(happened, "+"))
+}

@@ -1,0 +1,108 @@
+//! One readable line for each thing that happens.
+
+use quorate_paxos::{Batch, BatchKind, Message, NotServing, ReadPurpose, ReadVerdict, RoleChange};
+
+/// `StartWork [1]@1.1`, or `[2..3]@1.1 a b`.
+pub fn batch(batch: &Batch) -> String {
+    let slots = if batch.first() == batch.last() {
+        format!("[{}]@{}", batch.first(), batch.ballot())
+    } else {
+        format!("[{}..{}]@{}", batch.first(), batch.last(), batch.ballot())
+    };
+    match batch.kind() {
+        BatchKind::StartWork => format!("StartWork {slots}"),
+        BatchKind::Entries => {
+            let words: Vec<String> = batch
+                .entries()
+                .map(|(_, payload)| String::from_utf8_lossy(&payload).into_owned())
+                .collect();
+            format!("{slots} {}", words.join(" "))
+        }
+    }
+}
+
+pub fn message(message: &Message) -> String {
+    match message {
+        Message::PreVote(m) => format!("would you promise {}?", m.ballot),
+        Message::PreVoteAck(m) if m.granted => format!("would promise {}", m.ballot),
+        Message::PreVoteAck(m) => {
+            format!("would not promise {}, promised {}", m.ballot, m.promised)
+        }
+        Message::Prepare(m) => match m.handover_from {
+            Some(old) => format!("prepare {} with the token of {old}", m.ballot),
+            None => format!("prepare {}", m.ballot),
+        },
+        Message::Promise(m) => {
+            format!("promise {}: last {}, committed {}", m.ballot, m.last, m.slot_committed)
+        }
+        Message::Reject(m) => format!("reject {}: promised {}", m.ballot, m.promised),
+        Message::Fetch(m) => format!("fetch for {} what follows {}", m.ballot, m.prev),
+        Message::FetchReply(m) => match &m.batches {
+            None => format!("fetched for {}: has another entry than {}", m.ballot, m.prev),
+            Some(batches) => {
+                let batches: Vec<String> = batches.iter().map(batch).collect();
+                format!("fetched for {} after {}: {}", m.ballot, m.prev, batches.join(", "))
+            }
+        },
+        Message::Accept(m) => format!(
+            "accept {} after {}, under {}, committed {}",
+            batch(&m.batch),
+            m.batch.prev(),
+            m.ballot,
+            m.slot_committed
+        ),
+        Message::Accepted(m) => format!("accepted through {} under {}", m.slot_synced, m.ballot),
+        Message::Mismatch(m) => format!(
+            "mismatch under {}: may share {}, committed {}",
+            m.ballot, m.last, m.slot_committed
+        ),
+        Message::Heartbeat(m) => format!(
+            "heartbeat {} sent {}, committed {}, held by all {}",
+            m.ballot, m.sent_at, m.slot_committed, m.slot_held_by_all
+        ),
+        Message::HeartbeatAck(m) => format!(
+            "heartbeat {} sent {} acked, verified {}, synced {}",
+            m.ballot, m.sent_at, m.slot_verified, m.slot_synced
+        ),
+        Message::Commit(m) => format!("committed {} under {}", m.slot_committed, m.ballot),
+        Message::TakeOver(m) => format!("take over from {}", m.ballot),
+    }
+}
+
+pub fn not_serving(why: NotServing) -> String {
+    match why {
+        NotServing::NotLeader(Some(leader)) => format!("{leader} leads"),
+        NotServing::NotLeader(None) => "no leader known".to_owned(),
+        NotServing::NotReady => "not ready".to_owned(),
+        NotServing::HandingOver(target) => format!("handing over to {target}"),
+    }
+}
+
+pub fn verdict(verdict: ReadVerdict) -> String {
+    match verdict {
+        ReadVerdict::Confirmed => "confirmed".to_owned(),
+        ReadVerdict::Refused(why) => format!("refused, {}", not_serving(why)),
+    }
+}
+
+pub fn role(role: RoleChange) -> String {
+    match role {
+        RoleChange::Follower { ballot, leader: Some(leader) } => {
+            format!("follows {leader} under {ballot}")
+        }
+        RoleChange::Follower { ballot, leader: None } => {
+            format!("follows nobody, promised {ballot}")
+        }
+        RoleChange::Candidate { ballot } => format!("is candidate with {ballot}"),
+        RoleChange::Elected { ballot } => format!("is elected with {ballot}"),
+        RoleChange::Serving { ballot } => format!("serves under {ballot}"),
+    }
+}
+
+pub fn purpose(purpose: ReadPurpose) -> String {
+    match purpose {
+        ReadPurpose::Apply => "to apply".to_owned(),
+        ReadPurpose::CatchUp(peer) => format!("for {peer}"),
+        ReadPurpose::Fetch { to, ballot, .. } => format!("for {to}, which won {ballot}"),
+    }
+}

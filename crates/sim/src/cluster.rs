@@ -1,0 +1,249 @@
+//! The servers: each a simulated machine that runs the code that ships.
+//!
+//! What outlives a process (disk, engine, clock) stands outside the simulated node. A kill loses what the
+//! process held, which includes what the engine had not flushed; a power cut also loses what the disk had
+//! not synced and starts the clock anew.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use madsim::net::NetSim;
+use madsim::runtime::{Handle, NodeHandle};
+use quorate_log::SimDisk;
+use quorate_replica::Stop;
+use quorate_server::{Node, NodeParts, Profile};
+use quorate_store::Twin;
+use quorate_topology::Topology;
+use quorate_types::NodeId;
+use rand::rngs::SmallRng;
+use rand::{Rng, RngCore};
+
+use crate::clock::SimClock;
+use crate::options::{Draw, Options, random};
+use crate::places::server_ip;
+
+/// Between the end of a process and the start of the next: its tasks are dropped meanwhile.
+const DROP_TIME: Duration = Duration::from_millis(5);
+/// What a clock shows after a boot, at most.
+const BOOT_SHOWS_MAX: u64 = 1_000_000_000_000;
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It is killed; the machine goes on.
+    Kill,
+    /// The machine loses power.
+    PowerCut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    Paused,
+    Down,
+}
+
+/// What a server is made of and what outlives it.
+#[derive(Clone)]
+struct Seat {
+    topology: Arc<Topology>,
+    node: NodeId,
+    seed: u64,
+    disk: SimDisk,
+    twin: Twin,
+    clock: Arc<SimClock>,
+    starts: Arc<AtomicU64>,
+}
+
+struct Member {
+    seat: Seat,
+    machine: NodeHandle,
+    state: State,
+}
+
+/// The servers of a cluster.
+pub struct Cluster {
+    handle: Handle,
+    members: Vec<Member>,
+    sync: Duration,
+    rng: SmallRng,
+}
+
+impl Cluster {
+    /// Starts a server on every node of the topology.
+    #[must_use]
+    pub fn start(options: &Options, topology: &Arc<Topology>) -> Cluster {
+        let handle = Handle::current();
+        let mut rng = random(options.seed, Draw::Crashes);
+        let mut members = Vec::new();
+        for (index, entry) in topology.nodes().enumerate() {
+            let error_ppb = 1_000 * options.clock_ppm;
+            let rate_error_ppb = rng.random_range(-error_ppb..=error_ppb);
+            let shows = rng.random_range(0..BOOT_SHOWS_MAX);
+            let seat = Seat {
+                topology: Arc::clone(topology),
+                node: entry.id,
+                seed: options.seed,
+                disk: SimDisk::new(),
+                twin: Twin::with_write_buffer(options.write_buffer),
+                clock: Arc::new(SimClock::new(rate_error_ppb, shows)),
+                starts: Arc::default(),
+            };
+            seat.disk.set_sync_latency(options.sync);
+            let made_of = seat.clone();
+            let machine = handle
+                .create_node()
+                .name(entry.name.clone())
+                .ip(server_ip(index))
+                // What is captured here survives kills: only disk, engine, clock and constants.
+                .init(move || serve(made_of.clone()))
+                .build();
+            members.push(Member { seat, machine, state: State::Up });
+        }
+        Cluster { handle, members, sync: options.sync, rng }
+    }
+
+    /// How many servers there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many processes were started.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.members.iter().map(|member| member.seat.starts.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Ends a process. False if there is none.
+    pub fn stop(&mut self, index: usize, death: Death) -> bool {
+        self.resume(index); // What is paused could not be dropped.
+        let member = &mut self.members[index];
+        if member.state == State::Down {
+            return false;
+        }
+        member.state = State::Down;
+        self.handle.kill(member.machine.id());
+        // RocksDB runs without a log of its own: its memory dies with the process.
+        member.seat.twin.crash(self.rng.next_u64());
+        match death {
+            Death::Kill => member.seat.disk.kill(),
+            Death::PowerCut => {
+                member.seat.disk.crash(self.rng.next_u64());
+                member.seat.clock.reboot(self.rng.random_range(0..BOOT_SHOWS_MAX));
+            }
+        }
+        true
+    }
+
+    /// Starts a process where there is none. False if there is one.
+    pub async fn restart(&mut self, index: usize) -> bool {
+        if self.members[index].state != State::Down {
+            return false;
+        }
+        tokio::time::sleep(DROP_TIME).await;
+        self.handle.restart(self.members[index].machine.id());
+        self.members[index].state = State::Up;
+        true
+    }
+
+    /// Freezes a process. False if none runs.
+    pub fn pause(&mut self, index: usize) -> bool {
+        let member = &mut self.members[index];
+        let runs = member.state == State::Up;
+        if runs {
+            member.state = State::Paused;
+            self.handle.pause(member.machine.id());
+        }
+        runs
+    }
+
+    /// Lets a frozen process go on. False if none is frozen.
+    pub fn resume(&mut self, index: usize) -> bool {
+        let member = &mut self.members[index];
+        let is_paused = member.state == State::Paused;
+        if is_paused {
+            member.state = State::Up;
+            self.handle.resume(member.machine.id());
+        }
+        is_paused
+    }
+
+    /// Makes syncs of a node slower, or normal again with 1.
+    pub fn slow_disk(&mut self, index: usize, times: u32) {
+        self.members[index].seat.disk.set_sync_latency(self.sync * times);
+    }
+
+    /// Cuts one direction of a link between servers, or mends it.
+    pub fn cut(&self, from: usize, to: usize, is_cut: bool) {
+        let (from, to) = (self.members[from].machine.id(), self.members[to].machine.id());
+        match is_cut {
+            true => NetSim::current().clog_link(from, to),
+            false => NetSim::current().unclog_link(from, to),
+        }
+    }
+
+    /// Cuts a server off from one machine that is no server, or mends it.
+    pub fn cut_client(&self, index: usize, client: &NodeHandle, is_cut: bool) {
+        let (server, client) = (self.members[index].machine.id(), client.id());
+        for (from, to) in [(server, client), (client, server)] {
+            match is_cut {
+                true => NetSim::current().clog_link(from, to),
+                false => NetSim::current().unclog_link(from, to),
+            }
+        }
+    }
+
+    /// The number of a node.
+    #[must_use]
+    pub fn node(&self, index: usize) -> NodeId {
+        self.members[index].seat.node
+    }
+
+    /// Ends everything, so that nothing outlives the run.
+    pub async fn end(mut self) {
+        for index in 0..self.members.len() {
+            self.stop(index, Death::Kill);
+        }
+        tokio::time::sleep(DROP_TIME).await;
+    }
+}
+
+/// One life of a server process.
+async fn serve(seat: Seat) {
+    let start = seat.starts.fetch_add(1, Ordering::Relaxed);
+    let mut rng = random(seat.seed, Draw::Node(seat.node.0, start));
+    let node = seat.node;
+    let parts = NodeParts {
+        topology: seat.topology,
+        node,
+        profile: Profile::Small,
+        disk: seat.disk.mount(),
+        engine: Arc::new(seat.twin),
+        clock: seat.clock,
+        random: [rng.next_u64(), rng.next_u64()],
+        stop: Stop::new(move |error| panic!("{node} stopped itself: {}", chain(error))),
+    };
+    let spawn_log = |log_loop| {
+        // The task ends with the node.
+        let _log = tokio::spawn(log_loop);
+    };
+    let opened = Node::open(parts, spawn_log);
+    let running = opened.unwrap_or_else(|error| panic!("{node} did not start: {error}"));
+    match running.run(pending()).await {
+        Ok(()) => panic!("{node} ended by itself"),
+        Err(error) => panic!("{node} ended: {error}"),
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,226 @@
+//! After the faults: does every group serve again, do its replicas agree, is everything there?
+//!
+//! Every replica is made leader once and read: reads are answered by leaders only, and each of them must
+//! have what was acknowledged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_client::{Client, GroupStatus, NodeStatus, Value};
+use quorate_types::{GroupId, NodeId};
+use tokio::time::Instant;
+
+use crate::acknowledged::Ledger;
+use crate::history::{Action, KeyId, Outcome};
+use crate::places::Place;
+use crate::workload::{Recorder, append, register};
+
+/// Between two looks at something that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The deadline of one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Processes of this phase have numbers from here on.
+const PROCESS: u32 = 1_000;
+/// Numbers of rows written by this phase start here.
+const ROWS: u64 = 1_000_000_000;
+
+/// Who looks: a client on a machine of its own.
+pub struct LastReads {
+    client: Client,
+    recorder: Recorder,
+    limit: Duration,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The ledgers, as the last leader read them.
+    pub ledgers: BTreeMap<KeyId, Ledger>,
+    /// How long it took until every group took a write.
+    pub recovery: Duration,
+    /// Replicas that were read as leaders.
+    pub replicas_read: u64,
+    /// What is wrong.
+    pub wrong: Vec<String>,
+}
+
+impl LastReads {
+    /// Looks through `client`; a group has `limit` to serve.
+    #[must_use]
+    pub fn new(client: &Client, recorder: Recorder, limit: Duration) -> LastReads {
+        LastReads { client: client.with_timeout(CALL_TIMEOUT), recorder, limit }
+    }
+
+    /// Waits until every group took a write. Says what is wrong with those that did not.
+    pub async fn recovered(&self, places: &[Place], found: &mut Found) {
+        let started = Instant::now();
+        for place in places.iter().filter(|place| place.is_ledger) {
+            let process = PROCESS + place.group.0;
+            let mut row = ROWS * u64::from(process);
+            loop {
+                row += 1;
+                let written = append(&self.recorder, process, &self.client, place, row).await;
+                if matches!(written, Outcome::Applied(_)) {
+                    break;
+                }
+                if self.limit < started.elapsed() {
+                    let state = self.describe(place.group).await;
+                    let limit = self.limit;
+                    found.wrong.push(format!("{} took no write within {limit:?}: {state}", place.group));
+                    break;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        found.recovery = started.elapsed();
+    }
+
+    /// Waits until all replicas of every group have applied the same.
+    pub async fn agreed(&self, found: &mut Found) {
+        let started = Instant::now();
+        loop {
+            let groups = self.groups().await;
+            let apart: Vec<GroupId> = groups
+                .iter()
+                .filter(|(_, replicas)| !agree(replicas))
+                .map(|(group, _)| *group)
+                .collect();
+            if apart.is_empty() && !groups.is_empty() {
+                return;
+            }
+            if self.limit < started.elapsed() {
+                for group in apart {
+                    let state = self.describe(group).await;
+                    found.wrong.push(format!("replicas of {group} do not agree: {state}"));
+                }
+                return;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Reads everything with every node as leader in turn.
+    pub async fn read_every_replica(&self, places: &[Place], found: &mut Found) {
+        for node in self.client.topology().nodes() {
+            for place in places {
+                if place.is_ledger {
+                    found.replicas_read += u64::from(self.lead(place.group, node.id).await);
+                }
+            }
+            for place in places {
+                self.read(node.id, place, found).await;
+            }
+        }
+    }
+
+    async fn read(&self, node: NodeId, place: &Place, found: &mut Found) {
+        if !place.is_ledger {
+            let process = PROCESS + 500 + node.0;
+            let read =
+                register(&self.recorder, process, &self.client, place, Action::Read, 0).await;
+            if !matches!(read, Outcome::Applied(_)) {
+                found.wrong.push(format!("{place:?} cannot be read at the end: {read:?}"));
+            }
+            return;
+        }
+        let ledger = match self.ledger(place).await {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                found.wrong.push(format!("{place:?} cannot be read at the end: {error}"));
+                return;
+            }
+        };
+        if let Some(other) = found.ledgers.insert(place.id, ledger.clone())
+            && other != ledger
+        {
+            let only_now: Vec<_> = ledger.rows.difference(&other.rows).collect();
+            let only_before: Vec<_> = other.rows.difference(&ledger.rows).collect();
+            found.wrong.push(format!(
+                "{place:?}: under {node} the counter is {}, before it was {}; new rows {only_now:?}, \
+                 missing rows {only_before:?}",
+                ledger.count, other.count
+            ));
+        }
+    }
+
+    async fn ledger(&self, place: &Place) -> Result<Ledger, quorate_client::Error> {
+        let Place { table, uid, key, .. } = place;
+        let rows = self.client.scan(table, *uid).prefix("row/").collect_all().await?;
+        let count = match self.client.get(table, *uid, key.clone()).await? {
+            None => 0,
+            Some(Value::Integer(count)) => count,
+            Some(Value::Bytes(_)) => i64::MIN,
+        };
+        let number = |key: &[u8]| Place::row_number(key).unwrap_or(u64::MAX);
+        Ok(Ledger { count, rows: rows.iter().map(|row| number(&row.key)).collect() })
+    }
+
+    /// Makes a node lead a group. False if it does not within the limit.
+    async fn lead(&self, group: GroupId, node: NodeId) -> bool {
+        let started = Instant::now();
+        while started.elapsed() < self.limit {
+            if self.leads(group, node).await {
+                return true;
+            }
+            let _asked_again_if_it_failed = self.client.transfer_leader(group, Some(node)).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        false
+    }
+
+    async fn leads(&self, group: GroupId, node: NodeId) -> bool {
+        let Some(address) = self.client.topology().node(node).map(|node| node.client.clone()) else {
+            return false;
+        };
+        let status = self.client.node_status(&address).await;
+        status.is_ok_and(|status| status.groups.iter().any(|it| it.group == group && it.serving))
+    }
+
+    /// What every reachable replica says, by group.
+    async fn groups(&self) -> BTreeMap<GroupId, Vec<Option<GroupStatus>>> {
+        let mut groups: BTreeMap<GroupId, Vec<Option<GroupStatus>>> = BTreeMap::new();
+        let statuses: Vec<Option<NodeStatus>> =
+            self.client.cluster_status().await.into_iter().map(|it| it.status.ok()).collect();
+        for group in self.client.topology().groups() {
+            for (node, status) in self.client.topology().nodes().zip(&statuses) {
+                if group.member_on(node.id).is_some() {
+                    let status = status.as_ref().and_then(|status| {
+                        status.groups.iter().find(|it| it.group == group.id).cloned()
+                    });
+                    groups.entry(group.id).or_default().push(status);
+                }
+            }
+        }
+        groups
+    }
+
+    async fn describe(&self, group: GroupId) -> String {
+        let groups = self.groups().await;
+        let replicas = groups.get(&group).map(Vec::as_slice).unwrap_or_default();
+        let texts: Vec<String> = replicas
+            .iter()
+            .map(|replica| match replica {
+                None => "unreachable".to_owned(),
+                Some(it) => format!(
+                    "{} {} leader {:?} serving {} accepted {} synced {} committed {} applied {}",
+                    it.role.word(),
+                    it.ballot,
+                    it.leader.map(|leader| leader.0),
+                    it.serving,
+                    it.slot_accepted,
+                    it.slot_synced,
+                    it.slot_committed,
+                    it.slot_applied
+                ),
+            })
+            .collect();
+        texts.join("; ")
+    }
+}
+
+/// True if one replica serves and all have applied what it has.
+fn agree(replicas: &[Option<GroupStatus>]) -> bool {
+    let serving = replicas.iter().flatten().filter(|replica| replica.serving).count();
+    let first = replicas.iter().flatten().next().map(|replica| replica.slot_applied);
+    serving == 1 && replicas.iter().all(|it| it.as_ref().map(|it| it.slot_applied) == first)
+}

@@ -1,0 +1,174 @@
+//! What a run is made of, drawn from its seed. Printed with every result.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+/// Which faults a run may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// All of them.
+    #[default]
+    Mixed,
+    /// Processes are killed and started again.
+    Kill,
+    /// Links are cut, nodes are paused.
+    Partition,
+    /// One node after the other loses power.
+    PowerCut,
+    /// All nodes lose power at once.
+    AllPowerCut,
+    /// Leaderships are handed over, without a fault.
+    Handover,
+}
+
+impl Scenario {
+    /// The word on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Scenario::Mixed => "mixed",
+            Scenario::Kill => "kill",
+            Scenario::Partition => "partition",
+            Scenario::PowerCut => "power-cut",
+            Scenario::AllPowerCut => "all-power-cut",
+            Scenario::Handover => "handover",
+        }
+    }
+}
+
+/// Streams of random numbers of one seed; independent, so that a change in one leaves the others.
+#[derive(Clone, Copy, Debug)]
+pub enum Draw {
+    /// The options.
+    Options,
+    /// The schedule of faults.
+    Faults,
+    /// What power cuts take, where clocks start again.
+    Crashes,
+    /// What a worker of the workload asks.
+    Worker(u32),
+    /// Random bits of a node at a start.
+    Node(u32, u64),
+}
+
+/// The random numbers of `draw` under `seed`.
+#[must_use]
+pub fn random(seed: u64, draw: Draw) -> SmallRng {
+    let (stream, number) = match draw {
+        Draw::Options => (1, 0),
+        Draw::Faults => (2, 0),
+        Draw::Crashes => (3, 0),
+        Draw::Worker(worker) => (4, u64::from(worker)),
+        Draw::Node(node, start) => (5, u64::from(node) << 32 | start),
+    };
+    let mixed = (seed ^ (stream << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number.rotate_left(17);
+    SmallRng::seed_from_u64(mixed)
+}
+
+/// The options of a run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// The faults.
+    pub scenario: Scenario,
+    /// How long clients run and faults happen.
+    pub safety: Duration,
+    /// How long the cluster has to recover afterwards.
+    pub recovery_max: Duration,
+    /// Latency of a packet.
+    pub latency: Range<Duration>,
+    /// Share of packets that are sent again.
+    pub loss: f64,
+    /// Time a sync of a disk takes.
+    pub sync: Duration,
+    /// One node has a disk that is much slower for a while.
+    pub has_slow_disk: bool,
+    /// Largest error of a clock's rate, in parts in a million.
+    pub clock_ppm: i64,
+    /// Leases, or reads that ask a majority.
+    pub has_leases: bool,
+    /// Machines with a client. The callers of the last one only read: they stay with a leader that
+    /// cannot write any more, and so would see what it must not say.
+    pub clients: u32,
+    /// Callers on each.
+    pub workers: u32,
+    /// Longest pause of a caller between two calls.
+    pub think: Duration,
+    /// Registers of each group.
+    pub registers: u32,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// Unflushed bytes at which an engine flushes by itself.
+    pub write_buffer: usize,
+    /// The deadline of calls.
+    pub request_timeout: Duration,
+    /// How long a client waits for one answer.
+    pub attempt_timeout: Duration,
+}
+
+impl Options {
+    /// The options of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, scenario: Scenario) -> Options {
+        let mut rng = random(seed, Draw::Options);
+        let micros = |rng: &mut SmallRng, range: Range<u64>| {
+            Duration::from_micros(rng.random_range(range))
+        };
+        let slowest_ms = pick(&mut rng, &[2, 5, 10, 20]);
+        Options {
+            seed,
+            scenario,
+            safety: Duration::from_millis(rng.random_range(12_000..20_000)),
+            recovery_max: Duration::from_secs(15),
+            latency: micros(&mut rng, 100..1_000)..Duration::from_millis(slowest_ms),
+            loss: pick(&mut rng, &[0.0, 0.0, 0.002, 0.02]),
+            // Slow everywhere in some runs: what is acknowledged too early shows only while syncs run.
+            sync: micros(&mut rng, 200..5_000) * pick(&mut rng, &[1, 1, 1, 10]),
+            has_slow_disk: rng.random_bool(0.3),
+            clock_ppm: pick(&mut rng, &[0, 50, 500, 5_000]),
+            has_leases: rng.random_bool(0.75),
+            clients: rng.random_range(2..=3),
+            workers: rng.random_range(2..=4),
+            think: Duration::from_millis(pick(&mut rng, &[10, 30, 60])),
+            registers: rng.random_range(1..=3),
+            value_bytes: pick(&mut rng, &[16, 16, 300, 4_000]),
+            write_buffer: pick(&mut rng, &[32 * 1024, 512 * 1024, 8 * 1024 * 1024]),
+            request_timeout: Duration::from_millis(pick(&mut rng, &[1_500, 3_000, 5_000])),
+            attempt_timeout: Duration::from_millis(pick(&mut rng, &[300, 1_000])),
+        }
+    }
+
+    /// The configuration of the simulator.
+    #[must_use]
+    pub fn simulator(&self) -> madsim::Config {
+        let mut config = madsim::Config::default();
+        config.net.packet_loss_rate = self.loss;
+        config.net.send_latency = self.latency.clone();
+        config
+    }
+}
+
+/// One of several, all equally likely.
+pub fn pick<T: Copy>(rng: &mut SmallRng, choices: &[T]) -> T {
+    choices[rng.random_range(0..choices.len())]
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { seed, scenario, safety, latency, loss, sync, clock_ppm, .. } = self;
+        let Options { clients, workers, think, registers, value_bytes, write_buffer, .. } = self;
+        write!(f, "seed={seed} scenario={} safety={safety:?} ", scenario.word())?;
+        write!(f, "latency={:?}..{:?} loss={loss} ", latency.start, latency.end)?;
+        write!(f, "sync={sync:?} slow-disk={} ", self.has_slow_disk)?;
+        write!(f, "clock-ppm={clock_ppm} leases={} ", self.has_leases)?;
+        write!(f, "clients={clients}x{workers} think={think:?} registers={registers} ")?;
+        write!(f, "value-bytes={value_bytes} write-buffer={write_buffer} ")?;
+        let (request, attempt) = (self.request_timeout, self.attempt_timeout);
+        write!(f, "request-timeout={request:?} attempt-timeout={attempt:?}")
+    }
+}

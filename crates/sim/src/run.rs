@@ -1,0 +1,187 @@
+//! One run: start, safety phase with faults and load, liveness phase, last reads, verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use madsim::runtime::{Handle, NodeHandle};
+use quorate_client::Client;
+use quorate_topology::Topology;
+use quorate_types::GroupId;
+use tokio::task::JoinHandle;
+
+use crate::cluster::Cluster;
+use crate::faults::schedule;
+use crate::history::{History, Outcome};
+use crate::last_reads::{Found, LastReads};
+use crate::nemesis::Nemesis;
+use crate::options::Options;
+use crate::places::{Place, client_ip, places};
+use crate::trace::Trace;
+use crate::verdict::judge;
+use crate::workload::{Recorder, Worker};
+
+/// How often making a client is tried.
+const BUILDS_MAX: usize = 20;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Everything that is wrong; empty if the run passed.
+    pub wrong: Vec<String>,
+    /// Numbers to print.
+    pub counts: Vec<(&'static str, u64)>,
+    /// The hash of what happened.
+    pub trace: u64,
+    /// What was asked and answered.
+    pub history: History,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in &self.counts {
+            write!(f, "{name}={count} ")?;
+        }
+        write!(f, "trace={:016x}", self.trace)
+    }
+}
+
+/// Runs a seed inside the simulator. `is_shown` prints what happens.
+pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> Report {
+    let trace = Trace::new(is_shown);
+    let recorder = Recorder::new(trace.clone());
+    let places = Arc::new(places(&topology, options.registers));
+    let mut cluster = Cluster::start(&options, &topology);
+    let admin = machine("admin", client_ip(options.clients));
+    let admin_client = client(&admin, &topology, &options).await;
+
+    let end = trace.now() + options.safety.as_nanos() as u64;
+    let mut machines = Vec::new();
+    let mut workers = Vec::new();
+    for number in 0..options.clients {
+        let machine = machine(&format!("client-{}", number + 1), client_ip(number));
+        workers.push(load(&machine, number, end, &options, &topology, &recorder, &places));
+        machines.push(machine);
+    }
+    let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
+    let schedule = schedule(&options, cluster.size(), &groups);
+    let nemesis = Nemesis::new(&mut cluster, &machines, &admin, admin_client.clone(), &trace);
+    let faults = nemesis.run(schedule, options.safety).await;
+
+    let last = LastReads::new(&admin_client, recorder.clone(), options.recovery_max);
+    let looking = look(&admin, last, workers, Arc::clone(&places));
+    let mut found = looking.await.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
+
+    let history = recorder.history();
+    let judged = judge(&history, &places, &found.ledgers);
+    let mut wrong = std::mem::take(&mut found.wrong);
+    wrong.extend(judged.wrong);
+    let mut counts = count(&history);
+    counts.push(("undecided", judged.undecided));
+    counts.push(("starts", cluster.starts()));
+    counts.extend(faults);
+    counts.push(("recovery-ms", found.recovery.as_millis() as u64));
+    counts.push(("replicas-read", found.replicas_read));
+    counts.push(("events", trace.events()));
+    counts.push(("virtual-ms", trace.now() / 1_000_000));
+    let report = Report { wrong, counts, trace: trace.hash(), history };
+    drop(admin_client);
+    // Tasks that are alive when the runtime ends are never dropped.
+    for machine in machines.iter().chain([&admin]) {
+        Handle::current().kill(machine.id());
+    }
+    cluster.end().await;
+    report
+}
+
+fn machine(name: &str, ip: IpAddr) -> NodeHandle {
+    Handle::current().create_node().name(name).ip(ip).build()
+}
+
+/// A client that lives on a machine.
+async fn client(machine: &NodeHandle, topology: &Arc<Topology>, options: &Options) -> Client {
+    let making = machine.spawn(make_client(Arc::clone(topology), options.clone()));
+    making.await.unwrap_or_else(|error| panic!("no client: {error}"))
+}
+
+async fn make_client(topology: Arc<Topology>, options: Options) -> Client {
+    let endpoints: Vec<&str> = topology.nodes().map(|node| node.client.as_str()).collect();
+    let builder = Client::builder(endpoints.join(","))
+        .connect_timeout(Duration::from_secs(1))
+        .request_timeout(options.request_timeout)
+        .attempt_timeout(options.attempt_timeout);
+    let mut last = None;
+    for _ in 0..BUILDS_MAX {
+        match builder.clone().build().await {
+            Ok(client) => return client,
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("a client cannot be made although nothing is broken: {last:?}");
+}
+
+/// Starts the workers of one client machine; ends with the last of them.
+fn load(
+    machine: &NodeHandle,
+    number: u32,
+    end: u64,
+    options: &Options,
+    topology: &Arc<Topology>,
+    recorder: &Recorder,
+    places: &Arc<Vec<Place>>,
+) -> JoinHandle<()> {
+    let (options, topology) = (options.clone(), Arc::clone(topology));
+    let (recorder, places) = (recorder.clone(), Arc::clone(places));
+    machine.spawn(async move {
+        let client = make_client(topology, options.clone()).await;
+        let mut workers = Vec::new();
+        for worker in 0..options.workers {
+            let process = number * options.workers + worker + 1;
+            let (client, recorder) = (client.clone(), recorder.clone());
+            let worker = Worker::new(&options, process, client, recorder, Arc::clone(&places));
+            workers.push(tokio::spawn(worker.run(end)));
+        }
+        for worker in workers {
+            worker.await.unwrap_or_else(|error| panic!("a worker ended: {error}"));
+        }
+    })
+}
+
+/// The liveness phase and the last reads, on the machine of the administrator.
+fn look(
+    admin: &NodeHandle,
+    last: LastReads,
+    workers: Vec<JoinHandle<()>>,
+    places: Arc<Vec<Place>>,
+) -> JoinHandle<Found> {
+    admin.spawn(async move {
+        let mut found = Found::default();
+        last.recovered(&places, &mut found).await;
+        for worker in workers {
+            worker.await.unwrap_or_else(|error| panic!("a client ended: {error}"));
+        }
+        if found.wrong.is_empty() {
+            last.agreed(&mut found).await;
+            last.read_every_replica(&places, &mut found).await;
+        }
+        found
+    })
+}
+
+fn count(history: &History) -> Vec<(&'static str, u64)> {
+    let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for operation in history.operations() {
+        let word = match operation.outcome {
+            Outcome::Applied(_) => "applied",
+            Outcome::NotApplied { is_refusal: true, .. } => "conditions-failed",
+            Outcome::NotApplied { .. } => "not-applied",
+            Outcome::Unknown => "unknown",
+        };
+        *counts.entry(word).or_default() += 1;
+    }
+    let asked = ("asked", history.operations().len() as u64);
+    std::iter::once(asked).chain(counts).collect()
+}
