@@ -113,6 +113,7 @@ impl Replica {
             || self.promised_synced != self.promised
             || msg.ballot.replica != from
             || !follows
+            || self.health.draining
             || now < self.silent_until
         {
             return;

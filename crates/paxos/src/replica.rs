@@ -103,6 +103,8 @@ pub struct MemberStatus {
     pub heard_at: Option<BootTime>,
     /// Bytes of batches on their way to it.
     pub in_flight_bytes: usize,
+    /// It said that its node is leaving.
+    pub draining: bool,
 }
 
 /// Where a replica stands, for people and metrics.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_store::{CheckpointPolicy, Due, Durability, Pressure, Store, StoreError};
+use quorate_store::{Checkpoint, CheckpointPolicy, Due, Durability, Pressure, Store, StoreError};
 use quorate_types::BootTime;
 
 /// Decides on checkpoints, one at a time.
@@ -21,6 +21,9 @@ pub(crate) struct Checkpoints {
 /// A checkpoint to write off the shard task.
 pub(crate) struct CheckpointJob {
     store: Arc<Store>,
+    /// Frozen on the shard task, between two batches: the core starts again from the end of a batch.
+    /// `None` if nothing changed since the last one.
+    frozen: Option<Checkpoint>,
     durability: Durability,
 }
 
@@ -41,7 +44,7 @@ impl Checkpoints {
         self.log_bytes += bytes;
     }
 
-    /// A checkpoint to write, if one is due.
+    /// A checkpoint to write, if one is due. To be called between two batches.
     pub(crate) fn poll(&mut self, now: BootTime, store: &Arc<Store>) -> Option<CheckpointJob> {
         if self.running {
             return None;
@@ -63,7 +66,11 @@ impl Checkpoints {
         if durability == Durability::Flushed {
             self.covered_bytes = self.log_bytes;
         }
-        Some(CheckpointJob { store: Arc::clone(store), durability })
+        Some(CheckpointJob {
+            store: Arc::clone(store),
+            frozen: store.begin_checkpoint(),
+            durability,
+        })
     }
 
     /// The job is done.
@@ -81,7 +88,7 @@ impl CheckpointJob {
     /// Writes the checkpoint. True if it was flushed, too.
     pub(crate) fn run(self) -> Result<bool, StoreError> {
         let flushed = self.durability == Durability::Flushed;
-        match self.store.begin_checkpoint() {
+        match self.frozen {
             Some(checkpoint) => {
                 self.store.write_checkpoint(&checkpoint, self.durability)?;
                 self.store.finish_checkpoint(checkpoint);
@@ -90,5 +97,34 @@ impl CheckpointJob {
             None => {}
         }
         Ok(flushed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorate_store::{Engine, Twin};
+    use quorate_types::{GroupId, Slot};
+
+    use super::*;
+
+    /// Goal: a checkpoint holds what was applied when it was asked for, however late it is written; the
+    /// shard asks between two batches, and a replica can only start again from the end of a batch.
+    #[test]
+    fn a_checkpoint_is_frozen_when_it_is_polled() {
+        let group = GroupId(1);
+        let engine = Arc::new(Twin::new());
+        let store = Arc::new(Store::open(engine.clone(), [group]).expect("a fresh engine"));
+        let mut checkpoints = Checkpoints::new(CheckpointPolicy::small(), BootTime::ZERO);
+        store.apply(group, Slot(1), Vec::new());
+        let later = BootTime::ZERO + Duration::from_secs(10);
+        let job = checkpoints.poll(later, &store).expect("one is due by age");
+        store.apply(group, Slot(2), Vec::new());
+
+        job.run().expect("the twin writes");
+
+        assert_eq!(engine.applied(group).expect("readable"), Slot(1));
+        assert_eq!(store.applied(group), Slot(2));
     }
 }

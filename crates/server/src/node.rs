@@ -127,7 +127,8 @@ impl Node {
         Arc::clone(&self.context)
     }
 
-    /// Messages dropped to each peer because its queue was full.
+    /// Messages dropped to each peer because its queue was full. Metrics exist in real processes only.
+    #[cfg(not(madsim))]
     #[must_use]
     pub(crate) fn network(&self) -> Arc<PeerNetwork> {
         Arc::clone(&self.network)

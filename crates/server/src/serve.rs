@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use quorate_log::{Disk, RealDisk};
-use quorate_replica::Stop;
+use quorate_replica::{GroupStatus, Stop};
 use quorate_store::{Engine, Rocks, RocksOptions};
 use quorate_topology::Topology;
 use quorate_types::{Code, Error};
@@ -21,6 +21,8 @@ use crate::options::{Profile, ServerOptions};
 
 /// How long a leaving node tries to hand its leaderships over.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
+/// A member that answered no heartbeat for this long takes nothing over.
+const HEARD_WITHIN_MS: u64 = 1000;
 /// How long the end waits for the data folder to be let go of.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 /// Answers that are on their way get this long after the last hand-over.
@@ -106,7 +108,7 @@ async fn leave(context: &NodeContext) {
     let handed_over = async {
         loop {
             match context.shard.status().await {
-                Ok(status) if status.groups.iter().any(|group| group.core.role == "leader") => {
+                Ok(status) if status.groups.iter().any(can_be_handed_over) => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Ok(_) | Err(_) => return,
@@ -114,10 +116,22 @@ async fn leave(context: &NodeContext) {
         }
     };
     match tokio::time::timeout(HANDOVER_LIMIT, handed_over).await {
-        Ok(()) => info!("every leadership is handed over"),
+        Ok(()) => info!("nothing is left to hand over"),
         Err(_elapsed) => warn!("leaving with leaderships that nobody took over"),
     }
     tokio::time::sleep(LINGER).await;
+}
+
+/// True for a group that is led here and could be led by somebody else: when the whole cluster leaves at
+/// once, nobody waits for another.
+fn can_be_handed_over(group: &GroupStatus) -> bool {
+    let heard = |index: usize| match group.heard_ms_ago.get(index) {
+        Some((_, Some(ms))) => *ms < HEARD_WITHIN_MS,
+        Some((_, None)) | None => false,
+    };
+    let members = group.core.members.iter().enumerate();
+    let mut takers = members.filter(|(index, member)| !member.draining && heard(*index));
+    group.core.role == "leader" && takers.next().is_some()
 }
 
 /// The log has a thread of its own: its writes and syncs block.

@@ -14,6 +14,8 @@ use crate::output::Output;
 
 /// How long the cluster may take to serve again.
 const SERVE_LIMIT: Duration = Duration::from_secs(15);
+/// Between two looks whether a node has ended by itself.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long all nodes stay dead.
 const DEAD_TIME: Duration = Duration::from_secs(1);
 
@@ -185,8 +187,15 @@ impl<'a> Stage<'a> {
         let up = self.cluster.up();
         let is_complete = up.len() == self.cluster.topology().nodes().len();
         let wanted = Wanted { up, leaders_at_home: false };
-        let healthy = health::wait(self.client, &wanted, limit).await;
-        let mut healthy = healthy.map(|_| self.load.now().saturating_sub(from));
+        let deadline = self.load.now() + limit;
+        let mut healthy = loop {
+            // In between, a node that ended by itself is noticed; nothing gets better without it.
+            match health::wait(self.client, &wanted, CHECK_INTERVAL).await {
+                Ok(_) => break Ok(self.load.now().saturating_sub(from)),
+                Err(missing) if deadline <= self.load.now() => break Err(missing),
+                Err(_) => self.cluster.check_running()?,
+            }
+        };
         self.cluster.check_running()?;
         if is_complete && healthy.is_ok() {
             match health::send_leaders_home(self.client, &wanted, limit).await {
