@@ -251,7 +251,8 @@ impl World {
             } else {
                 self.links.extend(inbox);
             }
-            for (token, floor) in self.asleep.remove(&id).unwrap_or_default() {
+            // The latest question first: it knows of most that was acknowledged meanwhile.
+            for (token, floor) in self.asleep.remove(&id).unwrap_or_default().into_iter().rev() {
                 self.start_read(id, token, floor);
             }
         }
