@@ -104,6 +104,7 @@ impl NodeContext {
             incarnation: self.incarnation,
             to_node,
             topology_version: self.topology.version(),
+            lease_ms: lease_ms(&self.topology),
         }
     }
 
@@ -121,4 +122,10 @@ impl NodeContext {
             None => error,
         }
     }
+}
+
+/// The lease this node grants, in milliseconds; 0 without leases.
+fn lease_ms(topology: &Topology) -> u64 {
+    let length = topology.lease().length().unwrap_or_default();
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

@@ -258,6 +258,14 @@ impl NodeContext {
                 format!("{} greets {}, this node is {}", hello.node, hello.to_node, self.node);
             return Err(Error::new(Code::NodeMismatch, message));
         }
+        if hello.lease_ms != ours.lease_ms {
+            let (theirs, ours) = (hello.lease_ms, ours.lease_ms);
+            let message = format!(
+                "{} counts with a lease of {theirs} ms, this node of {ours} ms: their cluster files differ",
+                hello.node
+            );
+            return Err(Error::new(Code::ConfigInvalid, message));
+        }
         let pinned = self.shard.pin(hello.node, hello.incarnation).await?;
         if pinned != hello.incarnation {
             let theirs = hello.incarnation;

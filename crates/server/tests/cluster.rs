@@ -200,6 +200,29 @@ async fn an_emptied_node_is_refused() {
     assert!(status.groups.iter().all(|group| group.slot_accepted == quorate_types::Slot::ZERO));
 }
 
+/// Goal: a node that counts with another lease is refused: a leader would rely on promises that were
+/// never made.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_lease_is_refused() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    cluster.stop_node("n3").await.expect("a clean end");
+    let file = cluster.cluster_file();
+    let text = std::fs::read_to_string(&file).expect("readable");
+    std::fs::write(&file, text.replace("lease = \"lan\"", "lease = \"wan\"")).expect("writable");
+    cluster.start_node("n3");
+    let address = cluster.topology.node_by_name("n3").expect("known").client.clone();
+    let before = within(async || client.node_status(&address).await.ok()).await;
+    for n in 0..20 {
+        client.put("load", Uid(1), "k", i64::from(n)).await.expect("the other two serve");
+    }
+    let after = client.node_status(&address).await.expect("up");
+    let accepted = |status: &quorate_client::NodeStatus| status.groups[0].slot_accepted;
+    assert_eq!(accepted(&before), accepted(&after));
+    let leader = cluster.leader_of(GroupId(1)).await;
+    assert_ne!(cluster.topology.node(leader).expect("known").name, "n3");
+}
+
 /// Goal: damage below what was durable is found at start and named.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_in_the_middle_of_the_log_stops_the_start() {

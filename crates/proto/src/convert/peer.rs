@@ -32,6 +32,8 @@ pub struct Hello {
     pub to_node: NodeId,
     /// The version of the cluster file the sender routes by.
     pub topology_version: u64,
+    /// The lease the sender grants, in milliseconds; 0 without leases.
+    pub lease_ms: u64,
 }
 
 impl Hello {
@@ -45,6 +47,7 @@ impl Hello {
             incarnation: self.incarnation.0,
             to_node: self.to_node.0,
             topology_version: self.topology_version,
+            lease_ms: self.lease_ms,
         }
     }
 
@@ -67,6 +70,7 @@ impl Hello {
             incarnation: Incarnation(hello.incarnation),
             to_node: NodeId(hello.to_node),
             topology_version: hello.topology_version,
+            lease_ms: hello.lease_ms,
         })
     }
 }
