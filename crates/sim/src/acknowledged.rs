@@ -42,7 +42,11 @@ pub fn check(operations: &[&Operation], found: &Ledger) -> Vec<String> {
         wrong.push(format!("row {row} is there and nobody wrote it"));
     }
     if found.count != found.rows.len() as i64 {
-        wrong.push(format!("the counter is {}, but there are {} rows", found.count, found.rows.len()));
+        wrong.push(format!(
+            "the counter is {}, but there are {} rows",
+            found.count,
+            found.rows.len()
+        ));
     }
     let applied = outcomes.values().filter(|it| matches!(it, Outcome::Applied(_))).count() as i64;
     let unknown = outcomes.values().filter(|it| matches!(it, Outcome::Unknown)).count() as i64;

@@ -169,7 +169,10 @@ fn twice(asked: &Run) -> Result<ExitCode, String> {
     let ask = || {
         let run = Command::new(&program).args(arguments(asked)).output();
         let output = run.map_err(|error| format!("no second process: {error}"))?;
-        Ok::<_, String>((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+        Ok::<_, String>((
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        ))
     };
     let ((passed, first), (_, second)) = (ask()?, ask()?);
     print!("{first}");

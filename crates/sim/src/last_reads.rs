@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::acknowledged::Ledger;
 use crate::history::{Action, KeyId, Outcome};
+use crate::options::Options;
 use crate::places::Place;
 use crate::workload::{Recorder, append, register};
 
@@ -28,7 +29,8 @@ const ROWS: u64 = 1_000_000_000;
 pub struct LastReads {
     client: Client,
     recorder: Recorder,
-    limit: Duration,
+    recovery_max: Duration,
+    agreement_max: Duration,
 }
 
 /// What was found.
@@ -38,6 +40,8 @@ pub struct Found {
     pub ledgers: BTreeMap<KeyId, Ledger>,
     /// How long it took until every group took a write.
     pub recovery: Duration,
+    /// How long it took from then until all replicas held the same.
+    pub agreement: Duration,
     /// Replicas that were read as leaders.
     pub replicas_read: u64,
     /// What is wrong.
@@ -45,10 +49,15 @@ pub struct Found {
 }
 
 impl LastReads {
-    /// Looks through `client`; a group has `limit` to serve.
+    /// Looks through `client`.
     #[must_use]
-    pub fn new(client: &Client, recorder: Recorder, limit: Duration) -> LastReads {
-        LastReads { client: client.with_timeout(CALL_TIMEOUT), recorder, limit }
+    pub fn new(client: &Client, recorder: Recorder, options: &Options) -> LastReads {
+        LastReads {
+            client: client.with_timeout(CALL_TIMEOUT),
+            recorder,
+            recovery_max: options.recovery_max,
+            agreement_max: options.agreement_max,
+        }
     }
 
     /// Waits until every group took a write. Says what is wrong with those that did not.
@@ -63,10 +72,12 @@ impl LastReads {
                 if matches!(written, Outcome::Applied(_)) {
                     break;
                 }
-                if self.limit < started.elapsed() {
+                if self.recovery_max < started.elapsed() {
                     let state = self.describe(place.group).await;
-                    let limit = self.limit;
-                    found.wrong.push(format!("{} took no write within {limit:?}: {state}", place.group));
+                    let limit = self.recovery_max;
+                    found
+                        .wrong
+                        .push(format!("{} took no write within {limit:?}: {state}", place.group));
                     break;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -86,9 +97,10 @@ impl LastReads {
                 .map(|(group, _)| *group)
                 .collect();
             if apart.is_empty() && !groups.is_empty() {
+                found.agreement = started.elapsed();
                 return;
             }
-            if self.limit < started.elapsed() {
+            if self.agreement_max < started.elapsed() {
                 for group in apart {
                     let state = self.describe(group).await;
                     found.wrong.push(format!("replicas of {group} do not agree: {state}"));
@@ -158,7 +170,7 @@ impl LastReads {
     /// Makes a node lead a group. False if it does not within the limit.
     async fn lead(&self, group: GroupId, node: NodeId) -> bool {
         let started = Instant::now();
-        while started.elapsed() < self.limit {
+        while started.elapsed() < self.recovery_max {
             if self.leads(group, node).await {
                 return true;
             }
@@ -169,7 +181,8 @@ impl LastReads {
     }
 
     async fn leads(&self, group: GroupId, node: NodeId) -> bool {
-        let Some(address) = self.client.topology().node(node).map(|node| node.client.clone()) else {
+        let Some(address) = self.client.topology().node(node).map(|node| node.client.clone())
+        else {
             return false;
         };
         let status = self.client.node_status(&address).await;
@@ -201,21 +214,33 @@ impl LastReads {
             .iter()
             .map(|replica| match replica {
                 None => "unreachable".to_owned(),
-                Some(it) => format!(
-                    "{} {} leader {:?} serving {} accepted {} synced {} committed {} applied {}",
-                    it.role.word(),
-                    it.ballot,
-                    it.leader.map(|leader| leader.0),
-                    it.serving,
-                    it.slot_accepted,
-                    it.slot_synced,
-                    it.slot_committed,
-                    it.slot_applied
-                ),
+                Some(it) => describe(it),
             })
             .collect();
         texts.join("; ")
     }
+}
+
+fn describe(it: &GroupStatus) -> String {
+    let (role, ballot, serving) = (it.role.word(), it.ballot, it.serving);
+    let leader = it.leader.map(|leader| leader.0);
+    let (accepted, synced) = (it.slot_accepted, it.slot_synced);
+    let (committed, applied) = (it.slot_committed, it.slot_applied);
+    let members: Vec<String> = it
+        .members
+        .iter()
+        .map(|member| {
+            let (node, synced) = (member.node, member.slot_synced);
+            format!(
+                "{node} synced {synced} heard {:?} ago, {} bytes in flight",
+                member.heard_ago, member.in_flight_bytes
+            )
+        })
+        .collect();
+    format!(
+        "{role} {ballot} leader {leader:?} serving {serving} accepted {accepted} synced {synced} \
+         committed {committed} applied {applied} {members:?}"
+    )
 }
 
 /// True if one replica serves and all have applied what it has.

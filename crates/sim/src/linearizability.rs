@@ -320,7 +320,7 @@ mod tests {
         let (mut good, mut bad) = (0, 0);
         for _ in 0..60_000 {
             let values = 3;
-            let mut value = |rng: &mut SmallRng| match rng.random_range(0..=values) {
+            let value = |rng: &mut SmallRng| match rng.random_range(0..=values) {
                 0 => None,
                 some => Some(some),
             };
@@ -351,19 +351,12 @@ mod tests {
     fn golden_histories() {
         use Kind::{Cas, Differs, Read, Write};
         let (one, two) = (Some(1), Some(2));
-        let stale_read =
-            [done(Write(one), 0, 1), done(Write(two), 2, 3), done(Read(one), 4, 5)];
+        let stale_read = [done(Write(one), 0, 1), done(Write(two), 2, 3), done(Read(one), 4, 5)];
         let lost_write = [done(Write(one), 0, 1), done(Read(None), 2, 3)];
-        let read_back_in_time = [
-            done(Write(one), 0, 10),
-            done(Read(one), 1, 2),
-            done(Read(None), 3, 4),
-        ];
-        let two_winners = [
-            done(Write(one), 0, 1),
-            done(Cas(one, two), 2, 5),
-            done(Cas(one, Some(3)), 2, 5),
-        ];
+        let read_back_in_time =
+            [done(Write(one), 0, 10), done(Read(one), 1, 2), done(Read(None), 3, 4)];
+        let two_winners =
+            [done(Write(one), 0, 1), done(Cas(one, two), 2, 5), done(Cas(one, Some(3)), 2, 5)];
         let wrong_refusal = [done(Write(one), 0, 1), done(Differs(one), 2, 3)];
         let phantom = [done(Read(two), 0, 1)];
         for bad in [

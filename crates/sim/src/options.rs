@@ -65,7 +65,8 @@ pub fn random(seed: u64, draw: Draw) -> SmallRng {
         Draw::Worker(worker) => (4, u64::from(worker)),
         Draw::Node(node, start) => (5, u64::from(node) << 32 | start),
     };
-    let mixed = (seed ^ (stream << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number.rotate_left(17);
+    let mixed =
+        (seed ^ (stream << 56)).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number.rotate_left(17);
     SmallRng::seed_from_u64(mixed)
 }
 
@@ -78,8 +79,12 @@ pub struct Options {
     pub scenario: Scenario,
     /// How long clients run and faults happen.
     pub safety: Duration,
-    /// How long the cluster has to recover afterwards.
+    /// How long the groups have afterwards until all of them take writes. The simulator ignores
+    /// keep-alive: a stream over a link that was cut is looked at again after up to 10 s.
     pub recovery_max: Duration,
+    /// How long the replicas have until all hold the same: such a stream then delivers, one after
+    /// the other, what it held back.
+    pub agreement_max: Duration,
     /// Latency of a packet.
     pub latency: Range<Duration>,
     /// Share of packets that are sent again.
@@ -116,15 +121,15 @@ impl Options {
     #[must_use]
     pub fn draw(seed: u64, scenario: Scenario) -> Options {
         let mut rng = random(seed, Draw::Options);
-        let micros = |rng: &mut SmallRng, range: Range<u64>| {
-            Duration::from_micros(rng.random_range(range))
-        };
+        let micros =
+            |rng: &mut SmallRng, range: Range<u64>| Duration::from_micros(rng.random_range(range));
         let slowest_ms = pick(&mut rng, &[2, 5, 10, 20]);
         Options {
             seed,
             scenario,
             safety: Duration::from_millis(rng.random_range(12_000..20_000)),
-            recovery_max: Duration::from_secs(15),
+            recovery_max: Duration::from_secs(20),
+            agreement_max: Duration::from_secs(45),
             latency: micros(&mut rng, 100..1_000)..Duration::from_millis(slowest_ms),
             loss: pick(&mut rng, &[0.0, 0.0, 0.002, 0.02]),
             // Slow everywhere in some runs: what is acknowledged too early shows only while syncs run.

@@ -58,11 +58,18 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let admin_client = client(&admin, &topology, &options).await;
 
     let end = trace.now() + options.safety.as_nanos() as u64;
+    let load = Load {
+        options: options.clone(),
+        topology: Arc::clone(&topology),
+        recorder: recorder.clone(),
+        places: Arc::clone(&places),
+        end,
+    };
     let mut machines = Vec::new();
     let mut workers = Vec::new();
     for number in 0..options.clients {
         let machine = machine(&format!("client-{}", number + 1), client_ip(number));
-        workers.push(load(&machine, number, end, &options, &topology, &recorder, &places));
+        workers.push(machine.spawn(load.clone().run(number)));
         machines.push(machine);
     }
     let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
@@ -70,7 +77,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let nemesis = Nemesis::new(&mut cluster, &machines, &admin, admin_client.clone(), &trace);
     let faults = nemesis.run(schedule, options.safety).await;
 
-    let last = LastReads::new(&admin_client, recorder.clone(), options.recovery_max);
+    let last = LastReads::new(&admin_client, recorder.clone(), &options);
     let looking = look(&admin, last, workers, Arc::clone(&places));
     let mut found = looking.await.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
 
@@ -83,6 +90,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     counts.push(("starts", cluster.starts()));
     counts.extend(faults);
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));
+    counts.push(("agreement-ms", found.agreement.as_millis() as u64));
     counts.push(("replicas-read", found.replicas_read));
     counts.push(("events", trace.events()));
     counts.push(("virtual-ms", trace.now() / 1_000_000));
@@ -123,19 +131,21 @@ async fn make_client(topology: Arc<Topology>, options: Options) -> Client {
     panic!("a client cannot be made although nothing is broken: {last:?}");
 }
 
-/// Starts the workers of one client machine; ends with the last of them.
-fn load(
-    machine: &NodeHandle,
-    number: u32,
+/// What every client machine is told.
+#[derive(Clone)]
+struct Load {
+    options: Options,
+    topology: Arc<Topology>,
+    recorder: Recorder,
+    places: Arc<Vec<Place>>,
+    /// When to stop, in nanoseconds of the trace.
     end: u64,
-    options: &Options,
-    topology: &Arc<Topology>,
-    recorder: &Recorder,
-    places: &Arc<Vec<Place>>,
-) -> JoinHandle<()> {
-    let (options, topology) = (options.clone(), Arc::clone(topology));
-    let (recorder, places) = (recorder.clone(), Arc::clone(places));
-    machine.spawn(async move {
+}
+
+impl Load {
+    /// Runs the workers of client machine `number`; ends with the last of them.
+    async fn run(self, number: u32) {
+        let Load { options, topology, recorder, places, end } = self;
         let client = make_client(topology, options.clone()).await;
         let mut workers = Vec::new();
         for worker in 0..options.workers {
@@ -147,7 +157,7 @@ fn load(
         for worker in workers {
             worker.await.unwrap_or_else(|error| panic!("a worker ended: {error}"));
         }
-    })
+    }
 }
 
 /// The liveness phase and the last reads, on the machine of the administrator.

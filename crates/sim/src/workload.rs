@@ -124,7 +124,8 @@ impl Worker {
 
     async fn one_call(&mut self) {
         // Half of the calls go to the places of one group: something must be contended.
-        let some = if self.rng.random_bool(0.5) { self.places.len() } else { self.places.len().min(3) };
+        let some =
+            if self.rng.random_bool(0.5) { self.places.len() } else { self.places.len().min(3) };
         let place = self.places[self.rng.random_range(0..some)].clone();
         if place.is_ledger {
             let number = self.new_value();
@@ -149,7 +150,8 @@ impl Worker {
             _ => Action::Cas { expected: pick(&mut self.rng, &[None, Some(1)]), new },
         };
         let bytes = self.value_bytes;
-        let asked = register(&self.recorder, self.process, &self.client, &place, action.clone(), bytes);
+        let asked =
+            register(&self.recorder, self.process, &self.client, &place, action.clone(), bytes);
         let outcome = asked.await;
         let now_holds = match (action, outcome) {
             (Action::Read, Outcome::Applied(Answer::Value(value))) => value,
@@ -207,11 +209,12 @@ pub async fn append(
 ) -> Outcome {
     let Place { table, uid, key, .. } = place;
     let asking = async {
-        let transaction = client
-            .transaction()
-            .add(table, *uid, key.clone(), 1)
-            .floor(1)
-            .put(table, *uid, place.row(number), i64::from(process));
+        let transaction = client.transaction().add(table, *uid, key.clone(), 1).floor(1).put(
+            table,
+            *uid,
+            place.row(number),
+            i64::from(process),
+        );
         let committed = transaction.commit().await?;
         Ok(Answer::Sum(committed.sums.first().copied().unwrap_or(i64::MIN)))
     };

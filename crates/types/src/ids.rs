@@ -82,7 +82,10 @@ impl FromStr for ClusterId {
     fn from_str(text: &str) -> Result<Self, String> {
         let digits: String = text.chars().filter(|c| *c != '-').collect();
         if digits.len() != 32 {
-            return Err(format!("a cluster id has 32 hexadecimal digits, this one has {}", digits.len()));
+            return Err(format!(
+                "a cluster id has 32 hexadecimal digits, this one has {}",
+                digits.len()
+            ));
         }
         u128::from_str_radix(&digits, 16)
             .map(ClusterId)

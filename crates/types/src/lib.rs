@@ -17,6 +17,8 @@ pub use command::{
     Condition, Mutation, Outcome, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,
     ScanPage, ScanRange, ScannedRow, Value,
 };
-pub use ids::{ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid};
+pub use ids::{
+    ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
+};
 pub use slot::{EntryId, Slot};
 pub use time::{BootTime, LogTime};
