@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Start reading at `cli.rs`, the tree of commands. A command is a function of its arguments and an
-//! [`Output`](output::Output); what it decides stands in pure functions beside it.
+//! [`Output`]; what it decides stands in pure functions beside it.
 
 mod args;
 mod cli;
