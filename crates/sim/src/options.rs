@@ -82,8 +82,8 @@ pub struct Options {
     /// How long the groups have afterwards until all of them take writes. The simulator ignores
     /// keep-alive: a stream over a link that was cut is looked at again after up to 10 s.
     pub recovery_max: Duration,
-    /// How long the replicas have until all hold the same: such a stream then delivers, one after
-    /// the other, what it held back.
+    /// How long the replicas have until all hold the same. Long where links are cut: such a stream
+    /// then delivers, one after the other, what it held back.
     pub agreement_max: Duration,
     /// Latency of a packet.
     pub latency: Range<Duration>,
@@ -129,7 +129,12 @@ impl Options {
             scenario,
             safety: Duration::from_millis(rng.random_range(12_000..20_000)),
             recovery_max: Duration::from_secs(20),
-            agreement_max: Duration::from_secs(45),
+            agreement_max: match scenario {
+                Scenario::Mixed | Scenario::Partition | Scenario::Kill => Duration::from_secs(45),
+                Scenario::PowerCut | Scenario::AllPowerCut | Scenario::Handover => {
+                    Duration::from_secs(10)
+                }
+            },
             latency: micros(&mut rng, 100..1_000)..Duration::from_millis(slowest_ms),
             loss: pick(&mut rng, &[0.0, 0.0, 0.002, 0.02]),
             // Slow everywhere in some runs: what is acknowledged too early shows only while syncs run.
