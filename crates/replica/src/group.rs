@@ -379,3 +379,7 @@ impl GroupDriver {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "group_test.rs"]
+mod tests;
