@@ -31,6 +31,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{GroupId, Slot};
 
 /// Bytes of a frame's header.
@@ -150,7 +151,8 @@ impl Header {
             return None;
         }
         let body = rest.get(..header.body_bytes as usize)?;
-        (u32_at(head, 4) == checksum(random, head, body)).then_some((header, body))
+        let is_whole = u32_at(head, 4) == checksum(random, head, body);
+        (is_whole || planted(Bug::NoChecksum)).then_some((header, body))
     }
 
     /// The fields, unchecked but for magic, kind and the zeros between them.

@@ -1,6 +1,7 @@
 //! The acceptor: promises ballots and accepts batches. Called by `replica.rs`; its answers go out only
 //! after what they tell of is on disk.
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId};
 
 use crate::message::{
@@ -33,12 +34,16 @@ impl Replica {
             return;
         }
         // A hand-over token ends the lease of exactly the ballot that was handed over.
-        let handed_over = msg.handover_from == Some(self.promised);
+        let handed_over = msg.handover_from == Some(self.promised)
+            || (planted(Bug::TokenAnyPromise) && msg.handover_from.is_some());
         if !self.may_promise(now, handed_over) {
             return;
         }
         self.promise(now, msg.ballot, out);
         self.promise_owed_to = Some(from);
+        if planted(Bug::PromiseBeforeSync) {
+            self.give_owed_promise(now, out);
+        }
     }
 
     /// True if a ballot above `promised` may be promised now.
@@ -47,10 +52,15 @@ impl Replica {
             return false; // Trap 17: a restarted replica does not know what it granted.
         }
         match self.options.timing.mode {
-            LeaseMode::Lease => self.lease_until <= now || handed_over,
+            LeaseMode::Lease => self.is_lease_over(now) || handed_over,
             // Without leases the promise to a living leader is a courtesy of pre-votes only.
             LeaseMode::ReadIndex => true,
         }
+    }
+
+    /// True if the lease that was granted to a leader has ended.
+    pub(crate) fn is_lease_over(&self, now: BootTime) -> bool {
+        self.lease_until <= now || planted(Bug::VoteInLease)
     }
 
     /// Promises `ballot`: nothing below it is accepted from here on, and nothing is answered before
@@ -64,6 +74,9 @@ impl Replica {
         self.slot_verified = self.slot_committed;
         self.round_seen = self.round_seen.max(ballot.round);
         out.promise = Some(ballot);
+        if planted(Bug::PromiseBeforeSync) {
+            self.promised_synced = ballot;
+        }
         if led || self.leader.is_some() {
             self.become_follower(now, None, out);
         }
@@ -141,7 +154,7 @@ impl Replica {
         }
 
         let last = msg.batch.last();
-        if self.log.holds(msg.batch.last_id()) {
+        if self.log.holds(msg.batch.last_id()) && !planted(Bug::CutOnRepeat) {
             // Trap 9: a repetition never cuts what follows it.
             self.slot_verified = self.slot_verified.max(last);
             self.send_accepted(out);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
 
 use crate::batch::Batch;
@@ -61,7 +62,7 @@ impl Replica {
     pub(crate) fn fire_election_timers(&mut self, now: BootTime, out: &mut Output) {
         match &self.duty {
             Duty::Follower { election_at } => {
-                let free = self.lease_until <= now && self.silent_until <= now;
+                let free = self.is_lease_over(now) && self.silent_until <= now;
                 if free && *election_at <= now && self.health.draining {
                     self.wait_for_leader(now); // A node that leaves must not lead again.
                 } else if free && *election_at <= now {
@@ -113,7 +114,7 @@ impl Replica {
         if msg.ballot.replica != from || msg.standing.replica != from {
             return;
         }
-        let free = self.lease_until <= now
+        let free = self.is_lease_over(now)
             && self.silent_until <= now
             && !matches!(self.duty, Duty::Leader(_));
         let standing = self.standing();
@@ -204,6 +205,10 @@ impl Replica {
             deadline: now + self.options.timing.round.max(self.options.timing.disk_stall),
         });
         out.roles.push(RoleChange::Candidate { ballot });
+        if planted(Bug::BallotReuse) {
+            out.promise = None;
+            self.on_promise_synced(now, ballot, out);
+        }
     }
 
     /// Our own promise is durable: only now are the others asked.
@@ -262,7 +267,7 @@ impl Replica {
             .max_by_key(|(id, last)| (*last, *id == own))
             .expect("a quorum is not empty");
         let adoption = Adoption { source, goal, slot_committed, asked: own_last };
-        if goal == own_last {
+        if goal == own_last || planted(Bug::AdoptOwnLog) {
             self.finish_adoption(now, slot_committed, out);
             return;
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, EntryId, LogTime, ReplicaId, Slot, limits};
 
 use crate::batch::{Batch, BatchKind};
@@ -148,6 +149,9 @@ impl Replica {
     pub(crate) fn become_leader(&mut self, now: BootTime, out: &mut Output) {
         assert_eq!(self.promised.replica, self.options.replica, "leads under a foreign ballot");
         assert_eq!(self.promised_synced, self.promised, "leads under a ballot that is not durable");
+        if planted(Bug::Reballot) {
+            self.propose_adopted_anew(out);
+        }
         let tail = self.tail();
         let start_slot = tail.id.slot.next();
         let progress = Progress { next: start_slot, probing: true, ..Progress::default() };
@@ -170,6 +174,23 @@ impl Replica {
         self.append(start, out);
         self.pump_all(out);
         self.send_heartbeats(now, out);
+    }
+
+    /// Planted: what was adopted gets our ballot, so that nobody knows his entry again.
+    fn propose_adopted_anew(&mut self, out: &mut Output) {
+        let mut adopted = Vec::new();
+        let mut next = self.slot_committed.next();
+        while let Some(batch) = self.log.cached(next) {
+            next = batch.last().next();
+            adopted.push(batch.clone());
+        }
+        for old in adopted {
+            if let Some(tail) = self.log.cached(old.prev().slot).map(Batch::tail) {
+                let payloads: Vec<Bytes> = old.entries().map(|(_, payload)| payload).collect();
+                let ours = Batch::new(old.kind(), self.promised, tail, old.log_time(), &payloads);
+                self.append(ours, out);
+            }
+        }
     }
 
     /// Puts payloads into the log as one or more batches.
@@ -233,8 +254,10 @@ impl Replica {
         let mut synced: Vec<Slot> = leader.peers.values().map(|peer| peer.slot_synced).collect();
         synced.push(self.slot_synced);
         synced.sort_unstable_by(|a, b| b.cmp(a));
-        let reached = synced[quorum - 1];
-        if reached < leader.start_slot || reached <= self.slot_committed {
+        let counted = if planted(Bug::MinorityCommits) { quorum - 1 } else { quorum };
+        let reached = synced[counted.max(1) - 1];
+        let is_ours = leader.start_slot <= reached || planted(Bug::CountOldBallots);
+        if !is_ours || reached <= self.slot_committed {
             return;
         }
         self.slot_committed = reached;
@@ -251,7 +274,8 @@ impl Replica {
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        if !leader.serving && leader.start_slot <= self.slot_applied {
+        let is_applied = leader.start_slot <= self.slot_applied || planted(Bug::ServeEarly);
+        if !leader.serving && is_applied {
             leader.serving = true;
             out.roles.push(RoleChange::Serving { ballot });
         }

@@ -4,6 +4,7 @@
 //! A follower counts its promise from receipt, the leader from sending and minus a margin, each on its
 //! own boot clock; so only the rates of the clocks matter, never what they show.
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, ReplicaId};
 
 use crate::leader::Leader;
@@ -49,7 +50,11 @@ impl Replica {
         let Duty::Leader(leader) = &self.duty else {
             return;
         };
-        let leased = self.lease_end(leader).is_some_and(|end| now < end);
+        let checked_at = match leader.heartbeat_at {
+            Some(at) if planted(Bug::StaleNow) => at,
+            Some(_) | None => now,
+        };
+        let leased = self.lease_end(leader).is_some_and(|end| checked_at < end);
         let confirmed = leader.confirmed_at(quorum);
         let Duty::Leader(leader) = &mut self.duty else {
             return;
@@ -90,7 +95,8 @@ impl Replica {
         if leader.handover.as_ref().is_some_and(|handover| handover.token_sent) {
             return; // Given up for good: nothing may look like a living leader.
         }
-        if self.options.timing.disk_stall < now.since(self.disk_ok_at) {
+        let is_stalled = self.options.timing.disk_stall < now.since(self.disk_ok_at);
+        if is_stalled && !planted(Bug::RenewWithoutDisk) {
             return; // Trap 21: a leader that cannot write must not keep its lease.
         }
         leader.heartbeat_at = Some(now);
@@ -129,7 +135,8 @@ impl Replica {
         assert!(msg.slot_synced <= last, "peer {from} is ahead of its leader");
         assert!(msg.sent_at <= now, "peer {from} echoes a time to come");
 
-        peer.heard_at = peer.heard_at.max(Some(msg.sent_at));
+        let promised_at = if planted(Bug::LeaseFromReceipt) { now } else { msg.sent_at };
+        peer.heard_at = peer.heard_at.max(Some(promised_at));
         peer.standing = Some(msg.standing);
         peer.settle(msg.slot_synced);
         if let Some((sent_at, next)) = peer.probe

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
 
 use crate::batch::{Batch, Tail};
@@ -142,7 +143,8 @@ impl Replica {
             options.replica,
             options.group
         );
-        let silent_until = now + std::time::Duration::from_nanos(restored.lease_ns_max);
+        let lease_ns_max = if planted(Bug::NoSilence) { 0 } else { restored.lease_ns_max };
+        let silent_until = now + std::time::Duration::from_nanos(lease_ns_max);
         let last = restored.tail.id.slot;
         let mut replica = Replica {
             promised: restored.promised,

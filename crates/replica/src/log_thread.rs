@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{Disk, Frame, GroupRecord, LogError, LogWriter, NodeRecord, PromiseFile};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, GroupId, Incarnation, NodeId, Slot};
 use tokio::sync::{mpsc, oneshot};
 
@@ -168,6 +169,9 @@ impl LogThread {
         }
         if !frames.is_empty() {
             self.writer.append(&frames)?;
+            if planted(Bug::AckBeforeSync) {
+                send(events, Event::Synced(std::mem::take(&mut writes).into_iter().collect()));
+            }
             self.sync_time().await;
             self.writer.sync()?;
             send(events, Event::Synced(writes.into_iter().collect()));
@@ -201,7 +205,9 @@ impl LogThread {
         }
         if changed {
             self.sync_time().await;
-            self.promises.store(&self.record)?;
+            if !planted(Bug::LostPromise) {
+                self.promises.store(&self.record)?;
+            }
             self.writer.set_floors(floors(&self.record));
         }
         for (node, _, reply) in pins {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, EntryId, Slot};
 
 use crate::event::{Answer, ReplyTo};
@@ -33,8 +34,8 @@ impl Waiters {
             if entry.slot < slot {
                 return;
             }
-            let answer =
-                if ballot == entry.ballot && slot == entry.slot { answer } else { replaced };
+            let is_ours = ballot == entry.ballot || planted(Bug::SettleBySlot);
+            let answer = if is_ours && slot == entry.slot { answer } else { replaced };
             for waiter in first.remove() {
                 waiter.reply.answer(answer.clone());
             }
@@ -54,7 +55,8 @@ impl Waiters {
             let (can_ask_again, patient): (Vec<_>, Vec<_>) =
                 waiters.into_iter().partition(|waiter| waiter.has_id);
             for waiter in can_ask_again {
-                waiter.reply.answer(unknown.clone());
+                let answer = if planted(Bug::LostAsRefused) { refused } else { unknown };
+                waiter.reply.answer(answer.clone());
             }
             if !patient.is_empty() {
                 self.0.insert(entry, patient);

@@ -15,11 +15,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{GroupId, Slot};
 use tracing::debug;
 
 use crate::checkpoint::{Checkpoint, Durability};
-use crate::engine::{Engine, EngineStats};
+use crate::engine::{CheckpointBatch, Engine, EngineStats};
 use crate::error::StoreError;
 use crate::keys::Key;
 use crate::row_table::RowTable;
@@ -168,6 +169,10 @@ impl Store {
         checkpoint: &Checkpoint,
         durability: Durability,
     ) -> Result<(), StoreError> {
+        if planted(Bug::AppliedApart) {
+            let applied = checkpoint.batch.applied.clone();
+            self.engine.write(&CheckpointBatch { applied, ..CheckpointBatch::default() })?;
+        }
         self.engine.write(&checkpoint.batch)?;
         checkpoint.written.store(true, Ordering::Release);
         match durability {

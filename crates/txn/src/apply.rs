@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Code, EntryId, Error, LogTime, Reply, ReplyBody, RequestId, SessionId, Slot, Value,
 };
@@ -142,6 +143,7 @@ fn apply_write(
     view: &dyn View,
 ) -> Result<Applied, ApplyError> {
     if let Some(id) = &write.id
+        && !planted(Bug::DoubleApply)
         && let Some(reply) = answer_known(id, at, sessions, view)?
     {
         return Ok(Applied { changes: Vec::new(), reply });

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
 use quorate_types::limits::{ENTRY_BYTES_MAX, GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress, SessionId,
     SliceId, Slot, TableId, Uid,
@@ -189,6 +190,7 @@ fn evaluate_transaction(
     state: &State<'_>,
 ) -> Result<Evaluation, StoreError> {
     if let Some(id) = id
+        && !planted(Bug::DoubleApply)
         && let Some(known) = recognise(id, context, state)?
     {
         return Ok(known);

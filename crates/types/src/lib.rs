@@ -8,6 +8,7 @@ pub mod code;
 pub mod command;
 pub mod ids;
 pub mod limits;
+pub mod planted;
 pub mod slot;
 pub mod time;
 

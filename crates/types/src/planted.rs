@@ -1,0 +1,117 @@
+//! Bugs that are switched on by name, so that the tests can show that they catch them.
+//!
+//! Only the simulation build (`--cfg madsim`) has the switch. In every other build [`planted`] is a
+//! constant `false`, and what stands behind it is not compiled in. `make planted` plants each bug in
+//! turn; docs/TESTING.md says how soon each is caught. Numbers of traps are those of docs/TRAPS.md.
+
+/// Declares the bugs: variant, name, what is broken.
+macro_rules! bugs {
+    ($($variant:ident $name:literal $breaks:literal)*) => {
+        /// A rule that can be broken on purpose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Bug {
+            $(
+                #[doc = $breaks]
+                $variant,
+            )*
+        }
+
+        impl Bug {
+            /// Every bug, the protocol first.
+            pub const ALL: &[Bug] = &[$(Bug::$variant),*];
+
+            /// Its name on command lines.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Bug::$variant => $name),* }
+            }
+
+            /// What is broken, in a sentence.
+            #[must_use]
+            pub const fn breaks(self) -> &'static str {
+                match self { $(Bug::$variant => $breaks),* }
+            }
+        }
+    };
+}
+
+bugs! {
+    CountOldBallots "count-old-ballots" "A leader commits entries of older ballots by counting copies (trap 12)."
+    MinorityCommits "minority-commits" "A leader commits with one copy fewer than a majority."
+    VoteInLease "vote-in-lease" "A follower promises another ballot within the lease it granted."
+    NoSilence "no-silence" "A restarted replica votes at once, though it forgot what it granted (trap 17)."
+    LeaseFromReceipt "lease-from-receipt" "A leader counts its lease from when the answer came, not from when it asked."
+    StaleNow "stale-now" "A lease is checked against the time of the last heartbeat, not against now (trap 19)."
+    PromiseBeforeSync "promise-before-sync" "A promise is answered and obeyed before it is on disk."
+    BallotReuse "ballot-reuse" "A candidate asks for promises before its own ballot is on disk."
+    CutOnRepeat "cut-on-repeat" "A repeated accept cuts what follows it (trap 9)."
+    CommitUnverified "commit-unverified" "A follower takes the commit position past what the leader's messages verified (trap 10)."
+    ServeEarly "serve-early" "A leader evaluates before its StartWork is applied (traps 11 and 20)."
+    Reballot "reballot" "The winner of an election proposes adopted entries anew under its own ballot."
+    AdoptOwnLog "adopt-own-log" "The winner of an election keeps its own log although a promise named a better one."
+    TokenAnyPromise "token-any-promise" "A hand-over token ends the lease of any ballot, not only of the one that was handed over."
+    RenewWithoutDisk "renew-without-disk" "A leader whose disk hangs keeps renewing its lease (trap 21)."
+    AckBeforeSync "ack-before-sync" "Log writes are reported durable before the sync (traps 1 and 2)."
+    LostPromise "lost-promise" "Promises are reported durable and never written."
+    RecycleEarly "recycle-early" "The log is recycled once applied, not once the rows are on disk (trap 8)."
+    SettleBySlot "settle-by-slot" "A writer is answered by whatever entry is chosen at its slot."
+    ReadUnconfirmed "read-unconfirmed" "A read is answered without lease or majority (trap 20)."
+    RefusalUnconfirmed "refusal-unconfirmed" "A refusal is answered before what it saw is chosen."
+    LostAsRefused "lost-as-refused" "Writes that a lost leadership leaves open are reported as not applied."
+    DoubleApply "double-apply" "A request that comes again is executed again (trap 29)."
+    NoChecksum "no-checksum" "Recovery of the log does not compare checksums (trap 5)."
+    NoDirSync "no-dir-sync" "New segments are used before their name is on disk (trap 4)."
+    AppliedApart "applied-apart" "The applied position reaches the disk apart from the rows (trap 6)."
+}
+
+impl Bug {
+    /// The bug of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Bug> {
+        Bug::ALL.iter().copied().find(|bug| bug.name() == name)
+    }
+}
+
+/// Plants one bug for the life of the process. A second one is ignored.
+#[cfg(madsim)]
+pub fn plant(bug: Bug) {
+    let _already_planted = PLANTED.set(bug);
+}
+
+#[cfg(madsim)]
+static PLANTED: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();
+
+/// True if this bug is planted.
+#[cfg(madsim)]
+#[must_use]
+pub fn planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(&bug)
+}
+
+/// True if this bug is planted: never, outside the simulation.
+#[cfg(not(madsim))]
+#[inline]
+#[must_use]
+pub const fn planted(_: Bug) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: every bug is found by its name, and no two share one.
+    #[test]
+    fn names_are_unique() {
+        for bug in Bug::ALL {
+            assert_eq!(Bug::from_name(bug.name()), Some(*bug));
+        }
+    }
+
+    /// Goal: the build that ships has no bug of its own making.
+    #[cfg(not(madsim))]
+    #[test]
+    fn nothing_is_planted_outside_the_simulation() {
+        assert!(Bug::ALL.iter().all(|bug| !planted(*bug)));
+    }
+}
