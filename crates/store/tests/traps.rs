@@ -55,18 +55,21 @@ fn trap_06_rows_and_positions_survive_together(mut harness: impl Harness) {
 /// Goal: the persisted position, up to which the log may be recycled, is never above what a crash
 /// leaves; what is only applied, or only written, does not count.
 fn trap_08_persisted_is_what_a_crash_leaves(mut harness: impl Harness) {
-    let store = Store::open(harness.engine(), [GROUP]).expect("it opens");
-    apply(&store, 1);
-    checkpoint(&store, Durability::Flushed);
-    assert_eq!(store.persisted(GROUP).expect("readable"), Slot(1));
-    apply(&store, 2);
-    assert_eq!(store.persisted(GROUP).expect("readable"), Slot(1), "applied only");
-    checkpoint(&store, Durability::Buffered);
-    let persisted = store.persisted(GROUP).expect("readable");
-    drop(store);
-    harness.crash(0);
-    let left = Store::open(harness.engine(), [GROUP]).expect("it opens").applied(GROUP);
-    assert!(Slot(1) <= persisted && persisted <= left, "{persisted} was called persisted");
+    for crash in 0..20 {
+        let store = Store::open(harness.engine(), [GROUP]).expect("it opens");
+        let slot = store.applied(GROUP).0 + 1;
+        apply(&store, slot);
+        checkpoint(&store, Durability::Flushed);
+        assert_eq!(store.persisted(GROUP).expect("readable"), Slot(slot));
+        apply(&store, slot + 1);
+        assert_eq!(store.persisted(GROUP).expect("readable"), Slot(slot), "applied only");
+        checkpoint(&store, Durability::Buffered);
+        let persisted = store.persisted(GROUP).expect("readable");
+        drop(store);
+        harness.crash(crash);
+        let left = Store::open(harness.engine(), [GROUP]).expect("it opens").applied(GROUP);
+        assert!(persisted <= left, "crash {crash} left {left}, {persisted} was called persisted");
+    }
 }
 
 /// Goal: an entry is applied exactly once: replaying one that is applied already, or skipping one,

@@ -92,9 +92,12 @@ fn trap_12_old_ballots_are_not_counted() {
 #[test]
 fn trap_12_adopted_entries_keep_their_ballot() {
     let old = ballot(1, R3);
-    let log = log_of(&[old, old]);
-    let bench = Bench::start(R1, LeaseMode::ReadIndex, restored(&log, old));
-    let mut leader = bench;
+    let mut leader = Bench::fresh(R1, LeaseMode::ReadIndex);
+    leader.promise_to(old);
+    for batch in log_of(&[old, old]) {
+        leader.accept(old, &batch, 0);
+    }
+    leader.synced(2);
     let asked = leader.campaign();
     let promise = Promise { ballot: asked, last: id(2, old), slot_committed: Slot::ZERO };
     let out = leader.hear(R2, Message::Promise(promise));

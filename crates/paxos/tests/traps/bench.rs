@@ -126,7 +126,7 @@ impl Bench {
         ballot
     }
 
-    fn pre_vote_ack(&self, from: ReplicaId, ballot: Ballot) -> Message {
+    pub(crate) fn pre_vote_ack(&self, from: ReplicaId, ballot: Ballot) -> Message {
         let (promised, standing) = (Ballot::ZERO, self.standing(from));
         Message::PreVoteAck(PreVoteAck { ballot, granted: true, promised, standing })
     }
@@ -245,6 +245,11 @@ pub(crate) fn called_durable(out: &Output) -> Vec<Slot> {
         _ => None,
     };
     out.messages.iter().filter_map(slot).collect()
+}
+
+/// Requests for promises in `out`.
+pub(crate) fn prepares(out: &Output) -> usize {
+    out.messages.iter().filter(|(_, message)| matches!(message, Message::Prepare(_))).count()
 }
 
 /// Heartbeats in `out`.

@@ -4,7 +4,8 @@ use quorate_paxos::{BatchKind, Input, LeaseMode, Message};
 use quorate_types::Slot;
 
 use crate::bench::{
-    Bench, R1, R2, R3, ballot, called_durable, entry, id, log_of, promises, restored,
+    A_WHILE, Bench, R1, R2, R3, ballot, called_durable, entry, id, log_of, prepares, promises,
+    restored,
 };
 
 /// Goal: a leader counts its own copy only once its own disk has it.
@@ -62,6 +63,21 @@ fn trap_02_a_promise_waits_for_both_files() {
     follower.prepare(later);
     assert_eq!(promises(&follower.prepare(later)), [], "the promise is not on disk");
     assert_eq!(promises(&follower.promise_synced(later)), [(R3, later)]);
+}
+
+/// Goal: a candidate asks for promises only once its own is on disk: after a crash it would otherwise
+/// run a second time under a ballot that others have promised it.
+#[test]
+fn trap_02_a_candidate_asks_after_its_own_promise() {
+    let mut candidate = Bench::fresh(R1, LeaseMode::Lease);
+    candidate.pass(A_WHILE);
+    candidate.tick();
+    let granted = candidate.pre_vote_ack(R2, ballot(1, R1));
+    let out = candidate.hear(R2, granted);
+    assert_eq!(out.promise, Some(ballot(1, R1)), "written first");
+    assert_eq!(prepares(&out), 0, "asked for promises with a ballot it can forget");
+
+    assert_eq!(prepares(&candidate.promise_synced(ballot(1, R1))), 2);
 }
 
 /// Goal: an accept that arrives late or twice never cuts what was accepted after it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_paxos::message::{Heartbeat, Reject};
+use quorate_paxos::message::{Heartbeat, Prepare, Reject};
 use quorate_paxos::{Input, LeaseMode, Message, ReadToken, ReadVerdict, Restored};
 use quorate_types::{BootTime, Slot};
 
@@ -77,6 +77,18 @@ fn trap_18_a_granted_lease_outlives_everything_else() {
 
     follower.now = last + LEASE;
     assert_eq!(follower.prepare(ballot(2, R3)).promise, Some(ballot(2, R3)));
+}
+
+/// Goal: a hand-over ends the lease of the ballot that was handed over and of no other.
+#[test]
+fn trap_18_a_token_ends_only_its_own_lease() {
+    for (token, promised) in [(ballot(1, R1), Some(ballot(9, R3))), (ballot(0, R1), None)] {
+        let mut follower = Bench::following(R2, LeaseMode::Lease);
+        follower.heartbeat(ballot(1, R1), 0);
+        let prepare = Prepare { ballot: ballot(9, R3), handover_from: Some(token) };
+        let out = follower.hear(R3, Message::Prepare(prepare));
+        assert_eq!(out.promise, promised, "with the token of {token}");
+    }
 }
 
 /// Goal: a lease is judged by the time read after the input was taken from the queue. A leader that
