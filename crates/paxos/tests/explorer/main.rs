@@ -1,18 +1,22 @@
-//! Random schedules of the pure core: agreement, durability, linearizable reads and convergence, checked
-//! on every step. `QUORATE_SEEDS=A..B` chooses other seeds, `QUORATE_STEPS` their length.
+//! Random schedules of the pure core: every rule of `invariants/` and of `src/invariants/`, checked on
+//! every step.
+//!
+//! `QUORATE_SEEDS=A..B` chooses other seeds, `QUORATE_STEPS` their length. A seed that fails is replayed,
+//! cut down and written as a golden script.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, dead_code)]
 
-mod carry_out;
-mod chosen;
-mod node;
-mod rng;
-mod weather;
+mod adversary;
+#[path = "../common/mod.rs"]
+mod common;
+mod invariants;
+mod run;
 mod world;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use invariants::Scope;
+use run::{Rules, Totals, explore};
 
-use world::World;
+pub const RULES: Rules = Rules { scope: Scope::All, extra: None };
 
 fn seeds() -> std::ops::Range<u64> {
     let text = std::env::var("QUORATE_SEEDS").unwrap_or_else(|_| "0..600".to_owned());
@@ -20,36 +24,22 @@ fn seeds() -> std::ops::Range<u64> {
     from.parse().expect("a number")..end.parse().expect("a number")
 }
 
-/// Goal: no schedule breaks an invariant, and every one converges once its faults end.
+pub fn steps() -> u64 {
+    std::env::var("QUORATE_STEPS").map_or(4000, |text| text.parse().expect("a number"))
+}
+
+/// Goal: no schedule breaks a rule, and every one converges once its faults end.
 #[test]
 fn random_schedules_keep_every_invariant() {
-    let steps: u64 =
-        std::env::var("QUORATE_STEPS").map_or(4000, |text| text.parse().expect("a number"));
-    let (mut acked, mut reads, mut elections, mut chosen) = (0, 0, 0, 0);
+    let mut totals = Totals::default();
     for seed in seeds() {
-        let mut world = World::new(seed);
-        let weather = world.weather;
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            for _ in 0..steps {
-                world.step();
-            }
-            world.converge();
-        }));
-        if let Err(panic) = run {
-            eprintln!(
-                "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} cargo test -p quorate-paxos --test explorer",
-                seed + 1
-            );
-            eprintln!("options: {weather:?}");
-            std::panic::resume_unwind(panic);
+        if let Some((schedule, failure)) = explore(seed, steps(), RULES, &mut totals) {
+            panic!("seed {seed}: {failure:?} after {}", schedule.events.len());
         }
-        acked += world.acked_writes;
-        reads += world.confirmed_reads;
-        elections += world.elections;
-        chosen += world.chosen.len();
     }
-    println!(
-        "{acked} writes acknowledged, {reads} reads confirmed, {elections} elections, {chosen} slots chosen"
+    println!("{totals:?}");
+    assert!(
+        totals.acknowledged > 0 && totals.reads > 0 && totals.elections > 0,
+        "nothing happened"
     );
-    assert!(acked > 0 && reads > 0 && elections > 0, "the schedules did nothing");
 }

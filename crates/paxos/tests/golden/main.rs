@@ -1,40 +1,25 @@
 //! Golden scripts: transcripts of a small cluster in `tests/scripts/*.txt`. Lines that start with `>`
 //! are commands, lines that start with `#` are prose, the rest is what happened and is compared.
 //!
-//! `QUORATE_BLESS=1` rewrites what happened, for review with `git diff`.
+//! `QUORATE_BLESS=1` rewrites what happened, for review with `git diff`. The rules of
+//! `explorer/invariants/` are checked on every step of every script.
 
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
-mod cluster;
-mod command;
-#[path = "../explorer/node.rs"]
-mod node;
-mod print;
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../explorer/invariants/mod.rs"]
+mod invariants;
+mod script;
 
-use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::path::Path;
-
-use cluster::Cluster;
 
 /// Runs a script and returns it with what happens now in place of what was recorded.
 fn replay(script: &str) -> String {
-    let mut cluster = Cluster::default();
-    let mut transcript = String::new();
-    for line in script.lines() {
-        if let Some(command) = line.strip_prefix('>') {
-            let command = command.trim();
-            let run = catch_unwind(AssertUnwindSafe(|| command::run(&mut cluster, command)));
-            assert!(run.is_ok(), "`> {command}` panicked; before it:\n{transcript}");
-            let _ = writeln!(transcript, "> {command}");
-            for event in cluster.take_events() {
-                let _ = writeln!(transcript, "  {event}");
-            }
-        } else if line.is_empty() || line.starts_with('#') {
-            let _ = writeln!(transcript, "{line}");
-        }
-    }
-    transcript
+    let run = script::replay(script);
+    assert!(run.panic.is_none(), "{} panicked:\n{}", run.panic.unwrap_or_default(), run.transcript);
+    run.transcript
 }
 
 /// Goal: every script in `tests/scripts` happens exactly as written, line by line.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_paxos::{Append, Batch, LogRead, Message, Options, Replica, Restored, Tail};
-use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
+use quorate_paxos::{Append, Batch, Input, LogRead, Options, Replica, Restored, Tail};
+use quorate_types::{Ballot, BootTime, EntryId, Slot};
 
 /// What survives a crash.
 #[derive(Default)]
@@ -28,11 +28,17 @@ impl Disk {
 
     /// True if the entry is on this disk, or was recycled because every voter had it.
     pub fn has(&self, id: EntryId) -> bool {
-        id.slot <= self.trimmed.slot
-            || self
-                .log
-                .iter()
-                .any(|b| b.first() <= id.slot && id.slot <= b.last() && b.ballot() == id.ballot)
+        if id.slot <= self.trimmed.slot {
+            return true;
+        }
+        let after = self.log.partition_point(|batch| batch.first() <= id.slot);
+        let batch = after.checked_sub(1).and_then(|index| self.log.get(index));
+        batch.is_some_and(|batch| id.slot <= batch.last() && batch.ballot() == id.ballot)
+    }
+
+    /// The last entry on this disk.
+    pub fn last(&self) -> EntryId {
+        self.log.last().map_or(self.trimmed, Batch::last_id)
     }
 
     fn restored(&self, lease_ns_max: u64) -> Restored {
@@ -53,13 +59,6 @@ impl Disk {
     }
 }
 
-/// A message on its way.
-pub struct Envelope {
-    pub from: ReplicaId,
-    pub to: ReplicaId,
-    pub message: Message,
-}
-
 pub struct Node {
     pub options: Options,
     pub disk: Disk,
@@ -69,11 +68,7 @@ pub struct Node {
     /// Promises handed over but not synced.
     pub unsynced_promises: VecDeque<Ballot>,
     /// Log reads asked for and not answered.
-    pub log_reads: Vec<LogRead>,
-    /// The process stands still until then; 0 if it runs.
-    pub asleep_until: u64,
-    /// What arrived while it stands still.
-    pub inbox: Vec<Envelope>,
+    pub log_reads: VecDeque<LogRead>,
     /// Everything applied since slot 1, as the rows would show it.
     pub applied: Vec<(EntryId, Bytes)>,
     /// Parts per million by which the clock runs fast, and its start.
@@ -104,12 +99,54 @@ impl Node {
         }
         self.unsynced.clear();
         self.log_reads.clear();
-        self.asleep_until = 0;
-        self.inbox.clear();
         if keep_promise && let Some(ballot) = self.unsynced_promises.back() {
             self.disk.promised = *ballot;
         }
         self.unsynced_promises.clear();
+    }
+
+    /// The first writes that wait become durable. Returns what the replica is told.
+    pub fn sync_log(&mut self, count: usize) -> Option<Input> {
+        let mut synced = None;
+        for _ in 0..count {
+            let Some(append) = self.unsynced.pop_front() else { break };
+            synced = Some(append.write);
+            self.disk.write(append.batch);
+        }
+        synced.map(|write| Input::Synced { write })
+    }
+
+    /// The first promise that waits becomes durable.
+    pub fn sync_promise(&mut self) -> Option<Input> {
+        let ballot = self.unsynced_promises.pop_front()?;
+        assert!(self.disk.promised < ballot, "promise on disk went back");
+        self.disk.promised = ballot;
+        Some(Input::PromiseSynced { ballot })
+    }
+
+    /// Brings the rows to disk.
+    pub fn checkpoint(&mut self) {
+        if let Some(core) = &self.core {
+            self.disk.rows_upto = core.slot_applied();
+        }
+    }
+
+    /// Recycles the log that is in the rows on disk and that nobody needs.
+    pub fn trim(&mut self) -> Option<Slot> {
+        let upto = self.core.as_ref()?.slot_trimmable().min(self.disk.rows_upto);
+        while self.disk.log.len() > 1 && self.disk.log[0].last() <= upto {
+            self.disk.trimmed = self.disk.log.remove(0).last_id();
+        }
+        Some(self.disk.trimmed.slot)
+    }
+
+    /// The oldest log read that waits gets its answer, as the log stands now.
+    pub fn answer_read(&mut self, count: usize) -> Option<Input> {
+        let wanted = self.log_reads.pop_front()?;
+        let mut batches = self.log_as_written();
+        batches.retain(|batch| wanted.from <= batch.last() && batch.first() <= wanted.upto);
+        batches.truncate(count.max(1));
+        Some(Input::LogRead { purpose: wanted.purpose, batches })
     }
 
     /// The log with what is on its way to disk, as whoever asked for the writes sees it.

@@ -30,4 +30,14 @@ impl Rng {
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+
+    /// One of a list that is not empty.
+    pub fn one_of<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.index(list.len())]
+    }
+
+    /// A number from `from` to `upto`.
+    pub fn between(&mut self, from: u64, upto: u64) -> u64 {
+        from + self.below(upto - from + 1)
+    }
 }

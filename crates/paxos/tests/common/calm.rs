@@ -1,0 +1,47 @@
+//! Faults end: everybody is up, every message arrives, every disk works, time passes evenly.
+
+use crate::common::cluster::Cluster;
+use crate::common::event::Event;
+
+const ROUND_NS: u64 = 10_000_000;
+
+/// Who plays events on a cluster and watches.
+pub trait Player {
+    fn cluster(&self) -> &Cluster;
+    fn play(&mut self, event: &Event);
+}
+
+/// Ends all faults.
+pub fn begin(player: &mut impl Player) {
+    for id in player.cluster().ids() {
+        player.play(&Event::Start(id));
+        player.play(&Event::Health { id, draining: false, serious_faults: 0 });
+    }
+}
+
+/// Ten milliseconds without faults.
+pub fn round(player: &mut impl Player) {
+    player.play(&Event::Pass { ns: ROUND_NS });
+    let under_way: Vec<_> =
+        player.cluster().links.queues().map(|(link, queue)| (link, queue.len())).collect();
+    for id in player.cluster().ids() {
+        player.play(&Event::DiskProgress(id));
+        player.play(&Event::Tick(id));
+        while !player.cluster().nodes[&id].log_reads.is_empty() {
+            player.play(&Event::AnswerRead { id, count: usize::MAX });
+        }
+        while !player.cluster().nodes[&id].unsynced_promises.is_empty() {
+            player.play(&Event::SyncPromise(id));
+        }
+        if !player.cluster().nodes[&id].unsynced.is_empty() {
+            player.play(&Event::SyncLog { id, count: usize::MAX });
+        }
+    }
+    for (link, count) in under_way {
+        for _ in 0..count {
+            if let Some(pick) = player.cluster().links.pick(link, 0) {
+                player.play(&Event::Deliver(pick));
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The cluster: replicas with what is physical around them. An event changes it and names the input
+//! that a replica gets by it; whoever plays the event steps the replica, looks at the output and lets the
+//! cluster take it in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_paxos::{Health, Input, LeaseMode, Options, Output, ReadToken, Timing};
+use quorate_types::{GroupId, ReplicaId, Slot};
+
+use crate::common::event::Event;
+use crate::common::links::Links;
+use crate::common::node::{Disk, Node};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What is fixed for the whole of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    pub mode: LeaseMode,
+    pub lease_margin: Duration,
+    /// One per replica, in order.
+    pub clocks: Vec<Clock>,
+    /// The rank of each in the leader order.
+    pub ranks: Vec<u16>,
+    /// Clocks differ by more than the margin covers: leases may overlap.
+    pub beyond_margin: bool,
+}
+
+/// A clock: what it shows at the start, and by how many parts per million it runs fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    pub start_ns: u64,
+    pub ppm: i64,
+}
+
+impl Setup {
+    /// Replicas `r1..`, ranked in this order, with good clocks.
+    pub fn plain(count: u64, mode: LeaseMode) -> Setup {
+        Setup {
+            mode,
+            lease_margin: Timing::lan().lease_margin,
+            clocks: (0..count).map(|_| Clock { start_ns: SECOND_NS, ppm: 0 }).collect(),
+            ranks: (1..=count).map(|id| id as u16).collect(),
+            beyond_margin: false,
+        }
+    }
+
+    fn node(&self, index: usize) -> Node {
+        let voters: BTreeMap<ReplicaId, u16> = self
+            .ranks
+            .iter()
+            .enumerate()
+            .map(|(n, rank)| (ReplicaId(n as u64 + 1), *rank))
+            .collect();
+        let timing = Timing { mode: self.mode, lease_margin: self.lease_margin, ..Timing::lan() };
+        Node {
+            options: Options {
+                group: GroupId(1),
+                replica: ReplicaId(index as u64 + 1),
+                voters,
+                timing,
+                pinned: false,
+            },
+            disk: Disk::default(),
+            core: None,
+            unsynced: Default::default(),
+            unsynced_promises: Default::default(),
+            applied: Vec::new(),
+            log_reads: Default::default(),
+            clock_ppm: self.clocks[index].ppm,
+            clock_base: self.clocks[index].start_ns,
+        }
+    }
+}
+
+pub struct Cluster {
+    pub setup: Setup,
+    pub nodes: BTreeMap<ReplicaId, Node>,
+    pub links: Links,
+    /// Time since the start.
+    pub real_ns: u64,
+    reads: u64,
+}
+
+impl Cluster {
+    /// Everybody starts on an empty disk.
+    pub fn new(setup: Setup) -> Cluster {
+        let ids = (0..setup.clocks.len()).map(|index| (ReplicaId(index as u64 + 1), index));
+        let mut nodes: BTreeMap<ReplicaId, Node> =
+            ids.map(|(id, index)| (id, setup.node(index))).collect();
+        nodes.values_mut().for_each(|node| node.start(0));
+        Cluster { setup, nodes, links: Links::default(), real_ns: 0, reads: 0 }
+    }
+
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub fn node(&mut self, id: ReplicaId) -> &mut Node {
+        self.nodes.get_mut(&id).unwrap_or_else(|| panic!("no replica {id}"))
+    }
+
+    /// Does what is physical about an event. Returns the input that a replica gets by it.
+    pub fn turn(&mut self, event: &Event) -> Option<(ReplicaId, Input)> {
+        let target = match event.replicas() {
+            (_, Some(to)) if !matches!(event, Event::HandOver { .. }) => Some(to),
+            (id, _) => id,
+        };
+        if target.is_some_and(|id| !self.nodes.contains_key(&id)) {
+            return None; // A schedule cut down to fewer replicas.
+        }
+        match *event {
+            Event::Pass { ns } => {
+                self.real_ns += ns;
+                None
+            }
+            Event::Lose(pick) => {
+                self.links.take(&pick);
+                None
+            }
+            Event::Duplicate(pick) => {
+                self.links.duplicate(&pick);
+                None
+            }
+            Event::Crash { id, keep, keep_promise } => {
+                self.node(id).crash(keep, keep_promise);
+                None
+            }
+            Event::Start(id) => {
+                let real_ns = self.real_ns;
+                let node = self.node(id);
+                if node.core.is_none() {
+                    node.start(real_ns);
+                }
+                None
+            }
+            Event::Deliver(pick) => {
+                let message = self.links.take(&pick)?;
+                Some((pick.to, Input::Message { from: pick.from, message }))
+            }
+            _ => self.local(target?, event).map(|input| (target.expect("checked"), input)),
+        }
+    }
+
+    /// Events within a node that runs.
+    fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
+        let real_ns = self.real_ns;
+        let node = self.nodes.get_mut(&id)?;
+        node.core.as_ref()?;
+        match *event {
+            Event::Tick(_) => Some(Input::Tick),
+            Event::DiskProgress(_) => Some(Input::DiskProgress(node.now(real_ns))),
+            Event::SyncLog { count, .. } => node.sync_log(count),
+            Event::SyncPromise(_) => node.sync_promise(),
+            Event::Propose { first, count, .. } => {
+                let values = first..first + count;
+                Some(Input::Propose(values.map(|n| Bytes::from(n.to_string())).collect()))
+            }
+            Event::Read(_) => {
+                self.reads += 1;
+                Some(Input::Read(ReadToken(self.reads)))
+            }
+            Event::HandOver { to, .. } => Some(Input::HandOver(to)),
+            Event::Checkpoint(_) => {
+                node.checkpoint();
+                None
+            }
+            Event::Trim(_) => node.trim().map(Input::Trimmed),
+            Event::Health { draining, serious_faults, .. } => {
+                Some(Input::Health(Health { draining, serious_faults, ..Health::default() }))
+            }
+            Event::AnswerRead { count, .. } => node.answer_read(count),
+            Event::Pass { .. }
+            | Event::Deliver(_)
+            | Event::Lose(_)
+            | Event::Duplicate(_)
+            | Event::Crash { .. }
+            | Event::Start(_) => None,
+        }
+    }
+
+    /// Steps one replica. `None` if it is down.
+    pub fn step(&mut self, id: ReplicaId, input: Input) -> Option<Output> {
+        let real_ns = self.real_ns;
+        let node = self.node(id);
+        let now = node.now(real_ns);
+        let core = node.core.as_mut()?;
+        let out = core.step(now, input);
+        core.check_invariants();
+        core.check_output(&out);
+        Some(out)
+    }
+
+    /// Takes in what a replica asks for.
+    pub fn absorb(&mut self, id: ReplicaId, out: Output) {
+        for (to, message) in out.messages {
+            self.links.send((id, to), message);
+        }
+        let node = self.node(id);
+        node.unsynced_promises.extend(out.promise);
+        node.unsynced.extend(out.appends);
+        for batch in out.applies {
+            node.applied.extend(batch.entries());
+        }
+        node.log_reads.extend(out.log_reads);
+        assert!(node.log_reads.len() < 50, "{id} reads its log without end");
+    }
+
+    /// True if `id` believes it leads, serving or not.
+    pub fn leads(&self, id: ReplicaId) -> bool {
+        let node = &self.nodes[&id];
+        let core = node.core.as_ref();
+        core.is_some_and(|core| core.known_leader(node.now(self.real_ns)) == Some(id))
+    }
+
+    /// True if `id` believes it serves.
+    pub fn serves(&self, id: ReplicaId) -> bool {
+        let node = &self.nodes[&id];
+        let core = node.core.as_ref();
+        core.is_some_and(|core| core.serving(node.now(self.real_ns)).is_ok())
+    }
+
+    /// How many disks hold this entry.
+    pub fn copies(&self, entry: quorate_types::EntryId) -> usize {
+        self.nodes.values().filter(|node| node.disk.has(entry)).count()
+    }
+
+    pub fn slot_committed(&self, id: ReplicaId) -> Slot {
+        self.nodes[&id].core.as_ref().map_or(Slot::ZERO, quorate_paxos::Replica::slot_committed)
+    }
+}

@@ -1,0 +1,140 @@
+//! Everything that can happen to a cluster, as values. An event that makes no sense where it stands,
+//! such as the start of a node that runs, does nothing; so any part of a schedule is a schedule.
+//!
+//! Cut links, sleeping nodes and slow disks are no events: on a cut link messages are lost, to a node
+//! that sleeps nothing happens, and a slow disk finishes late. What an event prints as is the command
+//! for it in a golden script.
+
+use std::fmt;
+
+use quorate_types::ReplicaId;
+
+use crate::common::links::Pick;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Real time passes; every clock goes on at its own rate.
+    Pass {
+        ns: u64,
+    },
+    /// Due timers fire.
+    Tick(ReplicaId),
+    /// The disk says that it works.
+    DiskProgress(ReplicaId),
+    /// A message arrives; nobody sees it if the node is down.
+    Deliver(Pick),
+    Lose(Pick),
+    Duplicate(Pick),
+    /// The first log writes that wait become durable.
+    SyncLog {
+        id: ReplicaId,
+        count: usize,
+    },
+    /// The first promise that waits becomes durable.
+    SyncPromise(ReplicaId),
+    /// A client writes the values `first..first + count`.
+    Propose {
+        id: ReplicaId,
+        first: u64,
+        count: u64,
+    },
+    /// A client reads.
+    Read(ReplicaId),
+    /// Power fails. Of what was not durable the first `keep` log writes survive, and the promises or
+    /// not.
+    Crash {
+        id: ReplicaId,
+        keep: usize,
+        keep_promise: bool,
+    },
+    Start(ReplicaId),
+    HandOver {
+        id: ReplicaId,
+        to: Option<ReplicaId>,
+    },
+    /// The rows reach the disk.
+    Checkpoint(ReplicaId),
+    /// The log that nobody needs is recycled.
+    Trim(ReplicaId),
+    Health {
+        id: ReplicaId,
+        draining: bool,
+        serious_faults: u8,
+    },
+    /// The oldest log read that waits is answered, with so many batches at most.
+    AnswerRead {
+        id: ReplicaId,
+        count: usize,
+    },
+}
+
+impl Event {
+    /// The replicas it concerns.
+    pub fn replicas(&self) -> (Option<ReplicaId>, Option<ReplicaId>) {
+        match *self {
+            Event::Pass { .. } => (None, None),
+            Event::Deliver(pick) | Event::Lose(pick) | Event::Duplicate(pick) => {
+                (Some(pick.from), Some(pick.to))
+            }
+            Event::HandOver { id, to } => (Some(id), to),
+            Event::Tick(id)
+            | Event::DiskProgress(id)
+            | Event::SyncLog { id, .. }
+            | Event::SyncPromise(id)
+            | Event::Propose { id, .. }
+            | Event::Read(id)
+            | Event::Crash { id, .. }
+            | Event::Start(id)
+            | Event::Checkpoint(id)
+            | Event::Trim(id)
+            | Event::Health { id, .. }
+            | Event::AnswerRead { id, .. } => (Some(id), None),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Event::Pass { ns } => write!(f, "pass +{}", span(ns)),
+            Event::Tick(id) => write!(f, "tick {id}"),
+            Event::DiskProgress(id) => write!(f, "disk-progress {id}"),
+            Event::Deliver(pick) => write!(f, "deliver {pick}"),
+            Event::Lose(pick) => write!(f, "lose {pick}"),
+            Event::Duplicate(pick) => write!(f, "double {pick}"),
+            Event::SyncLog { id, count: usize::MAX } => write!(f, "sync {id}"),
+            Event::SyncLog { id, count } => write!(f, "sync {id} {count}"),
+            Event::SyncPromise(id) => write!(f, "sync-promise {id}"),
+            Event::Propose { id, first, count } => {
+                write!(f, "propose {id}")?;
+                (first..first + count).try_for_each(|value| write!(f, " {value}"))
+            }
+            Event::Read(id) => write!(f, "read {id}"),
+            Event::Crash { id, keep, keep_promise } => {
+                write!(f, "crash {id}")?;
+                if keep > 0 || keep_promise {
+                    write!(f, " keep {keep}")?;
+                }
+                if keep_promise { write!(f, " promise") } else { Ok(()) }
+            }
+            Event::Start(id) => write!(f, "start {id}"),
+            Event::HandOver { id, to: None } => write!(f, "hand-over {id}"),
+            Event::HandOver { id, to: Some(to) } => write!(f, "hand-over {id} {to}"),
+            Event::Checkpoint(id) => write!(f, "checkpoint {id}"),
+            Event::Trim(id) => write!(f, "trim {id}"),
+            Event::Health { id, draining: true, .. } => write!(f, "drain {id}"),
+            Event::Health { id, serious_faults, .. } => write!(f, "faults {id} {serious_faults}"),
+            Event::AnswerRead { id, count: usize::MAX } => write!(f, "answer {id}"),
+            Event::AnswerRead { id, count } => write!(f, "answer {id} {count}"),
+        }
+    }
+}
+
+/// A span of time in the greatest unit that shows it whole.
+pub fn span(ns: u64) -> String {
+    match ns {
+        _ if ns.is_multiple_of(1_000_000) => format!("{}ms", ns / 1_000_000),
+        _ if ns.is_multiple_of(1_000) => format!("{}us", ns / 1_000),
+        _ => format!("{ns}ns"),
+    }
+}

@@ -1,0 +1,209 @@
+//! The moves of a schedule: each draws a few events. Those of a stage serve its plot.
+
+use quorate_types::ReplicaId;
+
+use super::stage::Nodes;
+use super::{Adversary, plots};
+use crate::common::cluster::Cluster;
+use crate::common::event::Event;
+
+const MS: u64 = 1_000_000;
+
+impl Adversary {
+    /// A move outside of plots.
+    pub(super) fn draw_free(&mut self, cluster: &Cluster) {
+        let weather = self.weather;
+        let id = self.any_node();
+        if self.rng.below(1000) < weather.plot_permille {
+            let plot = plots::draw(&mut self.rng, cluster);
+            return self.begin(plot);
+        }
+        if self.rng.below(1000) < weather.crash_permille {
+            return self.crash_or_start(cluster, id);
+        }
+        if self.rng.below(1000) < weather.cut_permille {
+            return self.cut_or_heal(id);
+        }
+        if self.rng.below(1000) < weather.pause_permille {
+            // Everybody pauses: the same as one long delay for every message and timer.
+            let ns = self.rng.below(1_500 * MS);
+            self.pending.push_back(Event::Pass { ns });
+        }
+        if self.rng.below(1000) < weather.sleep_permille {
+            if self.rng.chance(50) {
+                self.cut = super::Ways::NONE;
+            }
+            let sleeper = self.likely_server(cluster);
+            let plot = plots::sleeper(&mut self.rng, sleeper);
+            return self.begin(plot);
+        }
+        if self.rng.below(1000) < weather.handover_permille {
+            let to = if self.rng.chance(50) { None } else { Some(self.any_node()) };
+            let id = self.likely_server(cluster);
+            return self.pending.push_back(Event::HandOver { id, to });
+        }
+        if self.rng.below(1000) < weather.trim_permille {
+            self.pending.push_back(Event::Checkpoint(id));
+            return self.pending.push_back(Event::Trim(id));
+        }
+        match self.rng.below(100) {
+            0..=49 => self.burst(weather.burst),
+            50..=64 => self.sync_logs(weather.sync_percent, Nodes::NONE),
+            65..=69 => self.sync_promises(weather.sync_percent, Nodes::NONE),
+            70..=79 => self.pass(cluster, weather.tick_ms, Nodes::NONE, Nodes::NONE),
+            80..=86 => {
+                let id = self.likely_server(cluster);
+                self.propose(id);
+            }
+            87..=95 => {
+                let id = self.likely_server(cluster);
+                self.pending.push_back(Event::Read(id));
+            }
+            96..=97 => self.answer_read(id),
+            98 => {
+                let serious_faults = self.rng.below(2) as u8;
+                let draining = self.rng.chance(10);
+                self.pending.push_back(Event::Health { id, draining, serious_faults });
+            }
+            _ => self.pending.push_back(Event::DiskProgress(id)),
+        }
+    }
+
+    /// A move of the stage under way: time passes faster, and links, disks and nodes that the stage
+    /// does not hold back are quick.
+    pub(super) fn draw_staged(&mut self, cluster: &Cluster) {
+        let Some((_, stage)) = &self.stage else { return };
+        let (asleep, clients) = (stage.asleep, stage.clients);
+        let (slow_logs, slow_promises) =
+            (stage.slow_logs.and(asleep), stage.slow_promises.and(asleep));
+        match self.rng.below(100) {
+            0..=39 => self.burst(12),
+            40..=54 => self.sync_logs(80, slow_logs),
+            55..=62 => self.sync_promises(80, slow_promises),
+            63..=82 => self.pass(cluster, 80, slow_logs, asleep),
+            83..=89 => {
+                if let Some(id) = self.client_of(cluster, clients, asleep) {
+                    self.propose(id);
+                }
+            }
+            90..=96 => {
+                if let Some(id) = self.client_of(cluster, clients, asleep) {
+                    self.pending.push_back(Event::Read(id));
+                }
+            }
+            _ => {
+                let id = self.any_node();
+                if !asleep.has(id) {
+                    self.answer_read(id);
+                }
+            }
+        }
+    }
+
+    fn client_of(
+        &mut self,
+        cluster: &Cluster,
+        clients: Option<ReplicaId>,
+        asleep: Nodes,
+    ) -> Option<ReplicaId> {
+        let id = match clients {
+            Some(id) if self.rng.chance(50) => id,
+            Some(_) | None => self.likely_server(cluster),
+        };
+        (!asleep.has(id)).then_some(id)
+    }
+
+    fn any_node(&mut self) -> ReplicaId {
+        *self.rng.one_of(&self.ids)
+    }
+
+    /// Mostly a node that believes it serves, for what clients do.
+    fn likely_server(&mut self, cluster: &Cluster) -> ReplicaId {
+        let serving: Vec<ReplicaId> =
+            self.ids.iter().copied().filter(|id| cluster.serves(*id)).collect();
+        if serving.is_empty() || self.rng.chance(25) {
+            return self.any_node();
+        }
+        *self.rng.one_of(&serving)
+    }
+
+    /// Messages arrive one after the other, within a millisecond or so.
+    fn burst(&mut self, upto: u64) {
+        self.deliveries = 1 + self.rng.below(upto);
+        let ns = self.rng.below(300_000 * self.deliveries);
+        self.pending.push_back(Event::Pass { ns });
+    }
+
+    fn sync_logs(&mut self, percent: u64, slow: Nodes) {
+        for n in 0..self.ids.len() {
+            let id = self.ids[n];
+            if self.rng.chance(percent) && !slow.has(id) {
+                let count = 1 + self.rng.index(4);
+                self.pending.push_back(Event::DiskProgress(id));
+                self.pending.push_back(Event::SyncLog { id, count });
+            }
+        }
+    }
+
+    fn sync_promises(&mut self, percent: u64, slow: Nodes) {
+        for n in 0..self.ids.len() {
+            let id = self.ids[n];
+            if self.rng.chance(percent) && !slow.has(id) {
+                self.pending.push_back(Event::SyncPromise(id));
+            }
+        }
+    }
+
+    /// Time passes and most timers are looked at.
+    fn pass(&mut self, cluster: &Cluster, upto_ms: u64, slow: Nodes, asleep: Nodes) {
+        let ns = self.rng.below(upto_ms * MS);
+        self.pending.push_back(Event::Pass { ns });
+        for n in 0..self.ids.len() {
+            let id = self.ids[n];
+            if self.rng.chance(80) && !asleep.has(id) && cluster.nodes[&id].core.is_some() {
+                if self.rng.chance(50) && !slow.has(id) {
+                    self.pending.push_back(Event::DiskProgress(id));
+                }
+                self.pending.push_back(Event::Tick(id));
+            }
+        }
+    }
+
+    fn propose(&mut self, id: ReplicaId) {
+        let count = 1 + self.rng.below(3);
+        self.pending.push_back(Event::Propose { id, first: self.next_value, count });
+        self.next_value += count;
+    }
+
+    fn answer_read(&mut self, id: ReplicaId) {
+        let count = 1 + self.rng.index(3);
+        self.pending.push_back(Event::AnswerRead { id, count });
+    }
+
+    fn crash_or_start(&mut self, cluster: &Cluster, id: ReplicaId) {
+        let (keep, keep_promise) = (self.rng.index(4), self.rng.chance(50));
+        if cluster.nodes[&id].core.is_none() {
+            return self.pending.push_back(Event::Start(id));
+        }
+        self.pending.push_back(Event::Crash { id, keep, keep_promise });
+        if self.rng.chance(50) {
+            self.pending.push_back(Event::Start(id));
+        }
+    }
+
+    fn cut_or_heal(&mut self, id: ReplicaId) {
+        use super::Ways;
+        let both = Ways::from(id).and(Ways::to(id));
+        let other = self.any_node();
+        let one_way = Ways::way((id, other));
+        self.cut = match self.rng.below(4) {
+            0 => self.cut.and(Ways::from(id)), // It only hears.
+            1 => self.cut.and(both),
+            _ if self.cut.has((id, other)) => self.cut.without(one_way),
+            _ => self.cut.and(one_way),
+        };
+        if self.rng.chance(40) {
+            self.cut = Ways::NONE;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! How hostile a schedule is to the replicas.
+
+use std::time::Duration;
+
+use quorate_paxos::{LeaseMode, Timing};
+
+use super::rng::Rng;
+use crate::common::cluster::{Clock, Setup};
+
+/// How wild a schedule is. Drawn per seed and printed with a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    pub voters: u64,
+    pub mode: LeaseMode,
+    pub loss_percent: u64,
+    pub duplicate_percent: u64,
+    pub crash_permille: u64,
+    pub cut_permille: u64,
+    pub pause_permille: u64,
+    /// One node sleeps: its inputs wait, the others go on.
+    pub sleep_permille: u64,
+    /// How many of the disks finish something at once: how fast they are.
+    pub sync_percent: u64,
+    /// Messages that arrive at once, at most: how fast the network is.
+    pub burst: u64,
+    /// Time passes in steps up to this.
+    pub tick_ms: u64,
+    pub handover_permille: u64,
+    pub trim_permille: u64,
+    /// How often a plot begins; see `plots.rs`.
+    pub plot_permille: u64,
+    /// Clock rate errors up to this.
+    pub drift_ppm: u64,
+    /// The lease margin covers rate errors up to this.
+    pub covered_ppm: u64,
+}
+
+impl Weather {
+    pub fn draw(rng: &mut Rng) -> Weather {
+        let drift_ppm = *rng.one_of(&[0, 1_000, 20_000]);
+        let mode = if rng.chance(75) { LeaseMode::Lease } else { LeaseMode::ReadIndex };
+        let mut weather = Weather {
+            voters: *rng.one_of(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]),
+            mode,
+            loss_percent: *rng.one_of(&[0, 0, 0, 3, 15]),
+            duplicate_percent: *rng.one_of(&[0, 2, 10]),
+            crash_permille: *rng.one_of(&[0, 0, 0, 1, 2, 6]),
+            cut_permille: *rng.one_of(&[0, 0, 0, 1, 4]),
+            pause_permille: *rng.one_of(&[0, 0, 0, 1, 4]),
+            sleep_permille: *rng.one_of(&[0, 1, 3]),
+            sync_percent: *rng.one_of(&[20, 50, 80]),
+            burst: *rng.one_of(&[3, 6, 12]),
+            tick_ms: *rng.one_of(&[10, 40, 100]),
+            handover_permille: *rng.one_of(&[0, 3, 10]),
+            trim_permille: *rng.one_of(&[0, 5, 20]),
+            plot_permille: *rng.one_of(&[0, 3, 10, 30]),
+            drift_ppm,
+            covered_ppm: drift_ppm,
+        };
+        if mode == LeaseMode::Lease && rng.chance(10) {
+            weather.drift_ppm = *rng.one_of(&[100_000, 300_000]); // Nobody promised to survive that.
+        }
+        weather
+    }
+
+    /// What a leader subtracts from its lease: twice the drift over a lease.
+    fn lease_margin(&self) -> Duration {
+        let lease_us = u64::try_from(Timing::lan().lease.as_micros()).expect("seconds");
+        Duration::from_micros(2 * lease_us * self.covered_ppm / 1_000_000 + 1000)
+    }
+
+    pub fn setup(&self, rng: &mut Rng) -> Setup {
+        let clocks = (0..self.voters).map(|_| Clock {
+            start_ns: 1_000_000_000 + rng.below(1 << 40),
+            ppm: rng.below(2 * self.drift_ppm + 1) as i64 - self.drift_ppm as i64,
+        });
+        Setup {
+            mode: self.mode,
+            lease_margin: self.lease_margin(),
+            clocks: clocks.collect(),
+            ranks: (1..=self.voters).map(|id| id as u16 / 2).collect(),
+            beyond_margin: self.covered_ppm < self.drift_ppm,
+        }
+    }
+}

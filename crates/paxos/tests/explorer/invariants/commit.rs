@@ -1,0 +1,57 @@
+//! Nobody's commit position is beyond what a majority has on disk ("Paxos Made Simple", section 2.2), and
+//! a leader that counts copies commits only through an entry of its own ballot: copies of an older one
+//! do not show that it is chosen (figure 8 of Ongaro's thesis, section 3.6.2; trap 12).
+
+use std::collections::BTreeMap;
+
+use quorate_paxos::RoleChange;
+use quorate_types::{Ballot, EntryId, ReplicaId, Slot};
+
+use crate::common::cluster::Cluster;
+
+#[derive(Default)]
+pub struct Commit {
+    upto: BTreeMap<ReplicaId, Slot>,
+    /// Committed entries that were found on a majority of disks.
+    seen: BTreeMap<Slot, EntryId>,
+}
+
+impl Commit {
+    pub fn observe(&mut self, cluster: &Cluster, id: ReplicaId, roles: &[RoleChange]) {
+        let Some(core) = &cluster.nodes[&id].core else { return };
+        let committed = core.slot_committed();
+        let before = self.upto.insert(id, committed).unwrap_or_default();
+        if committed <= before {
+            return;
+        }
+        // The slot may be recycled, or lie in the rows of a replica that has just started.
+        let Some(entry) = core.log().id_at(committed) else { return };
+        let is_elected = roles.iter().any(|role| matches!(role, RoleChange::Elected { .. }));
+        if cluster.leads(id) && !is_elected {
+            counts_own(id, core.promised(), entry);
+        }
+        if let Some(first) = self.seen.get(&committed) {
+            assert_eq!(*first, entry, "{id} takes another entry for chosen at slot {committed}");
+            return;
+        }
+        require(id, entry, cluster.copies(entry), cluster.nodes.len());
+        self.seen.insert(committed, entry);
+    }
+
+    pub fn forget(&mut self, id: ReplicaId) {
+        self.upto.remove(&id);
+    }
+}
+
+/// A leader has moved its commit position to this entry.
+pub fn counts_own(id: ReplicaId, ballot: Ballot, entry: EntryId) {
+    assert_eq!(entry.ballot, ballot, "{id} commits by counting copies of an older ballot");
+}
+
+/// A commit position names this entry, which has this many copies on disk.
+pub fn require(id: ReplicaId, entry: EntryId, copies: usize, voters: usize) {
+    assert!(
+        voters / 2 < copies,
+        "{id} calls {entry} committed: it is on {copies} of {voters} disks"
+    );
+}

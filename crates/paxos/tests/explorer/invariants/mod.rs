@@ -1,0 +1,177 @@
+//! What must hold over all replicas, checked on every step. One file per rule, each naming where the
+//! rule comes from. What must hold within one replica stands in `src/invariants/`.
+//!
+//! | rule | file |
+//! |---|---|
+//! | a slot has one entry | `agreement.rs` |
+//! | what is chosen is on a majority of disks, and stays there | `durability.rs` |
+//! | nobody's commit position is beyond that, nor counts older ballots | `commit.rs` |
+//! | a ballot has one leader | `ballots.rs` |
+//! | one replica at a time holds a lease | `one_lease.rs` |
+//! | who granted a lease votes for nobody else, restarted or not | `grants.rs` |
+//! | a leader whose disk hangs renews no lease | `lease_disk.rs` |
+//! | a read shows everything acknowledged before it | `reads.rs` |
+//! | nothing acknowledged is lost, and who serves knows it | `acknowledged.rs` |
+//! | one id, one history | `log_matching.rs` |
+//! | what is told is on disk | `told.rs` |
+//! | watermarks only rise within a life | `watermarks.rs` |
+//! | entries are applied in order, each once | `apply_order.rs` |
+//! | without faults everybody agrees soon | `convergence.rs` |
+
+pub mod acknowledged;
+pub mod agreement;
+pub mod apply_order;
+pub mod ballots;
+pub mod commit;
+pub mod convergence;
+pub mod durability;
+pub mod grants;
+pub mod lease_disk;
+pub mod log_matching;
+pub mod one_lease;
+pub mod reads;
+pub mod told;
+pub mod watermarks;
+
+use quorate_paxos::{Input, Output, Proposed, RoleChange};
+use quorate_types::ReplicaId;
+
+use crate::common::cluster::Cluster;
+
+/// What the judge looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every rule.
+    All,
+    /// What a client or another replica could see, and what replicas assert themselves.
+    Outcomes,
+}
+
+/// All rules, and what they remember.
+pub struct Judge {
+    scope: Scope,
+    pub agreement: agreement::Agreement,
+    pub durability: durability::Durability,
+    pub commit: commit::Commit,
+    pub ballots: ballots::Ballots,
+    pub one_lease: one_lease::OneLease,
+    pub grants: grants::Grants,
+    pub lease_disk: lease_disk::LeaseDisk,
+    pub reads: reads::Reads,
+    pub acknowledged: acknowledged::Acknowledged,
+    pub log_matching: log_matching::LogMatching,
+    pub told: told::Told,
+    pub watermarks: watermarks::Watermarks,
+    /// Payloads of the proposal that is being stepped.
+    proposed: u64,
+}
+
+impl Judge {
+    pub fn new(scope: Scope) -> Judge {
+        Judge {
+            scope,
+            agreement: Default::default(),
+            durability: Default::default(),
+            commit: Default::default(),
+            ballots: Default::default(),
+            one_lease: Default::default(),
+            grants: Default::default(),
+            lease_disk: Default::default(),
+            reads: Default::default(),
+            acknowledged: Default::default(),
+            log_matching: Default::default(),
+            told: Default::default(),
+            watermarks: Default::default(),
+            proposed: 0,
+        }
+    }
+
+    /// An input is about to be stepped.
+    pub fn before_step(&mut self, cluster: &Cluster, id: ReplicaId, input: &Input) {
+        self.grants.before_step(input);
+        match input {
+            Input::Propose(payloads) => self.proposed = payloads.len() as u64,
+            Input::Read(token) => {
+                let seen = cluster.nodes[&id].core.as_ref().map(|core| core.slot_applied());
+                self.reads.asked(id, *token, self.acknowledged.upto(), seen.unwrap_or_default());
+            }
+            Input::DiskProgress(at) => self.lease_disk.progress(id, *at),
+            Input::Tick
+            | Input::Message { .. }
+            | Input::Synced { .. }
+            | Input::PromiseSynced { .. }
+            | Input::LogRead { .. }
+            | Input::Health(_)
+            | Input::HandOver(_)
+            | Input::Trimmed(_) => {}
+        }
+    }
+
+    /// A step is done; its output is not carried out yet.
+    pub fn after_step(&mut self, cluster: &Cluster, id: ReplicaId, out: &Output) {
+        let may_overlap = cluster.setup.beyond_margin;
+        if self.scope == Scope::All {
+            self.log_matching.observe(&out.appends);
+            self.told.observe(cluster, id, &out.messages);
+            self.grants.after_step(cluster, id, out);
+            self.lease_disk.observe(cluster, id, &out.messages);
+            self.watermarks.observe(cluster, id);
+            self.commit.observe(cluster, id, &out.roles);
+            self.one_lease.observe(cluster, id, may_overlap);
+        }
+        if let Some(Proposed::At { first }) = out.proposed {
+            self.acknowledged.proposed(id, first, self.proposed);
+        }
+        apply_order::check(cluster.nodes[&id].applied.len(), id, &out.applies);
+        for batch in &out.applies {
+            for (entry, payload) in batch.entries() {
+                if self.agreement.observe(entry, &payload) && self.scope == Scope::All {
+                    self.durability.chosen(cluster, entry);
+                }
+                self.acknowledged.applied(id, entry);
+            }
+        }
+        for role in &out.roles {
+            match *role {
+                RoleChange::Elected { ballot } => self.ballots.elected(ballot, id),
+                RoleChange::Serving { ballot } => {
+                    let applied = cluster.nodes[&id].core.as_ref().map(|core| core.slot_applied());
+                    self.acknowledged.serves(id, ballot, applied.unwrap_or_default());
+                }
+                RoleChange::Follower { .. } | RoleChange::Candidate { .. } => {
+                    self.acknowledged.gives_up(id);
+                }
+            }
+        }
+        for (token, verdict) in &out.reads {
+            self.reads.answered(id, *token, *verdict, may_overlap);
+        }
+    }
+
+    /// Power failed at a node.
+    pub fn crashed(&mut self, cluster: &Cluster, id: ReplicaId) {
+        self.reads.forget(id);
+        self.acknowledged.gives_up(id);
+        self.watermarks.forget(id);
+        self.commit.forget(id);
+        if self.scope == Scope::All {
+            self.durability.check(cluster);
+        }
+    }
+
+    /// A node has started.
+    pub fn started(&mut self, cluster: &Cluster, id: ReplicaId) {
+        let node = &cluster.nodes[&id];
+        self.lease_disk.progress(id, node.now(cluster.real_ns)); // It has read its log.
+        if self.scope == Scope::All {
+            self.told.started(cluster, id);
+        }
+    }
+
+    /// Faults are over for a while.
+    pub fn converged(&mut self, cluster: &Cluster) {
+        convergence::check(cluster);
+        self.acknowledged.check_all_applied(cluster);
+        self.durability.check(cluster);
+    }
+}

@@ -1,0 +1,126 @@
+//! Plays the schedule of a seed and remembers it, and plays a schedule again.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use crate::adversary::Adversary;
+use crate::common::cluster::Setup;
+use crate::common::event::Event;
+use crate::invariants::Scope;
+use crate::world::{Extra, World};
+
+/// What happened, and to whom.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub events: u64,
+    pub acknowledged: usize,
+    pub reads: u64,
+    pub elections: usize,
+    pub chosen: usize,
+    /// Where clocks drift beyond the margin.
+    pub stale_reads: u64,
+    pub lease_overlaps: u64,
+    pub seeds_beyond: u64,
+}
+
+impl Totals {
+    fn add(&mut self, world: &World, events: usize) {
+        self.events += events as u64;
+        self.acknowledged += world.judge.acknowledged.count();
+        self.reads += world.judge.reads.confirmed;
+        self.elections += world.judge.ballots.count();
+        self.chosen += world.judge.agreement.len();
+        self.stale_reads += world.judge.reads.stale;
+        self.lease_overlaps += world.judge.one_lease.overlaps;
+        self.seeds_beyond += u64::from(world.cluster.setup.beyond_margin);
+    }
+}
+
+/// A broken rule. Two failures are of one class if the same line of code found them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub place: String,
+    pub message: String,
+}
+
+/// A schedule that can be played again.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub setup: Setup,
+    pub events: Vec<Event>,
+    /// Faults end after the last event, and the group must agree.
+    pub converges: bool,
+}
+
+/// How a schedule is judged.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub scope: Scope,
+    pub extra: Option<Extra>,
+}
+
+/// Plays a seed. Returns the schedule through the event at which it failed.
+pub fn explore(
+    seed: u64,
+    moves: u64,
+    rules: Rules,
+    totals: &mut Totals,
+) -> Option<(Schedule, Failure)> {
+    let (mut adversary, setup) = Adversary::new(seed, moves);
+    let mut schedule = Schedule { setup, events: Vec::new(), converges: false };
+    let failure = watch(|| {
+        let mut world = World::new(schedule.setup.clone(), rules.scope, rules.extra);
+        while let Some(event) = adversary.draw(&world.cluster) {
+            schedule.events.push(event);
+            world.apply(&event);
+        }
+        schedule.converges = true;
+        world.converge();
+        totals.add(&world, schedule.events.len());
+    });
+    failure.map(|failure| (schedule, failure))
+}
+
+/// Plays a schedule again.
+pub fn play(schedule: &Schedule, rules: Rules) -> Option<Failure> {
+    watch(|| {
+        let mut world = World::new(schedule.setup.clone(), rules.scope, rules.extra);
+        for event in &schedule.events {
+            world.apply(event);
+        }
+        if schedule.converges {
+            world.converge();
+        }
+    })
+}
+
+thread_local! {
+    static WATCHED: Cell<bool> = const { Cell::new(false) };
+    static FAILURE: RefCell<Option<Failure>> = const { RefCell::new(None) };
+}
+
+/// Runs a schedule on this thread. A panic becomes a value and is not printed.
+pub fn watch(run: impl FnOnce()) -> Option<Failure> {
+    listen();
+    WATCHED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    WATCHED.set(false);
+    result.err().map(|_| FAILURE.take().expect("the hook has seen the panic"))
+}
+
+/// Notes the place and the message of panics on threads that are watched.
+fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !WATCHED.get() {
+                return print(panic);
+            }
+            let place = panic.location().map_or_else(String::new, ToString::to_string);
+            let message = panic.payload_as_str().unwrap_or("a panic without words").to_owned();
+            FAILURE.set(Some(Failure { place, message }));
+        }));
+    });
+}
