@@ -6,7 +6,7 @@
 //! what replicas assert themselves.
 //!
 //! `QUORATE_PLANTED=NAME`, in the simulation build only, plants a bug and says how many seeds it takes to
-//! catch it; `QUORATE_TRIALS=K` does so K times and prints the median.
+//! catch it; `QUORATE_TRIALS=K` does so K times and prints the median, `QUORATE_SHRINK=1` writes a script too.
 
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
@@ -16,7 +16,13 @@ mod common;
 mod invariants;
 #[cfg(madsim)]
 mod planted;
+mod report;
 mod run;
+#[path = "../golden/script/mod.rs"]
+mod script;
+mod shrink;
+#[cfg(test)]
+mod shrink_tests;
 mod world;
 
 use invariants::Scope;
@@ -55,7 +61,16 @@ fn random_schedules_keep_every_invariant() {
     let mut totals = Totals::default();
     for seed in seeds("0..600") {
         if let Some((schedule, failure)) = explore(seed, steps(), rules(), &mut totals) {
-            panic!("seed {seed}: {failure:?} after {}", schedule.events.len());
+            let events = schedule.events.len();
+            let (path, script) =
+                report::report(&seed.to_string(), seed, schedule, &failure, rules());
+            eprintln!(
+                "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={} scripts/cargo test --release -p quorate-paxos --test explorer",
+                seed + 1,
+                steps()
+            );
+            eprintln!("{script}\nscript, for crates/paxos/tests/scripts/: {}", path.display());
+            panic!("seed {seed}, event {events}: {}: {}", failure.place, failure.message);
         }
     }
     println!("{totals:?}");

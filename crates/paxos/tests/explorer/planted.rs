@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use quorate_types::planted::{Bug, plant};
 
+use crate::report;
 use crate::run::{Rules, Totals, explore};
 
 /// Hunts a bug in as many disjoint ranges of seeds as `QUORATE_TRIALS` says, and prints one line for each.
@@ -16,7 +17,7 @@ pub fn hunt(name: &str, seeds: Range<u64>, steps: u64, rules: Rules) {
     let mut needed: Vec<u64> = Vec::new();
     for trial in 0..trials {
         let first = seeds.start + trial * each;
-        match catch(first..first + each, steps, rules) {
+        match catch(name, first..first + each, steps, rules) {
             Some((seed, message)) => {
                 let count = seed - first + 1;
                 println!("planted {name} caught by seed {seed} ({count} seeds) : {message}");
@@ -37,9 +38,13 @@ pub fn hunt(name: &str, seeds: Range<u64>, steps: u64, rules: Rules) {
 }
 
 /// The first seed that fails, and the first line of what it says.
-fn catch(seeds: Range<u64>, steps: u64, rules: Rules) -> Option<(u64, String)> {
+fn catch(name: &str, seeds: Range<u64>, steps: u64, rules: Rules) -> Option<(u64, String)> {
     seeds.into_iter().find_map(|seed| {
-        let (_, failure) = explore(seed, steps, rules, &mut Totals::default())?;
+        let (schedule, failure) = explore(seed, steps, rules, &mut Totals::default())?;
+        if std::env::var_os("QUORATE_SHRINK").is_some() {
+            let (path, _) = report::report(name, seed, schedule, &failure, rules);
+            println!("script: {}", path.display());
+        }
         Some((seed, failure.message.lines().next().unwrap_or_default().to_owned()))
     })
 }

@@ -45,7 +45,7 @@ pub struct Failure {
 }
 
 /// A schedule that can be played again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     pub setup: Setup,
     pub events: Vec<Event>,
