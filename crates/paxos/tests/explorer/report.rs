@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use quorate_paxos::LeaseMode;
 
@@ -12,8 +11,8 @@ use crate::run::{Failure, Rules, Schedule, play};
 use crate::script;
 use crate::shrink::shrink;
 
-/// How long a failure may be cut down.
-const SHRINK_TIME: Duration = Duration::from_secs(60);
+/// How many events may be played to cut a failure down: about a minute.
+const SHRINK_EVENTS: u64 = 150_000_000;
 /// Longer than that is the full length of the calm after a schedule.
 const CALM: &str = "+8000ms";
 
@@ -25,7 +24,7 @@ pub fn report(
     failure: &Failure,
     rules: Rules,
 ) -> (PathBuf, String) {
-    let small = shrink(schedule, SHRINK_TIME, |candidate| {
+    let small = shrink(schedule, SHRINK_EVENTS, |candidate| {
         play(candidate, rules).is_some_and(|other| other.place == failure.place)
     });
     let message = play(&small, rules).map_or_else(String::new, |failure| failure.message);

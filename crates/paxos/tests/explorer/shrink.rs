@@ -1,29 +1,32 @@
 //! Cuts a schedule down to what its failure needs: whole kinds of events first, then halves, quarters and
 //! so on down to single events (delta debugging: Zeller and Hildebrandt, 2002), then plainer numbers. It
-//! goes on until nothing can be left out any more or the time is up.
-
-use std::time::{Duration, Instant};
+//! goes on until nothing can be left out any more or so much was played that a person would not wait
+//! longer. No clock is read: the same failure becomes the same script on every machine.
 
 use quorate_paxos::Timing;
 
 use crate::common::event::Event;
 use crate::run::Schedule;
 
+/// Roughly what the calm after a schedule costs.
+const CALM_EVENTS: u64 = 10_000;
+
 /// The shrinker of one schedule.
 pub struct Shrinker<Fails> {
     /// True if a schedule fails in the same way.
     fails: Fails,
-    until: Instant,
+    /// How many events may still be played.
+    events_left: u64,
     best: Schedule,
 }
 
 /// The smallest schedule that was found and still fails.
 pub fn shrink(
     schedule: Schedule,
-    limit: Duration,
+    events_max: u64,
     fails: impl FnMut(&Schedule) -> bool,
 ) -> Schedule {
-    let mut shrinker = Shrinker { fails, until: Instant::now() + limit, best: schedule };
+    let mut shrinker = Shrinker { fails, events_left: events_max, best: schedule };
     shrinker.run();
     shrinker.best
 }
@@ -45,12 +48,18 @@ impl<Fails: FnMut(&Schedule) -> bool> Shrinker<Fails> {
     }
 
     fn is_over(&self) -> bool {
-        self.until <= Instant::now()
+        self.events_left == 0
     }
 
     /// Keeps a candidate if it still fails.
     fn try_it(&mut self, candidate: Schedule) -> bool {
-        let is_better = !self.is_over() && candidate != self.best && (self.fails)(&candidate);
+        if self.is_over() || candidate == self.best {
+            return false;
+        }
+        let calm = if candidate.converges { CALM_EVENTS } else { 0 };
+        let cost = candidate.events.len() as u64 + calm + 1;
+        self.events_left = self.events_left.saturating_sub(cost);
+        let is_better = (self.fails)(&candidate);
         if is_better {
             self.best = candidate;
         }
