@@ -138,7 +138,7 @@ impl Leader {
                 slot_synced: peer.slot_synced,
                 heard_at: peer.heard_at,
                 in_flight_bytes: peer.in_flight_bytes,
-                draining: peer.standing.is_some_and(|standing| standing.health.draining),
+                health: peer.standing.map(|standing| standing.health),
             })
             .collect()
     }

@@ -104,8 +104,8 @@ pub struct MemberStatus {
     pub heard_at: Option<BootTime>,
     /// Bytes of batches on their way to it.
     pub in_flight_bytes: usize,
-    /// It said that its node is leaving.
-    pub draining: bool,
+    /// What it said of its health; `None` before it was heard.
+    pub health: Option<Health>,
 }
 
 /// Where a replica stands, for people and metrics.

@@ -1,6 +1,6 @@
 //! What a shard is told, and the forms of its answers.
 
-use quorate_paxos::Status;
+use quorate_paxos::{Health, Status};
 use quorate_types::{Ballot, Error, GroupId, Incarnation, NodeId, Reply, Request, Slot};
 use tokio::sync::oneshot;
 
@@ -104,6 +104,8 @@ pub struct ShardStatus {
     pub draining: bool,
     /// There is room on the disk.
     pub has_room: bool,
+    /// What the node thinks of itself: draining, a slow disk, a disk that hangs.
+    pub health: Health,
     /// Bytes of the log's segments.
     pub log_bytes: u64,
     /// Every group, in order.

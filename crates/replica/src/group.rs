@@ -21,6 +21,7 @@ use quorate_types::{
 };
 
 use crate::clock::Clock;
+use crate::disk_health::DiskHangs;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
 use crate::refuse;
@@ -64,6 +65,9 @@ pub(crate) enum Fatal {
     /// The log cannot be read back.
     #[error(transparent)]
     Log(#[from] RestoreError),
+    /// The disk of the log does not answer.
+    #[error("the node cannot write")]
+    Disk(#[from] DiskHangs),
 }
 
 /// What a step of a group asks the shard to do.
@@ -317,6 +321,23 @@ impl GroupDriver {
     ) -> Result<(), Fatal> {
         let target = to.and_then(|to| self.replica_on(to));
         self.step(now, Input::HandOver(target), fx)
+    }
+
+    /// Hands leadership to the best-placed replica whose node has no fault, if there is one: among
+    /// equals in trouble, moving leadership would help nobody.
+    pub(crate) fn hand_over_to_healthy(
+        &mut self,
+        now: BootTime,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        let status = self.core.status(now);
+        let healthy = status.members.iter().filter(|it| it.health == Some(Health::default()));
+        let rank = |replica: ReplicaId| self.options.paxos.voters.get(&replica).copied();
+        let target = healthy.map(|member| member.replica).min_by_key(|replica| rank(*replica));
+        match target {
+            Some(target) => self.step(now, Input::HandOver(Some(target)), fx),
+            None => Ok(()),
+        }
     }
 
     /// The replica on a node.

@@ -12,7 +12,8 @@
 //!
 //! One shard task owns many groups, so no group needs a lock. It drains its mailbox fully, then
 //! proposes: a batch is whatever arrived during the last write. `shard.rs` is the task, `group.rs` one
-//! group, `log_thread.rs` the only place that writes the log and the promise file.
+//! group, `log_thread.rs` the only place that writes the log and the promise file, `disk_health.rs` the
+//! judge of how well it can.
 //!
 //! Knows nothing of gRPC, sockets or files' names; a clock, a peer network and a disk are handed in.
 
@@ -26,12 +27,14 @@ pub mod shard;
 
 mod carry_out;
 mod checkpoints;
+mod disk_health;
 mod group;
 mod refuse;
 mod waiters;
 
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
+pub use disk_health::DiskHangs;
 pub use event::{Answer, Event, GroupStatus, ReplyTo, ShardStatus};
 pub use group::{GroupOptions, SliceRule};
 pub use log_thread::{LogThread, Stop};

@@ -14,6 +14,7 @@ use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, GroupId, Incarnation, NodeId, Slot};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::disk_health::DiskGauge;
 use crate::event::Event;
 
 /// After this long without work a small frame seals the last sync.
@@ -94,8 +95,9 @@ impl LogThread {
         mut self,
         mut commands: mpsc::UnboundedReceiver<LogCommand>,
         events: mpsc::UnboundedSender<Event>,
+        gauge: DiskGauge,
     ) {
-        if let Err(error) = self.serve(&mut commands, &events).await {
+        if let Err(error) = self.serve(&mut commands, &events, &gauge).await {
             self.stop.stop(&error);
         }
     }
@@ -104,6 +106,7 @@ impl LogThread {
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<LogCommand>,
         events: &mpsc::UnboundedSender<Event>,
+        gauge: &DiskGauge,
     ) -> Result<(), LogError> {
         let mut drained = Vec::new();
         let mut sealed = false;
@@ -117,14 +120,17 @@ impl LogThread {
                         return Ok(()); // The shard is gone.
                     }
                     sealed = false;
+                    gauge.begin();
                     self.handle(std::mem::take(&mut drained), events).await?;
                 }
                 () = tokio::time::sleep(idle) => {
+                    gauge.begin();
                     self.writer.seal()?;
                     self.sync_time().await;
                     sealed = true;
                 }
             }
+            gauge.end();
             if sealed || round % MEASURE_EVERY == 0 {
                 log_bytes = self.writer.stats().log_bytes;
             }

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 use crate::budget::{ByteBudget, Permit};
 use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
+use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
@@ -61,6 +62,10 @@ pub struct Shard {
     checkpoints: Checkpoints,
     /// When the log last finished a write or a probe.
     disk_ok_at: BootTime,
+    gauge: DiskGauge,
+    disk: DiskHealth,
+    /// What the cores were told last.
+    health: Health,
     has_room: bool,
     log_bytes: u64,
     draining: bool,
@@ -179,7 +184,8 @@ impl Shard {
             requests: ByteBudget::new(options.request_bytes_max),
             peers: ByteBudget::new(options.peer_bytes_max),
         };
-        let log_loop = log.run(commands, sender.clone());
+        let gauge = DiskGauge::new(Arc::clone(&options.clock));
+        let log_loop = log.run(commands, sender.clone(), gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
             options,
@@ -189,6 +195,9 @@ impl Shard {
             sender,
             log: queue,
             disk_ok_at: now,
+            gauge,
+            disk: DiskHealth::new(now),
+            health: Health::default(),
             has_room: true,
             log_bytes: 0,
             draining: false,
@@ -332,6 +341,7 @@ impl Shard {
             Event::Drain => {
                 info!("draining: handing leaderships over");
                 self.draining = true;
+                self.tell_health(now, fx)?;
                 self.hand_everything_over(now, touched, fx)?;
             }
             Event::Status(reply) => {
@@ -379,13 +389,41 @@ impl Shard {
         touched: &mut BTreeSet<GroupId>,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
-        let health = Health { draining: true, ..Health::default() };
         for (group, driver) in &mut self.groups {
             touched.insert(*group);
-            driver.set_health(now, health, fx)?;
             if driver.leads(now) {
                 driver.hand_over(now, None, fx)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Does what the state of the log's disk asks for. Every group was touched before.
+    fn look_at_disk(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        let verdict = self.disk.look(now, &self.gauge);
+        self.tell_health(now, fx)?;
+        match verdict {
+            DiskVerdict::Lives => Ok(()),
+            DiskVerdict::Dead(hangs) => Err(hangs.into()),
+            DiskVerdict::HandOver => {
+                for driver in self.groups.values_mut().filter(|driver| driver.leads(now)) {
+                    driver.hand_over_to_healthy(now, fx)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the cores of the node's health when it has changed.
+    fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        let health = Health { draining: self.draining, ..self.disk.faults() };
+        if health == self.health {
+            return Ok(());
+        }
+        info!(before = ?self.health, now = ?health, "health of the node");
+        self.health = health;
+        for driver in self.groups.values_mut() {
+            driver.set_health(now, health, fx)?;
         }
         Ok(())
     }
@@ -407,6 +445,7 @@ impl Shard {
         if self.draining {
             self.hand_everything_over(now, touched, fx)?;
         }
+        self.look_at_disk(now, fx)?;
         if let Some(job) = self.checkpoints.poll(now, &self.options.store) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
             #[allow(deprecated)]
@@ -448,6 +487,7 @@ impl Shard {
         ShardStatus {
             draining: self.draining,
             has_room: self.has_room,
+            health: self.health,
             log_bytes: self.log_bytes,
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }

@@ -11,6 +11,18 @@ use quorate_topology::{Node as NodeEntry, Topology};
 use quorate_types::{BootTime, Error, Incarnation, NodeId};
 use tokio::sync::watch;
 
+use crate::links::Links;
+
+/// What a node is given and its services use.
+pub struct Given {
+    /// Its clock.
+    pub clock: Arc<dyn Clock>,
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// What happens to messages on their way here; `None` leaves that to the network.
+    pub links: Option<Arc<dyn Links>>,
+}
+
 /// Shared by the services of one node.
 pub struct NodeContext {
     /// The cluster file, as this node serves it.
@@ -25,6 +37,8 @@ pub struct NodeContext {
     pub clock: Arc<dyn Clock>,
     /// Its disk.
     pub disk: Arc<dyn Disk>,
+    /// What happens to messages on their way here; `None` leaves that to the network.
+    pub links: Option<Arc<dyn Links>>,
     /// When it started.
     pub started_at: BootTime,
     draining: AtomicBool,
@@ -39,9 +53,9 @@ impl NodeContext {
         node: NodeId,
         incarnation: Incarnation,
         shard: ShardHandle,
-        clock: Arc<dyn Clock>,
-        disk: Arc<dyn Disk>,
+        given: Given,
     ) -> NodeContext {
+        let Given { clock, disk, links } = given;
         let started_at = clock.now();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
@@ -52,6 +66,7 @@ impl NodeContext {
             shard,
             clock,
             disk,
+            links,
             started_at,
             draining,
             stopped,

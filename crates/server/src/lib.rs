@@ -7,8 +7,8 @@
 //!   people ---> topology_service, admin_service, admin_http
 //! ```
 //!
-//! `node.rs` wires one node from a disk, an engine and a clock that are handed in, so that the same node
-//! runs in a process (`serve.rs`) and in a simulation. `docs/WRITE_PATH.md` follows one write through.
+//! `node.rs` wires one node from a disk, an engine, a clock and links that are handed in, so that the same
+//! node runs in a process (`serve.rs`) and in a simulation. `docs/WRITE_PATH.md` follows one write through.
 
 pub mod context;
 pub mod node;
@@ -17,6 +17,7 @@ pub mod options;
 mod admin_service;
 mod edge;
 mod kv_service;
+mod links;
 mod listen;
 mod peer_network;
 mod peer_service;
@@ -35,6 +36,7 @@ mod serve;
 
 #[cfg(not(madsim))]
 pub use boot_clock::BootClock;
+pub use links::{Fate, Links};
 pub use node::{Node, NodeParts};
 pub use options::{Profile, ServerOptions};
 #[cfg(not(madsim))]

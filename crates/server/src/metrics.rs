@@ -114,6 +114,11 @@ fn register_node(
         context.disk.total_bytes().unwrap_or(0),
     );
     node_gauge(registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
+    let health = shard.health;
+    let is_slow = u64::from(0 < health.serious_faults);
+    node_gauge(registry, "log_disk_slow", "1 if syncs took over 100 ms on average lately", is_slow);
+    let hangs = u64::from(0 < health.fatal_faults);
+    node_gauge(registry, "log_disk_hangs", "1 if a write has run for over 5 s", hangs);
     node_gauge(
         registry,
         "topology_version",

@@ -22,8 +22,9 @@ use tonic::transport::Server;
 use tracing::info;
 
 use crate::admin_service::AdminService;
-use crate::context::NodeContext;
+use crate::context::{Given, NodeContext};
 use crate::kv_service::KvService;
+use crate::links::Links;
 use crate::listen::Listener;
 use crate::options::{Profile, timing};
 use crate::peer_network::PeerNetwork;
@@ -46,6 +47,8 @@ pub struct NodeParts {
     pub clock: Arc<dyn Clock>,
     /// Random bits: the incarnation of a fresh data folder and the number of a fresh log.
     pub random: [u64; 2],
+    /// What happens to messages on their way here; `None` in a process.
+    pub links: Option<Arc<dyn Links>>,
     /// What to do when the node cannot go on.
     pub stop: Stop,
 }
@@ -65,7 +68,7 @@ impl Node {
     /// # Errors
     /// Coded, with what to do: a folder of another cluster or node, damage, ports in use.
     pub fn open(parts: NodeParts, spawn_log: impl FnOnce(LogLoop)) -> Result<Node, Error> {
-        let NodeParts { topology, node, profile, disk, engine, clock, random, stop } = parts;
+        let NodeParts { topology, node, profile, disk, engine, clock, random, links, stop } = parts;
         let entry = topology.node(node).ok_or_else(|| {
             Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
         })?;
@@ -116,8 +119,9 @@ impl Node {
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
+        let given = Given { clock, disk, links };
         let context =
-            Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), clock, disk));
+            Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
         Ok(Node { context, network, shard, client_listener, peer_listener })
     }
 

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
 use crate::context::NodeContext;
+use crate::links::OnTheirWay;
 use crate::status::node_of;
 
 pub(crate) struct PeerService {
@@ -84,8 +85,17 @@ async fn read(
     peer: NodeId,
     mut frames: Streaming<v1::PeerFrame>,
 ) -> Result<(), Error> {
+    let mut late = OnTheirWay::default();
     loop {
-        let frame = match frames.message().await {
+        let frame = tokio::select! {
+            biased;
+            () = late.next() => {
+                hand_in(context, peer, late.arrived())?;
+                continue;
+            }
+            frame = frames.message() => frame,
+        };
+        let frame = match frame {
             Ok(Some(frame)) => frame,
             Ok(None) => return Ok(()),
             Err(status) => {
@@ -97,12 +107,27 @@ async fn read(
         for message in frame.messages {
             messages.push(checked(context, peer, message)?);
         }
-        let bytes = messages.iter().map(|message: &PeerMessage| message.message.size()).sum();
-        match context.shard.peer_permit(bytes) {
-            Some(permit) => context.shard.peer(messages, permit)?,
-            None => debug!(%peer, bytes, "peer frame dropped, the shard is behind"),
+        if let Some(links) = &context.links {
+            for message in messages {
+                late.send(links.peer_message(peer, &message), &message);
+            }
+            messages = late.arrived();
         }
+        hand_in(context, peer, messages)?;
     }
+}
+
+/// Gives messages to the shard, if it has room for them.
+fn hand_in(context: &NodeContext, peer: NodeId, messages: Vec<PeerMessage>) -> Result<(), Error> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let bytes = messages.iter().map(|message| message.message.size()).sum();
+    match context.shard.peer_permit(bytes) {
+        Some(permit) => context.shard.peer(messages, permit)?,
+        None => debug!(%peer, bytes, "peer frame dropped, the shard is behind"),
+    }
+    Ok(())
 }
 
 /// A message that its node may send and that is for us.

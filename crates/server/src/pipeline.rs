@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::context::NodeContext;
 use crate::edge::table_finder;
+use crate::links;
 
 /// Most answers of one frame. Values of scans and gets are bounded by their own limits; the frame is
 /// closed early when it grows.
@@ -106,7 +107,15 @@ impl Reader {
             return Err(self.context.wrong_cluster(&frame.cluster_id));
         }
         for item in frame.items {
-            self.item(item);
+            match &self.context.links {
+                None => self.item(item),
+                Some(links) => {
+                    for delay in links.client_request() {
+                        let (reader, item) = (self.clone_for_answer(), item.clone());
+                        links::after(delay, move || reader.item(item));
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -147,6 +156,22 @@ impl Reader {
             .map(|reply| (group, reply))
             .map_err(|error| self.context.with_leader_address(error));
         let wire = Answer { id, leader: None, result }.into_wire();
+        match &self.context.links {
+            None => self.send(wire),
+            Some(links) => {
+                let fate = links.client_answer();
+                // Each answer that is written counts itself off.
+                self.in_flight.fetch_add(fate.len(), Ordering::AcqRel);
+                self.in_flight.fetch_sub(1, Ordering::AcqRel);
+                for delay in fate {
+                    let (reader, wire) = (self.clone_for_answer(), wire.clone());
+                    links::after(delay, move || reader.send(wire));
+                }
+            }
+        }
+    }
+
+    fn send(&self, wire: v1::PipelineReply) {
         let _gone = self.answers.send(Ok(wire)).is_err(); // The client left; nobody waits any more.
     }
 }

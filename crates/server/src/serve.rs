@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use quorate_log::{Disk, RealDisk};
+use quorate_paxos::MemberStatus;
 use quorate_replica::{GroupStatus, Stop};
 use quorate_store::{Engine, Rocks, RocksOptions};
 use quorate_topology::Topology;
@@ -61,6 +62,7 @@ pub async fn serve(
         engine,
         clock: Arc::new(BootClock),
         random: rand::random(),
+        links: None,
         stop: Stop::new(abort),
     };
     let admin_listener = admin_http::bind(&admin).await?;
@@ -130,7 +132,8 @@ fn can_be_handed_over(group: &GroupStatus) -> bool {
         Some((_, None)) | None => false,
     };
     let members = group.core.members.iter().enumerate();
-    let mut takers = members.filter(|(index, member)| !member.draining && heard(*index));
+    let leaves = |member: &MemberStatus| member.health.is_some_and(|health| health.draining);
+    let mut takers = members.filter(|(index, member)| !leaves(member) && heard(*index));
     group.core.role == "leader" && takers.next().is_some()
 }
 

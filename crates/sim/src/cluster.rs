@@ -6,13 +6,13 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use quorate_log::SimDisk;
-use quorate_replica::Stop;
+use quorate_replica::{DiskHangs, Stop};
 use quorate_server::{Node, NodeParts, Profile};
 use quorate_store::Twin;
 use quorate_topology::Topology;
@@ -21,6 +21,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngCore};
 
 use crate::clock::SimClock;
+use crate::network::SimNetwork;
 use crate::options::{Draw, Options, random};
 use crate::places::server_ip;
 
@@ -54,7 +55,10 @@ struct Seat {
     disk: SimDisk,
     twin: Twin,
     clock: Arc<SimClock>,
+    network: SimNetwork,
     starts: Arc<AtomicU64>,
+    /// The process ended itself because its disk hangs.
+    gave_up: Arc<AtomicBool>,
 }
 
 struct Member {
@@ -67,6 +71,7 @@ struct Member {
 pub struct Cluster {
     handle: Handle,
     members: Vec<Member>,
+    network: SimNetwork,
     sync: Duration,
     rng: SmallRng,
 }
@@ -77,6 +82,8 @@ impl Cluster {
     pub fn start(options: &Options, topology: &Arc<Topology>) -> Cluster {
         let handle = Handle::current();
         let mut rng = random(options.seed, Draw::Crashes);
+        let weather = options.links.clone();
+        let network = SimNetwork::new(topology, weather, random(options.seed, Draw::Network));
         let mut members = Vec::new();
         for (index, entry) in topology.nodes().enumerate() {
             let error_ppb = 1_000 * options.clock_ppm;
@@ -89,7 +96,9 @@ impl Cluster {
                 disk: SimDisk::new(),
                 twin: Twin::with_write_buffer(options.write_buffer),
                 clock: Arc::new(SimClock::new(rate_error_ppb, shows)),
+                network: network.clone(),
                 starts: Arc::default(),
+                gave_up: Arc::default(),
             };
             seat.disk.set_sync_latency(options.sync);
             let made_of = seat.clone();
@@ -102,13 +111,32 @@ impl Cluster {
                 .build();
             members.push(Member { seat, machine, state: State::Up });
         }
-        Cluster { handle, members, sync: options.sync, rng }
+        Cluster { handle, members, network, sync: options.sync, rng }
     }
 
     /// How many servers there are.
     #[must_use]
     pub fn size(&self) -> usize {
         self.members.len()
+    }
+
+    /// The network between the servers.
+    #[must_use]
+    pub fn network(&self) -> &SimNetwork {
+        &self.network
+    }
+
+    /// Starts processes again that ended themselves, as a supervisor would. Says how many there were.
+    pub async fn restart_those_that_gave_up(&mut self) -> u64 {
+        let mut count = 0;
+        for index in 0..self.members.len() {
+            if self.members[index].seat.gave_up.swap(false, Ordering::AcqRel) {
+                count += 1;
+                self.stop(index, Death::Kill);
+                self.restart(index).await;
+            }
+        }
+        count
     }
 
     /// How many processes were started.
@@ -176,8 +204,17 @@ impl Cluster {
         self.members[index].seat.disk.set_sync_latency(self.sync * times);
     }
 
-    /// Cuts one direction of a link between servers, or mends it.
+    /// Cuts one direction of a link between servers, or mends it: what it is given is lost.
     pub fn cut(&self, from: usize, to: usize, is_cut: bool) {
+        let (from, to) = (self.node(from), self.node(to));
+        match is_cut {
+            true => self.network.cut(from, to),
+            false => self.network.mend(from, to),
+        }
+    }
+
+    /// Makes one direction of a link hold back what it is given, or lets it go on.
+    pub fn hold(&self, from: usize, to: usize, is_cut: bool) {
         let (from, to) = (self.members[from].machine.id(), self.members[to].machine.id());
         match is_cut {
             true => NetSim::current().clog_link(from, to),
@@ -224,7 +261,8 @@ async fn serve(seat: Seat) {
         engine: Arc::new(seat.twin),
         clock: seat.clock,
         random: [rng.next_u64(), rng.next_u64()],
-        stop: Stop::new(move |error| panic!("{node} stopped itself: {}", chain(error))),
+        links: Some(seat.network.links_of(node)),
+        stop: stop(node, Arc::clone(&seat.gave_up)),
     };
     let spawn_log = |log_loop| {
         // The task ends with the node.
@@ -232,10 +270,22 @@ async fn serve(seat: Seat) {
     };
     let opened = Node::open(parts, spawn_log);
     let running = opened.unwrap_or_else(|error| panic!("{node} did not start: {error}"));
-    match running.run(pending()).await {
+    let ended = running.run(pending()).await;
+    if seat.gave_up.load(Ordering::Acquire) {
+        return; // The cluster ends what is left of the process.
+    }
+    match ended {
         Ok(()) => panic!("{node} ended by itself"),
         Err(error) => panic!("{node} ended: {error}"),
     }
+}
+
+/// What a process does that cannot go on: a disk that hangs may end it, nothing else.
+fn stop(node: NodeId, gave_up: Arc<AtomicBool>) -> Stop {
+    Stop::new(move |error| match error.source() {
+        Some(source) if source.is::<DiskHangs>() => gave_up.store(true, Ordering::Release),
+        Some(_) | None => panic!("{node} stopped itself: {}", chain(error)),
+    })
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -12,6 +12,7 @@ use quorate_sim::places::on_simulated_machines;
 use quorate_sim::run::{Report, run};
 use quorate_topology::{LeaseProfile, Topology, presets};
 use quorate_types::ClusterId;
+use quorate_types::planted::{self, Bug};
 use tracing_subscriber::EnvFilter;
 
 /// A run that takes longer than this in virtual time hangs.
@@ -25,6 +26,8 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 enum Cli {
     /// Run one seed
     Run(Run),
+    /// List the bugs that can be planted: name, scenario that catches it, what it breaks
+    Bugs,
 }
 
 #[derive(clap::Args, Clone)]
@@ -35,9 +38,12 @@ struct Run {
     /// Which faults there are
     #[arg(long, value_enum, default_value_t)]
     scenario: Scenario,
-    /// A cluster file to simulate; left out: three nodes in one city
+    /// A cluster file to simulate; left out: three nodes in one city, or five in three
     #[arg(long, value_name = "FILE")]
     cluster: Option<PathBuf>,
+    /// Plant a bug, which the run should then catch; `quorate-sim bugs` lists them
+    #[arg(long, value_name = "BUG", value_parser = bug)]
+    plant: Option<Bug>,
     /// Run it twice and compare
     #[arg(long)]
     check_determinism: bool,
@@ -51,7 +57,13 @@ struct Run {
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
-    let Cli::Run(asked) = Cli::parse();
+    let asked = match Cli::parse() {
+        Cli::Run(asked) => asked,
+        Cli::Bugs => return list_bugs(),
+    };
+    if let Some(bug) = asked.plant {
+        planted::plant(bug);
+    }
     let result = match asked.check_determinism {
         true => twice(&asked),
         false => once(&asked),
@@ -105,6 +117,25 @@ fn once(asked: &Run) -> Result<ExitCode, String> {
     Ok(ExitCode::FAILURE)
 }
 
+fn bug(name: &str) -> Result<Bug, String> {
+    Bug::from_name(name).ok_or_else(|| format!("no bug {name:?}; `quorate-sim bugs` lists them"))
+}
+
+fn list_bugs() -> ExitCode {
+    for bug in Bug::ALL {
+        let scenario = best_scenario(*bug).map_or("-", Scenario::word);
+        println!("{:<20} {scenario:<14} {}", bug.name(), bug.breaks());
+    }
+    ExitCode::SUCCESS
+}
+
+/// The scenario that catches a bug soonest; `None` for those that clusters hardly ever meet, and the
+/// explorer of the Paxos core finds.
+fn best_scenario(bug: Bug) -> Option<Scenario> {
+    let _all_for_now = bug;
+    Some(Scenario::Mixed)
+}
+
 /// The simulator seeds what is per thread, so its thread must be fresh.
 fn on_a_thread_of_its_own(
     options: Options,
@@ -126,7 +157,12 @@ fn on_a_thread_of_its_own(
 
 fn preset(options: &Options) -> String {
     let lease = if options.has_leases { LeaseProfile::Lan } else { LeaseProfile::Off };
-    presets::one_city_three_idcs(&presets::Options {
+    let write = if options.is_wide {
+        presets::three_cities_five_idcs
+    } else {
+        presets::one_city_three_idcs
+    };
+    write(&presets::Options {
         name: "sim".to_owned(),
         hosts: presets::Hosts::Numbered { prefix: "10.0.0.".to_owned() },
         lease,
@@ -153,6 +189,9 @@ fn arguments(asked: &Run) -> Vec<String> {
     arguments.extend(["--scenario".to_owned(), scenario.unwrap_or_default()]);
     if let Some(path) = &asked.cluster {
         arguments.extend(["--cluster".to_owned(), path.display().to_string()]);
+    }
+    if let Some(bug) = asked.plant {
+        arguments.extend(["--plant".to_owned(), bug.name().to_owned()]);
     }
     arguments
 }

@@ -9,6 +9,9 @@ use rand::rngs::SmallRng;
 use crate::cluster::Death;
 use crate::options::{Draw, Options, Scenario, pick, random};
 
+/// Times a sync takes longer on a disk that hangs.
+pub const STALLED: u32 = 100_000;
+
 /// Nothing breaks before this: the first leaders are elected.
 const FIRST: Duration = Duration::from_millis(1_500);
 
@@ -23,10 +26,14 @@ pub enum Step {
     Pause(usize),
     /// It goes on.
     Resume(usize),
-    /// Directions of links between servers are cut.
+    /// Directions of links between servers lose everything.
     Cut(Vec<(usize, usize)>),
     /// They are mended.
     Mend(Vec<(usize, usize)>),
+    /// They hold back what they are given, and refuse new connections.
+    Hold(Vec<(usize, usize)>),
+    /// They let it go.
+    Release(Vec<(usize, usize)>),
     /// Clients cannot reach a server.
     HideFromClients(usize),
     /// They can again.
@@ -49,6 +56,8 @@ impl Step {
             Step::Resume(_) => "resume",
             Step::Cut(_) => "cut",
             Step::Mend(_) => "mend",
+            Step::Hold(_) => "hold",
+            Step::Release(_) => "release",
             Step::HideFromClients(_) => "hide",
             Step::ShowToClients(_) => "show",
             Step::SlowDisk(..) => "slow-disk",
@@ -98,6 +107,8 @@ impl Maker<'_> {
             Scenario::AllPowerCut => self.stop_all(at, Death::PowerCut),
             Scenario::Partition => self.partition(at),
             Scenario::Handover => self.hand_over(at),
+            // Its faults follow what they find: `failover.rs`.
+            Scenario::Failover => {}
             Scenario::Mixed => match self.rng.random_range(0..12) {
                 0 => self.stop_one(at, Death::Kill),
                 1 => self.usurp(at),
@@ -182,16 +193,23 @@ impl Maker<'_> {
         others.flat_map(|it| [(it, node), (node, it)]).collect()
     }
 
+    /// Mostly a cut that loses, as a missing route does; sometimes one that holds back, as a full
+    /// buffer does.
     fn cut(&mut self, at: Duration, end: Duration, links: Vec<(usize, usize)>) {
-        self.steps.push((at, Step::Cut(links.clone())));
-        self.steps.push((end, Step::Mend(links)));
+        if self.rng.random_bool(0.2) {
+            self.steps.push((at, Step::Hold(links.clone())));
+            self.steps.push((end, Step::Release(links)));
+        } else {
+            self.steps.push((at, Step::Cut(links.clone())));
+            self.steps.push((end, Step::Mend(links)));
+        }
     }
 
     fn partition(&mut self, at: Duration) {
         let end = at + self.span();
         let (node, other) = (self.node(), self.node());
         let nodes = 0..self.nodes;
-        let links = match self.rng.random_range(0..6) {
+        let links = match self.rng.random_range(0..7) {
             // One node hears and reaches none of the others; sometimes no client either.
             0 | 1 => {
                 if self.rng.random_bool(0.3) {
@@ -208,6 +226,7 @@ impl Maker<'_> {
                 let pairs = nodes.clone().flat_map(|a| nodes.clone().map(move |b| (a, b)));
                 pairs.filter(|(a, b)| a != b && *a != node && *b != node).collect()
             }
+            5 => return self.flap(at, end, node),
             _ => {
                 self.steps.push((at, Step::Pause(node)));
                 self.steps.push((end, Step::Resume(node)));
@@ -217,8 +236,20 @@ impl Maker<'_> {
         self.cut(at, end, links);
     }
 
+    /// A member that comes and goes.
+    fn flap(&mut self, at: Duration, end: Duration, node: usize) {
+        let mut gone = at;
+        while gone < end {
+            let back = gone + self.millis(20..400);
+            let links = self.around(node);
+            self.steps.push((gone, Step::Cut(links.clone())));
+            self.steps.push((back, Step::Mend(links)));
+            gone = back + self.millis(20..400);
+        }
+    }
+
     fn slow_disk(&mut self, at: Duration) {
-        let (node, times) = (self.node(), pick(&mut self.rng, &[5, 20, 100]));
+        let (node, times) = (self.node(), pick(&mut self.rng, &[5, 20, 100, STALLED]));
         let end = at + self.span();
         self.steps.push((at, Step::SlowDisk(node, times)));
         self.steps.push((end, Step::SlowDisk(node, 1)));

@@ -24,15 +24,21 @@ pub mod clock;
 #[cfg(madsim)]
 pub mod cluster;
 #[cfg(madsim)]
+pub mod failover;
+#[cfg(madsim)]
 pub mod faults;
 #[cfg(madsim)]
 pub mod last_reads;
 #[cfg(madsim)]
 pub mod nemesis;
 #[cfg(madsim)]
+pub mod network;
+#[cfg(madsim)]
 pub mod options;
 #[cfg(madsim)]
 pub mod places;
+#[cfg(madsim)]
+pub mod resender;
 #[cfg(madsim)]
 pub mod run;
 #[cfg(madsim)]

@@ -1,6 +1,6 @@
 //! Carries the schedule of faults out, and mends everything at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use madsim::runtime::NodeHandle;
@@ -8,9 +8,12 @@ use quorate_client::Client;
 use quorate_types::{GroupId, NodeId};
 use tokio::time::Instant;
 
-use crate::cluster::Cluster;
-use crate::faults::Step;
+use crate::cluster::{Cluster, Death};
+use crate::faults::{STALLED, Step};
 use crate::trace::Trace;
+
+/// How often a supervisor looks for processes that ended themselves.
+const SUPERVISED_EVERY: Duration = Duration::from_millis(100);
 
 /// What breaks and mends.
 pub struct Nemesis<'a> {
@@ -20,9 +23,11 @@ pub struct Nemesis<'a> {
     admin: &'a NodeHandle,
     admin_client: Client,
     trace: &'a Trace,
-    /// How many faults want a link cut, or a server hidden.
-    cuts: BTreeMap<(usize, usize), u32>,
+    /// How many faults want a link to hold back, or a server hidden.
+    held: BTreeMap<(usize, usize), u32>,
     hidden: BTreeMap<usize, u32>,
+    /// Servers whose disk hung once: the write that began then may still hang.
+    stalled: BTreeSet<usize>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -41,8 +46,9 @@ impl<'a> Nemesis<'a> {
             admin,
             admin_client,
             trace,
-            cuts: BTreeMap::new(),
+            held: BTreeMap::new(),
             hidden: BTreeMap::new(),
+            stalled: BTreeSet::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -59,12 +65,28 @@ impl<'a> Nemesis<'a> {
             if end < at {
                 break;
             }
-            tokio::time::sleep_until(started + at).await;
+            self.wait_until(started + at).await;
             self.step(step).await;
         }
-        tokio::time::sleep_until(started + end).await;
+        self.wait_until(started + end).await;
         self.mend_all().await;
         self.counts
+    }
+
+    /// Waits, and starts processes again that gave up meanwhile.
+    async fn wait_until(&mut self, at: Instant) {
+        loop {
+            let gave_up = self.cluster.restart_those_that_gave_up().await;
+            if 0 < gave_up {
+                self.trace.event("a process gave up and was started again");
+                *self.counts.entry("gave-up").or_default() += gave_up;
+            }
+            let now = Instant::now();
+            if at <= now {
+                return;
+            }
+            tokio::time::sleep_until(at.min(now + SUPERVISED_EVERY)).await;
+        }
     }
 
     async fn step(&mut self, step: Step) {
@@ -76,16 +98,28 @@ impl<'a> Nemesis<'a> {
             Step::Pause(node) => self.cluster.pause(node),
             Step::Resume(node) => self.cluster.resume(node),
             Step::Cut(links) => {
-                for link in links.into_iter().filter(|(from, to)| from != to) {
-                    *self.cuts.entry(link).or_default() += 1;
-                    self.cluster.cut(link.0, link.1, true);
+                for (from, to) in links.into_iter().filter(|(from, to)| from != to) {
+                    self.cluster.cut(from, to, true);
                 }
                 true
             }
             Step::Mend(links) => {
+                for (from, to) in links {
+                    self.cluster.cut(from, to, false);
+                }
+                true
+            }
+            Step::Hold(links) => {
+                for link in links.into_iter().filter(|(from, to)| from != to) {
+                    *self.held.entry(link).or_default() += 1;
+                    self.cluster.hold(link.0, link.1, true);
+                }
+                true
+            }
+            Step::Release(links) => {
                 for link in links {
-                    if lower(&mut self.cuts, link) {
-                        self.cluster.cut(link.0, link.1, false);
+                    if lower(&mut self.held, link) {
+                        self.cluster.hold(link.0, link.1, false);
                     }
                 }
                 true
@@ -103,6 +137,9 @@ impl<'a> Nemesis<'a> {
             }
             Step::SlowDisk(node, times) => {
                 self.cluster.slow_disk(node, times);
+                if times == STALLED {
+                    self.stalled.insert(node);
+                }
                 true
             }
             Step::HandOver(group, to) => {
@@ -134,8 +171,9 @@ impl<'a> Nemesis<'a> {
     }
 
     async fn mend_all(&mut self) {
-        for (from, to) in std::mem::take(&mut self.cuts).into_keys() {
-            self.cluster.cut(from, to, false);
+        self.cluster.network().calm_down();
+        for (from, to) in std::mem::take(&mut self.held).into_keys() {
+            self.cluster.hold(from, to, false);
         }
         for node in std::mem::take(&mut self.hidden).into_keys() {
             self.hide(node, false);
@@ -143,6 +181,10 @@ impl<'a> Nemesis<'a> {
         for node in 0..self.cluster.size() {
             self.cluster.slow_disk(node, 1);
             self.cluster.resume(node);
+            // A write that hangs goes on hanging: only a new process gets rid of it.
+            if self.stalled.remove(&node) {
+                self.cluster.stop(node, Death::Kill);
+            }
             self.cluster.restart(node).await;
         }
         self.trace.event("mended");

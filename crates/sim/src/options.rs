@@ -7,6 +7,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::network::LinkWeather;
+
 /// Which faults a run may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
@@ -23,6 +25,8 @@ pub enum Scenario {
     AllPowerCut,
     /// Leaderships are handed over, without a fault.
     Handover,
+    /// One fault at a time, on a calm network: how long is a group without writes?
+    Failover,
 }
 
 impl Scenario {
@@ -36,6 +40,7 @@ impl Scenario {
             Scenario::PowerCut => "power-cut",
             Scenario::AllPowerCut => "all-power-cut",
             Scenario::Handover => "handover",
+            Scenario::Failover => "failover",
         }
     }
 }
@@ -49,6 +54,8 @@ pub enum Draw {
     Faults,
     /// What power cuts take, where clocks start again.
     Crashes,
+    /// Which messages are lost, doubled, late.
+    Network,
     /// What a worker of the workload asks.
     Worker(u32),
     /// Random bits of a node at a start.
@@ -63,6 +70,7 @@ pub fn random(seed: u64, draw: Draw) -> SmallRng {
         Draw::Faults => (2, 0),
         Draw::Crashes => (3, 0),
         Draw::Worker(worker) => (4, u64::from(worker)),
+        Draw::Network => (6, 0),
         Draw::Node(node, start) => (5, u64::from(node) << 32 | start),
     };
     let mixed =
@@ -89,6 +97,10 @@ pub struct Options {
     pub latency: Range<Duration>,
     /// Share of packets that are sent again.
     pub loss: f64,
+    /// What happens to single messages.
+    pub links: LinkWeather,
+    /// Five nodes in three cities, not three in one.
+    pub is_wide: bool,
     /// Time a sync of a disk takes.
     pub sync: Duration,
     /// One node has a disk that is much slower for a while.
@@ -124,19 +136,22 @@ impl Options {
         let micros =
             |rng: &mut SmallRng, range: Range<u64>| Duration::from_micros(rng.random_range(range));
         let slowest_ms = pick(&mut rng, &[2, 5, 10, 20]);
-        Options {
+        let options = Options {
             seed,
             scenario,
             safety: Duration::from_millis(rng.random_range(12_000..20_000)),
             recovery_max: Duration::from_secs(20),
             agreement_max: match scenario {
                 Scenario::Mixed | Scenario::Partition | Scenario::Kill => Duration::from_secs(45),
-                Scenario::PowerCut | Scenario::AllPowerCut | Scenario::Handover => {
-                    Duration::from_secs(10)
-                }
+                Scenario::PowerCut
+                | Scenario::AllPowerCut
+                | Scenario::Handover
+                | Scenario::Failover => Duration::from_secs(10),
             },
             latency: micros(&mut rng, 100..1_000)..Duration::from_millis(slowest_ms),
             loss: pick(&mut rng, &[0.0, 0.0, 0.002, 0.02]),
+            links: LinkWeather::draw(&mut rng),
+            is_wide: rng.random_bool(0.2),
             // Slow everywhere in some runs: what is acknowledged too early shows only while syncs run.
             sync: micros(&mut rng, 200..5_000) * pick(&mut rng, &[1, 1, 1, 10]),
             has_slow_disk: rng.random_bool(0.3),
@@ -150,6 +165,30 @@ impl Options {
             write_buffer: pick(&mut rng, &[32 * 1024, 512 * 1024, 8 * 1024 * 1024]),
             request_timeout: Duration::from_millis(pick(&mut rng, &[1_500, 3_000, 5_000])),
             attempt_timeout: Duration::from_millis(pick(&mut rng, &[300, 1_000])),
+        };
+        match scenario {
+            Scenario::Failover => options.for_measuring(),
+            _ => options,
+        }
+    }
+
+    /// A healthy data centre and a client as it is by default: what is measured is the failover alone.
+    fn for_measuring(self) -> Options {
+        Options {
+            latency: Duration::from_micros(100)..Duration::from_millis(1),
+            loss: 0.0,
+            links: LinkWeather { city_ms: 1, ..LinkWeather::default() },
+            is_wide: self.seed % 2 == 1,
+            sync: Duration::from_millis(1),
+            has_slow_disk: false,
+            clock_ppm: 50,
+            has_leases: true,
+            clients: 1,
+            workers: 2,
+            think: Duration::from_millis(60),
+            request_timeout: Duration::from_secs(5),
+            attempt_timeout: Duration::from_secs(1),
+            ..self
         }
     }
 
@@ -170,10 +209,10 @@ pub fn pick<T: Copy>(rng: &mut SmallRng, choices: &[T]) -> T {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options { seed, scenario, safety, latency, loss, sync, clock_ppm, .. } = self;
+        let Options { seed, scenario, safety, latency, loss, links, sync, clock_ppm, .. } = self;
         let Options { clients, workers, think, registers, value_bytes, write_buffer, .. } = self;
         write!(f, "seed={seed} scenario={} safety={safety:?} ", scenario.word())?;
-        write!(f, "latency={:?}..{:?} loss={loss} ", latency.start, latency.end)?;
+        write!(f, "latency={:?}..{:?} loss={loss} {links} ", latency.start, latency.end)?;
         write!(f, "sync={sync:?} slow-disk={} ", self.has_slow_disk)?;
         write!(f, "clock-ppm={clock_ppm} leases={} ", self.has_leases)?;
         write!(f, "clients={clients}x{workers} think={think:?} registers={registers} ")?;

@@ -13,15 +13,17 @@ use quorate_types::GroupId;
 use tokio::task::JoinHandle;
 
 use crate::cluster::Cluster;
+use crate::failover::Failover;
 use crate::faults::schedule;
 use crate::history::{History, Outcome};
 use crate::last_reads::{Found, LastReads};
 use crate::nemesis::Nemesis;
-use crate::options::Options;
+use crate::options::{Options, Scenario};
 use crate::places::{Place, client_ip, places};
+use crate::resender::Resender;
 use crate::trace::Trace;
 use crate::verdict::judge;
-use crate::workload::{Recorder, Worker};
+use crate::workload::{Ending, Recorder, Worker};
 
 /// How often making a client is tried.
 const BUILDS_MAX: usize = 20;
@@ -57,13 +59,13 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let admin = machine("admin", client_ip(options.clients));
     let admin_client = client(&admin, &topology, &options).await;
 
-    let end = trace.now() + options.safety.as_nanos() as u64;
+    let ending = Ending::default();
     let load = Load {
         options: options.clone(),
         topology: Arc::clone(&topology),
         recorder: recorder.clone(),
         places: Arc::clone(&places),
-        end,
+        ending: ending.clone(),
     };
     let mut machines = Vec::new();
     let mut workers = Vec::new();
@@ -72,10 +74,25 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
         workers.push(machine.spawn(load.clone().run(number)));
         machines.push(machine);
     }
+    let again = machine("resender", client_ip(options.clients + 1));
+    let resender = Resender::new(options.seed, Arc::clone(&topology), recorder.clone(), &places);
+    let resending = again.spawn(resender.run(ending.clone()));
+    machines.push(again);
     let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
-    let schedule = schedule(&options, cluster.size(), &groups);
-    let nemesis = Nemesis::new(&mut cluster, &machines, &admin, admin_client.clone(), &trace);
-    let faults = nemesis.run(schedule, options.safety).await;
+    let mut wrong = Vec::new();
+    let mut faults = Vec::new();
+    if options.scenario == Scenario::Failover {
+        let (client, recorder, trace) = (admin_client.clone(), recorder.clone(), trace.clone());
+        let failover = Failover { cluster: &mut cluster, machine: &admin, client, recorder, trace };
+        let gaps = failover.run(&options, &places).await;
+        faults.extend(gaps.gaps);
+        wrong.extend(gaps.wrong);
+    } else {
+        let schedule = schedule(&options, cluster.size(), &groups);
+        let nemesis = Nemesis::new(&mut cluster, &machines, &admin, admin_client.clone(), &trace);
+        faults.extend(nemesis.run(schedule, options.safety).await);
+    }
+    ending.set();
 
     let last = LastReads::new(&admin_client, recorder.clone(), &options);
     let looking = look(&admin, last, workers, Arc::clone(&places));
@@ -83,12 +100,16 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
 
     let history = recorder.history();
     let judged = judge(&history, &places, &found.ledgers);
-    let mut wrong = std::mem::take(&mut found.wrong);
+    let resent = resending.await.unwrap_or_else(|error| panic!("the resender ended: {error}"));
+    wrong.append(&mut found.wrong);
     wrong.extend(judged.wrong);
+    wrong.extend(resent.wrong);
     let mut counts = count(&history);
     counts.push(("undecided", judged.undecided));
     counts.push(("starts", cluster.starts()));
+    counts.push(("repeated", resent.repeated));
     counts.extend(faults);
+    counts.extend(cluster.network().counts());
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));
     counts.push(("agreement-ms", found.agreement.as_millis() as u64));
     counts.push(("replicas-read", found.replicas_read));
@@ -138,21 +159,20 @@ struct Load {
     topology: Arc<Topology>,
     recorder: Recorder,
     places: Arc<Vec<Place>>,
-    /// When to stop, in nanoseconds of the trace.
-    end: u64,
+    ending: Ending,
 }
 
 impl Load {
     /// Runs the workers of client machine `number`; ends with the last of them.
     async fn run(self, number: u32) {
-        let Load { options, topology, recorder, places, end } = self;
+        let Load { options, topology, recorder, places, ending } = self;
         let client = make_client(topology, options.clone()).await;
         let mut workers = Vec::new();
         for worker in 0..options.workers {
             let process = number * options.workers + worker + 1;
             let (client, recorder) = (client.clone(), recorder.clone());
             let worker = Worker::new(&options, process, client, recorder, Arc::clone(&places));
-            workers.push(tokio::spawn(worker.run(end)));
+            workers.push(tokio::spawn(worker.run(ending.clone())));
         }
         for worker in workers {
             worker.await.unwrap_or_else(|error| panic!("a worker ended: {error}"));

@@ -1,6 +1,7 @@
 //! Clients as they ship, asking for registers and ledgers; every call is noted in the history.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,23 @@ use crate::history::{Action, Answer, History, KeyId, Outcome};
 use crate::options::{Draw, Options, pick, random};
 use crate::places::Place;
 use crate::trace::Trace;
+
+/// Tells who asks that it is time to end. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(Arc<AtomicBool>);
+
+impl Ending {
+    /// From now on nobody begins anything.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// True once it was set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// Numbers of values are unique: worker, then count.
 const VALUES_PER_WORKER: u64 = 1_000_000;
@@ -40,6 +58,18 @@ impl Recorder {
     #[must_use]
     pub fn history(&self) -> History {
         self.lock().clone()
+    }
+
+    /// Notes that something is asked now; the number is for [`Recorder::end`].
+    #[must_use]
+    pub fn begin(&self, process: u32, key: KeyId, action: Action) -> usize {
+        self.lock().begin(process, key, action, self.trace.now())
+    }
+
+    /// Notes an outcome.
+    pub fn end(&self, number: usize, outcome: Outcome) {
+        self.trace.event(&format!("{number} {outcome:?}"));
+        self.lock().end(number, outcome, self.trace.now());
     }
 
     /// Notes what is asked, asks, and notes the outcome, which is returned.
@@ -112,9 +142,9 @@ impl Worker {
         }
     }
 
-    /// Asks until `end` nanoseconds of the trace.
-    pub async fn run(mut self, end: u64) {
-        while self.recorder.trace.now() < end {
+    /// Asks until told to end.
+    pub async fn run(mut self, ending: Ending) {
+        while !ending.is_set() {
             let think = u64::try_from(self.think.as_micros()).unwrap_or(u64::MAX);
             let think = Duration::from_micros(self.rng.random_range(0..=2 * think));
             tokio::time::sleep(think).await;
