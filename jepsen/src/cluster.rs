@@ -1,46 +1,144 @@
-//! Three server processes on this machine: started, killed, started again.
+//! Three server processes on this machine: started, stopped, killed, paused, started again.
 //!
-//! Used by `main.rs`. Knows the command line of `quorate server` and nothing else of it.
+//! Knows the command line of `quorate server` and what it prints when it ends, and nothing else of it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Nodes of the cluster.
-const NODES: u16 = 3;
+use quorate_client::NodeId;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
 /// Ports of a node, for clients, peers and administration.
 const PORTS: u16 = 3;
+/// From the ports of a node to those of the next.
+const PORTS_APART: u16 = 10;
+
+/// A node of the cluster, by its number from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Node(u16);
+
+impl Node {
+    /// Every node.
+    pub(crate) const ALL: [Node; 3] = [Node(1), Node(2), Node(3)];
+
+    /// The node with this id.
+    pub(crate) fn from_id(id: NodeId) -> Option<Node> {
+        Node::ALL.into_iter().find(|node| node.id() == id)
+    }
+
+    /// Its id in the cluster file.
+    pub(crate) fn id(self) -> NodeId {
+        NodeId(u32::from(self.0))
+    }
+
+    /// Every node but this one.
+    pub(crate) fn others(self) -> Vec<Node> {
+        Node::ALL.into_iter().filter(|node| *node != self).collect()
+    }
+
+    /// The one after it, in a ring.
+    pub(crate) fn next(self) -> Node {
+        Node::ALL[usize::from(self.0) % Node::ALL.len()]
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0) - 1
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+/// How a process ended that nobody had killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// In which way.
+    pub(crate) way: Way,
+    /// What it said last.
+    pub(crate) reason: String,
+}
+
+/// In which way a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// With an error of this stable code.
+    Coded(String),
+    /// It said that it cannot go on without risking what it acknowledged.
+    StoppedItself,
+    /// Without a word that was meant for people: a panic, a signal.
+    Crashed,
+}
+
+struct Member {
+    data: PathBuf,
+    child: Option<Child>,
+    /// Where in its log the output of the present process begins.
+    log_from: u64,
+}
 
 /// The processes and where they live.
 pub(crate) struct Cluster {
     binary: PathBuf,
     folder: PathBuf,
     base_port: u16,
-    children: Vec<Child>,
+    /// Put before the command of a server.
+    launcher: Option<PathBuf>,
+    members: Vec<Member>,
 }
 
 impl Cluster {
     /// Writes the cluster file. Starts nothing.
     pub(crate) fn new(binary: &Path, folder: &Path, base_port: u16) -> io::Result<Cluster> {
         fs::write(folder.join("cluster.toml"), cluster_file(base_port))?;
+        let member =
+            |node: Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
+        let members = Node::ALL.into_iter().map(member).collect();
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
-        Ok(Cluster { binary, folder, base_port, children: Vec::new() })
+        Ok(Cluster { binary, folder, base_port, launcher: None, members })
+    }
+
+    /// Moves the data folder of a node that was never started.
+    pub(crate) fn set_data(&mut self, node: Node, data: PathBuf) {
+        self.members[node.index()].data = data;
+    }
+
+    /// Starts servers through this program from now on, or directly.
+    pub(crate) fn set_launcher(&mut self, launcher: Option<PathBuf>) {
+        self.launcher = launcher;
+    }
+
+    /// The data folder of a node.
+    pub(crate) fn data(&self, node: Node) -> &Path {
+        &self.members[node.index()].data
     }
 
     /// Where clients go.
     pub(crate) fn endpoints(&self) -> String {
-        let addresses: Vec<String> =
-            (0..NODES).map(|index| format!("127.0.0.1:{}", self.base_port + 10 * index)).collect();
+        let addresses: Vec<String> = Node::ALL.into_iter().map(|node| self.address(node)).collect();
         format!("quorate://{}", addresses.join(","))
+    }
+
+    /// Where clients reach one node.
+    pub(crate) fn address(&self, node: Node) -> String {
+        format!("127.0.0.1:{}", first_port(self.base_port, node))
     }
 
     /// Fails if somebody else has one of our ports: killed processes must be ours.
     pub(crate) fn check_ports(&self) -> io::Result<()> {
-        for node in 0..NODES {
-            for port in (0..PORTS).map(|index| self.base_port + 10 * node + index) {
+        for node in Node::ALL {
+            for port in (0..PORTS).map(|index| first_port(self.base_port, node) + index) {
                 TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
                     let message = format!("port {port}: {error}; choose others with --base-port");
                     io::Error::new(error.kind(), message)
@@ -50,95 +148,200 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts every node. Their output is appended to one file each.
-    pub(crate) fn start(&mut self) -> io::Result<()> {
-        assert!(self.children.is_empty(), "the cluster runs already");
-        for node in 1..=NODES {
-            let path = self.folder.join(format!("n{node}.log"));
-            let mut log = OpenOptions::new().create(true).append(true).open(path)?;
-            writeln!(log, "--- started by the kill loop")?;
-            let child = Command::new(&self.binary)
-                .arg("server")
-                .arg("--cluster")
-                .arg(self.folder.join("cluster.toml"))
-                .args(["--node", &format!("n{node}")])
-                .arg("--data")
-                .arg(self.folder.join(format!("n{node}")))
-                .args(["--profile", "small"])
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()?;
-            self.children.push(child);
+    /// Starts nodes. Their output is appended to one file each.
+    pub(crate) fn start(&mut self, nodes: &[Node]) -> io::Result<()> {
+        for node in nodes {
+            self.start_one(*node)?;
         }
         Ok(())
     }
 
-    /// SIGKILL to all, then waits until all are gone. An error if one had ended by itself.
-    pub(crate) fn kill_all(&mut self) -> io::Result<()> {
-        let ended = self.ended()?;
-        for child in &mut self.children {
-            child.kill()?;
+    fn start_one(&mut self, node: Node) -> io::Result<()> {
+        let mut log = OpenOptions::new().create(true).append(true).open(self.log(node))?;
+        writeln!(log, "--- started by quorate-jepsen")?;
+        let mut words: Vec<OsString> = self.launcher.iter().map(OsString::from).collect();
+        words.push(self.binary.clone().into());
+        let member = &mut self.members[node.index()];
+        assert!(member.child.is_none(), "{node} runs already");
+        member.log_from = log.metadata()?.len();
+        let child = Command::new(&words[0])
+            .args(&words[1..])
+            .arg("server")
+            .arg("--cluster")
+            .arg(self.folder.join("cluster.toml"))
+            .args(["--node", &node.to_string()])
+            .arg("--data")
+            .arg(&member.data)
+            .args(["--profile", "small"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Ctrl-C is for this program, which ends its servers itself.
+            .process_group(0)
+            .spawn()?;
+        member.child = Some(child);
+        Ok(())
+    }
+
+    /// SIGKILL to these, then waits until they are gone. An error if one had ended by itself.
+    pub(crate) fn kill(&mut self, nodes: &[Node]) -> io::Result<()> {
+        for node in nodes {
+            self.expect_running(*node)?;
         }
-        for child in &mut self.children {
-            child.wait()?;
+        self.end(nodes)
+    }
+
+    /// SIGKILL to those of these that still run, then waits until they are gone.
+    pub(crate) fn end(&mut self, nodes: &[Node]) -> io::Result<()> {
+        for node in nodes {
+            if let Some(child) = &mut self.members[node.index()].child {
+                child.kill()?;
+            }
         }
-        self.children.clear();
-        match ended {
-            None => Ok(()),
-            Some(what) => Err(io::Error::other(what)),
+        for node in nodes {
+            if let Some(mut child) = self.members[node.index()].child.take() {
+                child.wait()?;
+            }
         }
+        Ok(())
+    }
+
+    /// SIGSTOP.
+    pub(crate) fn pause(&mut self, node: Node) -> io::Result<()> {
+        self.signal(node, Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub(crate) fn resume(&mut self, node: Node) -> io::Result<()> {
+        self.signal(node, Signal::CONT)
+    }
+
+    fn signal(&mut self, node: Node, signal: Signal) -> io::Result<()> {
+        let pid = self.pid(node)?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// The number of the process of a node.
+    pub(crate) fn pid(&mut self, node: Node) -> io::Result<Pid> {
+        self.expect_running(node)?;
+        let child = self.members[node.index()].child.as_ref();
+        child.map(Pid::from_child).ok_or_else(|| io::Error::other(format!("{node} is not running")))
+    }
+
+    /// True if there is a process of this node, ended or not.
+    pub(crate) fn is_started(&self, node: Node) -> bool {
+        self.members[node.index()].child.is_some()
     }
 
     /// A node that ended without being asked to.
     pub(crate) fn ended(&mut self) -> io::Result<Option<String>> {
-        for (index, child) in self.children.iter_mut().enumerate() {
-            if let Some(status) = child.try_wait()? {
-                let node = index + 1;
-                return Ok(Some(format!("n{node} ended by itself: {status}; see n{node}.log")));
+        for node in Node::ALL {
+            if let Some(ending) = self.ending(node)? {
+                return Ok(Some(format!("{node} ended by itself: {}", ending.reason)));
             }
         }
         Ok(None)
     }
 
-    /// Asks every node to stop, and waits. An error if one does not end well and in time.
-    pub(crate) fn stop(&mut self, patience: Duration) -> io::Result<()> {
-        for child in &self.children {
-            // The standard library has no SIGTERM; every shell has.
-            let status =
-                Command::new("sh").args(["-c", &format!("kill {}", child.id())]).status()?;
-            if !status.success() {
-                return Err(io::Error::other(format!("kill ended with {status}")));
+    /// How a node ended, if it ended without being asked to.
+    pub(crate) fn ending(&mut self, node: Node) -> io::Result<Option<Ending>> {
+        let Some(child) = &mut self.members[node.index()].child else { return Ok(None) };
+        let Some(status) = child.try_wait()? else { return Ok(None) };
+        Ok(Some(ending(status, &self.output(node)?)))
+    }
+
+    /// The last slot of each group that the present process of a node found in its log.
+    pub(crate) fn restored(&self, node: Node) -> io::Result<BTreeMap<u32, u64>> {
+        Ok(restored(&self.output(node)?))
+    }
+
+    /// What the present process of a node has printed.
+    fn output(&self, node: Node) -> io::Result<String> {
+        let output = fs::read(self.log(node))?;
+        let from = self.members[node.index()].log_from;
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(output.len());
+        Ok(String::from_utf8_lossy(&output[from..]).into_owned())
+    }
+
+    fn expect_running(&mut self, node: Node) -> io::Result<()> {
+        match self.ending(node)? {
+            None => Ok(()),
+            Some(ending) => {
+                Err(io::Error::other(format!("{node} ended by itself: {}", ending.reason)))
             }
         }
+    }
+
+    /// Asks every running node to stop, and waits. An error if one does not end well and in time.
+    pub(crate) fn stop(&mut self, patience: Duration) -> io::Result<()> {
+        let running: Vec<Node> =
+            Node::ALL.into_iter().filter(|node| self.is_started(*node)).collect();
+        for node in &running {
+            self.signal(*node, Signal::TERM)?;
+        }
         let deadline = Instant::now() + patience;
-        for (index, child) in self.children.iter_mut().enumerate() {
-            let node = index + 1;
+        for node in running {
+            let member = &mut self.members[node.index()];
+            let Some(child) = member.child.as_mut() else { continue };
             let status = loop {
                 if let Some(status) = child.try_wait()? {
                     break status;
                 }
                 if deadline < Instant::now() {
-                    return Err(io::Error::other(format!("n{node} did not stop in {patience:?}")));
+                    return Err(io::Error::other(format!("{node} did not stop in {patience:?}")));
                 }
                 std::thread::sleep(Duration::from_millis(20));
             };
+            member.child = None;
             if !status.success() {
-                return Err(io::Error::other(format!("n{node} was told to stop and {status}")));
+                return Err(io::Error::other(format!("{node} was told to stop and {status}")));
             }
         }
-        self.children.clear();
         Ok(())
+    }
+
+    fn log(&self, node: Node) -> PathBuf {
+        self.folder.join(format!("{node}.log"))
     }
 }
 
 impl Drop for Cluster {
     /// Leaves no process behind, however the run ends.
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for child in self.members.iter_mut().filter_map(|member| member.child.as_mut()) {
             let _gone = child.kill().and_then(|()| child.wait());
         }
     }
+}
+
+/// What the output of an ended process says about its end.
+fn ending(status: ExitStatus, output: &str) -> Ending {
+    let find = |text: &str| output.lines().rev().find(|line| line.contains(text));
+    let refused = output.lines().rev().find_map(|line| line.strip_prefix("error["));
+    if let Some((code, reason)) = refused.and_then(|line| line.split_once("]: ")) {
+        let reason = format!("{code}: {reason}");
+        return Ending { way: Way::Coded(code.to_owned()), reason };
+    }
+    if let Some(line) = find("the node stops at once") {
+        return Ending { way: Way::StoppedItself, reason: line.to_owned() };
+    }
+    let last = find("panicked at").or_else(|| output.lines().last()).unwrap_or("it said nothing");
+    Ending { way: Way::Crashed, reason: format!("{status}: {last}") }
+}
+
+/// The last slots from the lines that a node prints about its groups.
+fn restored(output: &str) -> BTreeMap<u32, u64> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let groups = lines.filter(|line| line["message"] == "group restored").filter_map(|line| {
+        let group = line["group"].as_str()?.trim_start_matches('g').parse().ok()?;
+        let (slot, _ballot) = line["last"].as_str()?.split_once('@')?;
+        Some((group, slot.parse().ok()?))
+    });
+    groups.collect()
+}
+
+fn first_port(base_port: u16, node: Node) -> u16 {
+    base_port + PORTS_APART * (node.0 - 1)
 }
 
 fn cluster_file(base_port: u16) -> String {
@@ -146,13 +349,13 @@ fn cluster_file(base_port: u16) -> String {
         "[cluster]\nname = \"kill-loop\"\nid = \"0c5d7e1f2a3b4c5d6e7f8091a2b3c4d5\"\nlease = \"lan\"\n\n\
          [[city]]\nname = \"sh\"\n",
     );
-    for (index, letter) in (0..NODES).zip('a'..) {
-        let client = base_port + 10 * index;
+    for (node, letter) in Node::ALL.into_iter().zip('a'..) {
+        let client = first_port(base_port, node);
         text += &format!(
             "\n[[idc]]\nname = \"sh-{letter}\"\ncity = \"sh\"\n\n\
              [[node]]\nid = {}\nzone = \"sh-{letter}\"\nclient = \"127.0.0.1:{client}\"\n\
              peer = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\n",
-            index + 1,
+            node.0,
             client + 1,
             client + 2,
         );
@@ -167,4 +370,35 @@ fn cluster_file(base_port: u16) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn restored_slots_are_read_from_the_log_of_a_node() {
+        let output = "{\"message\":\"group restored\",\"group\":\"g2\",\"last\":\"1300@8.2\"}\n\
+                      not json\n{\"message\":\"ready\"}\n";
+        assert_eq!(restored(output), [(2, 1300)].into());
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_read_from_its_output() {
+        // Goal: a coded refusal, a node that stops itself and a panic are told apart.
+        let status = ExitStatus::from_raw(256);
+        let end = |output| ending(status, output);
+        let refused =
+            end("{\"level\":\"INFO\"}\nerror[LOG_DAMAGED]: the log is damaged\nfix: keep it\n");
+        assert_eq!(refused.way, Way::Coded("LOG_DAMAGED".to_owned()));
+        assert_eq!(refused.reason, "LOG_DAMAGED: the log is damaged");
+        let stopped = end("{\"message\":\"the node stops at once\"}\nlast line\n");
+        assert_eq!(stopped.way, Way::StoppedItself);
+        let crashed = end("thread panicked at x.rs:1\nnote: backtrace\n");
+        assert_eq!(crashed.way, Way::Crashed);
+        assert!(crashed.reason.ends_with("thread panicked at x.rs:1"));
+        assert!(end("").reason.ends_with("it said nothing"));
+    }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A row with a key of its own: user and key.
 pub(crate) type RowName = (u64, String);
@@ -24,7 +24,7 @@ pub(crate) enum Said {
     NotDone,
     /// Nobody knows.
     Unknown {
-        /// How many kills there had been when the call ended. The next one ends all its attempts.
+        /// How often all nodes had died when the call ended. The next time ends all its attempts.
         kills: u64,
     },
 }
@@ -45,7 +45,7 @@ pub(crate) enum End {
 pub(crate) struct Counter {
     /// Adds that were acknowledged, or found at an earlier check.
     pub(crate) certain: u64,
-    /// Adds of unknown outcome, by how many kills there had been when the call ended.
+    /// Adds of unknown outcome, by how often all nodes had died when the call ended.
     pub(crate) possible: BTreeMap<u64, u64>,
 }
 
@@ -60,10 +60,36 @@ pub(crate) struct Book {
     pub(crate) contradictions: Vec<String>,
     /// Calls that ended, by how.
     pub(crate) tally: Tally,
-    /// How often all processes were killed.
+    /// How often all nodes died at once.
     pub(crate) kills: u64,
-    /// When the first call after the last kill was acknowledged.
+    /// When the first call after the last fault was acknowledged.
     pub(crate) back_at: Option<Instant>,
+    /// How steadily each group answered, by its number.
+    pub(crate) pulses: BTreeMap<u32, Pulse>,
+}
+
+/// How steadily a group acknowledged since it was last looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pulse {
+    /// Calls acknowledged.
+    pub(crate) done: u64,
+    /// Calls that ended without effect or in doubt.
+    pub(crate) failed: u64,
+    /// When the last one was acknowledged, or when counting began.
+    last: Instant,
+    /// The longest time without an acknowledged call that has ended.
+    longest: Duration,
+}
+
+impl Pulse {
+    fn new(now: Instant) -> Pulse {
+        Pulse { done: 0, failed: 0, last: now, longest: Duration::ZERO }
+    }
+
+    /// The longest time without an acknowledged call until now.
+    pub(crate) fn stall(&self, now: Instant) -> Duration {
+        self.longest.max(now.duration_since(self.last))
+    }
 }
 
 /// How often calls ended in each way.
@@ -79,11 +105,20 @@ pub(crate) struct Tally {
 
 impl Book {
     /// Counts the end of a call.
-    fn count(&mut self, end: End) {
+    fn count(&mut self, group: u32, end: End) {
+        let now = Instant::now();
+        let pulse = self.pulses.entry(group).or_insert_with(|| Pulse::new(now));
+        if end == End::Done {
+            pulse.longest = pulse.stall(now);
+            pulse.last = now;
+            pulse.done += 1;
+        } else {
+            pulse.failed += 1;
+        }
         match end {
             End::Done => {
                 self.tally.done += 1;
-                self.back_at.get_or_insert_with(Instant::now);
+                self.back_at.get_or_insert(now);
             }
             End::NotDone => self.tally.not_done += 1,
             End::Unknown => self.tally.unknown += 1,
@@ -112,20 +147,35 @@ impl Ledger {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every process is dead: what was under way is decided by what is on disk.
-    pub(crate) fn killed(&self) {
+    /// A fault has begun. If `all_died`, no node is left that could know of a call that has ended:
+    /// what is in doubt is decided by what is on the disks.
+    pub(crate) fn struck(&self, all_died: bool) {
         let mut book = self.book();
-        book.kills += 1;
+        book.kills += u64::from(all_died);
         book.back_at = None;
     }
 
+    /// Counts how steadily groups answer from now on.
+    pub(crate) fn reset_pulses(&self) {
+        let now = Instant::now();
+        for pulse in self.book().pulses.values_mut() {
+            *pulse = Pulse::new(now);
+        }
+    }
+
+    /// How steadily a group answered since then.
+    pub(crate) fn pulse(&self, group: u32) -> Pulse {
+        let pulse = self.book().pulses.get(&group).copied();
+        pulse.unwrap_or_else(|| Pulse::new(Instant::now()))
+    }
+
     /// A write of a row of its own has ended.
-    pub(crate) fn row(&self, name: RowName, value: String, end: End) {
+    pub(crate) fn row(&self, group: u32, name: RowName, value: String, end: End) {
         if end == End::Done {
             self.line(format!("row {} {} {value}", name.0, name.1));
         }
         let mut book = self.book();
-        book.count(end);
+        book.count(group, end);
         let said = match end {
             End::Done => Said::Done,
             End::NotDone => Said::NotDone,
@@ -141,12 +191,12 @@ impl Ledger {
     }
 
     /// An add of 1 has ended; `sum` is what the answer said, `floor` what was certain when it began.
-    pub(crate) fn add(&self, uid: u64, end: End, sum: Option<i64>, floor: u64) {
+    pub(crate) fn add(&self, group: u32, uid: u64, end: End, sum: Option<i64>, floor: u64) {
         if let Some(sum) = sum {
             self.line(format!("counter {uid} {sum}"));
         }
         let mut book = self.book();
-        book.count(end);
+        book.count(group, end);
         let kills = book.kills;
         let counter = book.counters.entry(uid).or_default();
         match end {
@@ -160,6 +210,16 @@ impl Ledger {
             let text = format!("counter {uid} answered {sum} when {floor} adds were acknowledged");
             book.contradictions.push(text);
         }
+    }
+
+    /// A read of a counter has answered; `floor` is what was certain when it began.
+    pub(crate) fn read(&self, uid: u64, sum: i64, floor: u64) {
+        if u64::try_from(sum).is_ok_and(|sum| floor <= sum) {
+            return;
+        }
+        let text =
+            format!("a read of counter {uid} said {sum} when {floor} adds were acknowledged");
+        self.book().contradictions.push(text);
     }
 
     fn line(&self, line: String) {
@@ -202,9 +262,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("acknowledged.log");
         let mut ledger = Ledger::create(&path).unwrap();
-        ledger.row((7, "a".into()), "x".into(), End::Done);
-        ledger.row((7, "b".into()), "y".into(), End::Unknown);
-        ledger.add(9, End::Done, Some(1), 0);
+        ledger.row(1, (7, "a".into()), "x".into(), End::Done);
+        ledger.row(1, (7, "b".into()), "y".into(), End::Unknown);
+        ledger.add(1, 9, End::Done, Some(1), 0);
         ledger.close().unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "row 7 a x\ncounter 9 1\n");
         assert_eq!(ledger.book().tally, Tally { done: 2, not_done: 0, unknown: 1 });
@@ -215,12 +275,34 @@ mod tests {
         // Goal: a lost add shows in the next answer already.
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::create(&folder.path().join("acknowledged.log")).unwrap();
-        ledger.add(9, End::Done, Some(1), 0);
-        ledger.add(9, End::Unknown, None, 1);
-        ledger.add(9, End::Done, Some(3), ledger.certain(9));
+        ledger.add(1, 9, End::Done, Some(1), 0);
+        ledger.add(1, 9, End::Unknown, None, 1);
+        ledger.add(1, 9, End::Done, Some(3), ledger.certain(9));
         assert!(ledger.book().contradictions.is_empty());
         assert_eq!(ledger.book().counters[&9], Counter { certain: 2, possible: [(0, 1)].into() });
-        ledger.add(9, End::Done, Some(2), ledger.certain(9));
+        ledger.add(1, 9, End::Done, Some(2), ledger.certain(9));
         assert_eq!(ledger.book().contradictions.len(), 1);
+    }
+
+    #[test]
+    fn a_read_below_what_was_acknowledged_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::create(&folder.path().join("acknowledged.log")).unwrap();
+        ledger.read(9, 5, 5);
+        ledger.read(9, 7, 5);
+        assert!(ledger.book().contradictions.is_empty());
+        ledger.read(9, 4, 5);
+        assert_eq!(ledger.book().contradictions.len(), 1);
+    }
+
+    #[test]
+    fn a_stall_counts_although_nothing_ended_it() {
+        // Goal: a group that never answers again has a stall, and one that answers late too.
+        let start = Instant::now();
+        let mut pulse = Pulse::new(start);
+        let later = start + Duration::from_secs(3);
+        assert_eq!(pulse.stall(later), Duration::from_secs(3));
+        (pulse.longest, pulse.last) = (pulse.stall(later), later);
+        assert_eq!(pulse.stall(later + Duration::from_secs(1)), Duration::from_secs(3));
     }
 }

@@ -1,6 +1,6 @@
 //! Compares what the database holds with what clients were told, and settles what they were not.
 //!
-//! Called by `main.rs` after a restart, while no load runs. The comparison itself is pure.
+//! Called by `trial.rs` after a fault, while no load runs. The comparison itself is pure.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,6 +24,8 @@ const SAMPLE: usize = 200;
 pub(crate) struct Findings {
     /// Rows and counters compared.
     pub(crate) compared: u64,
+    /// Acknowledged writes and adds that are not there.
+    pub(crate) missing: u64,
     /// What contradicts what was said, one sentence each.
     pub(crate) wrong: Vec<String>,
 }
@@ -33,7 +35,7 @@ pub(crate) async fn verify(
     client: &Client,
     ledger: &Ledger,
     uids: Range<u64>,
-    counters: u64,
+    counters: impl Iterator<Item = u64>,
     random: &mut SmallRng,
 ) -> Result<Findings, Error> {
     let mut scans = stream::iter(uids.clone())
@@ -47,7 +49,7 @@ pub(crate) async fn verify(
         }
     }
     let mut sums = BTreeMap::new();
-    for uid in 0..counters {
+    for uid in counters {
         sums.insert(uid, client.get(TABLE, Uid(uid), COUNTER_KEY).await?);
     }
     let names: Vec<RowName> = expected_names(&ledger.book(), &uids);
@@ -81,7 +83,8 @@ fn expected_names(book: &Book, uids: &Range<u64>) -> Vec<RowName> {
     rows.map(|(name, _)| name.clone()).collect()
 }
 
-/// Compares every row tried or found, and settles the unknown ones that a kill has ended.
+/// Compares every row tried or found, and settles unknown ones: what is there stays; what is not may
+/// still come, unless every node has died since.
 fn compare_rows(
     book: &mut Book,
     uids: &Range<u64>,
@@ -93,6 +96,7 @@ fn compare_rows(
     for ((uid, key), (value, said)) in tried {
         findings.compared += 1;
         let there = found.get(&(*uid, key.clone()));
+        findings.missing += u64::from(*said == Said::Done && there.is_none());
         let wrong = match (*said, there) {
             (Said::Done, None) => Some("was acknowledged and is lost"),
             (Said::NotDone, Some(_)) => Some("was said not to be done and is there"),
@@ -102,8 +106,12 @@ fn compare_rows(
         if let Some(wrong) = wrong {
             findings.wrong.push(format!("row {uid}/{key} {wrong}"));
         }
-        if matches!(*said, Said::Unknown { kills: then } if then < kills) {
-            *said = if there.is_some() { Said::Done } else { Said::NotDone };
+        if let Said::Unknown { kills: then } = *said {
+            if there.is_some() {
+                *said = Said::Done;
+            } else if then < kills {
+                *said = Said::NotDone;
+            }
         }
     }
     for (uid, key) in found.keys() {
@@ -131,6 +139,7 @@ fn compare_counters(book: &mut Book, sums: &BTreeMap<u64, Option<Value>>, findin
         let seen = u64::try_from(sum).unwrap_or(0);
         if sum < 0 || seen < counter.certain {
             let certain = counter.certain;
+            findings.missing += certain.saturating_sub(seen);
             findings
                 .wrong
                 .push(format!("counter {uid} is {sum}, {certain} adds were acknowledged"));
@@ -178,6 +187,7 @@ mod tests {
         assert_eq!(check(before, Some("v")), (vec![], Said::Done));
         assert_eq!(check(before, None), (vec![], Said::NotDone));
         assert_eq!(check(after, None), (vec![], after));
+        assert_eq!(check(after, Some("v")), (vec![], Said::Done));
         assert_eq!(check(Said::Done, None).0, ["row 7/k was acknowledged and is lost"]);
         assert_eq!(
             check(Said::NotDone, Some("v")).0,

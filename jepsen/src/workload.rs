@@ -1,7 +1,7 @@
 //! The load: writers that each write rows of their own, adders that add to shared counters.
 //!
-//! Started and stopped by `main.rs` once per round. All of them share one client for the whole run,
-//! so its sessions and their retries outlive every kill.
+//! Started and stopped by `trial.rs` once per round. All of them share one client for the whole trial,
+//! so its sessions and their retries outlive every fault.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,9 @@ pub(crate) const TABLE: &str = "purchases";
 /// The key of a counter.
 pub(crate) const COUNTER_KEY: &str = "count";
 /// Users of the counters; those of writers come after.
-const COUNTER_UIDS: u64 = 1000;
+const COUNTER_UIDS: u64 = 100_000;
+/// From the user of a counter to the next: the counters belong to the groups by turns.
+const COUNTERS_APART: u64 = 50;
 /// Every so many tasks one is impatient: its calls end while the processes are dead, often without an
 /// answer, so that unknown outcomes are checked too.
 const IMPATIENT_EVERY: u64 = 4;
@@ -45,6 +47,11 @@ impl Load {
     /// The user whose rows a writer writes in a round. Each round has users of its own.
     pub(crate) fn writer_uid(self, round: u64, writer: u64) -> u64 {
         COUNTER_UIDS + round * self.writers + writer
+    }
+
+    /// The users of the counters.
+    pub(crate) fn counter_uids(self) -> impl Iterator<Item = u64> {
+        (0..self.counters).map(|counter| counter * COUNTERS_APART)
     }
 
     /// The users of a round.
@@ -73,12 +80,12 @@ impl Running {
         for writer in 0..load.writers {
             let uid = load.writer_uid(round, writer);
             let task = Task::new(load, &patience(client, writer), ledger, &stop, random);
-            tasks.push(tokio::spawn(task.write(uid)));
+            tasks.push(tokio::spawn(task.write(uid, group_of(client, uid))));
         }
         for adder in 0..load.adders {
-            let uid = adder % load.counters;
+            let uid = adder % load.counters * COUNTERS_APART;
             let task = Task::new(load, &patience(client, adder), ledger, &stop, random);
-            tasks.push(tokio::spawn(task.add(uid)));
+            tasks.push(tokio::spawn(task.add(uid, group_of(client, uid))));
         }
         Running { stop, tasks }
     }
@@ -114,7 +121,7 @@ impl Task {
         Task { load, client, ledger, stop, random: SmallRng::seed_from_u64(random.random()) }
     }
 
-    async fn write(mut self, uid: u64) {
+    async fn write(mut self, uid: u64, group: u32) {
         for number in 0_u64.. {
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -123,18 +130,18 @@ impl Task {
             let padding = self.random.random_range(0..PADDING_MAX);
             let value = format!("{uid}/{key}/{}", "x".repeat(padding));
             let written = self.client.put(TABLE, Uid(uid), key.clone(), value.clone()).await;
-            self.ledger.row((uid, key), value, end(written.as_ref().err()));
+            self.ledger.row(group, (uid, key), value, end(written.as_ref().err()));
             self.pause().await;
         }
     }
 
-    async fn add(mut self, uid: u64) {
+    async fn add(mut self, uid: u64, group: u32) {
         while !self.stop.load(Ordering::Relaxed) {
             let floor = self.ledger.certain(uid);
             let adding = self.client.transaction().add(TABLE, Uid(uid), COUNTER_KEY, 1);
             let added = adding.commit().await;
             let sum = added.as_ref().ok().and_then(|committed| committed.sums.first().copied());
-            self.ledger.add(uid, end(added.as_ref().err()), sum, floor);
+            self.ledger.add(group, uid, end(added.as_ref().err()), sum, floor);
             self.pause().await;
         }
     }
@@ -144,6 +151,12 @@ impl Task {
         let pause = Duration::from_micros(self.random.random_range(0..=longest));
         tokio::time::sleep(pause).await;
     }
+}
+
+/// The group that has the rows of a user.
+pub(crate) fn group_of(client: &Client, uid: u64) -> u32 {
+    // Every slice of the cluster file has a group.
+    client.route(TABLE, Uid(uid)).map_or(0, |route| route.group.0)
 }
 
 /// The client of a task: the same one, with the deadline that the task has.

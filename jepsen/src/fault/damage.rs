@@ -1,0 +1,264 @@
+//! Damage: one file of one node is changed while the node is down, and the node is started.
+//!
+//! It may refuse to start, with a code. It may start, if it then serves nothing wrong: it is made the
+//! leader of every group, and everything is read through it. The others must go on all the time.
+//!
+//! Afterwards the node gets its folder back as it was when it died, if it refused: it has taken part
+//! in nothing since. If it did start, an older copy would bring back older promises; then only the
+//! bytes that were changed are put back, if they are still there.
+//!
+//! A node whose log lost its end cannot always tell: what would say that more was durable is what is
+//! gone. Such a node has forgotten what it had acknowledged to its leader. That is no wrong answer
+//! while the others remember, but it is named and counted.
+
+mod bytes;
+mod files;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use quorate_client::Error;
+use rand::seq::IndexedRandom;
+use serde_json::json;
+
+use self::bytes::Damage;
+use self::table::{Case, table};
+use super::Order;
+use crate::Failure;
+use crate::cluster::{Ending, Node, Way};
+use crate::health::{Lead, Started, make_leader, wait_healthy, wait_started};
+use crate::host;
+use crate::report::Outcome;
+use crate::trial::{Setup, Trial};
+
+const FAULT: &str = "damage";
+/// Writes before the first case, so that there are segments and tables.
+const PREPARED: u64 = 3000;
+/// The word for a node that forgot what it had acknowledged.
+const FORGOT: &str = "forgot";
+/// Writes before and during a case.
+const PROGRESS: u64 = 50;
+
+/// Runs every case on one cluster.
+pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
+    let Order { options, folder, seed } = order;
+    let setup = Setup::new(options, folder)?;
+    let mut trial = Trial::start(setup, options.light_load(), seed).await?;
+    prepare(&mut trial).await?;
+    let mut results = Vec::new();
+    for case in Case::all(options.thorough) {
+        let node = Node::ALL.choose(&mut trial.random).copied().ok_or("no node")?;
+        let what = try_case(&mut trial, case, node).await?;
+        println!("{:<16}{:<13}{node}: {what}", case.kind.word(), case.title());
+        results.push((case, what));
+    }
+    println!("{}", table(&results));
+    let forgetful = results.iter().filter(|(_, what)| what.contains(FORGOT)).count();
+    if 0 < forgetful {
+        println!("KNOWN LIMIT: {forgetful} damages made a node forget what it had acknowledged");
+    }
+    let facts: Vec<_> = results
+        .iter()
+        .map(|(case, what)| json!({ "file": case.kind.word(), "how": case.title(), "node": what }))
+        .collect();
+    let facts = json!({ "cases": facts, "forgetful": forgetful });
+    trial.finish(FAULT, results.len() as u64, facts).await
+}
+
+/// Writes something, then stops all in good order: that leaves tables, and more than one segment.
+async fn prepare(trial: &mut Trial) -> Result<(), Failure> {
+    trial.begin_round();
+    trial.wait_done(PREPARED).await?;
+    trial.end_load().await?;
+    trial.stop_all()?;
+    trial.cluster.start(&Node::ALL)?;
+    wait_healthy(&mut trial.cluster, &Node::ALL).await
+}
+
+/// Damages, starts, looks, mends. Returns what the node did.
+async fn try_case(trial: &mut Trial, case: Case, node: Node) -> Result<String, Failure> {
+    trial.begin_round();
+    trial.wait_done(PROGRESS).await?;
+    let synced = synced(trial, node).await?;
+    trial.cluster.kill(&[node])?;
+    trial.struck(false);
+    let data = trial.cluster.data(node).to_owned();
+    let saved = trial.folder.join("saved");
+    copy(&data, &saved)?;
+    let damages = inflict(case, &data)?;
+    // The others go on, and whatever is acknowledged from here on both of them have, with all before
+    // it: a node that forgets is then the only copy of nothing.
+    trial.wait_done(PROGRESS).await?;
+    if damages.is_empty() {
+        trial.cluster.start(&[node])?;
+        wait_healthy(&mut trial.cluster, &Node::ALL).await?;
+        trial.end_load().await?;
+        std::fs::remove_dir_all(&saved)?;
+        return Ok("no such bytes".to_owned());
+    }
+
+    trial.cluster.start(&[node])?;
+    let started = wait_started(&mut trial.cluster, &trial.client, node).await?;
+    // Whatever became of it, writes go on.
+    trial.wait_done(PROGRESS).await?;
+    match started {
+        Started::Ready => {
+            let forgot = forgotten(&synced, &trial.cluster.restored(node)?);
+            let what = use_it(trial, case, node, &damages, forgot).await?;
+            std::fs::remove_dir_all(&saved)?;
+            Ok(what)
+        }
+        Started::Neither => {
+            trial.cluster.end(&[node])?;
+            mend_refused(trial, node, &data, &saved).await?;
+            trial.note_wrong(format!("{}: {node} was neither ready nor ended", named(case)));
+            Ok("NEITHER READY NOR ENDED".to_owned())
+        }
+        Started::Ended(ending) => {
+            let what = judge_refusal(trial, case, node, &ending).await?;
+            trial.end_load().await?;
+            trial.check_recent().await?;
+            mend_refused(trial, node, &data, &saved).await?;
+            Ok(what)
+        }
+    }
+}
+
+/// What a node says is durable in its log, by group.
+async fn synced(trial: &Trial, node: Node) -> Result<BTreeMap<u32, u64>, Failure> {
+    let status = trial.client.node_status(&trial.cluster.address(node)).await?;
+    Ok(status.groups.iter().map(|group| (group.group.0, group.slot_synced.0)).collect())
+}
+
+/// How many slots that were durable are not in the log any more.
+fn forgotten(synced: &BTreeMap<u32, u64>, restored: &BTreeMap<u32, u64>) -> u64 {
+    let last = |group| restored.get(group).copied().unwrap_or(0);
+    synced.iter().map(|(group, synced)| synced.saturating_sub(last(group))).sum()
+}
+
+fn named(case: Case) -> String {
+    format!("{}, {}", case.kind.word(), case.title())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    host::run("cp", [Path::new("-a"), Path::new("--sparse=always"), from, to])?;
+    Ok(())
+}
+
+fn inflict(case: Case, data: &Path) -> Result<Vec<Damage>, Failure> {
+    let mut damages = Vec::new();
+    for name in case.kind.choose(data)? {
+        let path: PathBuf = data.join(name);
+        damages.extend(Damage::inflict(&path, case.how, case.place)?);
+    }
+    Ok(damages)
+}
+
+/// A node that ended at its start: with a code, and the same again if it is just started once more.
+async fn judge_refusal(
+    trial: &mut Trial,
+    case: Case,
+    node: Node,
+    ending: &Ending,
+) -> Result<String, Failure> {
+    let what = match &ending.way {
+        Way::Coded(code) => format!("refused {code}"),
+        Way::StoppedItself | Way::Crashed => {
+            trial.note_wrong(format!("{}: {node} crashed: {}", named(case), ending.reason));
+            "CRASHED".to_owned()
+        }
+    };
+    trial.cluster.end(&[node])?;
+    trial.cluster.start(&[node])?;
+    let again = wait_started(&mut trial.cluster, &trial.client, node).await?;
+    if !matches!(again, Started::Ended(_)) {
+        let text = format!("{}: {node} refused once and then started", named(case));
+        trial.note_wrong(text);
+    }
+    trial.cluster.end(&[node])?;
+    Ok(what)
+}
+
+/// Gives a node that took part in nothing its folder back as it was.
+async fn mend_refused(
+    trial: &mut Trial,
+    node: Node,
+    data: &Path,
+    saved: &Path,
+) -> Result<(), Failure> {
+    trial.end_load().await?;
+    std::fs::remove_dir_all(data)?;
+    std::fs::rename(saved, data)?;
+    trial.cluster.start(&[node])?;
+    wait_healthy(&mut trial.cluster, &Node::ALL).await
+}
+
+/// A node that started: everything is read through it.
+async fn use_it(
+    trial: &mut Trial,
+    case: Case,
+    node: Node,
+    damages: &[Damage],
+    forgot: u64,
+) -> Result<String, Failure> {
+    let mut was_there = false;
+    for damage in damages {
+        was_there |= damage.is_there()?;
+    }
+    trial.end_load().await?;
+    let lead = make_leader(&mut trial.cluster, &trial.client, node).await?;
+    let checked =
+        if case.kind.is_of_rows() { trial.check_all().await } else { trial.check_recent().await };
+    let ending = trial.cluster.ending(node)?;
+    let mut what = match (&ending, checked) {
+        (Some(ending), _) => match &ending.way {
+            Way::Coded(code) => format!("ended in use {code}"),
+            Way::StoppedItself => "stopped itself in use".to_owned(),
+            Way::Crashed => {
+                trial.note_wrong(format!("{}: {node} crashed: {}", named(case), ending.reason));
+                "CRASHED IN USE".to_owned()
+            }
+        },
+        (None, Err(error)) => match error.downcast_ref::<Error>() {
+            Some(refused) => format!("refuses reads {}", refused.code()),
+            None => return Err(error),
+        },
+        (None, Ok(_)) if 0 < forgot => format!("started, {FORGOT} {forgot} slots"),
+        (None, Ok(_)) if was_there => "started, not noticed".to_owned(),
+        (None, Ok(_)) => "started, mended".to_owned(),
+    };
+    if ending.is_none() && lead != Lead::Leads {
+        what += ", never led";
+        if forgot == 0 {
+            trial.note_wrong(format!("{}: {node} started and could not lead", named(case)));
+        }
+    }
+    trial.cluster.end(&[node])?;
+    for damage in damages {
+        damage.undo()?;
+    }
+    // Under a new leader a node that forgot something is asked anew what it has.
+    let other = node.next();
+    wait_healthy(&mut trial.cluster, &node.others()).await?;
+    trial.cluster.start(&[node])?;
+    wait_healthy(&mut trial.cluster, &Node::ALL).await?;
+    if 0 < forgot && make_leader(&mut trial.cluster, &trial.client, other).await? != Lead::Leads {
+        return Err(format!("{other} could not take over from {node}").into());
+    }
+    trial.check_recent().await?;
+    Ok(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_synced_and_is_gone_is_forgotten() {
+        // Goal: a group that lost its end and one that lost everything count, one that has more not.
+        let synced = [(1, 10), (2, 20), (3, 30)].into();
+        assert_eq!(forgotten(&synced, &[(1, 12), (2, 15)].into()), 35);
+        assert_eq!(forgotten(&synced, &[(1, 10), (2, 20), (3, 31)].into()), 0);
+    }
+}
