@@ -11,6 +11,7 @@
 #![allow(unreachable_pub, missing_docs, dead_code)]
 
 mod adversary;
+mod checkers;
 #[path = "../common/mod.rs"]
 mod common;
 mod invariants;
@@ -21,7 +22,6 @@ mod run;
 #[path = "../golden/script/mod.rs"]
 mod script;
 mod shrink;
-#[cfg(test)]
 mod shrink_tests;
 mod world;
 
