@@ -83,6 +83,33 @@ fn a_missing_file_is_damage() {
 }
 
 #[test]
+fn a_store_without_its_current_file_is_never_made_anew() {
+    // Goal: RocksDB would take the folder for a new one, sooner or later open an empty store there and
+    // remove the tables. It is refused, however often it is started, and its files stay.
+    let folder = tempfile::tempdir().unwrap();
+    one_row(folder.path());
+    let current = fs::read(folder.path().join("CURRENT")).unwrap();
+    fs::remove_file(folder.path().join("CURRENT")).unwrap();
+    for _ in 0..3 {
+        let error = failure(open(folder.path()));
+        assert_eq!(error.code(), Code::StoreDamaged, "{error}");
+    }
+    fs::write(folder.path().join("CURRENT"), current).unwrap();
+    assert_eq!(open(folder.path()).unwrap().get(&row(1, 1)).unwrap().map(|v| number(&v)), Some(1));
+}
+
+#[test]
+fn a_first_start_that_was_cut_short_begins_again() {
+    // Goal: what RocksDB leaves before its CURRENT file is durable is no damage.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["LOCK", "LOG", "IDENTITY", "MANIFEST-000001", "000001.dbtmp"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    one_row(folder.path());
+    assert!(open(folder.path()).unwrap().get(&row(1, 1)).unwrap().is_some());
+}
+
+#[test]
 fn a_checkpoint_larger_than_the_write_buffer_is_one_step() {
     // Goal: the size of a batch does not decide whether it is atomic.
     let folder = tempfile::tempdir().unwrap();

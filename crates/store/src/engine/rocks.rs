@@ -9,7 +9,7 @@
 //! anything was written without a WAL, so it answers from files that are synced and listed in a
 //! synced manifest. It also sees flushes that RocksDB started by itself.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -129,6 +129,7 @@ impl Rocks {
     /// `StoreError::Locked` if it is open elsewhere, `Corrupt` if its files are damaged or missing,
     /// `Engine` for everything else.
     pub fn open(path: &Path, profile: &RocksOptions) -> Result<Rocks, StoreError> {
+        refuse_lost_database(path)?;
         let db = DB::open(&profile.options(), path).map_err(|error| open_error(path, &error))?;
         sync_parent(path)?;
 
@@ -226,6 +227,35 @@ impl Engine for Rocks {
             records: self.property(properties::ESTIMATE_NUM_KEYS),
         }
     }
+}
+
+/// Refuses a folder with tables or logs of RocksDB in it and no `CURRENT`. RocksDB takes such a folder
+/// for a new database: it makes an empty one there and removes the tables. Both kinds of files are
+/// only ever made after `CURRENT` is durable, so this is never a first start that was cut short.
+fn refuse_lost_database(path: &Path) -> Result<(), StoreError> {
+    let failed = |error: std::io::Error| StoreError::Engine {
+        what: "list the folder of the store",
+        reason: format!("{}: {error}", path.display()),
+    };
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut orphan = None;
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        if name == "CURRENT" {
+            return Ok(());
+        }
+        let ending = Path::new(&name).extension();
+        if ending.is_some_and(|ending| ending == "sst" || ending == "log") {
+            orphan = Some(name);
+        }
+    }
+    let Some(orphan) = orphan else { return Ok(()) };
+    let reason = format!("{} has {} and no CURRENT", path.display(), orphan.display());
+    Err(StoreError::Corrupt { what: "open the store", reason })
 }
 
 /// Syncs the entry of the database's folder in its parent. RocksDB syncs its own folder, but if the
