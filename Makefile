@@ -7,14 +7,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-explorer test-sim test-demo test-kill \
-  check lint fix sim bench interop clean
+  crash check lint fix sim bench interop clean
 
 # Arguments for `make demo` and `make interop`, seeds and scenario for `make sim`.
 ARGS ?=
 SEEDS ?= 1..100
 SCENARIO ?=
-# How many rounds of killing every process `make test` does.
+# How many rounds of kills, power cuts and pauses `make test` does, and how many `make crash`.
 KILL_ROUNDS ?= 3
+ROUNDS ?= 100
 
 cargo := scripts/cargo
 target := $(shell . scripts/env.sh && echo "$$quorate_target")
@@ -59,10 +60,16 @@ test-demo: setup ## the demo from beginning to end, with its report in target/de
 	mkdir -p target/demo
 	$(quorate) demo --report target/demo/report.json </dev/null
 
-test-kill: setup ## real processes, all killed at once, again and again
-	$(call heading,5/5 real processes killed all at once)
+test-kill: setup ## real processes, broken in every way this machine allows (as root: in more)
+	$(call heading,5/5 real processes broken in every way this machine allows)
 	$(cargo) build --release -p quorate-cli -p quorate-jepsen
 	$(target)/release/quorate-jepsen --server $(quorate) --rounds $(KILL_ROUNDS)
+
+crash: setup ## the same for longer: ROUNDS=100, and every kind of file damaged in every way
+	$(cargo) build --release -p quorate-cli -p quorate-jepsen
+	mkdir -p target/crash
+	$(target)/release/quorate-jepsen --server $(quorate) --rounds $(ROUNDS) --thorough \
+	  --report target/crash/report.json
 
 check: lint test ## formatting, lints and docs with warnings denied, then every test; writes nothing
 

@@ -103,11 +103,6 @@ impl Options {
             pause_max: Duration::from_millis(4),
         }
     }
-
-    /// Some hundred writes a second, where time counts more than volume.
-    pub(crate) fn light_load(&self) -> Load {
-        Load { pause_max: Duration::from_millis(160), ..self.full_load() }
-    }
 }
 
 #[cfg(test)]

@@ -106,6 +106,11 @@ impl Trial {
         })
     }
 
+    /// Makes the load of later rounds lighter or heavier.
+    pub(crate) fn set_pause_max(&mut self, pause_max: Duration) {
+        self.load.pause_max = pause_max;
+    }
+
     /// Starts the load of the next round and returns its number.
     pub(crate) fn begin_round(&mut self) -> u64 {
         assert!(self.running.is_none(), "a round is under way");

@@ -17,6 +17,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quorate_client::Error;
 use rand::seq::IndexedRandom;
@@ -33,10 +34,12 @@ use crate::report::Outcome;
 use crate::trial::{Setup, Trial};
 
 const FAULT: &str = "damage";
-/// Writes before the first case, so that there are segments and tables.
-const PREPARED: u64 = 3000;
+/// Writes before the first case: some segments, of which the first are used again, and tables.
+const PREPARED: u64 = 60_000;
 /// The word for a node that forgot what it had acknowledged.
 const FORGOT: &str = "forgot";
+/// Longest pause of a writer between two writes of a case, where time counts more than volume.
+const PAUSE_MAX: Duration = Duration::from_millis(160);
 /// Writes before and during a case.
 const PROGRESS: u64 = 50;
 
@@ -44,8 +47,9 @@ const PROGRESS: u64 = 50;
 pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
     let Order { options, folder, seed } = order;
     let setup = Setup::new(options, folder)?;
-    let mut trial = Trial::start(setup, options.light_load(), seed).await?;
+    let mut trial = Trial::start(setup, options.full_load(), seed).await?;
     prepare(&mut trial).await?;
+    trial.set_pause_max(PAUSE_MAX);
     let mut results = Vec::new();
     for case in Case::all(options.thorough) {
         let node = Node::ALL.choose(&mut trial.random).copied().ok_or("no node")?;
