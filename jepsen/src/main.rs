@@ -63,7 +63,7 @@ async fn run_or_stop(options: &Options) -> Result<ExitCode, Failure> {
     tokio::select! {
         result = Box::pin(run(options)) => result,
         () = any(&mut signals) => {
-            eprintln!("interrupted; servers ended, disks unmounted");
+            eprintln!("interrupted: servers are ended and disks unmounted; the folder is kept");
             Ok(ExitCode::from(INTERRUPTED))
         }
     }

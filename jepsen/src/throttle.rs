@@ -60,6 +60,11 @@ impl Throttle {
         fs::write(self.group.join(file), rule)
     }
 
+    /// Lets them write as they like. What already waits in the kernel goes on under the new limit.
+    pub(crate) fn lift(&self) -> std::io::Result<()> {
+        self.set(u64::from(u32::MAX))
+    }
+
     /// Writes a file under a limit, to see that there is one: some kernels accept rules and ignore them.
     pub(crate) fn check_felt(&self, folder: &Path) -> Result<(), Lacking> {
         let path = folder.join("throttle.probe");
@@ -91,10 +96,9 @@ impl Throttle {
 }
 
 impl Drop for Throttle {
-    /// Moves the processes out and removes the group. What already waits in the kernel goes on at the
-    /// old limit, so that is raised first.
+    /// Moves the processes out and removes the group.
     fn drop(&mut self) {
-        let _unlimited = self.set(u64::from(u32::MAX)).is_ok();
+        let _lifted = self.lift().is_ok();
         for process in &self.members {
             // It may have ended.
             let number = process.as_raw_nonzero().to_string();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::cluster::{Cluster, Node};
-use crate::health::{connect, wait_healthy};
+use crate::health::{Lead, connect, make_leader, wait_healthy};
 use crate::ledger::{Ledger, Tally};
 use crate::options::Options;
 use crate::report::{self, Outcome, Round};
@@ -82,7 +82,8 @@ pub(crate) struct Trial {
 impl Trial {
     /// Starts the cluster and waits until it is healthy.
     pub(crate) async fn start(setup: Setup, load: Load, seed: u64) -> Result<Trial, Failure> {
-        let Setup { mut cluster, volumes, folder } = setup;
+        // Dropped in the opposite order: processes end before their disks go.
+        let Setup { folder, volumes, mut cluster } = setup;
         let ledger = Arc::new(Ledger::create(&folder.join("acknowledged.log"))?);
         cluster.check_ports()?;
         cluster.start(&Node::ALL)?;
@@ -209,6 +210,14 @@ impl Trial {
             found.entry(group_of(&self.client, uid)).or_insert(uid);
         }
         found.into_iter().collect()
+    }
+
+    /// Makes a node the leader of every group, or fails.
+    pub(crate) async fn lead(&mut self, node: Node) -> Result<(), Failure> {
+        match make_leader(&mut self.cluster, &self.client, node).await? {
+            Lead::Leads => Ok(()),
+            other => Err(format!("{node} could not be made leader: {other:?}").into()),
+        }
     }
 
     /// Checks the rows of this round and the one before, and every counter.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::Order;
 use crate::Failure;
 use crate::cluster::{Node, Way};
-use crate::health::{Lead, Started, make_leader, wait_healthy, wait_started};
+use crate::health::{Started, wait_healthy, wait_started};
 use crate::ledger::Pulse;
 use crate::report::{Outcome, ms, seconds};
 use crate::trial::{Setup, Trial};
@@ -54,7 +54,7 @@ pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
     setup.add_volume(node, DISK_BYTES)?;
     let filler = setup.volumes[0].1.mount_point().join("filler");
     let mut trial = Trial::start(setup, options.full_load(), seed).await?;
-    lead(&mut trial, node).await?;
+    trial.lead(node).await?;
     trial.begin_round();
     trial.wait_done(BEFORE).await?;
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
         trial.note_wrong(text);
     }
     if trial.cluster.ending(node)?.is_none() {
-        lead(&mut trial, node.next()).await?;
+        trial.lead(node.next()).await?;
     }
     fill(&filler, 0)?;
     let following = shortage(&mut trial, node, "follows with no room").await?;
@@ -107,14 +107,6 @@ fn fill(path: &Path, left: u64) -> Result<(), Failure> {
     match file.sync_all() {
         Err(error) if error.kind() != io::ErrorKind::StorageFull => Err(error.into()),
         _ => Ok(()),
-    }
-}
-
-/// Makes a node the leader of every group, or fails.
-async fn lead(trial: &mut Trial, node: Node) -> Result<(), Failure> {
-    match make_leader(&mut trial.cluster, &trial.client, node).await? {
-        Lead::Leads => Ok(()),
-        other => Err(format!("{node} could not be made leader: {other:?}").into()),
     }
 }
 

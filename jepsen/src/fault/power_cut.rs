@@ -146,8 +146,8 @@ async fn control(order: Order<'_>, cut_power: &Path, no_sync: &Path) -> Result<C
     trial.is_quiet = true;
     trial.begin_round();
     tokio::time::sleep(CONTROL_LOAD).await;
-    let done = trial.ledger.book().tally.done;
     cut(&mut trial, &Node::ALL, cut_power)?;
+    let done = trial.ledger.book().tally.done;
     trial.cluster.set_launcher(None);
     trial.cluster.start(&Node::ALL)?;
     let mut refused = Vec::new();

@@ -1,7 +1,8 @@
 //! A slow disk: the node that leads every group may suddenly write only little.
 //!
-//! Twice: first it limps, slower than its groups would like, then it hardly moves. How long clients
-//! wait and how much is still done is measured. From a disk that hardly moves leadership must go soon.
+//! Twice: first it hardly moves, and leadership must go elsewhere soon. Then, leading again, it limps:
+//! slower than its groups would like, and not stuck. How long clients wait and how much is done is
+//! measured.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::Order;
 use crate::Failure;
 use crate::cluster::Node;
-use crate::health::{Lead, leaders, make_leader, wait_healthy};
+use crate::health::{leaders, wait_healthy};
 use crate::report::{Outcome, ms, seconds};
 use crate::throttle::Throttle;
 use crate::trial::{Setup, Trial};
@@ -41,23 +42,25 @@ pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
     let (_, volume) = &setup.volumes[0];
     let made = Throttle::create(&volume.device_number()?);
     let checked = made.and_then(|made| made.check_felt(volume.mount_point()).map(|()| made));
-    let mut throttle = match checked {
+    let throttle = match checked {
         Ok(throttle) => throttle,
         Err(lacking) => return Ok(Outcome::skipped(FAULT, lacking.0)),
     };
 
     let mut trial = Trial::start(setup, options.full_load(), seed).await?;
-    if make_leader(&mut trial.cluster, &trial.client, node).await? != Lead::Leads {
-        return Err(format!("{node} could not be made leader").into());
-    }
+    // Dropped before the trial: a process does not end while its writes wait for a slow disk.
+    let mut throttle = throttle;
+    trial.lead(node).await?;
     trial.begin_round();
     let before = measure(&mut trial, node, "as it is").await?;
     trial.struck(false);
-    throttle.set(LIMPING)?;
-    throttle.limit(trial.cluster.pid(node)?)?;
-    let limping = measure(&mut trial, node, "limping").await?;
     throttle.set(HARDLY_MOVING)?;
+    throttle.limit(trial.cluster.pid(node)?)?;
     let hardly = measure(&mut trial, node, "hardly moving").await?;
+    throttle.lift()?;
+    trial.lead(node).await?;
+    throttle.set(LIMPING)?;
+    let limping = measure(&mut trial, node, "limping").await?;
     drop(throttle);
     for seen in &hardly.groups {
         if STALL_MAX < seen.stall {
@@ -73,7 +76,7 @@ pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
     trial.end_load().await?;
     trial.check_recent().await?;
     let facts = json!({
-        "as_it_is": before.json(), "limping": limping.json(), "hardly_moving": hardly.json(),
+        "as_it_is": before.json(), "hardly_moving": hardly.json(), "limping": limping.json(),
     });
     trial.finish(FAULT, 1, facts).await
 }
