@@ -73,7 +73,7 @@ fn random_schedules_keep_every_invariant() {
             panic!("seed {seed}, event {events}: {}: {}", failure.place, failure.message);
         }
     }
-    println!("{totals:?}");
+    println!("{totals}");
     assert!(
         totals.acknowledged > 0 && totals.reads > 0 && totals.elections > 0,
         "nothing happened"

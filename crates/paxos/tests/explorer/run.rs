@@ -1,6 +1,7 @@
 //! Plays the schedule of a seed and remembers it, and plays a schedule again.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -22,6 +23,24 @@ pub struct Totals {
     pub stale_reads: u64,
     pub lease_overlaps: u64,
     pub seeds_beyond: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} events: {} writes acknowledged, {} reads confirmed, {} elections, {} slots chosen\n\
+             beyond the drift bound: {} seeds, {} stale reads, leases overlapped at {} steps",
+            self.events,
+            self.acknowledged,
+            self.reads,
+            self.elections,
+            self.chosen,
+            self.seeds_beyond,
+            self.stale_reads,
+            self.lease_overlaps
+        )
+    }
 }
 
 impl Totals {

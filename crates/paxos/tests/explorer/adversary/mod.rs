@@ -18,6 +18,9 @@ use rng::Rng;
 use stage::{Opening, Stage, Ways};
 use weather::Weather;
 
+/// A stage that waits for a leader ends within this time.
+const SOON_NS: u64 = 100_000_000;
+
 pub struct Adversary {
     rng: Rng,
     pub weather: Weather,
@@ -79,13 +82,26 @@ impl Adversary {
 
     /// Begins the next stage of the plot when the last one is over.
     fn change_stage(&mut self, cluster: &Cluster) {
-        if self.stage.as_ref().is_some_and(|(until, _)| cluster.real_ns < *until) {
-            return;
+        if let Some((until, stage)) = &mut self.stage {
+            if stage.until_leads.is_some_and(|id| cluster.leads(id)) {
+                stage.until_leads = None;
+                stage.step_ms = 20;
+                *until = cluster.real_ns + self.rng.below(SOON_NS);
+            }
+            if cluster.real_ns < *until {
+                return;
+            }
         }
         self.stage = None;
-        let Some(stage) = self.next_stages.pop_front() else { return };
-        for opening in &stage.opening {
-            self.open(cluster, *opening);
+        let Some(mut stage) = self.next_stages.pop_front() else { return };
+        for opening in std::mem::take(&mut stage.opening) {
+            self.open(cluster, opening);
+        }
+        if stage.deposes {
+            for id in self.ids.iter().filter(|id| cluster.leads(**id)) {
+                stage.lost = stage.lost.and(Ways::from(*id));
+                stage.held = stage.held.and(Ways::to(*id));
+            }
         }
         self.stage = Some((cluster.real_ns + stage.span_ns, stage));
     }
@@ -115,8 +131,23 @@ impl Adversary {
                     }));
                 }
             }
+            Opening::Clear => {
+                for (link, queue) in cluster.links.queues() {
+                    let picks = (0..queue.len()).filter_map(|n| cluster.links.pick(link, n));
+                    self.pending.extend(picks.map(|mut pick| {
+                        pick.nth = 0;
+                        Event::Lose(pick)
+                    }));
+                }
+            }
             Opening::Read(id) => self.pending.push_back(Event::Read(id)),
             Opening::HandOver(id, to) => self.pending.push_back(Event::HandOver { id, to }),
+            Opening::Drain(id) => {
+                self.pending.push_back(Event::Health { id, draining: true, serious_faults: 0 });
+            }
+            Opening::Stay(id) => {
+                self.pending.push_back(Event::Health { id, draining: false, serious_faults: 0 });
+            }
             Opening::Restart(id) => {
                 let (keep, keep_promise) = (self.rng.index(4), self.rng.chance(50));
                 self.pending.push_back(Event::Crash { id, keep, keep_promise });
@@ -134,6 +165,11 @@ impl Adversary {
         let Some(pick) = cluster.links.pick(link, index) else { return };
         let is_cut = self.cut.has(link)
             || self.stage.as_ref().is_some_and(|(_, stage)| stage.lost.has(link));
+        if let Some((_, stage)) = &mut self.stage
+            && stage.held_kinds.has(pick.kind)
+        {
+            stage.passes = stage.passes.saturating_sub(1);
+        }
         if is_cut || self.rng.chance(self.weather.loss_percent) {
             self.pending.push_back(Event::Lose(pick));
             return;
@@ -146,8 +182,8 @@ impl Adversary {
 
     /// Mostly the oldest message of all, sometimes any. None that the stage holds back.
     fn draw_message(&mut self, cluster: &Cluster) -> Option<(Link, usize)> {
-        let trickles = match &self.stage {
-            Some((_, stage)) => self.rng.chance(stage.trickle_percent),
+        let passes = match &self.stage {
+            Some((_, stage)) => stage.passes > 0 && self.rng.chance(10),
             None => false,
         };
         let stage = self.stage.as_ref().map(|(_, stage)| stage);
@@ -155,7 +191,7 @@ impl Adversary {
             stage.is_some_and(|stage| {
                 stage.held.has(link)
                     || stage.asleep.has(link.1)
-                    || (stage.held_kinds.has(kind) && !trickles)
+                    || (stage.held_kinds.has(kind) && !passes)
             })
         };
         if self.rng.chance(30) {

@@ -73,28 +73,25 @@ impl Adversary {
     /// does not hold back are quick.
     pub(super) fn draw_staged(&mut self, cluster: &Cluster) {
         let Some((_, stage)) = &self.stage else { return };
-        let (asleep, clients) = (stage.asleep, stage.clients);
+        let (asleep, clients, step_ms) = (stage.asleep, stage.clients, stage.step_ms);
         let (slow_logs, slow_promises) =
             (stage.slow_logs.and(asleep), stage.slow_promises.and(asleep));
         match self.rng.below(100) {
-            0..=39 => self.burst(12),
-            40..=54 => self.sync_logs(80, slow_logs),
-            55..=62 => self.sync_promises(80, slow_promises),
-            63..=82 => self.pass(cluster, 80, slow_logs, asleep),
-            83..=89 => {
+            0..=41 => self.burst(12),
+            42..=66 => {
+                self.sync_logs(80, slow_logs);
+                self.sync_promises(80, slow_promises);
+                self.answer_reads(cluster, slow_logs);
+            }
+            67..=81 => self.pass(cluster, step_ms, slow_logs, asleep),
+            82..=89 => {
                 if let Some(id) = self.client_of(cluster, clients, asleep) {
                     self.propose(id);
                 }
             }
-            90..=96 => {
+            _ => {
                 if let Some(id) = self.client_of(cluster, clients, asleep) {
                     self.pending.push_back(Event::Read(id));
-                }
-            }
-            _ => {
-                let id = self.any_node();
-                if !asleep.has(id) {
-                    self.answer_read(id);
                 }
             }
         }
@@ -173,6 +170,14 @@ impl Adversary {
         let count = 1 + self.rng.below(3);
         self.pending.push_back(Event::Propose { id, first: self.next_value, count });
         self.next_value += count;
+    }
+
+    fn answer_reads(&mut self, cluster: &Cluster, slow: Nodes) {
+        for (id, node) in &cluster.nodes {
+            if !node.log_reads.is_empty() && !slow.has(*id) {
+                self.answer_read(*id);
+            }
+        }
     }
 
     fn answer_read(&mut self, id: ReplicaId) {

@@ -17,15 +17,19 @@ pub fn draw(rng: &mut Rng, cluster: &Cluster) -> Vec<Stage> {
         return if rng.chance(50) { slow_disk(rng, ids[0]) } else { power_cut(rng, &ids) };
     }
     let leader = leader(rng, cluster);
+    if cluster.setup.beyond_margin && rng.chance(50) {
+        return vec![deposed(rng, 700)];
+    }
     match rng.below(20) {
-        0..=6 => duels(rng, &ids),
-        7..=9 => late_answers(rng, leader),
-        10..=11 => late_token(rng, leader, &ids),
-        12..=13 => forgetful(rng, leader, &ids),
-        14 => slow_disk(rng, leader),
-        15..=16 => late_kinds(rng, &ids),
-        17 => sleeper(rng, leader),
-        18 => split(rng, &ids),
+        0..=5 => duels(rng, &ids),
+        6..=8 => late_answers(rng, leader),
+        9..=10 => late_token(rng, leader, &ids),
+        11..=12 => forgetful(rng, leader, &ids),
+        13 => slow_disk(rng, leader),
+        14..=15 => late_kinds(rng, &ids),
+        16 => sleeper(rng, leader),
+        17 => split(rng, &ids),
+        18 => vec![deposed(rng, 700)],
         _ => power_cut(rng, &ids),
     }
 }
@@ -53,12 +57,12 @@ fn within(group: &[ReplicaId]) -> Ways {
 /// through (figure 8 of Ongaro's thesis; trap 12).
 fn duels(rng: &mut Rng, ids: &[ReplicaId]) -> Vec<Stage> {
     let mut order = ids.to_vec();
-    for at in (1..order.len()).rev() {
-        order.swap(at, rng.index(at + 1));
+    if rng.chance(50) {
+        // Else the best two are the rivals, and nobody runs in their place.
+        (1..order.len()).rev().for_each(|at| order.swap(at, rng.index(at + 1)));
     }
     let (rivals, helpers) = order.split_at(2);
-    let needed = ids.len() / 2;
-    let stages = 3 + rng.below(6);
+    let needed = (ids.len() / 2).min(helpers.len());
     let held_kinds = match rng.below(4) {
         0 => Kinds::NONE,
         1 => Kinds::of(&[Kind::Accept, Kind::Commit]),
@@ -66,16 +70,24 @@ fn duels(rng: &mut Rng, ids: &[ReplicaId]) -> Vec<Stage> {
     };
     let mut rival = rng.index(2);
     let mut plot = Vec::new();
-    for _ in 0..stages {
-        let first = rng.index(helpers.len());
+    let is_quiet = rng.chance(70); // Helpers help, and never lead themselves.
+    if is_quiet {
+        let quiet = |id: &ReplicaId| [Opening::Restart(*id), Opening::Drain(*id)];
+        let opening = helpers.iter().flat_map(quiet).collect();
+        plot.push(Stage { span_ns: MS, opening, ..Stage::default() });
+    }
+    for _ in 0..4 + rng.below(5) {
+        let first = if rng.chance(70) { 0 } else { rng.index(helpers.len()) };
         let mut group = vec![rivals[rival]];
-        group.extend((0..needed.min(helpers.len())).map(|n| helpers[(first + n) % helpers.len()]));
+        group.extend((0..needed).map(|n| helpers[(first + n) % helpers.len()]));
         let apart = Ways::ALL.without(within(&group));
         let mut stage = Stage {
-            span_ns: rng.between(1_050, 1_500) * MS,
+            span_ns: 2_500 * MS,
             held_kinds,
-            trickle_percent: *rng.one_of(&[0, 2, 5, 15]),
+            passes: *rng.one_of(&[0, 0, 0, 2, 2, 3]),
             clients: Some(rivals[rival]),
+            until_leads: Some(rivals[rival]),
+            step_ms: 250,
             ..Stage::default()
         };
         if rng.chance(70) {
@@ -83,58 +95,83 @@ fn duels(rng: &mut Rng, ids: &[ReplicaId]) -> Vec<Stage> {
         } else {
             stage.held = apart;
         }
-        match rng.below(6) {
+        if rng.chance(85) {
+            stage.opening.push(Opening::Clear);
+        }
+        match rng.below(8) {
             0 => stage.slow_logs = Nodes::of(&[rivals[rival]]),
             1 => stage.opening.push(Opening::Restart(rivals[1 - rival])),
             2 => stage.opening.push(Opening::Restart(group[1])),
             _ => {}
         }
         plot.push(stage);
-        if rng.chance(85) {
+        if rng.chance(90) {
             rival = 1 - rival;
         }
     }
+    if is_quiet {
+        let opening = helpers.iter().map(|id| Opening::Stay(*id)).collect();
+        plot.push(Stage { span_ns: MS, opening, ..Stage::default() });
+    }
     plot
+}
+
+/// A leader is cut off and does not know; the others elect another one, and clients write there and read
+/// here.
+fn deposed(rng: &mut Rng, span_ms: u64) -> Stage {
+    Stage {
+        span_ns: rng.between(span_ms, 2 * span_ms) * MS,
+        deposes: true,
+        step_ms: *rng.one_of(&[20, 40]),
+        ..Stage::default()
+    }
 }
 
 /// Answers to a leader's heartbeats come late, and when they do nobody hears it any more.
 fn late_answers(rng: &mut Rng, leader: ReplicaId) -> Vec<Stage> {
     let (from, to) = (Ways::from(leader), Ways::to(leader));
     let heard = rng.between(20, 150);
-    let silent = rng.between(300, 980 - heard);
+    let silent = rng.between(600, 980 - heard);
+    let mut last = deposed(rng, 500);
+    last.held = to;
+    last.lost = from;
+    last.opening = vec![Opening::Flush(leader), Opening::Read(leader)];
     vec![
-        Stage { span_ns: heard * MS, held: to, ..Stage::default() },
+        Stage { span_ns: heard * MS, held: to, step_ms: 30, ..Stage::default() },
         Stage { span_ns: silent * MS, held: to, lost: from, ..Stage::default() },
-        Stage {
-            span_ns: rng.between(500, 1_100) * MS,
-            held: to,
-            lost: from,
-            opening: vec![Opening::Flush(leader), Opening::Read(leader)],
-            ..Stage::default()
-        },
+        last,
     ]
 }
 
-/// The token of a hand-over arrives late, its taker is slow, and somebody else is elected meanwhile.
+/// The token of a hand-over arrives late, its taker is slow, somebody else is elected meanwhile, and is
+/// cut off when the taker wakes up.
 fn late_token(rng: &mut Rng, leader: ReplicaId, ids: &[ReplicaId]) -> Vec<Stage> {
-    let taker = if rng.chance(50) { ids[ids.len() - 1] } else { other(rng, ids, leader) };
-    let slow_promises = Nodes::of(&[taker]);
+    let last = ids[ids.len() - 1];
+    let taker = if leader != last && rng.chance(70) { last } else { other(rng, ids, leader) };
     let apart = Ways::to(taker).and(Ways::from(taker));
+    let mut late = Stage {
+        span_ns: rng.between(400, 950) * MS,
+        held_kinds: Kinds::of(&[Kind::TakeOver]),
+        opening: vec![Opening::HandOver(leader, Some(taker))],
+        ..Stage::default()
+    };
+    if rng.chance(80) {
+        late.opening.insert(0, Opening::Drain(leader)); // It would win again, and go above the token.
+    }
+    let slow = Stage {
+        span_ns: rng.between(400, 990) * MS,
+        slow_promises: Nodes::of(&[taker]),
+        lost: apart.without(Ways::between(leader, taker)),
+        step_ms: 40,
+        ..Stage::default()
+    };
+    let mut end = deposed(rng, 300);
+    end.opening.push(Opening::Stay(leader));
     vec![
-        Stage { span_ns: rng.between(100, 400) * MS, clients: Some(leader), ..Stage::default() },
-        Stage {
-            span_ns: rng.between(1, 900) * MS,
-            held_kinds: Kinds::of(&[Kind::TakeOver]),
-            opening: vec![Opening::HandOver(leader, Some(taker))],
-            ..Stage::default()
-        },
-        Stage {
-            span_ns: rng.between(100, 990) * MS,
-            slow_promises,
-            lost: apart.without(Ways::between(leader, taker)),
-            ..Stage::default()
-        },
-        Stage { span_ns: rng.between(200, 800) * MS, ..Stage::default() },
+        Stage { span_ns: rng.between(100, 300) * MS, clients: Some(leader), ..Stage::default() },
+        late,
+        slow,
+        end,
     ]
 }
 
@@ -148,20 +185,15 @@ fn forgetful(rng: &mut Rng, leader: ReplicaId, ids: &[ReplicaId]) -> Vec<Stage> 
             group.push(next);
         }
     }
-    let restarted = group[1];
+    let mut end = deposed(rng, 500);
+    end.opening = group[1..].iter().map(|id| Opening::Restart(*id)).collect();
     vec![
         Stage {
-            span_ns: rng.between(700, 1_300) * MS,
+            span_ns: rng.between(1_050, 1_800) * MS,
             lost: Ways::from(leader).without(within(&group)),
             ..Stage::default()
         },
-        Stage {
-            span_ns: rng.between(300, 1_300) * MS,
-            lost: Ways::from(leader),
-            held: Ways::to(leader),
-            opening: vec![Opening::Restart(restarted)],
-            ..Stage::default()
-        },
+        end,
     ]
 }
 
@@ -183,7 +215,7 @@ fn late_kinds(rng: &mut Rng, ids: &[ReplicaId]) -> Vec<Stage> {
     let mut stage = Stage {
         span_ns: rng.between(100, 1_300) * MS,
         held_kinds: Kinds::of(&kinds),
-        trickle_percent: *rng.one_of(&[0, 3, 10]),
+        passes: *rng.one_of(&[0, 2, 10]),
         ..Stage::default()
     };
     if rng.chance(50) {

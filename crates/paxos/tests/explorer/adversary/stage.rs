@@ -81,6 +81,8 @@ impl Kinds {
 /// What a stage opens with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
+    /// Whatever is on its way is lost.
+    Clear,
     /// Whatever waits for this node arrives at once.
     Flush(ReplicaId),
     /// It is asked, before it sees anything else.
@@ -88,19 +90,23 @@ pub enum Opening {
     HandOver(ReplicaId, Option<ReplicaId>),
     /// It loses what is not durable and starts at once.
     Restart(ReplicaId),
+    /// It is about to leave, so it will not lead; or it stays after all.
+    Drain(ReplicaId),
+    Stay(ReplicaId),
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Stage {
     pub span_ns: u64,
     /// Messages on these links wait.
     pub held: Ways,
     /// Messages on these links are lost.
     pub lost: Ways,
-    /// Messages of these kinds wait, but for a few.
+    /// Messages of these kinds wait, but for so many.
     pub held_kinds: Kinds,
-    /// One in a hundred deliveries, times this, is of a kind that waits.
-    pub trickle_percent: u64,
+    pub passes: u64,
+    /// Whoever leads when the stage begins is not heard from then on, and hears nothing.
+    pub deposes: bool,
     /// The logs of these nodes become durable later.
     pub slow_logs: Nodes,
     /// Their promises do.
@@ -109,5 +115,29 @@ pub struct Stage {
     pub asleep: Nodes,
     /// Where clients go, often.
     pub clients: Option<ReplicaId>,
+    /// The stage is over soon after this replica has begun to lead.
+    pub until_leads: Option<ReplicaId>,
+    /// Time passes in steps up to this.
+    pub step_ms: u64,
     pub opening: Vec<Opening>,
+}
+
+impl Default for Stage {
+    fn default() -> Stage {
+        Stage {
+            span_ns: 0,
+            held: Ways::NONE,
+            lost: Ways::NONE,
+            held_kinds: Kinds::NONE,
+            passes: 0,
+            deposes: false,
+            slow_logs: Nodes::NONE,
+            slow_promises: Nodes::NONE,
+            asleep: Nodes::NONE,
+            clients: None,
+            until_leads: None,
+            step_ms: 80,
+            opening: Vec::new(),
+        }
+    }
 }

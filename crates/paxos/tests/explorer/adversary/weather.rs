@@ -58,9 +58,16 @@ impl Weather {
             covered_ppm: drift_ppm,
         };
         if mode == LeaseMode::Lease && rng.chance(10) {
-            weather.drift_ppm = *rng.one_of(&[100_000, 300_000]); // Nobody promised to survive that.
+            // Nobody promised to survive that: leases overlap, and reads may be stale.
+            weather.drift_ppm = *rng.one_of(&[100_000, 300_000]);
+            weather.plot_permille = 20;
         }
         weather
+    }
+
+    /// True if the clocks may differ by more than the margin covers.
+    pub fn is_beyond_margin(&self) -> bool {
+        self.covered_ppm < self.drift_ppm
     }
 
     /// What a leader subtracts from its lease: twice the drift over a lease.
@@ -70,16 +77,20 @@ impl Weather {
     }
 
     pub fn setup(&self, rng: &mut Rng) -> Setup {
+        let drift = self.drift_ppm as i64;
         let clocks = (0..self.voters).map(|_| Clock {
             start_ns: 1_000_000_000 + rng.below(1 << 40),
-            ppm: rng.below(2 * self.drift_ppm + 1) as i64 - self.drift_ppm as i64,
+            ppm: match self.is_beyond_margin() {
+                true => *rng.one_of(&[-drift, drift]),
+                false => rng.below(2 * self.drift_ppm + 1) as i64 - drift,
+            },
         });
         Setup {
             mode: self.mode,
             lease_margin: self.lease_margin(),
             clocks: clocks.collect(),
             ranks: (1..=self.voters).map(|id| id as u16 / 2).collect(),
-            beyond_margin: self.covered_ppm < self.drift_ppm,
+            beyond_margin: self.is_beyond_margin(),
         }
     }
 }
