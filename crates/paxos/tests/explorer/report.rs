@@ -41,13 +41,17 @@ fn folder() -> PathBuf {
 }
 
 /// The script of a schedule, with what happens.
-fn script_of(schedule: &Schedule, seed: u64, message: &str) -> String {
+pub fn script_of(schedule: &Schedule, seed: u64, message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     let mut text =
         format!("# Goal: this no longer happens: {message}\n# Shrunk from seed {seed}.\n\n");
     let _ = writeln!(text, "> {}", start(&schedule.setup));
+    let count = schedule.setup.clocks.len() as u64;
     for event in &schedule.events {
-        let _ = writeln!(text, "> {event}");
+        let (first, second) = event.replicas();
+        if [first, second].iter().flatten().all(|id| id.0 <= count) {
+            let _ = writeln!(text, "> {event}");
+        }
     }
     if schedule.converges {
         let _ = writeln!(text, "> calm {CALM}");

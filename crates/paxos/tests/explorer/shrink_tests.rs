@@ -3,11 +3,13 @@
 use quorate_paxos::{LeaseMode, Output};
 use quorate_types::{ReplicaId, Slot};
 
+use crate::adversary::Adversary;
 use crate::common::cluster::Setup;
 use crate::common::event::Event;
 use crate::invariants::Scope;
 use crate::run::{Rules, Schedule, Totals, explore, play};
 use crate::shrink::shrink;
+use crate::world::World;
 use crate::{planted, report, script};
 
 const EVENTS_MAX: u64 = 10_000_000;
@@ -89,4 +91,41 @@ fn a_schedule_plays_again() {
         };
         assert_eq!(play(&schedule, rules), Some(failure));
     }
+}
+
+/// Goal: the script of a schedule is that schedule: whatever is drawn, the golden runner comes to the
+/// same state by it.
+#[test]
+fn scripts_say_what_was_drawn() {
+    if planted().is_some() {
+        return;
+    }
+    let mut kinds: Vec<std::mem::Discriminant<Event>> = Vec::new();
+    for seed in 0..24 {
+        let (mut adversary, setup) = Adversary::new(seed, 600);
+        let mut world = World::new(setup.clone(), Scope::All, None);
+        let mut events = Vec::new();
+        while let Some(event) = adversary.draw(&world.cluster) {
+            world.apply(&event);
+            events.push(event);
+        }
+        kinds.extend(events.iter().map(std::mem::discriminant));
+        kinds.sort_by_key(|kind| format!("{kind:?}"));
+        kinds.dedup();
+
+        let mut text = report::script_of(&Schedule { setup, events, converges: false }, seed, "");
+        text.push_str("> show all\n");
+        let run = script::replay(&text);
+
+        assert_eq!(run.panic, None, "seed {seed}");
+        let stands: Vec<&str> =
+            run.transcript.rsplit_once("> show all\n").expect("shown").1.lines().collect();
+        let expected = world.cluster.nodes.iter().map(|(id, node)| {
+            let status =
+                node.core.as_ref().map(|core| core.status(node.now(world.cluster.real_ns)));
+            format!("  {}", script::print::stand(*id, status.as_ref()))
+        });
+        assert_eq!(stands, expected.collect::<Vec<_>>(), "seed {seed}");
+    }
+    assert_eq!(kinds.len(), 17, "every event was drawn");
 }

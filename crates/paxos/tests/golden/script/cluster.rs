@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_paxos::{BatchKind, Input, Output, Proposed, ReadToken};
-use quorate_types::{EntryId, ReplicaId, Slot};
+use quorate_types::ReplicaId;
 
 use super::print;
 use crate::common::calm::{self, Player};
@@ -214,25 +214,8 @@ impl Stage {
     /// Prints where a replica stands.
     pub fn show(&mut self, id: ReplicaId) {
         let node = &self.cluster.nodes[&id];
-        let Some(core) = &node.core else {
-            return self.tell(Detail::Outcomes, format!("{id} is down"));
-        };
-        let status = core.status(node.now(self.cluster.real_ns));
-        let duty = if status.serving { "serving leader" } else { status.role };
-        let text = format!(
-            "{id} is {duty}, promised {}, last {}, synced {}, committed {}, applied {}",
-            status.promised,
-            status.last,
-            status.slot_synced,
-            status.slot_committed,
-            status.slot_applied
-        );
-        self.tell(Detail::Outcomes, text);
-    }
-
-    /// The entry a replica holds at a slot, on disk or not.
-    pub fn held(&self, id: ReplicaId, slot: Slot) -> Option<EntryId> {
-        self.cluster.nodes[&id].core.as_ref()?.log().id_at(slot)
+        let status = node.core.as_ref().map(|core| core.status(node.now(self.cluster.real_ns)));
+        self.tell(Detail::Outcomes, print::stand(id, status.as_ref()));
     }
 
     pub fn tell(&mut self, detail: Detail, text: String) {

@@ -2,7 +2,7 @@
 
 pub mod cluster;
 mod command;
-mod print;
+pub mod print;
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

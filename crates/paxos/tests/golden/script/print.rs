@@ -1,6 +1,9 @@
 //! One readable line for each thing that happens.
 
-use quorate_paxos::{Batch, BatchKind, Message, NotServing, ReadPurpose, ReadVerdict, RoleChange};
+use quorate_paxos::{
+    Batch, BatchKind, Message, NotServing, ReadPurpose, ReadVerdict, RoleChange, Status,
+};
+use quorate_types::ReplicaId;
 
 /// `StartWork [1]@1.1`, or `[2..3]@1.1 a b`.
 pub fn batch(batch: &Batch) -> String {
@@ -67,6 +70,22 @@ pub fn message(message: &Message) -> String {
         Message::Commit(m) => format!("committed {} under {}", m.slot_committed, m.ballot),
         Message::TakeOver(m) => format!("take over from {}", m.ballot),
     }
+}
+
+/// Where a replica stands; `None` if it is down.
+pub fn stand(id: ReplicaId, status: Option<&Status>) -> String {
+    let Some(status) = status else {
+        return format!("{id} is down");
+    };
+    let duty = if status.serving { "serving leader" } else { status.role };
+    format!(
+        "{id} is {duty}, promised {}, last {}, synced {}, committed {}, applied {}",
+        status.promised,
+        status.last,
+        status.slot_synced,
+        status.slot_committed,
+        status.slot_applied
+    )
 }
 
 pub fn not_serving(why: NotServing) -> String {
