@@ -17,6 +17,7 @@ fn plant() {
 const NO_LEASES: Rules = Rules {
     mode: LeaseMode::ReadIndex,
     disks: Disks::Immediate,
+    informed: false,
     heartbeats: &[],
     commit_notices: true,
     cut: &[],
@@ -90,10 +91,10 @@ fn proposals_during_two_takeovers() {
 /// every order of the messages behind figure 8 of the Raft paper.
 ///
 /// Bounds: r1 leads and all hold its StartWork; one proposal; r1 and r2 run three times in all, and
-/// hear only r3.
+/// hear only r3; a candidate goes above every ballot there is.
 #[test]
 fn old_entries_that_spread_late() {
-    let rules = Rules { candidates: &[0, 1], cut: &[(0, 1)], ..NO_LEASES };
+    let rules = Rules { informed: true, candidates: &[0, 1], cut: &[(0, 1)], ..NO_LEASES };
     let full = Budget { campaigns: 3, proposals: 1, ..NOTHING };
     let narrow = Budget { campaigns: 2, ..full };
     check("old entries that spread late", &rules, World::led, sized(full, narrow));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_paxos::message::PreVoteAck;
 use quorate_paxos::{Health, Input, LeaseMode, Message, Options, Output, Standing, Timing};
-use quorate_types::{Ballot, BootTime, EntryId, GroupId, ReplicaId};
+use quorate_types::{BootTime, EntryId, GroupId, ReplicaId};
 
 use crate::judge::History;
 use crate::node::{Disk, Node, Times, name_of};
@@ -31,6 +31,8 @@ pub enum Disks {
 pub struct Rules {
     pub mode: LeaseMode,
     pub disks: Disks,
+    /// A candidate knows the highest ballot there is and goes above it, or knows only its own.
+    pub informed: bool,
     /// Whose heartbeats arrive, and the answers to them; those of others are lost.
     pub heartbeats: &'static [usize],
     /// Commit notices arrive, or all are lost; accepts tell of commits too.
@@ -275,7 +277,8 @@ impl World {
                 pinned: false,
                 rank: 9,
             };
-            let promised = Ballot::ZERO;
+            let highest = self.nodes.iter().map(|node| node.core.promised()).max();
+            let promised = highest.filter(|_| rules.informed).unwrap_or_default();
             let ack = PreVoteAck { ballot, granted: true, promised, standing };
             let message = Message::PreVoteAck(ack);
             self.feed(rules, index, Input::Message { from: peer, message });
