@@ -133,6 +133,7 @@ impl Replica {
         if !matches!(self.duty, Duty::Follower { .. }) || self.leader != Some(from) {
             self.become_follower(now, Some(from), out);
         }
+        self.has_yielded = false;
         true
     }
 

@@ -131,7 +131,8 @@ impl Replica {
         let candidate_is_better = msg.standing.is_better_than(&standing);
         match &mut self.duty {
             Duty::Follower { election_at } if !candidate_is_better => *election_at = now,
-            Duty::PreCandidate(_) if candidate_is_better => {
+            Duty::PreCandidate(_) if candidate_is_better && !self.has_yielded => {
+                self.has_yielded = true;
                 self.wait_for_leader(now + self.options.timing.round);
             }
             Duty::Follower { .. }

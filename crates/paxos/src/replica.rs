@@ -62,6 +62,9 @@ pub struct Replica {
     pub(crate) round_seen: u64,
     /// Number of elections this replica has waited for; feeds its jitter.
     pub(crate) waits: u64,
+    /// Gave up a candidacy for a better one since a leader was last heard. Not done twice: the better
+    /// one may not reach a majority (trap 22).
+    pub(crate) has_yielded: bool,
     /// A read for applying is on its way.
     pub(crate) apply_reading: bool,
     /// Batches read back for applying, from the applied position on. May be cut meanwhile.
@@ -165,6 +168,7 @@ impl Replica {
             disk_ok_at: now,
             round_seen: restored.promised.round.max(restored.tail.id.ballot.round),
             waits: 0,
+            has_yielded: false,
             apply_reading: false,
             read_ahead: VecDeque::new(),
             duty: Duty::Follower { election_at: silent_until },
