@@ -93,6 +93,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
         faults.extend(nemesis.run(schedule, options.safety).await);
     }
     ending.set();
+    let resent = resending.await.unwrap_or_else(|error| panic!("the resender ended: {error}"));
 
     let last = LastReads::new(&admin_client, recorder.clone(), &options);
     let looking = look(&admin, last, workers, Arc::clone(&places));
@@ -100,7 +101,6 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
 
     let history = recorder.history();
     let judged = judge(&history, &places, &found.ledgers);
-    let resent = resending.await.unwrap_or_else(|error| panic!("the resender ended: {error}"));
     wrong.append(&mut found.wrong);
     wrong.extend(judged.wrong);
     wrong.extend(resent.wrong);
