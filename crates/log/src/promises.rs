@@ -71,8 +71,10 @@ impl PromiseFile {
         }
         let exist = files.iter().any(Option::is_some);
         let mut promises = PromiseFile { disk, files, version: 0, refused: None, poisoned: None };
+        let chosen = choose(&copies);
         if let Some(record) = promises.repair(copies)? {
-            info!(version = record.version, groups = record.groups.len(), "read the promises");
+            let (version, groups) = (record.version, record.groups.len());
+            info!(copy = chosen, version, groups, "read the promises");
             return Ok((promises, Opened::Valid(record)));
         }
         if !exist && !has_log(promises.disk.as_ref())? {
@@ -172,6 +174,17 @@ impl PromiseFile {
     }
 }
 
+/// The copy that counts, for people.
+fn choose(copies: &[Option<NodeRecord>; 2]) -> &'static str {
+    match copies {
+        [Some(a), Some(b)] if a.version == b.version => "both",
+        [Some(a), Some(b)] if a.version < b.version => COPIES[1],
+        [None, Some(_)] => COPIES[1],
+        [Some(_), _] => COPIES[0],
+        [None, None] => "none",
+    }
+}
+
 /// Checks the promises against those at the head of the newest log segment. Lower ones mean that
 /// the copies are older than promises the node has made: they count as unreadable. A group that the
 /// record does not have counts as one that promised nothing.
@@ -190,6 +203,7 @@ pub fn check_floors(
             return Err(LogError::PromisesUnreadable { reason });
         }
     }
+    info!(floors = floors.len(), "no promise is below its floor in the log");
     Ok(())
 }
 

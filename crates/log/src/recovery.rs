@@ -80,12 +80,20 @@ struct Segment {
     is_foreign: bool,
     scan: Scan,
     unreadable: Vec<Range<u64>>,
+    /// Behind the last byte that is not zero.
+    used_bytes: u64,
 }
 
 impl Segment {
     /// The base, unless nothing in the file tells it.
     fn base(&self) -> Option<LogOffset> {
         if self.is_foreign { None } else { self.scan.base }
+    }
+
+    /// Bytes behind the end of the log that are not zero: torn off, or of an earlier use of the file.
+    fn ignored_bytes(&self, cut: LogOffset, tail: &[Found]) -> u64 {
+        let cut = self.base().map_or(0, |base| cut.0.saturating_sub(base.0));
+        self.used_bytes.saturating_sub(tail.last().map_or(cut, Found::end))
     }
 
     /// The greatest offset that something in this segment says is durable.
@@ -185,7 +193,10 @@ impl Recovery {
             let base = head.as_ref().map(|head| head.base);
             let scan =
                 if is_foreign { Scan::default() } else { scan(&bytes, from, id, base, random) };
-            segments.push(Segment { id, file, file_bytes, head, is_foreign, scan, unreadable });
+            let used_bytes = used_bytes(&bytes);
+            let segment =
+                Segment { id, file, file_bytes, head, is_foreign, scan, unreadable, used_bytes };
+            segments.push(segment);
         }
         Ok((segments, random))
     }
@@ -237,6 +248,7 @@ impl Recovery {
             push(&mut index, &parts.trusted);
             tail = parts.tail;
         }
+        let ignored = segments.last().map_or(0, |last| last.ignored_bytes(base, &tail));
         let new = NewSegment::build(segments.last(), &tail, base, random, &self.out)?;
         let file = pool.create(new.head.id, &[IoSlice::new(&new.bytes)])?;
         let file_bytes = options.segment_bytes.max(new.bytes.len() as u64);
@@ -245,7 +257,7 @@ impl Recovery {
             SegmentState { file: Arc::clone(&file), file_bytes, live_frames: 0, is_damaged: false },
         );
         push(&mut index, &new.copies);
-        self.note_cut(segments.last(), &new, &mut index);
+        self.note_cut(segments.last(), &new, ignored, &mut index);
         self.out.groups = recovered::groups(&index, self.damage_at);
         self.note_groups();
         let shared = Arc::new(Shared::new(index, random));
@@ -308,7 +320,13 @@ impl Recovery {
     }
 
     /// Records how the old log ended, and gives the room behind its end back.
-    fn note_cut(&mut self, last: Option<&Segment>, new: &NewSegment, index: &mut Index) {
+    fn note_cut(
+        &mut self,
+        last: Option<&Segment>,
+        new: &NewSegment,
+        ignored_bytes: u64,
+        index: &mut Index,
+    ) {
         let Some(last) = last else {
             info!(segment = %new.head.id, "created a log");
             self.out.decisions.push(format!("created a log with segment {}", new.head.id));
@@ -317,8 +335,15 @@ impl Recovery {
         let copied_bytes = new.copies.iter().map(|copy| u64::from(copy.header.body_bytes)).sum();
         let copied_frames = new.copies.len() as u64;
         let offset = new.head.base;
-        info!(segment = %last.id, %offset, copied_frames, copied_bytes, new_segment = %new.head.id,
-            "cut the log at the last offset known durable");
+        // One line for each start, whose `end` says how it went.
+        let end = match (self.out.damage.len(), ignored_bytes) {
+            (0, 0) => "clean",
+            (0, _) => "torn",
+            (_, _) => "damaged",
+        };
+        info!(end, segment = %last.id, %offset, copied_frames, copied_bytes, ignored_bytes,
+            damages = self.out.damage.len(), new_segment = %new.head.id,
+            "the log ends at the last offset known durable");
         self.out.decisions.push(format!(
             "segment {}: cut at {offset}; {copied_frames} frames above it copied to segment {}",
             last.id, new.head.id
@@ -352,6 +377,15 @@ impl Recovery {
             }
         }
     }
+}
+
+/// Compares pieces, because most of a segment that was never used is zeros.
+fn used_bytes(bytes: &[u8]) -> u64 {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let piece = bytes.chunks(ZEROS.len()).rposition(|piece| piece != &ZEROS[..piece.len()]);
+    let start = piece.map_or(0, |piece| piece * ZEROS.len());
+    let last = bytes[start..].iter().take(ZEROS.len()).rposition(|byte| *byte != 0);
+    last.map_or(0, |last| (start + last) as u64 + 1)
 }
 
 fn push(index: &mut Index, frames: &[Found]) {
