@@ -1,7 +1,8 @@
 //! What may be said before the disk has it, and what a late message must not undo.
 
+use bytes::Bytes;
 use quorate_paxos::{BatchKind, Input, LeaseMode, Message};
-use quorate_types::Slot;
+use quorate_types::{Slot, limits};
 
 use crate::bench::{
     A_WHILE, Bench, R1, R2, R3, ballot, called_durable, entry, id, log_of, prepares, promises,
@@ -165,4 +166,20 @@ fn trap_11_start_work_comes_before_any_proposal() {
     let batch = &out.appends[0].batch;
     assert_eq!((batch.kind(), batch.last_id()), (BatchKind::Entries, id(2, ballot(1, R1))));
     assert_eq!(batch.prev(), id(1, ballot(1, R1)));
+}
+
+/// Goal: an entry as large as the limit goes into a batch of its own, and what was asked for with it
+/// goes on: nothing waits for a batch with room for it.
+#[test]
+fn trap_30_the_largest_entry_does_not_wedge_the_group() {
+    let mut leader = Bench::serving(LeaseMode::Lease);
+    let payload = |bytes| Bytes::from(vec![7; bytes]);
+    let payloads = vec![payload(10), payload(limits::ENTRY_BYTES_MAX), payload(10)];
+    let out = leader.step(Input::Propose(payloads));
+    let lasts: Vec<Slot> = out.appends.iter().map(|append| append.batch.last()).collect();
+    assert_eq!(lasts, [Slot(2), Slot(3), Slot(4)]);
+
+    leader.synced(4);
+    leader.accepted(R2, 4);
+    assert_eq!(leader.core.slot_committed(), Slot(4));
 }

@@ -6,3 +6,4 @@ mod model;
 mod replicas;
 mod sessions;
 mod transactions;
+mod traps;

@@ -1,0 +1,281 @@
+//! A node with one group of one voter, on a simulated disk, run until its writes are answered or its
+//! disk stops.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quorate_log::{
+    Disk, GroupRecord, Log, LogOptions, NodeRecord, Opened, PromiseFile, SimDisk, check_floors,
+};
+use quorate_paxos::{LeaseMode, Options, Timing};
+use quorate_replica::log_thread::floors;
+use quorate_replica::{
+    Answer, Clock, GroupOptions, LogThread, Network, PeerMessage, Restore, RestoreError, Shard,
+    ShardHandle, ShardOptions, Stop, restore,
+};
+use quorate_store::{CheckpointPolicy, Store, Twin};
+use quorate_types::{
+    Ballot, BootTime, ClusterId, GroupId, Incarnation, Mutation, NodeId, ReplicaId, ReplyBody,
+    Request, RequestBody, RowAddress, SliceId, TableId, Uid, Value,
+};
+use tokio::sync::oneshot;
+
+pub const GROUP: GroupId = GroupId(1);
+const ME: ReplicaId = ReplicaId(1);
+/// A few writes fill a segment.
+const VALUE_BYTES: usize = 300;
+/// A life ends long before; a lost answer must not hang the test.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How a life ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Everything asked was answered, and everything found was right.
+    AllAnswered,
+    /// The disk stopped.
+    Stopped,
+}
+
+/// What clients asked for and what they were told.
+#[derive(Default)]
+pub struct Ledger {
+    /// By number: true if it was answered.
+    writes: BTreeMap<u64, bool>,
+}
+
+impl Ledger {
+    /// Notes an answer that nobody gave.
+    pub fn pretend(&mut self) {
+        self.writes.insert(self.writes.len() as u64 + 1, true);
+    }
+
+    pub fn answered(&self) -> usize {
+        self.writes.values().filter(|answered| **answered).count()
+    }
+}
+
+/// Shows more time at each look, so that whatever waits for time is due soon.
+struct Hurrying(AtomicU64);
+
+impl Clock for Hurrying {
+    fn now(&self) -> BootTime {
+        BootTime(self.0.fetch_add(20_000_000, Ordering::Relaxed))
+    }
+}
+
+struct Nobody;
+
+impl Network for Nobody {
+    fn send(&self, _to: NodeId, _messages: Vec<PeerMessage>) {}
+}
+
+/// Starts the node, checks what it holds, writes, and ends without a word.
+pub fn live(disk: &SimDisk, twin: &Twin, ledger: &mut Ledger, writes: u64) -> End {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let (stopped, mut stop) = tokio::sync::mpsc::unbounded_channel();
+        let Some((handle, ends)) = open(disk, twin, stopped) else {
+            assert!(disk.is_stopped(), "only the stop makes a start fail");
+            return End::Stopped;
+        };
+        let life = async {
+            check(&handle, ledger).await;
+            write(&handle, ledger, writes).await;
+        };
+        let end = tokio::select! {
+            biased;
+            error = stop.recv() => {
+                assert!(disk.is_stopped(), "only the stop makes a node fail: {error:?}");
+                End::Stopped
+            }
+            () = life => End::AllAnswered,
+            () = tokio::time::sleep(PATIENCE) => panic!("no answer"),
+        };
+        ends.into_iter().for_each(|task| task.abort());
+        end
+    })
+}
+
+/// Meets a peer that comes with `incarnation`; the one that the node goes by from now on.
+pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation) -> Incarnation {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.expect("a runtime").block_on(async {
+        let (stopped, _stop) = tokio::sync::mpsc::unbounded_channel();
+        let (handle, _tasks) = open(disk, twin, stopped).expect("it starts");
+        handle.pin(peer, incarnation).await.expect("the shard runs")
+    })
+}
+
+type Tasks = [tokio::task::JoinHandle<()>; 2];
+
+fn open(
+    disk: &SimDisk,
+    twin: &Twin,
+    stopped: tokio::sync::mpsc::UnboundedSender<String>,
+) -> Option<(ShardHandle, Tasks)> {
+    let disk: Arc<dyn Disk> = disk.mount();
+    let (mut promises, opened) = PromiseFile::open(Arc::clone(&disk)).ok()?;
+    let record = match opened {
+        Opened::Valid(record) => record,
+        Opened::Fresh => {
+            let record = fresh();
+            promises.store(&record).ok()?;
+            record
+        }
+        Opened::Unreadable { reason } => panic!("a power cut lost the promises: {reason}"),
+    };
+    let log = LogOptions { segment_bytes: 4096, ..LogOptions::small() };
+    let (mut writer, reader, recovered) = Log::open(Arc::clone(&disk), log, 7).ok()?;
+    assert_eq!(recovered.damage, [], "a power cut is no damage: {:?}", recovered.decisions);
+    check_floors(&record, &recovered.floors).expect("promises are durable before floors");
+    writer.set_floors(floors(&record));
+    let store = Arc::new(Store::open(Arc::new(twin.clone()), [GROUP]).expect("the twin opens"));
+    let stop = Stop::new(move |error| drop(stopped.send(error.to_string())));
+    let options = ShardOptions {
+        clock: Arc::new(Hurrying(AtomicU64::new(1_000_000_000))),
+        network: Arc::new(Nobody),
+        store: Arc::clone(&store),
+        reader: reader.clone(),
+        checkpoints: eager(),
+        request_bytes_max: 1 << 20,
+        peer_bytes_max: 1 << 20,
+        stop: stop.clone(),
+    };
+    let promised = record.groups[&GROUP].promised;
+    let thread = LogThread { writer, promises, record, disk, stop };
+    let (mut shard, log_loop) = Shard::new(options, thread);
+    let found = recovered.groups.get(&GROUP);
+    let from = Restore { group: GROUP, promised, lease_ns_max: 0, found };
+    let restored = match restore(from, &reader, &store) {
+        Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
+        other => other.expect("log and rows fit together"),
+    };
+    shard.add(group_options(), restored).expect("its sessions are readable");
+    let handle = shard.handle();
+    let tasks = [tokio::spawn(log_loop), tokio::spawn(shard.run(std::future::pending()))];
+    Some((handle, tasks))
+}
+
+fn fresh() -> NodeRecord {
+    NodeRecord {
+        version: 0,
+        cluster: ClusterId(1),
+        node: NodeId(1),
+        incarnation: Incarnation(1),
+        lease_ns_max: 0,
+        peers: BTreeMap::new(),
+        groups: [(GROUP, GroupRecord { replica: ME, promised: Ballot::ZERO })].into(),
+    }
+}
+
+/// A checkpoint whenever the shard looks, a flush every few of them.
+fn eager() -> CheckpointPolicy {
+    let hour = Duration::from_secs(3600);
+    CheckpointPolicy { changed_bytes: 1, checkpoint_age: hour, log_bytes: 1500, flush_age: hour }
+}
+
+fn group_options() -> GroupOptions {
+    let hour = Duration::from_secs(3600);
+    let timing = Timing {
+        mode: LeaseMode::ReadIndex,
+        lease: hour,
+        disk_stall: hour,
+        jitter: Duration::ZERO,
+        ..Timing::lan()
+    };
+    GroupOptions {
+        paxos: Options {
+            group: GROUP,
+            replica: ME,
+            voters: [(ME, 0)].into(),
+            timing,
+            pinned: false,
+        },
+        slice_of: Arc::new(|_, _| SliceId(0)),
+        nodes: [(ME, NodeId(1))].into(),
+    }
+}
+
+fn row(name: &str) -> RowAddress {
+    RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::copy_from_slice(name.as_bytes()) }
+}
+
+fn value(number: u64) -> Value {
+    let text = format!("<{number}>");
+    let bytes: Vec<u8> = text.bytes().cycle().take(VALUE_BYTES).collect();
+    Value::Bytes(Bytes::from(bytes))
+}
+
+/// Asks until the node serves.
+async fn ask(handle: &ShardHandle, body: RequestBody) -> Answer {
+    loop {
+        let (send, receive) = oneshot::channel();
+        let request = Request { id: None, body: body.clone() };
+        let answer = move |answer| drop(send.send(answer));
+        handle.request(GROUP, request, VALUE_BYTES, answer).expect("the shard runs");
+        match receive.await.expect("every request is answered") {
+            Err(error)
+                if error.code == quorate_types::Code::NotLeader
+                    || error.code == quorate_types::Code::NotReady =>
+            {
+                tokio::task::yield_now().await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn get(handle: &ShardHandle, name: &str) -> Option<Value> {
+    match ask(handle, RequestBody::Get(row(name))).await.expect("a read is answered").body {
+        ReplyBody::Row(value) => value,
+        other => panic!("a row was asked for, not {other:?}"),
+    }
+}
+
+/// Every answered write is there, whole; the counter counts each that is there once.
+async fn check(handle: &ShardHandle, ledger: &mut Ledger) {
+    let mut present = 0;
+    for (number, answered) in &mut ledger.writes {
+        let found = get(handle, &number.to_string()).await;
+        assert!(found.is_some() || !*answered, "write {number} was answered and is gone");
+        assert!(found.is_none() || found == Some(value(*number)), "write {number} is garbage");
+        present += i64::from(found.is_some());
+        // What was read must stay.
+        *answered |= found.is_some();
+    }
+    let counted = get(handle, "count").await;
+    let expected = (present > 0).then_some(Value::Integer(present));
+    assert_eq!(counted, expected, "the counter and its rows differ");
+}
+
+/// Writes in pairs: each a row of its own and one more on the counter.
+async fn write(handle: &ShardHandle, ledger: &mut Ledger, writes: u64) {
+    let first = ledger.writes.len() as u64 + 1;
+    for number in (first..first + writes).step_by(2) {
+        let pair: Vec<u64> = (number..(number + 2).min(first + writes)).collect();
+        ledger.writes.extend(pair.iter().map(|number| (*number, false)));
+        let asked = pair.iter().map(|number| {
+            let (send, receive) = oneshot::channel();
+            let mutations = vec![
+                Mutation::Put(row(&number.to_string()), value(*number)),
+                Mutation::Add { at: row("count"), delta: 1, floor: None, ceiling: None },
+            ];
+            let body =
+                RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() };
+            let answer = move |answer: Answer| drop(send.send(answer));
+            let request = Request { id: None, body };
+            handle.request(GROUP, request, VALUE_BYTES, answer).expect("the shard runs");
+            receive
+        });
+        let asked: Vec<_> = asked.collect();
+        for (number, answer) in pair.iter().zip(asked) {
+            answer.await.expect("every request is answered").expect("a write is taken");
+            ledger.writes.insert(*number, true);
+        }
+    }
+}
