@@ -142,6 +142,10 @@ impl Adversary {
             }
             Opening::Read(id) => self.pending.push_back(Event::Read(id)),
             Opening::HandOver(id, to) => self.pending.push_back(Event::HandOver { id, to }),
+            Opening::Forget(id) => {
+                self.pending.push_back(Event::Crash { id, keep: 0, keep_promise: false });
+                self.pending.push_back(Event::Start(id));
+            }
             Opening::Drain(id) => {
                 self.pending.push_back(Event::Health { id, draining: true, serious_faults: 0 });
             }

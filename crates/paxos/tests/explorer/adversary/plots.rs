@@ -22,11 +22,13 @@ pub fn draw(rng: &mut Rng, cluster: &Cluster) -> Vec<Stage> {
     }
     match rng.below(20) {
         0..=5 => duels(rng, &ids),
-        6..=8 => late_answers(rng, leader),
+        6..=7 => late_answers(rng, leader),
+        8 => forgotten_promise(rng, &ids),
         9..=10 => late_token(rng, leader, &ids),
         11..=12 => forgetful(rng, leader, &ids),
         13 => slow_disk(rng, leader),
-        14..=15 => late_kinds(rng, &ids),
+        14 => late_kinds(rng, &ids),
+        15 => forgotten_ballot(rng, &ids),
         16 => sleeper(rng, leader),
         17 => split(rng, &ids),
         18 => vec![deposed(rng, 700)],
@@ -195,6 +197,87 @@ fn forgetful(rng: &mut Rng, leader: ReplicaId, ids: &[ReplicaId]) -> Vec<Stage> 
         },
         end,
     ]
+}
+
+/// A candidate is elected before its disk has anything of its ballot, forgets it in a crash, and asks
+/// others, who have not heard of it.
+fn forgotten_ballot(rng: &mut Rng, ids: &[ReplicaId]) -> Vec<Stage> {
+    let candidate = *rng.one_of(ids);
+    let others: Vec<ReplicaId> = ids.iter().copied().filter(|id| *id != candidate).collect();
+    let (mut first, mut second) = others.split_at(ids.len() / 2);
+    if rng.chance(50) {
+        (first, second) = (second, first);
+    }
+    let alone_with = |helpers: &[ReplicaId]| Stage {
+        span_ns: 3_000 * MS,
+        lost: Ways::ALL.without(within(&[&[candidate], helpers].concat())),
+        until_leads: Some(candidate),
+        step_ms: 200,
+        ..Stage::default()
+    };
+    let slow = Nodes::of(&[candidate]);
+    let mut elected = Stage { slow_promises: slow, slow_logs: slow, ..alone_with(first) };
+    elected.opening.extend(ids.iter().map(|id| Opening::Restart(*id)));
+    elected.opening.extend(others.iter().map(|id| Opening::Drain(*id)));
+    let mut again = alone_with(second);
+    again.opening = vec![Opening::Clear, Opening::Forget(candidate)];
+    let stay = others.iter().map(|id| Opening::Stay(*id)).collect();
+    vec![elected, again, Stage { span_ns: MS, opening: stay, ..Stage::default() }]
+}
+
+/// Voters forget in a crash whom they elected, and elect somebody else under a lower ballot. What the
+/// first one had sent arrives when the second one is gone.
+fn forgotten_promise(rng: &mut Rng, ids: &[ReplicaId]) -> Vec<Stage> {
+    let first = ids[ids.len() - 1];
+    let second = ids[rng.index(ids.len() - 1)];
+    let rest = ids.iter().copied().filter(|id| ![first, second].contains(id));
+    let voters: Vec<ReplicaId> = rest.take(ids.len() / 2).collect();
+    let alone = |leader: ReplicaId| Stage {
+        span_ns: 3_000 * MS,
+        until_leads: Some(leader),
+        step_ms: 200,
+        ..Stage::default()
+    };
+    let apart = |leader: ReplicaId| Ways::ALL.without(within(&[&[leader], &voters[..]].concat()));
+    let slow = Nodes::of(&voters);
+    let elected = Stage {
+        lost: apart(first),
+        held_kinds: Kinds::of(&[Kind::Accept, Kind::Heartbeat]),
+        slow_promises: slow,
+        slow_logs: slow,
+        opening: ids
+            .iter()
+            .map(|id| Opening::Restart(*id))
+            .chain(voters.iter().map(|id| Opening::Drain(*id)))
+            .collect(),
+        ..alone(first)
+    };
+    let forget = |id: &ReplicaId| [Opening::Forget(*id), Opening::Drain(*id)];
+    let deposed = Stage {
+        held: Ways::from(first),
+        lost: Ways::to(first).and(apart(second).without(Ways::from(first))),
+        opening: voters.iter().flat_map(forget).collect(),
+        ..alone(second)
+    };
+    let serves = Stage {
+        span_ns: rng.between(50, 200) * MS,
+        held: Ways::from(first),
+        lost: Ways::to(first),
+        clients: Some(second),
+        step_ms: 20,
+        ..Stage::default()
+    };
+    let gone = Ways::from(second).and(Ways::to(second));
+    let expires = Stage {
+        span_ns: rng.between(950, 1_200) * MS,
+        held: Ways::from(first),
+        lost: gone.and(Ways::to(first)),
+        ..Stage::default()
+    };
+    let arrives = Stage { span_ns: rng.between(50, 300) * MS, lost: gone, ..Stage::default() };
+    let stay = voters.iter().map(|id| Opening::Stay(*id)).collect();
+    let end = Stage { span_ns: MS, opening: stay, ..Stage::default() };
+    vec![elected, deposed, serves, expires, arrives, end]
 }
 
 /// The disk of a leader hangs.

@@ -90,6 +90,8 @@ pub enum Opening {
     HandOver(ReplicaId, Option<ReplicaId>),
     /// It loses what is not durable and starts at once.
     Restart(ReplicaId),
+    /// It loses all of what is not durable and starts at once.
+    Forget(ReplicaId),
     /// It is about to leave, so it will not lead; or it stays after all.
     Drain(ReplicaId),
     Stay(ReplicaId),
