@@ -1,5 +1,7 @@
 //! Faults end: everybody is up, every message arrives, every disk works, time passes evenly.
 
+use quorate_types::ReplicaId;
+
 use crate::common::cluster::Cluster;
 use crate::common::event::Event;
 
@@ -19,12 +21,16 @@ pub fn begin(player: &mut impl Player) {
     }
 }
 
-/// Ten milliseconds without faults.
-pub fn round(player: &mut impl Player) {
+/// Ten milliseconds without faults, but for a disk that hangs.
+pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
     player.play(&Event::Pass { ns: ROUND_NS });
     let under_way: Vec<_> =
         player.cluster().links.queues().map(|(link, queue)| (link, queue.len())).collect();
     for id in player.cluster().ids() {
+        if hangs == Some(id) {
+            player.play(&Event::Tick(id));
+            continue;
+        }
         player.play(&Event::DiskProgress(id));
         player.play(&Event::Tick(id));
         while !player.cluster().nodes[&id].log_reads.is_empty() {
@@ -44,4 +50,21 @@ pub fn round(player: &mut impl Player) {
             }
         }
     }
+}
+
+/// The disk of the leader that serves hangs. Plays until another one serves, at most so many rounds.
+/// Nothing to play where the others are no majority.
+pub fn hang(player: &mut impl Player, rounds: u32) {
+    let ids = player.cluster().ids();
+    let Some(leader) = ids.iter().copied().find(|id| player.cluster().serves(*id)) else { return };
+    if ids.len() < 3 {
+        return;
+    }
+    for _ in 0..rounds {
+        round(player, Some(leader));
+        if ids.iter().any(|id| *id != leader && player.cluster().serves(*id)) {
+            return;
+        }
+    }
+    panic!("{leader} leads on with a disk that hangs");
 }

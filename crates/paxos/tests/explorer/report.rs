@@ -7,7 +7,7 @@ use quorate_paxos::LeaseMode;
 
 use crate::common::cluster::{Clock, Setup};
 use crate::common::event::span;
-use crate::run::{Failure, Rules, Schedule, play};
+use crate::run::{Ending, Failure, Rules, Schedule, play};
 use crate::script;
 use crate::shrink::shrink;
 
@@ -15,6 +15,7 @@ use crate::shrink::shrink;
 const SHRINK_EVENTS: u64 = 150_000_000;
 /// Longer than that is the full length of the calm after a schedule.
 const CALM: &str = "+8000ms";
+const HANG: &str = "+10000ms";
 
 /// Cuts a failure down and writes it as a script. Returns the way to the file and its text.
 pub fn report(
@@ -53,8 +54,11 @@ pub fn script_of(schedule: &Schedule, seed: u64, message: &str) -> String {
             let _ = writeln!(text, "> {event}");
         }
     }
-    if schedule.converges {
+    if schedule.ending != Ending::None {
         let _ = writeln!(text, "> calm {CALM}");
+    }
+    if schedule.ending == Ending::Hang {
+        let _ = writeln!(text, "> hang {HANG}");
     }
     let run = script::replay(&text);
     match run.panic {

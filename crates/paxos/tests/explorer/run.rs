@@ -63,13 +63,33 @@ pub struct Failure {
     pub message: String,
 }
 
+/// What follows the last event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing: it fails before.
+    None,
+    /// Faults end, and the group must agree.
+    Calm,
+    /// And then the disk of the leader hangs.
+    Hang,
+}
+
+impl Ending {
+    fn play(self, world: &mut World) {
+        match self {
+            Ending::None => {}
+            Ending::Calm => world.converge(),
+            Ending::Hang => world.converge_and_hang(),
+        }
+    }
+}
+
 /// A schedule that can be played again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     pub setup: Setup,
     pub events: Vec<Event>,
-    /// Faults end after the last event, and the group must agree.
-    pub converges: bool,
+    pub ending: Ending,
 }
 
 /// How a schedule is judged.
@@ -87,15 +107,15 @@ pub fn explore(
     totals: &mut Totals,
 ) -> Option<(Schedule, Failure)> {
     let (mut adversary, setup) = Adversary::new(seed, moves);
-    let mut schedule = Schedule { setup, events: Vec::new(), converges: false };
+    let mut schedule = Schedule { setup, events: Vec::new(), ending: Ending::None };
     let failure = watch(|| {
         let mut world = World::new(schedule.setup.clone(), rules.scope, rules.extra);
         while let Some(event) = adversary.draw(&world.cluster) {
             schedule.events.push(event);
             world.apply(&event);
         }
-        schedule.converges = true;
-        world.converge();
+        schedule.ending = if adversary.weather.hangs_disk { Ending::Hang } else { Ending::Calm };
+        schedule.ending.play(&mut world);
         totals.add(&world, schedule.events.len());
     });
     failure.map(|failure| (schedule, failure))
@@ -108,9 +128,7 @@ pub fn play(schedule: &Schedule, rules: Rules) -> Option<Failure> {
         for event in &schedule.events {
             world.apply(event);
         }
-        if schedule.converges {
-            world.converge();
-        }
+        schedule.ending.play(&mut world);
     })
 }
 

@@ -6,7 +6,7 @@
 use quorate_paxos::Timing;
 
 use crate::common::event::Event;
-use crate::run::Schedule;
+use crate::run::{Ending, Schedule};
 
 /// Roughly what the calm after a schedule costs.
 const CALM_EVENTS: u64 = 10_000;
@@ -56,7 +56,7 @@ impl<Fails: FnMut(&Schedule) -> bool> Shrinker<Fails> {
         if self.is_over() || candidate == self.best {
             return false;
         }
-        let calm = if candidate.converges { CALM_EVENTS } else { 0 };
+        let calm = if candidate.ending == Ending::None { 0 } else { CALM_EVENTS };
         let cost = candidate.events.len() as u64 + calm + 1;
         self.events_left = self.events_left.saturating_sub(cost);
         let is_better = (self.fails)(&candidate);

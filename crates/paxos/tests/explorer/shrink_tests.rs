@@ -7,7 +7,7 @@ use crate::adversary::Adversary;
 use crate::common::cluster::Setup;
 use crate::common::event::Event;
 use crate::invariants::Scope;
-use crate::run::{Rules, Schedule, Totals, explore, play};
+use crate::run::{Ending, Rules, Schedule, Totals, explore, play};
 use crate::shrink::shrink;
 use crate::world::World;
 use crate::{planted, report, script};
@@ -22,7 +22,8 @@ fn only_what_is_needed_remains() {
     let mut events: Vec<Event> = (0..500).map(|n| tick(1 + n % 5)).collect();
     events[123] = propose;
     events[400] = Event::Start(ReplicaId(3));
-    let schedule = Schedule { setup: Setup::plain(5, LeaseMode::Lease), events, converges: false };
+    let schedule =
+        Schedule { setup: Setup::plain(5, LeaseMode::Lease), events, ending: Ending::None };
 
     let small = shrink(schedule, EVENTS_MAX, |candidate| {
         let at = |wanted: fn(&Event) -> bool| candidate.events.iter().position(wanted);
@@ -41,7 +42,8 @@ fn only_what_is_needed_remains() {
 #[test]
 fn nothing_is_left_out_that_is_needed() {
     let events: Vec<Event> = (0..17).map(|_| Event::Tick(ReplicaId(1))).collect();
-    let schedule = Schedule { setup: Setup::plain(1, LeaseMode::Lease), events, converges: false };
+    let schedule =
+        Schedule { setup: Setup::plain(1, LeaseMode::Lease), events, ending: Ending::None };
     let small = shrink(schedule.clone(), EVENTS_MAX, |candidate| candidate.events.len() == 17);
     assert_eq!(small, schedule);
 }
@@ -113,7 +115,8 @@ fn scripts_say_what_was_drawn() {
         kinds.sort_by_key(|kind| format!("{kind:?}"));
         kinds.dedup();
 
-        let mut text = report::script_of(&Schedule { setup, events, converges: false }, seed, "");
+        let mut text =
+            report::script_of(&Schedule { setup, events, ending: Ending::None }, seed, "");
         text.push_str("> show all\n");
         let run = script::replay(&text);
 

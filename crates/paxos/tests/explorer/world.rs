@@ -13,6 +13,9 @@ pub type Extra = fn(ReplicaId, &Output);
 
 /// After so many rounds without faults everybody must agree.
 const CALM_ROUNDS_MAX: u32 = 800;
+/// When a disk hangs, another replica leads after so many. The lease runs out, and candidates whose disk
+/// hangs may come between a few times.
+pub const HANG_ROUNDS_MAX: u32 = 1000;
 /// How often it is looked at.
 const CALM_ROUNDS: u32 = 100;
 
@@ -64,7 +67,7 @@ impl World {
         calm::begin(self);
         let mut reached = 0;
         for n in 1..=CALM_ROUNDS_MAX {
-            calm::round(self);
+            calm::round(self, None);
             if n % CALM_ROUNDS == 0 {
                 reached = if convergence::is_reached(&self.cluster) { reached + 1 } else { 0 };
                 if reached == 2 {
@@ -73,6 +76,12 @@ impl World {
             }
         }
         self.judge.converged(&self.cluster);
+    }
+
+    /// Ends all faults, then hangs the leader's disk. Another one must lead (trap 21).
+    pub fn converge_and_hang(&mut self) {
+        self.converge();
+        calm::hang(self, HANG_ROUNDS_MAX);
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Weather {
     pub trim_permille: u64,
     /// How often a plot begins; see `plots.rs`.
     pub plot_permille: u64,
+    /// When all is over, the leader's disk hangs.
+    pub hangs_disk: bool,
     /// Clock rate errors up to this.
     pub drift_ppm: u64,
     /// The lease margin covers rate errors up to this.
@@ -54,13 +56,14 @@ impl Weather {
             handover_permille: *rng.one_of(&[0, 3, 10]),
             trim_permille: *rng.one_of(&[0, 5, 20]),
             plot_permille: *rng.one_of(&[0, 3, 10, 30]),
+            hangs_disk: rng.chance(25),
             drift_ppm,
             covered_ppm: drift_ppm,
         };
         if mode == LeaseMode::Lease && rng.chance(10) {
             // Nobody promised to survive that: leases overlap, and reads may be stale.
-            weather.drift_ppm = *rng.one_of(&[100_000, 300_000]);
-            weather.plot_permille = 20;
+            weather.drift_ppm = *rng.one_of(&[200_000, 300_000]);
+            weather.plot_permille = 60;
         }
         weather
     }

@@ -135,10 +135,17 @@ impl Stage {
         self.detail = Some(Detail::Outcomes);
         calm::begin(self);
         for _ in 0..span.as_millis() / 10 {
-            calm::round(self);
+            calm::round(self, None);
         }
         self.detail = None;
         self.judge.converged(&self.cluster);
+    }
+
+    /// The disk of the leader hangs, and another one leads within so long.
+    pub fn hang(&mut self, span: Duration) {
+        self.detail = Some(Detail::Outcomes);
+        calm::hang(self, u32::try_from(span.as_millis() / 10).expect("a short span"));
+        self.detail = None;
     }
 
     fn feed(&mut self, id: ReplicaId, input: Input) {

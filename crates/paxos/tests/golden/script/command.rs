@@ -21,6 +21,7 @@
 //! | `drain r1`, `faults r1 1` | the node is about to leave; its health |
 //! | `settle`, `settle quietly` | deliver and sync until nothing is on its way |
 //! | `calm +8000ms` | faults end for so long; then all must agree |
+//! | `hang +10000ms` | the serving leader's disk hangs; another leads within so long |
 //! | `show r1`, `show all` | where a replica stands |
 //!
 //! What the explorer writes begins with `start 3 lease by-hand`. Nothing happens by itself there, and
@@ -81,6 +82,7 @@ fn run_on_links(stage: &mut Stage, words: &[&str]) -> bool {
         ["settle"] => stage.settle(Detail::All),
         ["settle", "quietly"] => stage.settle(Detail::Outcomes),
         ["calm", span] => stage.calm(duration(span)),
+        ["hang", span] => stage.hang(duration(span)),
         _ => return false,
     }
     true
