@@ -12,6 +12,7 @@
 
 mod judge;
 mod node;
+mod rules;
 mod scenarios;
 mod search;
 mod world;

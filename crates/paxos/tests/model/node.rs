@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use quorate_paxos::{Append, Batch, Message, Options, Replica, Restored, Tail};
 use quorate_types::{Ballot, BootTime, EntryId, Slot};
 
-use crate::world::STEP;
+use crate::rules::STEP;
 
 /// What survives a crash.
 #[derive(Clone, Default)]

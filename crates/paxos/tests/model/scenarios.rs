@@ -2,8 +2,9 @@
 
 use quorate_paxos::LeaseMode;
 
+use crate::rules::{Budget, Disks, Rules};
 use crate::search::search;
-use crate::world::{Budget, Disks, Rules, World};
+use crate::world::World;
 
 /// `QUORATE_PLANTED` names the bug to plant.
 fn plant() {

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use quorate_paxos::LeaseMode;
 
-use crate::world::{Event, Rules, World};
+use crate::rules::{Event, Rules};
+use crate::world::World;
 
 /// How a state was reached.
 struct Trail {
