@@ -402,21 +402,28 @@ impl Shard {
     fn look_at_disk(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let verdict = self.disk.look(now, &self.gauge);
         self.tell_health(now, fx)?;
-        match verdict {
-            DiskVerdict::Lives => Ok(()),
-            DiskVerdict::Dead(hangs) => Err(hangs.into()),
-            DiskVerdict::HandOver => {
-                for driver in self.groups.values_mut().filter(|driver| driver.leads(now)) {
-                    driver.hand_over_to_healthy(now, fx)?;
-                }
-                Ok(())
+        let should_leave = match verdict {
+            DiskVerdict::Dead(hangs) => return Err(hangs.into()),
+            DiskVerdict::HandOver => true,
+            // The edge refuses writes from here on: who has room should lead.
+            DiskVerdict::Lives => !self.has_room,
+        };
+        if should_leave {
+            for driver in self.groups.values_mut().filter(|driver| driver.leads(now)) {
+                driver.hand_over_to_healthy(now, fx)?;
             }
         }
+        Ok(())
     }
 
     /// Tells the cores of the node's health when it has changed.
     fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        let health = Health { draining: self.draining, ..self.disk.faults() };
+        let faults = self.disk.faults();
+        let health = Health {
+            draining: self.draining,
+            fatal_faults: faults.fatal_faults + u8::from(!self.has_room),
+            ..faults
+        };
         if health == self.health {
             return Ok(());
         }

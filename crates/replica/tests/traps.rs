@@ -33,7 +33,8 @@ fn trap_16_the_first_incarnation_of_a_peer_is_remembered() {
     let (disk, twin) = (SimDisk::new(), Twin::new());
     let (first, second) = (Incarnation(11), Incarnation(22));
     assert_eq!(meet(&disk, &twin, NodeId(2), first), first);
-    assert_eq!(meet(&disk, &twin, NodeId(3), second), second);
+    disk.crash_as(CrashMode::DropAll, 9);
+    assert_eq!(meet(&disk, &twin, NodeId(3), second), second, "each peer has its own");
     for seed in 0..5 {
         disk.crash_as(CrashMode::DropAll, seed);
         assert_eq!(meet(&disk, &twin, NodeId(2), second), first, "it would vote again");

@@ -204,6 +204,12 @@ impl Cluster {
         self.members[index].seat.disk.set_sync_latency(self.sync * times);
     }
 
+    /// Leaves a disk less room than the node keeps in reserve, or makes it endless again.
+    pub fn fill_disk(&self, index: usize, is_full: bool) {
+        let disk = &self.members[index].seat.disk;
+        disk.set_capacity(is_full.then(|| disk.used_bytes() + disk.used_bytes() / 20));
+    }
+
     /// Cuts one direction of a link between servers, or mends it: what it is given is lost.
     pub fn cut(&self, from: usize, to: usize, is_cut: bool) {
         let (from, to) = (self.node(from), self.node(to));

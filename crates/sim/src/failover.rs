@@ -48,10 +48,12 @@ enum Fault {
     HubOnly,
     /// A follower comes and goes.
     Flap,
+    /// Its disk has less room than the reserve.
+    DiskFull,
 }
 
 impl Fault {
-    const ALL: [Fault; 8] = [
+    const ALL: [Fault; 9] = [
         Fault::Kill,
         Fault::PowerCut,
         Fault::Pause,
@@ -60,6 +62,7 @@ impl Fault {
         Fault::CutIn,
         Fault::HubOnly,
         Fault::Flap,
+        Fault::DiskFull,
     ];
 
     fn word(self) -> &'static str {
@@ -72,6 +75,7 @@ impl Fault {
             Fault::CutIn => "cut-in-gap-ms",
             Fault::HubOnly => "hub-only-gap-ms",
             Fault::Flap => "flap-gap-ms",
+            Fault::DiskFull => "disk-full-gap-ms",
         }
     }
 
@@ -83,7 +87,8 @@ impl Fault {
             | Fault::CutOut
             | Fault::CutIn
             | Fault::HubOnly
-            | Fault::Flap => GRAY_MAX,
+            | Fault::Flap
+            | Fault::DiskFull => GRAY_MAX,
         }
     }
 }
@@ -209,6 +214,11 @@ impl Failover<'_> {
             Fault::HubOnly => {
                 let pairs = others(other).flat_map(|a| others(other).map(move |b| (a, b)));
                 self.cut_for(FAULT, pairs.filter(|(a, b)| a != b).collect()).await;
+            }
+            Fault::DiskFull => {
+                self.cluster.fill_disk(leader, true);
+                tokio::time::sleep(FAULT).await;
+                self.cluster.fill_disk(leader, false);
             }
             Fault::Flap => {
                 let links: Vec<_> =

@@ -104,6 +104,12 @@ impl SimDisk {
         self.lock().capacity = bytes;
     }
 
+    /// Bytes of all files, as they would be counted against a limit.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().files.used_bytes()
+    }
+
     /// Makes every write fail with an I/O error, leaving it written or not.
     pub fn set_fail_writes(&self, fail: bool) {
         self.lock().fail_writes = fail;

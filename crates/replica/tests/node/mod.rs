@@ -107,6 +107,8 @@ pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation)
     runtime.expect("a runtime").block_on(async {
         let (stopped, _stop) = tokio::sync::mpsc::unbounded_channel();
         let (handle, _tasks) = open(disk, twin, stopped).expect("it starts");
+        // Once it serves, no promise of its own is on the way to disk that could take the peer along.
+        get(&handle, "anything").await;
         handle.pin(peer, incarnation).await.expect("the shard runs")
     })
 }
