@@ -63,7 +63,13 @@ pub fn script_of(schedule: &Schedule, seed: u64, message: &str) -> String {
     let run = script::replay(&text);
     match run.panic {
         None => run.transcript,
-        Some(_) => format!("{}# Here it broke.\n", run.transcript),
+        Some(_) => {
+            // A rule may notice before what was found happens: the rest shows the way there.
+            let is_command = |line: &&str| line.starts_with('>');
+            let played = run.transcript.lines().filter(is_command).count();
+            let rest: Vec<&str> = text.lines().filter(is_command).skip(played).collect();
+            format!("{}# Here it broke.\n{}\n", run.transcript, rest.join("\n"))
+        }
     }
 }
 
