@@ -1,11 +1,19 @@
 //! Plants a bug and counts the seeds until it is caught: what the schedules and the rules are worth.
 
+use std::io::Write as _;
 use std::ops::Range;
 
 use quorate_types::planted::{Bug, plant};
 
 use crate::report;
 use crate::run::{Rules, Totals, explore};
+
+/// Prints a line that is seen without `--nocapture` too.
+macro_rules! say {
+    ($($text:tt)*) => {
+        writeln!(std::io::stdout(), $($text)*).expect("stdout is open")
+    };
+}
 
 /// Hunts a bug in as many disjoint ranges of seeds as `QUORATE_TRIALS` says, and prints one line for each.
 pub fn hunt(name: &str, seeds: Range<u64>, steps: u64, rules: Rules) {
@@ -20,18 +28,18 @@ pub fn hunt(name: &str, seeds: Range<u64>, steps: u64, rules: Rules) {
         match catch(name, first..first + each, steps, rules) {
             Some((seed, message)) => {
                 let count = seed - first + 1;
-                println!("planted {name} caught by seed {seed} ({count} seeds) : {message}");
+                say!("planted {name} caught by seed {seed} ({count} seeds) : {message}");
                 needed.push(count);
             }
-            None => println!("planted {name} not caught in {each} seeds"),
+            None => say!("planted {name} not caught in {each} seeds"),
         }
     }
     if trials > 1 {
         needed.sort_unstable();
         // A trial without success counts as longer than any other.
         match needed.get(trials as usize / 2) {
-            Some(median) => println!("planted {name} median {median} seeds of {trials} trials"),
-            None => println!("planted {name} median over {each} seeds of {trials} trials"),
+            Some(median) => say!("planted {name} median {median} seeds of {trials} trials"),
+            None => say!("planted {name} median over {each} seeds of {trials} trials"),
         }
     }
     assert_eq!(needed.len() as u64, trials, "{name} was not caught in every trial");
@@ -43,7 +51,7 @@ fn catch(name: &str, seeds: Range<u64>, steps: u64, rules: Rules) -> Option<(u64
         let (schedule, failure) = explore(seed, steps, rules, &mut Totals::default())?;
         if std::env::var_os("QUORATE_SHRINK").is_some() {
             let (path, _) = report::report(name, seed, schedule, &failure, rules);
-            println!("script: {}", path.display());
+            say!("script: {}", path.display());
         }
         Some((seed, failure.message.lines().next().unwrap_or_default().to_owned()))
     })
