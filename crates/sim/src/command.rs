@@ -1,50 +1,58 @@
-//! The command line: one seed, one line on stdout, exit code 0 or 1.
+//! The command line of `quorate-sim`.
+//!
+//! `one.rs` runs one seed in this process; `many.rs` runs many, each in a process of its own, which is
+//! this program with `replay`; `summary.rs` adds up what they print; `planted.rs` hunts planted bugs.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::time::Duration;
+mod many;
+mod one;
+mod planted;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use madsim::runtime::Runtime;
-use quorate_sim::options::{Options, Scenario};
-use quorate_sim::places::on_simulated_machines;
-use quorate_sim::run::{Report, run};
-use quorate_topology::{LeaseProfile, Topology, presets};
-use quorate_types::ClusterId;
-use quorate_types::planted::{self, Bug};
-use tracing_subscriber::EnvFilter;
+use quorate_sim::options::Scenario;
+use quorate_types::planted::Bug;
 
-/// A run that takes longer than this in virtual time hangs.
-const VIRTUAL_MAX: Duration = Duration::from_secs(600);
-/// Futures nest deeply.
-const STACK_BYTES: usize = 64 * 1024 * 1024;
-
-/// Simulated clusters: servers and clients as they ship, under faults, in virtual time.
+/// Simulated clusters: servers and clients as they ship, under faults, in virtual time
 #[derive(Parser)]
 #[command(name = "quorate-sim", version, arg_required_else_help = true)]
 enum Cli {
-    /// Run one seed
-    Run(Run),
+    /// Run many seeds, each in a process of its own
+    Run(many::Run),
+    /// Run one seed again and show what happens
+    Replay(Replay),
+    /// Run every seed that ever failed
+    Regressions(many::Machine),
+    /// Plant every bug in turn and say how many seeds it takes to catch it
+    Planted(planted::Planted),
     /// List the bugs that can be planted: name, scenario that catches it, what it breaks
     Bugs,
 }
 
-#[derive(clap::Args, Clone)]
-struct Run {
-    /// The seed; everything follows from it
-    #[arg(long)]
-    seed: u64,
-    /// Which faults there are
-    #[arg(long, value_enum, default_value_t)]
-    scenario: Scenario,
+/// What to simulate.
+#[derive(clap::Args, Clone, Debug, Default)]
+struct What {
     /// A cluster file to simulate; left out: three nodes in one city, or five in three
     #[arg(long, value_name = "FILE")]
     cluster: Option<PathBuf>,
-    /// Plant a bug, which the run should then catch; `quorate-sim bugs` lists them
+    /// Plant a bug, which a run should then catch; `bugs` lists them
     #[arg(long, value_name = "BUG", value_parser = bug)]
     plant: Option<Bug>,
-    /// Run it twice and compare
+}
+
+/// One seed.
+#[derive(clap::Args, Clone, Debug)]
+struct Replay {
+    /// The seed; everything follows from it
+    seed: u64,
+    /// Which faults there are; left out, they follow from the seed as they do for `run`
+    #[arg(long, value_enum)]
+    scenario: Option<Scenario>,
+    #[command(flatten)]
+    what: What,
+    /// Run it twice, in two processes, and compare
     #[arg(long)]
     check_determinism: bool,
     /// Print what happens to stderr; RUST_LOG adds the log of servers and clients
@@ -55,171 +63,51 @@ struct Run {
     history: Option<PathBuf>,
 }
 
-/// Runs the program.
-pub(crate) fn main() -> ExitCode {
-    let asked = match Cli::parse() {
-        Cli::Run(asked) => asked,
-        Cli::Bugs => return list_bugs(),
-    };
-    if let Some(bug) = asked.plant {
-        planted::plant(bug);
+impl Replay {
+    fn scenario(&self) -> Scenario {
+        self.scenario.unwrap_or_else(|| Scenario::of_seed(self.seed))
     }
-    let result = match asked.check_determinism {
-        true => twice(&asked),
-        false => once(&asked),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
+
+    /// The arguments that run this seed in another process.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["replay".to_owned(), self.seed.to_string()];
+        arguments.extend(["--scenario".to_owned(), self.scenario().word().to_owned()]);
+        if let Some(path) = &self.what.cluster {
+            arguments.extend(["--cluster".to_owned(), path.display().to_string()]);
         }
+        if let Some(bug) = self.what.plant {
+            arguments.extend(["--plant".to_owned(), bug.name().to_owned()]);
+        }
+        arguments
     }
 }
 
-fn once(asked: &Run) -> Result<ExitCode, String> {
-    let mut options = Options::draw(asked.seed, asked.scenario);
-    let text = match &asked.cluster {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| format!("cluster file {} cannot be read: {error}", path.display()))?,
-        None => preset(&options),
+/// Runs the program.
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse() {
+        Cli::Run(asked) => many::run(&asked),
+        Cli::Replay(asked) => one::replay(&asked),
+        Cli::Regressions(machine) => many::regressions(&machine),
+        Cli::Planted(asked) => planted::hunt_all(&asked),
+        Cli::Bugs => Ok(planted::list()),
     };
-    let topology = on_simulated_machines(&text)?;
-    options.has_leases = topology.lease() != LeaseProfile::Off;
-    let _installed_once = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::from_default_env())
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
-    let drawn = describe(&options, &topology);
-    let ran = on_a_thread_of_its_own(options, topology, asked.verbose);
-    let report = match ran {
-        Ok(report) => report,
-        Err(message) => {
-            println!("FAILED {drawn}");
-            println!("panic: {message}");
-            println!("replay: {}", replay(asked));
-            return Ok(ExitCode::FAILURE);
-        }
-    };
-    if let Some(path) = &asked.history {
-        write_history(&report, path)?;
-    }
-    if report.wrong.is_empty() {
-        println!("passed {drawn} {report}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("FAILED {drawn} {report}");
-    for wrong in &report.wrong {
-        println!("violation: {wrong}");
-    }
-    println!("replay: {}", replay(asked));
-    Ok(ExitCode::FAILURE)
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
 }
 
 fn bug(name: &str) -> Result<Bug, String> {
     Bug::from_name(name).ok_or_else(|| format!("no bug {name:?}; `quorate-sim bugs` lists them"))
 }
 
-fn list_bugs() -> ExitCode {
-    for bug in Bug::ALL {
-        let scenario = best_scenario(*bug).map_or("-", Scenario::word);
-        println!("{:<20} {scenario:<14} {}", bug.name(), bug.breaks());
+/// A scenario by its word; `all` is none, so that each seed has its own.
+fn scenario_or_all(word: &str) -> Result<Option<Scenario>, String> {
+    if word == "all" {
+        return Ok(None);
     }
-    ExitCode::SUCCESS
-}
-
-/// The scenario that catches a bug soonest; `None` for those that clusters hardly ever meet, and the
-/// explorer of the Paxos core finds.
-fn best_scenario(bug: Bug) -> Option<Scenario> {
-    let _all_for_now = bug;
-    Some(Scenario::Mixed)
-}
-
-/// The simulator seeds what is per thread, so its thread must be fresh.
-fn on_a_thread_of_its_own(
-    options: Options,
-    topology: Arc<Topology>,
-    is_shown: bool,
-) -> Result<Report, String> {
-    let simulate = move || {
-        let mut runtime = Runtime::with_seed_and_config(options.seed, options.simulator());
-        runtime.set_time_limit(VIRTUAL_MAX);
-        runtime.block_on(run(options, topology, is_shown))
-    };
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(simulate);
-    let thread = thread.map_err(|error| format!("no thread: {error}"))?;
-    thread.join().map_err(|panic| match panic.downcast_ref::<String>() {
-        Some(message) => message.clone(),
-        None => (*panic.downcast_ref::<&str>().unwrap_or(&"a panic without words")).to_owned(),
+    Scenario::from_str(word, false).map(Some).map_err(|_unknown| {
+        let words: Vec<&str> = Scenario::value_variants().iter().map(|it| it.word()).collect();
+        format!("no scenario {word:?}; there are {} and all", words.join(", "))
     })
-}
-
-fn preset(options: &Options) -> String {
-    let lease = if options.has_leases { LeaseProfile::Lan } else { LeaseProfile::Off };
-    let write = if options.is_wide {
-        presets::three_cities_five_idcs
-    } else {
-        presets::one_city_three_idcs
-    };
-    write(&presets::Options {
-        name: "sim".to_owned(),
-        hosts: presets::Hosts::Numbered { prefix: "10.0.0.".to_owned() },
-        lease,
-        ..presets::Options::demo(ClusterId(0x51e9))
-    })
-}
-
-fn describe(options: &Options, topology: &Topology) -> String {
-    let (nodes, groups) = (topology.nodes().len(), topology.groups().len());
-    format!("{options} nodes={nodes} groups={groups}")
-}
-
-fn write_history(report: &Report, path: &Path) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
-    let file = std::fs::File::create(path).map_err(failed)?;
-    let mut out = std::io::BufWriter::new(file);
-    report.history.write_json_lines(&mut out).map_err(failed)
-}
-
-/// The arguments of one run of the seed.
-fn arguments(asked: &Run) -> Vec<String> {
-    let scenario = asked.scenario.to_possible_value().map(|it| it.get_name().to_owned());
-    let mut arguments = vec!["run".to_owned(), "--seed".to_owned(), asked.seed.to_string()];
-    arguments.extend(["--scenario".to_owned(), scenario.unwrap_or_default()]);
-    if let Some(path) = &asked.cluster {
-        arguments.extend(["--cluster".to_owned(), path.display().to_string()]);
-    }
-    if let Some(bug) = asked.plant {
-        arguments.extend(["--plant".to_owned(), bug.name().to_owned()]);
-    }
-    arguments
-}
-
-fn replay(asked: &Run) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "quorate-sim".to_owned());
-    let arguments = arguments(asked).join(" ");
-    format!("MADSIM_TEST_SEED={} setarch -R {program} {arguments}", asked.seed)
-}
-
-/// Runs the seed in two processes: what they print must be equal.
-fn twice(asked: &Run) -> Result<ExitCode, String> {
-    let program = std::env::current_exe().map_err(|error| format!("no program: {error}"))?;
-    let ask = || {
-        let run = Command::new(&program).args(arguments(asked)).output();
-        let output = run.map_err(|error| format!("no second process: {error}"))?;
-        Ok::<_, String>((
-            output.status.success(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        ))
-    };
-    let ((passed, first), (_, second)) = (ask()?, ask()?);
-    print!("{first}");
-    if first == second {
-        return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    }
-    println!("violation: the second run of the seed took another course");
-    print!("{second}");
-    println!("replay: {} --check-determinism", replay(asked));
-    Ok(ExitCode::FAILURE)
 }

@@ -30,6 +30,13 @@ pub enum Scenario {
 }
 
 impl Scenario {
+    /// The scenario of a seed when none is asked for: each in turn.
+    #[must_use]
+    pub fn of_seed(seed: u64) -> Scenario {
+        let all = <Scenario as clap::ValueEnum>::value_variants();
+        all[(seed % all.len() as u64) as usize]
+    }
+
     /// The word on the command line.
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -80,6 +80,10 @@ impl Resender {
             let pause = self.rng.random_range(10..200);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             session = match session {
+                open if self.rng.random_bool(0.2) => {
+                    Box::pin(self.one_without_id(&place)).await;
+                    open
+                }
                 None => self.open(&place).await,
                 Some(open) => Box::pin(self.one_request(&place, open)).await,
             };
@@ -97,12 +101,32 @@ impl Resender {
         Some(Session { id, sequence: 0 })
     }
 
+    /// One request without an id, once: who asks so gives up on asking again, not on the truth.
+    async fn one_without_id(&mut self, place: &Place) {
+        self.next_row += 1;
+        let row = self.next_row;
+        let mut asked = self.append(place, None, row);
+        if let Some(context) = &mut asked.context {
+            context.timeout_ms = u64::try_from(PATIENCE.as_millis()).unwrap_or(u64::MAX);
+        }
+        let number = self.recorder.begin(PROCESS, place.id, Action::Append(row));
+        let node = self.any_node().await;
+        let outcome = match send(node, &asked, PATIENCE).await {
+            Some(Ok(answer)) => {
+                let sum = answer.committed.as_ref().and_then(|it| it.sums.first().copied());
+                Outcome::Applied(Answer::Sum(sum.unwrap_or(i64::MIN)))
+            }
+            Some(Err(_)) | None => Outcome::Unknown,
+        };
+        self.recorder.end(number, outcome);
+    }
+
     /// One request, again and again. `None` if the session must not be used any more.
     async fn one_request(&mut self, place: &Place, mut session: Session) -> Option<Session> {
         session.sequence += 1;
         self.next_row += 1;
         let row = self.next_row;
-        let asked = self.append(place, session, row);
+        let asked = self.append(place, Some(session), row);
         let number = self.recorder.begin(PROCESS, place.id, Action::Append(row));
         let Some(first) = Box::pin(self.first_answer(&asked)).await else {
             self.recorder.end(number, Outcome::Unknown);
@@ -123,7 +147,7 @@ impl Resender {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             let (one, other) = (self.any_node().await, self.any_node().await);
-            let (one, other) = tokio::join!(send(one, asked), send(other, asked));
+            let (one, other) = tokio::join!(send(one, asked, ATTEMPT), send(other, asked, ATTEMPT));
             if let Some(answer) = [one, other].into_iter().flatten().flatten().next() {
                 return Some(answer);
             }
@@ -136,7 +160,7 @@ impl Resender {
     async fn repeat(&mut self, asked: &v1::TransactRequest, first: &v1::TransactResponse) {
         let id = asked.context.as_ref().and_then(|context| context.request_id);
         let node = self.any_node().await;
-        match send(node, asked).await {
+        match send(node, asked, ATTEMPT).await {
             None => {}
             Some(Ok(again)) => {
                 self.resent.repeated += 1;
@@ -158,7 +182,7 @@ impl Resender {
         }
     }
 
-    fn append(&self, place: &Place, session: Session, row: u64) -> v1::TransactRequest {
+    fn append(&self, place: &Place, session: Option<Session>, row: u64) -> v1::TransactRequest {
         let address = |key: String| {
             let table = place.table.clone();
             Some(v1::RowAddress { table, uid: place.uid.0, key: key.into(), table_id: 0 })
@@ -174,7 +198,7 @@ impl Resender {
         let kinds = [v1::mutation::Kind::Add(add), v1::mutation::Kind::Put(put)];
         let mutations = kinds.map(|kind| v1::Mutation { kind: Some(kind) }).to_vec();
         let transaction = v1::Transaction { mutations, ..v1::Transaction::default() };
-        let context = Some(self.context(Some(session)));
+        let context = Some(self.context(session));
         v1::TransactRequest { context, transaction: Some(transaction) }
     }
 
@@ -208,7 +232,8 @@ type Sent = Option<Result<v1::TransactResponse, tonic::Status>>;
 async fn send(
     client: Option<KvClient<tonic::transport::Channel>>,
     asked: &v1::TransactRequest,
+    patience: Duration,
 ) -> Sent {
-    let answer = tokio::time::timeout(ATTEMPT, client?.transact(asked.clone())).await;
+    let answer = tokio::time::timeout(patience, client?.transact(asked.clone())).await;
     Some(answer.ok()?.map(tonic::Response::into_inner))
 }

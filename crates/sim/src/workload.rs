@@ -1,6 +1,6 @@
 //! Clients as they ship, asking for registers and ledgers; every call is noted in the history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,6 +58,16 @@ impl Recorder {
     #[must_use]
     pub fn history(&self) -> History {
         self.lock().clone()
+    }
+
+    /// Rows of a ledger whose outcome is not known: they may appear at any time.
+    #[must_use]
+    pub fn open_rows(&self, key: KeyId) -> BTreeSet<u64> {
+        let history = self.lock();
+        let operations = history.operations().iter().filter(|it| it.key == key);
+        let open = operations.filter(|it| it.outcome == Outcome::Unknown);
+        open.filter_map(|it| if let Action::Append(row) = it.action { Some(row) } else { None })
+            .collect()
     }
 
     /// Notes that something is asked now; the number is for [`Recorder::end`].
