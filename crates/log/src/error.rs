@@ -62,6 +62,17 @@ pub enum LogError {
         /// Where in the log.
         offset: LogOffset,
     },
+    /// The log ends before a segment that it is known to have had.
+    #[error(
+        "the newest segment of the log is {}, but segment {recorded} was in use: the log lost its end",
+        .newest.map_or_else(|| "missing".to_owned(), |id| id.to_string())
+    )]
+    EndMissing {
+        /// The newest segment found.
+        newest: Option<SegmentId>,
+        /// The segment that was in use.
+        recorded: SegmentId,
+    },
     /// What was promised is not known any more.
     #[error("the promises are unreadable: {reason}")]
     PromisesUnreadable {
@@ -109,7 +120,7 @@ impl LogError {
             LogError::Full { .. } => Code::DiskFull,
             LogError::FrameTooLarge { .. } => Code::FrameTooLarge,
             LogError::InvalidSlots { .. } => Code::Internal,
-            LogError::Damaged { .. } => Code::LogDamaged,
+            LogError::Damaged { .. } | LogError::EndMissing { .. } => Code::LogDamaged,
             LogError::PromisesUnreadable { .. } => Code::PromisesUnreadable,
             LogError::FormatUnknown { .. } => Code::FormatUnknown,
             LogError::FolderLocked { .. } => Code::DataFolderLocked,

@@ -41,7 +41,7 @@ pub use frame::{Frame, HEADER_BYTES, LogOffset, SegmentId};
 pub use options::LogOptions;
 pub use promises::{Opened, PromiseFile, check_floors};
 pub use reader::LogReader;
-pub use record::{GroupRecord, NodeRecord};
+pub use record::{GroupRecord, LogMark, NodeRecord};
 pub use recovered::{Cut, Damage, DamageKind, FrameInfo, Recovered, RecoveredGroup};
 pub use recovery::Log;
 pub use writer::{LogStats, LogWriter};

@@ -1,7 +1,7 @@
 //! The promise file: two copies of the node's record, one of which is always whole.
 //!
 //! Opened by the server before the log; stored by the log thread before a promise, a lease longer
-//! than any before or a new peer leaves the node.
+//! than any before, a new peer or a frame in a new segment of the log counts.
 //!
 //! | file | written |
 //! |---|---|
@@ -59,7 +59,7 @@ impl PromiseFile {
     /// next torn store would take the node back behind a promise it had repeated from this record.
     ///
     /// # Errors
-    /// `FORMAT_UNKNOWN` if a newer version wrote a copy, `DISK_FULL` or `DISK_FAILED`.
+    /// `FORMAT_UNKNOWN` if another version wrote a copy, `DISK_FULL` or `DISK_FAILED`.
     pub fn open(disk: Arc<dyn Disk>) -> Result<(PromiseFile, Opened), LogError> {
         let mut copies = [const { None }; 2];
         let mut files = [const { None }; 2];

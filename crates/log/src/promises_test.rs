@@ -6,7 +6,8 @@ use quorate_types::{ClusterId, Incarnation, NodeId, ReplicaId};
 
 use super::*;
 use crate::disk::sim::{CrashMode, SimDisk};
-use crate::record::GroupRecord;
+use crate::frame::{LogOffset, SegmentId};
+use crate::record::{GroupRecord, LogMark};
 
 fn record(round: u64) -> NodeRecord {
     let promised = Ballot { round, replica: ReplicaId(1) };
@@ -20,6 +21,7 @@ fn record(round: u64) -> NodeRecord {
         node: NodeId(1),
         incarnation: Incarnation(1),
         lease_ns_max: round,
+        log: LogMark { segment: SegmentId(round), durable: LogOffset(round * 100) },
         peers: BTreeMap::new(),
         groups,
     }

@@ -10,27 +10,31 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic, `QPR1` |
 //! | 4 | 4 | crc32c of everything from byte 8 to the end |
-//! | 8 | 4 | format, 1 |
+//! | 8 | 4 | format, 2 |
 //! | 12 | 4 | length of what follows |
 //! | 16 | 8 | version |
 //! | 24 | 16 | cluster |
 //! | 40 | 4 | node |
 //! | 44 | 8 | incarnation |
 //! | 52 | 8 | longest lease ever granted, ns |
-//! | 60 | 4 | number of peers |
-//! | 64 | 4 | number of groups |
-//! | 68 | 12 each | peers: node (4), incarnation (8) |
+//! | 60 | 8 | newest segment of the log, 0 before the first |
+//! | 68 | 8 | log offset below which everything was durable |
+//! | 76 | 4 | number of peers |
+//! | 80 | 4 | number of groups |
+//! | 84 | 12 each | peers: node (4), incarnation (8) |
 //! | | 28 each | groups: group (4), replica (8), promised round (8) and replica (8) |
 
 use std::collections::BTreeMap;
 
 use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId};
 
+use crate::frame::{LogOffset, SegmentId};
+
 const MAGIC: [u8; 4] = *b"QPR1";
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 const HEADER_BYTES: usize = 16;
-const FIXED_BYTES: usize = 52;
+const FIXED_BYTES: usize = 68;
 const PEER_BYTES: usize = 12;
 const GROUP_BYTES: usize = 28;
 
@@ -41,6 +45,17 @@ pub struct GroupRecord {
     pub replica: ReplicaId,
     /// The greatest ballot it promised.
     pub promised: Ballot,
+}
+
+/// How far the log reached when the record was stored. A log that ends before it has lost its end.
+///
+/// A lower bound: always durable before it is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogMark {
+    /// The newest segment; 0 before the first.
+    pub segment: SegmentId,
+    /// Everything below was durable.
+    pub durable: LogOffset,
 }
 
 /// What a node remembers apart from its log.
@@ -56,6 +71,8 @@ pub struct NodeRecord {
     pub incarnation: Incarnation,
     /// The longest lease the node ever granted: it stays silent that long after a start.
     pub lease_ns_max: u64,
+    /// How far its log reaches at least.
+    pub log: LogMark,
     /// The data folders its peers were first seen with.
     pub peers: BTreeMap<NodeId, Incarnation>,
     /// Its replicas.
@@ -81,6 +98,8 @@ impl NodeRecord {
         body.extend_from_slice(&self.node.0.to_le_bytes());
         body.extend_from_slice(&self.incarnation.0.to_le_bytes());
         body.extend_from_slice(&self.lease_ns_max.to_le_bytes());
+        body.extend_from_slice(&self.log.segment.0.to_le_bytes());
+        body.extend_from_slice(&self.log.durable.0.to_le_bytes());
         body.extend_from_slice(&peers.to_le_bytes());
         body.extend_from_slice(&groups.to_le_bytes());
         for (node, incarnation) in &self.peers {
@@ -136,6 +155,7 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
         node: NodeId(body.u32()?),
         incarnation: Incarnation(body.u64()?),
         lease_ns_max: body.u64()?,
+        log: LogMark { segment: SegmentId(body.u64()?), durable: LogOffset(body.u64()?) },
         peers: BTreeMap::new(),
         groups: BTreeMap::new(),
     };

@@ -7,13 +7,14 @@ use super::*;
 fn record() -> impl Strategy<Value = NodeRecord> {
     let peers = proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..20);
     let groups = proptest::collection::btree_map(any::<u32>(), any::<[u64; 3]>(), 0..40);
-    (any::<[u64; 3]>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
+    (any::<[u64; 5]>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
         |(numbers, cluster, node, peers, groups)| NodeRecord {
             version: numbers[0],
             cluster: ClusterId(cluster),
             node: NodeId(node),
             incarnation: Incarnation(numbers[1]),
             lease_ns_max: numbers[2],
+            log: LogMark { segment: SegmentId(numbers[3]), durable: LogOffset(numbers[4]) },
             peers: peers.into_iter().map(|(id, inc)| (NodeId(id), Incarnation(inc))).collect(),
             groups: groups
                 .into_iter()

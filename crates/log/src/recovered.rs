@@ -44,6 +44,8 @@ pub enum DamageKind {
     Head,
     /// The head of a segment belongs to another log. Nothing in it counts.
     Foreign,
+    /// The newest segment is shorter than it was made. What stood behind may have been durable.
+    Short,
     /// Segments from `segment` to `upto` are missing between others.
     Missing {
         /// The last missing one.

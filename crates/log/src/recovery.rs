@@ -5,8 +5,10 @@
 //!
 //! The rules, in the order in which they are applied:
 //!
+//! 0. The log must reach the mark in the promise file, its newest segment at least. If it does not,
+//!    nothing is written and nothing opened: a segment begun now would hide that.
 //! 1. The head of a segment ends the segment before it at its base: bytes there do not count.
-//! 2. `trusted` is the greatest `synced_upto` of any valid frame, heads included. Only what lies below is known to
+//! 2. `trusted` is the greatest `synced_upto` of any valid frame, heads included, or the mark. Only what lies below is known to
 //!    be durable; a frame above may be readable from the page cache of a killed process, or after a
 //!    failed sync, and yet not be on the disk.
 //! 3. An invalid frame below `trusted` is damage. The first one at or above is the torn tail: it
@@ -31,6 +33,7 @@ use crate::frame::{HEADER_BYTES, Header, Kind, LogOffset, SegmentId, frame_bytes
 use crate::index::{Index, SegmentState, Shared};
 use crate::options::LogOptions;
 use crate::reader::LogReader;
+use crate::record::LogMark;
 use crate::recovered::{self, Cut, Damage, DamageKind, Recovered};
 use crate::scan::{Found, Scan, read_all, scan};
 use crate::segment::{DIR, Name, Pool, SegmentHead};
@@ -57,15 +60,32 @@ impl Log {
         options: LogOptions,
         random: u64,
     ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
+        Log::open_from(disk, options, random, LogMark::default())
+    }
+
+    /// Opens a log that reaches `mark` at least, as [`LogWriter::mark`] said when the promise file
+    /// was stored.
+    ///
+    /// # Errors
+    /// `LOG_DAMAGED` if the newest segment of the mark is missing, with nothing written; otherwise
+    /// as [`Log::open`].
+    pub fn open_from(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        random: u64,
+        mark: LogMark,
+    ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
         options.validate()?;
         disk.create_dir_all(DIR).map_err(|e| LogError::io("create folder", DIR, e))?;
         disk.sync_dir("").map_err(|e| LogError::io("sync folder", ".", e))?;
         let mut pool = Pool::new(Arc::clone(&disk), options.segment_bytes, options.recycled_max);
         let files = list(disk.as_ref(), &mut pool)?;
+        check_end(&files, mark)?;
         // A killed process may have renamed a segment away without the name being durable. Its file
         // must not get new content while a power cut could bring the old name back.
         disk.sync_dir(DIR).map_err(|e| LogError::io("sync folder", DIR, e))?;
-        let mut recovery = Recovery { out: Recovered::default(), damage_at: None };
+        let mut recovery =
+            Recovery { out: Recovered::default(), damage_at: None, durable: mark.durable };
         let (segments, random) = recovery.read(files, random)?;
         recovery.decide(disk, options, pool, segments, random)
     }
@@ -88,6 +108,12 @@ impl Segment {
     /// The base, unless nothing in the file tells it.
     fn base(&self) -> Option<LogOffset> {
         if self.is_foreign { None } else { self.scan.base }
+    }
+
+    /// The bytes that the file had when it was made and has not now.
+    fn cut_off(&self) -> Option<Range<u64>> {
+        let range = self.file_bytes..self.head.as_ref()?.file_bytes;
+        (!range.is_empty()).then_some(range)
     }
 
     /// Bytes behind the end of the log that are not zero: torn off, or of an earlier use of the file.
@@ -169,11 +195,25 @@ fn list(disk: &dyn Disk, pool: &mut Pool) -> Result<Files, LogError> {
     Ok(files)
 }
 
+/// A crash cannot take away a segment that the promise file names: it is durable under its name
+/// before it is named there.
+fn check_end(files: &Files, mark: LogMark) -> Result<(), LogError> {
+    let newest = files.last().map(|(id, _, _)| *id);
+    if newest.unwrap_or_default() < mark.segment {
+        let recorded = mark.segment;
+        error!(newest = newest.unwrap_or_default().0, %recorded, "the log lost its newest segment");
+        return Err(LogError::EndMissing { newest, recorded });
+    }
+    Ok(())
+}
+
 /// Collects what is found, while it is found.
 struct Recovery {
     out: Recovered,
     /// Segment and position of the first damage.
     damage_at: Option<(SegmentId, u64)>,
+    /// Everything below was durable, says the promise file.
+    durable: LogOffset,
 }
 
 impl Recovery {
@@ -209,7 +249,7 @@ impl Recovery {
         segments: Vec<Segment>,
         random: u64,
     ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
-        let trusted = segments.iter().map(Segment::says_synced).max().unwrap_or_default();
+        let trusted = segments.iter().map(Segment::says_synced).fold(self.durable, Ord::max);
         let mut index = Index::default();
         let mut base = trusted;
         let mut tail = Vec::new();
@@ -249,9 +289,11 @@ impl Recovery {
             tail = parts.tail;
         }
         let ignored = segments.last().map_or(0, |last| last.ignored_bytes(base, &tail));
-        let new = NewSegment::build(segments.last(), &tail, base, random, &self.out)?;
+        let segment_bytes = options.segment_bytes;
+        let new =
+            NewSegment::build(segments.last(), &tail, base, random, segment_bytes, &self.out)?;
         let file = pool.create(new.head.id, &[IoSlice::new(&new.bytes)])?;
-        let file_bytes = options.segment_bytes.max(new.bytes.len() as u64);
+        let file_bytes = new.head.file_bytes;
         index.segments.insert(
             new.head.id,
             SegmentState { file: Arc::clone(&file), file_bytes, live_frames: 0, is_damaged: false },
@@ -270,6 +312,9 @@ impl Recovery {
     fn note_damage(&mut self, segment: &Segment, parts: &Parts, is_last: bool) {
         if segment.is_foreign {
             return self.damage(segment, DamageKind::Foreign, 0..segment.file_bytes);
+        }
+        if let Some(range) = segment.cut_off().filter(|_| is_last) {
+            self.damage(segment, DamageKind::Short, range);
         }
         let has_no_head = segment.head.is_none();
         if has_no_head && parts.damaged.first().is_none_or(|range| range.start != 0) {
@@ -407,6 +452,7 @@ impl NewSegment {
         tail: &[Found],
         base: LogOffset,
         random: u64,
+        segment_bytes: u64,
         found: &Recovered,
     ) -> Result<NewSegment, LogError> {
         let id = SegmentId(last.map_or(1, |last| last.id.0 + 1));
@@ -417,7 +463,8 @@ impl NewSegment {
             end +=
                 frame_bytes(CUT_BYTES) + tail.iter().map(|f| f.header.frame_bytes()).sum::<u64>();
         }
-        let head = SegmentHead { id, base, synced_upto: base.plus(end), random, floors };
+        let (synced_upto, file_bytes) = (base.plus(end), segment_bytes.max(end));
+        let head = SegmentHead { id, base, synced_upto, random, file_bytes, floors };
         let mut new = NewSegment { bytes: head.encode(), head, copies: Vec::new() };
         let Some(last) = last else { return Ok(new) };
 

@@ -14,10 +14,11 @@
 //!
 //! | at | bytes | field |
 //! |---:|---:|---|
-//! | 0 | 4 | format, 1 |
+//! | 0 | 4 | format, 2 |
 //! | 4 | 8 | random number of the log |
-//! | 12 | 4 | number of promise floors |
-//! | 16 | 20 each | group (4), round (8), replica (8) |
+//! | 12 | 8 | length of the file |
+//! | 20 | 4 | number of promise floors |
+//! | 24 | 20 each | group (4), round (8), replica (8) |
 //!
 //! Its `offset` is the base of the segment; its `synced_upto` ends what was written before the file
 //! got its name: the head, and in a segment begun by recovery a cut and copied frames. The base also
@@ -25,6 +26,9 @@
 //! at or above the base does not count. A file gets the name `.seg` only after its head, and all
 //! that recovery puts behind it, is durable; so a `.seg` whose head is invalid is damaged, never
 //! half made. Everything below the base is durable before the file gets its name.
+//!
+//! So is the length of the file. A newest segment that is shorter lost bytes; an older one may have
+//! been cut to what is used of it when a start began the segment behind it.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -40,9 +44,9 @@ use crate::frame::{HEADER_BYTES, Header, Kind, LogOffset, SegmentId, frame_bytes
 /// The folder of the log.
 pub(crate) const DIR: &str = "log";
 /// The format of segments.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const FLOOR_BYTES: usize = 20;
-const FLOORS_AT: usize = 16;
+const FLOORS_AT: usize = 24;
 /// Largest number of a segment: at one a second, for longer than the universe exists.
 const ID_MAX: u64 = u64::MAX / 2;
 /// Longest body of a head that recovery reads: more floors than a node has groups.
@@ -86,6 +90,8 @@ pub(crate) struct SegmentHead {
     /// Where the bytes end that are durable before the file has its name; at least its own end.
     pub(crate) synced_upto: LogOffset,
     pub(crate) random: u64,
+    /// Length of the file when it got its name.
+    pub(crate) file_bytes: u64,
     /// For each group the ballot that was promised when the segment was created. Only a floor: the
     /// promises themselves are in the promise file.
     pub(crate) floors: BTreeMap<GroupId, Ballot>,
@@ -103,6 +109,7 @@ impl SegmentHead {
         let mut body = Vec::with_capacity(FLOORS_AT + self.floors.len() * FLOOR_BYTES);
         body.extend_from_slice(&FORMAT.to_le_bytes());
         body.extend_from_slice(&self.random.to_le_bytes());
+        body.extend_from_slice(&self.file_bytes.to_le_bytes());
         body.extend_from_slice(&count.to_le_bytes());
         for (group, ballot) in &self.floors {
             body.extend_from_slice(&group.0.to_le_bytes());
@@ -131,11 +138,12 @@ impl SegmentHead {
             let path = Name::Segment(id).path();
             return Err(LogError::FormatUnknown { path, found, known: FORMAT });
         }
-        Ok(decode_body(body).map(|(random, floors)| SegmentHead {
+        Ok(decode_body(body).map(|(random, file_bytes, floors)| SegmentHead {
             id,
             base: header.offset,
             synced_upto: header.synced_upto,
             random,
+            file_bytes,
             floors,
         }))
     }
@@ -159,8 +167,9 @@ impl SegmentHead {
     }
 }
 
-fn decode_body(body: &[u8]) -> Option<(u64, BTreeMap<GroupId, Ballot>)> {
+fn decode_body(body: &[u8]) -> Option<(u64, u64, BTreeMap<GroupId, Ballot>)> {
     let (random, body) = body.split_first_chunk::<8>()?;
+    let (file_bytes, body) = body.split_first_chunk::<8>()?;
     let (count, body) = body.split_first_chunk::<4>()?;
     if body.len() != (u32::from_le_bytes(*count) as usize).checked_mul(FLOOR_BYTES)? {
         return None;
@@ -174,7 +183,7 @@ fn decode_body(body: &[u8]) -> Option<(u64, BTreeMap<GroupId, Ballot>)> {
         let ballot = Ballot { round: u64::from_le_bytes(*round), replica };
         floors.insert(GroupId(u32::from_le_bytes(*group)), ballot);
     }
-    Some((u64::from_le_bytes(*random), floors))
+    Some((u64::from_le_bytes(*random), u64::from_le_bytes(*file_bytes), floors))
 }
 
 /// Files ready to become segments: released ones, and fresh ones allocated ahead.
@@ -229,8 +238,8 @@ impl Pool {
         Ok(())
     }
 
-    /// Makes a segment of a free file: `parts`, from its head on, are durable under its name when
-    /// this returns.
+    /// Makes a segment of a free file: `parts`, from its head on, and the file's length are durable
+    /// under its name when this returns.
     pub(crate) fn create(
         &mut self,
         id: SegmentId,

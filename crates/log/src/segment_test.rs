@@ -6,11 +6,12 @@ use super::*;
 
 fn head() -> impl Strategy<Value = SegmentHead> {
     let floors = proptest::collection::btree_map(any::<u32>(), any::<[u64; 2]>(), 0..30);
-    (any::<[u64; 3]>(), any::<u32>(), floors).prop_map(|(numbers, more, floors)| SegmentHead {
+    (any::<[u64; 4]>(), any::<u32>(), floors).prop_map(|(numbers, more, floors)| SegmentHead {
         id: SegmentId(numbers[0]),
         base: LogOffset(numbers[1]),
         synced_upto: LogOffset(numbers[1].saturating_add(u64::from(more))),
         random: numbers[2],
+        file_bytes: numbers[3],
         floors: floors
             .into_iter()
             .map(|(group, [round, replica])| {
@@ -34,7 +35,7 @@ proptest! {
     #[test]
     fn any_bytes_are_no_head(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         prop_assert!(matches!(SegmentHead::decode(&bytes, SegmentId(1)), Ok(None)));
-        prop_assert!(decode_body(&bytes).is_none_or(|(_, floors)| floors.len() <= 20));
+        prop_assert!(decode_body(&bytes).is_none_or(|(_, _, floors)| floors.len() <= 20));
     }
 }
 

@@ -15,6 +15,7 @@ use crate::error::LogError;
 use crate::frame::{Frame, HEADER_BYTES, Header, Kind, LogOffset, SegmentId, frame_bytes, padding};
 use crate::index::{SegmentState, Shared};
 use crate::options::LogOptions;
+use crate::record::LogMark;
 use crate::segment::{Name, Pool, SegmentHead};
 
 /// What the writer has done and holds.
@@ -225,6 +226,13 @@ impl LogWriter {
         self.durable
     }
 
+    /// How far the log reaches durably, for the promise file. Its segment rises with each new one:
+    /// nothing in a segment may be acknowledged before the promise file knows of it.
+    #[must_use]
+    pub fn mark(&self) -> LogMark {
+        LogMark { segment: self.segment, durable: self.durable }
+    }
+
     /// Most bytes the body of a frame may have, with the floors as they are set.
     #[must_use]
     pub fn body_bytes_max(&self) -> u64 {
@@ -401,19 +409,16 @@ impl LogWriter {
         let base = self.end();
         let floors = self.floors.clone();
         let (random, end) = (self.shared.random, SegmentHead::bytes(floors.len()));
-        let head = SegmentHead { id, base, synced_upto: base.plus(end), random, floors }.encode();
+        let file_bytes = self.options.segment_bytes.max(end);
+        let synced_upto = base.plus(end);
+        let head = SegmentHead { id, base, synced_upto, random, file_bytes, floors }.encode();
         let file = self.pool.create(id, &[IoSlice::new(&head)])?;
         self.shared.lock().segments.insert(
             id,
-            SegmentState {
-                file: Arc::clone(&file),
-                file_bytes: self.options.segment_bytes,
-                live_frames: 0,
-                is_damaged: false,
-            },
+            SegmentState { file: Arc::clone(&file), file_bytes, live_frames: 0, is_damaged: false },
         );
         (self.segment, self.base, self.file) = (id, base, file);
-        (self.file_bytes, self.at) = (self.options.segment_bytes, head.len() as u64);
+        (self.file_bytes, self.at) = (file_bytes, head.len() as u64);
         self.written_bytes += self.at;
         self.writes += 1;
         self.syncs += 1;

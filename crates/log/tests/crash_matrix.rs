@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use common::{Contents, contents_of, contents_read, floors, frame, options, record};
 use quorate_log::{
-    CrashMode, Frame, Log, LogError, LogReader, LogWriter, NodeRecord, Opened, PromiseFile,
-    SimDisk, check_floors,
+    CrashMode, Frame, Log, LogError, LogMark, LogReader, LogWriter, NodeRecord, Opened,
+    PromiseFile, SimDisk, check_floors,
 };
 use quorate_types::{GroupId, Slot};
 
@@ -46,6 +46,8 @@ struct Node {
     writer: LogWriter,
     reader: LogReader,
     promises: PromiseFile,
+    /// What the promise file holds.
+    record: NodeRecord,
 }
 
 /// Starts the node and checks what it finds against the model.
@@ -64,12 +66,17 @@ fn start(disk: &SimDisk, model: &mut Model) -> Result<Node, LogError> {
         }
     };
     let round = found.groups[&GroupId(1)].promised.round;
-    assert_eq!(NodeRecord { version: 0, ..found.clone() }, record(round));
+    let plain = NodeRecord { version: 0, log: LogMark::default(), ..found.clone() };
+    assert_eq!(plain, record(round));
     assert!(model.promised.is_none_or(|promised| promised <= round), "a promise regressed");
     assert!(model.tried.is_some_and(|tried| round <= tried), "a promise from nowhere");
     model.promised = Some(round);
 
-    let (writer, reader, recovered) = Log::open(disk.mount(), options(), 0xfeed)?;
+    let opened = Log::open_from(disk.mount(), options(), 0xfeed, found.log);
+    if let Err(error @ LogError::EndMissing { .. }) = &opened {
+        panic!("a power cut takes no end of the log away: {error}");
+    }
+    let (writer, reader, recovered) = opened?;
     assert_eq!(recovered.damage, [], "a power cut is not damage: {:?}", recovered.decisions);
     check_floors(&found, &recovered.floors).expect("promises are durable before floors");
     let held = contents_read(&reader)?;
@@ -79,7 +86,9 @@ fn start(disk: &SimDisk, model: &mut Model) -> Result<Node, LogError> {
     // What is reported is durable: from here on it must not go away again.
     model.frames.truncate(count);
     model.acked = count;
-    Ok(Node { writer, reader, promises })
+    let mut node = Node { writer, reader, promises, record: found };
+    node.record_segment()?;
+    Ok(node)
 }
 
 impl Node {
@@ -91,16 +100,26 @@ impl Node {
     fn sync(&mut self, model: &mut Model) -> Result<(), LogError> {
         let durable = self.writer.sync()?;
         assert_eq!(durable, self.writer.end());
+        self.record_segment()?;
         model.acked = model.frames.len();
         Ok(())
     }
 
+    /// As the log thread does: before anything in a new segment is reported.
+    fn record_segment(&mut self) -> Result<(), LogError> {
+        if self.writer.mark().segment == self.record.log.segment {
+            return Ok(());
+        }
+        self.record.log = self.writer.mark();
+        self.promises.store(&self.record)
+    }
+
     fn promise(&mut self, model: &mut Model, round: u64) -> Result<(), LogError> {
-        let record = record(round);
+        self.record = NodeRecord { log: self.writer.mark(), ..record(round) };
         model.tried = Some(round);
-        self.promises.store(&record)?;
+        self.promises.store(&self.record)?;
         model.promised = Some(round);
-        self.writer.set_floors(floors(&record));
+        self.writer.set_floors(floors(&self.record));
         Ok(())
     }
 

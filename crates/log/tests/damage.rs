@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use common::{contents_of, contents_read, frame, open, options};
 use quorate_log::{
-    CrashMode, Damage, DamageKind, Frame, HEADER_BYTES, Log, LogError, LogOffset, Recovered,
-    SegmentId, SimDisk,
+    CrashMode, Damage, DamageKind, Frame, HEADER_BYTES, Log, LogError, LogMark, LogOffset,
+    LogOptions, Recovered, SegmentId, SimDisk,
 };
 use quorate_types::{Code, GroupId, Slot};
 
@@ -202,6 +202,95 @@ fn a_middle_segment_that_is_empty_short_foreign_or_unreadable_is_damage() {
         let kept = [&frames[..2], &frames[3..]].concat();
         assert_eq!(contents_read(&reader).expect("readable"), contents_of(&kept));
     }
+}
+
+/// The length of a segment on the disk.
+fn length(disk: &SimDisk, path: &str) -> u64 {
+    disk.mount().open(path).expect("there").len().expect("asked")
+}
+
+/// Goal: a newest segment that is shorter than it was made is damage, wherever it ends, also behind
+/// everything known to be written: what stood there is not known.
+#[test]
+fn a_newest_segment_cut_short_is_damage() {
+    const NEWEST: &str = "log/0000000006.seg";
+    let (disk, _) = five_segments();
+    let made = length(&disk, NEWEST);
+    for bytes in (0..made).step_by(7).chain([made - 1]) {
+        let (disk, _) = five_segments();
+        disk.mount().open(NEWEST).expect("there").set_len(bytes).expect("cut");
+        for start in 0..3 {
+            let (_, _, recovered) = open(&disk.mount());
+            assert!(!recovered.damage.is_empty(), "{bytes} bytes, start {start}");
+            assert!(0 < start || recovered.damage[0].segment == SegmentId(6));
+            disk.crash_as(CrashMode::DropAll, bytes);
+        }
+    }
+}
+
+/// Goal: segments of other lengths are no damage: of another run's options, larger than options say,
+/// and those that a start has cut to what is used of them.
+#[test]
+fn segments_of_every_length_they_were_made_with_are_whole() {
+    let (disk, frames) = five_segments();
+    let lengths = [8192, 4096, 16384, 4096, 4096, 1024, 2048];
+    for (place, segment_bytes) in lengths.into_iter().enumerate() {
+        let options = LogOptions { segment_bytes, ..options() };
+        let (mut writer, reader, recovered) =
+            Log::open(disk.mount(), options, 1).expect("it opens");
+        assert_eq!(recovered.damage, [], "{segment_bytes}: {:?}", recovered.decisions);
+        let newest = format!("log/{:010}.seg", writer.mark().segment.0);
+        assert!(segment_bytes <= length(&disk, &newest));
+        let found = contents_read(&reader).expect("readable");
+        let ours = contents_of(&frames);
+        assert!(ours.iter().all(|(key, body)| found.get(key) == Some(body)), "{segment_bytes}");
+        // Frames that were never synced are copied: for a small segment they are too many.
+        for slot in 0..12 {
+            let slot = 1 + 100 * place as u64 + slot;
+            writer.append(&[frame(2, slot, slot, slot, 300)]).expect("it appends");
+        }
+        disk.kill();
+    }
+}
+
+/// Goal: a log that does not reach the segment its promise file names is not opened, and nothing is
+/// written that would hide it from the next start.
+#[test]
+fn a_log_without_the_segment_it_must_have_is_refused() {
+    for lost in 1..=6 {
+        let (disk, _) = five_segments();
+        let mark = LogMark { segment: SegmentId(6), durable: LogOffset(0) };
+        for segment in lost..=6 {
+            disk.mount().remove(&format!("log/{segment:010}.seg")).expect("removed");
+        }
+        let before = disk.mount().list("log").expect("listed");
+        for _ in 0..3 {
+            let opened = Log::open_from(disk.mount(), options(), 1, mark);
+            let error = opened.err().expect("refused");
+            assert_eq!(error.code(), Code::LogDamaged);
+            let newest = (1 < lost).then(|| SegmentId(lost - 1));
+            let recorded = SegmentId(6);
+            assert!(
+                matches!(error, LogError::EndMissing { newest: n, recorded: r } if (n, r) == (newest, recorded))
+            );
+        }
+        assert_eq!(disk.mount().list("log").expect("listed"), before);
+    }
+}
+
+/// Goal: what the promise file knows to be durable is damage if it is not there, although nothing in
+/// the log itself says that it was durable.
+#[test]
+fn what_the_mark_says_is_durable_is_no_torn_tail() {
+    let (disk, frames, found) = three_frames(Seal::No);
+    let start = position(&found, 1, 1);
+    let end = start + (HEADER_BYTES + frames[2].body.len()).next_multiple_of(8) as u64;
+    disk.flip_bit(FIRST, start + 70, 0);
+    let mark = LogMark { segment: SegmentId(1), durable: LogOffset(end) };
+    let (_, _, recovered) =
+        Log::open_from(disk.mount(), options(), 1, mark).expect("the log opens");
+    let [damage] = &recovered.damage[..] else { panic!("{:?}", recovered.decisions) };
+    assert_eq!((damage.offset, &damage.kind), (Some(LogOffset(start)), &DamageKind::Frames));
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn cases() -> Vec<Case> {
     let (_, frames) = life();
     let padded = |bytes: usize| (HEADER + bytes).next_multiple_of(8);
     let body = |frame: &Frame| HEADER..HEADER + frame.body.len();
-    let head = padded(16);
+    let head = padded(24);
     let (one, two) = (padded(frames[0].body.len()), padded(frames[1].body.len()));
     // Behind the head of the second segment stands the cut, whose body has 16 bytes.
     let last = head + padded(16);
@@ -87,7 +87,7 @@ fn cases() -> Vec<Case> {
     };
     let case = |name, file, at, body, harm, kept| Case { name, file, at, body, harm, kept };
     vec![
-        case("head", FIRST, 0, HEADER..HEADER + 16, Harm::NothingLost, all.clone()),
+        case("head", FIRST, 0, HEADER..HEADER + 24, Harm::NothingLost, all.clone()),
         case("first frame", FIRST, head, body(&frames[0]), Harm::Damage, without(0)),
         case("second frame", FIRST, head + one, body(&frames[1]), Harm::Damage, without(1)),
         case("seal", FIRST, head + one + two, HEADER..HEADER, Harm::NothingLost, all.clone()),
@@ -197,7 +197,7 @@ fn both_copies_broken_are_never_taken_for_fresh() {
 #[test]
 fn every_bit_of_a_floor() {
     let mut flips = 0;
-    for (at, bit) in (HEADER + 16..HEADER + 56).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+    for (at, bit) in (HEADER + 24..HEADER + 64).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
         let disk = SimDisk::new();
         let (mut writer, _, _) = open(&disk.mount());
         writer.set_floors(floors(&record(5)));

@@ -127,6 +127,7 @@ impl LogThread {
                     gauge.begin();
                     self.writer.seal()?;
                     self.sync_time().await;
+                    self.record_segment().await?;
                     sealed = true;
                 }
             }
@@ -180,6 +181,7 @@ impl LogThread {
             }
             self.sync_time().await;
             self.writer.sync()?;
+            self.record_segment().await?;
             send(events, Event::Synced(writes.into_iter().collect()));
         }
         if !releases.is_empty() {
@@ -210,15 +212,31 @@ impl LogThread {
             self.record.peers.entry(*node).or_insert(*incarnation);
         }
         if changed {
-            self.sync_time().await;
-            if !planted(Bug::LostPromise) {
-                self.promises.store(&self.record)?;
-            }
+            self.store().await?;
             self.writer.set_floors(floors(&self.record));
         }
         for (node, _, reply) in pins {
             let known = self.record.peers.get(&node).copied().expect("inserted above");
             let _gone = reply.send(known).is_err(); // The stream that asked may have ended.
+        }
+        Ok(())
+    }
+
+    /// Tells the promise file of a segment begun since its last store, which is durable under its name
+    /// by then. Before this nothing in the segment may be reported: if the file went away, the next
+    /// start would not miss it.
+    async fn record_segment(&mut self) -> Result<(), LogError> {
+        if self.writer.mark().segment == self.record.log.segment {
+            return Ok(());
+        }
+        self.store().await
+    }
+
+    async fn store(&mut self) -> Result<(), LogError> {
+        self.record.log = self.writer.mark();
+        self.sync_time().await;
+        if !planted(Bug::LostPromise) {
+            self.promises.store(&self.record)?;
         }
         Ok(())
     }

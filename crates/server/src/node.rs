@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, NodeRecord, Opened, PromiseFile, Recovered, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, NodeRecord, Opened, PromiseFile, Recovered,
+    check_floors,
 };
 use quorate_paxos::Options;
 use quorate_proto::v1;
@@ -74,14 +75,17 @@ impl Node {
         })?;
         let groups: Vec<&Group> = topology.groups_of_node(node).collect();
         let lease_ns = lease_ns(&topology);
-        let (promises, record, lease_ns_max) =
+        let (mut promises, mut record, lease_ns_max) =
             open_record(&disk, &topology, node, lease_ns, random[0])?;
         let (mut writer, reader, recovered) =
-            Log::open(Arc::clone(&disk), profile.log(), random[1])
+            Log::open_from(Arc::clone(&disk), profile.log(), random[1], record.log)
                 .map_err(|error| log_error(&error))?;
         refuse_damage(&recovered)?;
         check_floors(&record, &recovered.floors).map_err(|error| log_error(&error))?;
         writer.set_floors(quorate_replica::log_thread::floors(&record));
+        // The segment that this start began is durable, and from here on what is in it counts.
+        record.log = writer.mark();
+        promises.store(&record).map_err(|error| log_error(&error))?;
         let store = Store::open(engine, groups.iter().map(|group| group.id))
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let store = Arc::new(store);
@@ -266,6 +270,7 @@ fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
         node,
         incarnation: Incarnation(random),
         lease_ns_max: 0,
+        log: LogMark::default(),
         peers: BTreeMap::new(),
         groups: BTreeMap::new(),
     }

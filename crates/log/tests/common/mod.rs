@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use quorate_log::{
-    Disk, Frame, GroupRecord, Log, LogError, LogOptions, LogReader, LogWriter, NodeRecord,
+    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogWriter, NodeRecord,
     Recovered,
 };
 use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
@@ -66,6 +66,7 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
         node: NodeId(2),
         incarnation: Incarnation(99),
         lease_ns_max: 1_000_000_000,
+        log: LogMark::default(),
         peers: BTreeMap::from([(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(6))]),
         groups: BTreeMap::from([(GroupId(1), group(promised)), (GroupId(2), group(promised + 1))]),
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{
-    Disk, GroupRecord, Log, LogOptions, NodeRecord, Opened, PromiseFile, SimDisk, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, NodeRecord, Opened, PromiseFile,
+    SimDisk, check_floors,
 };
 use quorate_paxos::{LeaseMode, Options, Timing};
 use quorate_replica::log_thread::floors;
@@ -113,6 +114,26 @@ pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation)
     })
 }
 
+/// Why a start with this disk refuses its log, if it does.
+pub fn refusal(disk: &SimDisk) -> Option<String> {
+    let (_promises, opened) = PromiseFile::open(disk.mount()).expect("the disk works");
+    let mark = match opened {
+        Opened::Valid(record) => record.log,
+        Opened::Fresh => LogMark::default(),
+        Opened::Unreadable { reason } => return Some(reason),
+    };
+    let reason = match Log::open_from(disk.mount(), log_options(), 7, mark) {
+        Err(error) => Some(error.to_string()),
+        Ok((_, _, recovered)) => recovered.damage.first().map(|damage| format!("{damage:?}")),
+    };
+    disk.kill();
+    reason
+}
+
+fn log_options() -> LogOptions {
+    LogOptions { segment_bytes: 4096, ..LogOptions::small() }
+}
+
 type Tasks = [tokio::task::JoinHandle<()>; 2];
 
 fn open(
@@ -122,7 +143,7 @@ fn open(
 ) -> Option<(ShardHandle, Tasks)> {
     let disk: Arc<dyn Disk> = disk.mount();
     let (mut promises, opened) = PromiseFile::open(Arc::clone(&disk)).ok()?;
-    let record = match opened {
+    let mut record = match opened {
         Opened::Valid(record) => record,
         Opened::Fresh => {
             let record = fresh();
@@ -131,11 +152,16 @@ fn open(
         }
         Opened::Unreadable { reason } => panic!("a power cut lost the promises: {reason}"),
     };
-    let log = LogOptions { segment_bytes: 4096, ..LogOptions::small() };
-    let (mut writer, reader, recovered) = Log::open(Arc::clone(&disk), log, 7).ok()?;
+    let opened = Log::open_from(Arc::clone(&disk), log_options(), 7, record.log);
+    if let Err(error @ LogError::EndMissing { .. }) = &opened {
+        panic!("a power cut takes no end of the log away: {error}");
+    }
+    let (mut writer, reader, recovered) = opened.ok()?;
     assert_eq!(recovered.damage, [], "a power cut is no damage: {:?}", recovered.decisions);
     check_floors(&record, &recovered.floors).expect("promises are durable before floors");
     writer.set_floors(floors(&record));
+    record.log = writer.mark();
+    promises.store(&record).ok()?;
     let store = Arc::new(Store::open(Arc::new(twin.clone()), [GROUP]).expect("the twin opens"));
     let stop = Stop::new(move |error| drop(stopped.send(error.to_string())));
     let options = ShardOptions {
@@ -170,6 +196,7 @@ fn fresh() -> NodeRecord {
         node: NodeId(1),
         incarnation: Incarnation(1),
         lease_ns_max: 0,
+        log: LogMark::default(),
         peers: BTreeMap::new(),
         groups: [(GROUP, GroupRecord { replica: ME, promised: Ballot::ZERO })].into(),
     }
