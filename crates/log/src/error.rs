@@ -64,7 +64,8 @@ pub enum LogError {
     },
     /// The log ends before a segment that it is known to have had.
     #[error(
-        "the newest segment of the log is {}, but segment {recorded} was in use: the log lost its end",
+        "the newest segment of the log is {}, but segment {recorded} was in use: \
+         the log lost its end",
         .newest.map_or_else(|| "missing".to_owned(), |id| id.to_string())
     )]
     EndMissing {

@@ -232,16 +232,65 @@ async fn damage_in_the_middle_of_the_log_stops_the_start() {
         client.put("load", Uid(1), n.to_string(), vec![1_u8; 1000]).await.expect("put");
     }
     cluster.stop_node("n2").await.expect("a clean end");
-    let log = cluster.data("n2").join("log");
-    let mut segments: Vec<_> =
-        std::fs::read_dir(log).expect("a log").map(|e| e.expect("readable").path()).collect();
-    segments.retain(|path| path.extension().is_some_and(|ext| ext == "seg"));
-    segments.sort();
-    let path = segments.last().expect("a segment");
-    let mut bytes = std::fs::read(path).expect("readable");
+    let path = newest_segment(&cluster.data("n2"));
+    let mut bytes = std::fs::read(&path).expect("readable");
     bytes[20_000] ^= 0x40;
     std::fs::write(path, bytes).expect("writable");
     assert_eq!(serve_once(cluster.options("n2")).await.code, Code::LogDamaged);
+}
+
+/// Goal: a node whose newest segment is gone, or the whole log, does not start, however often it is
+/// tried, and starts again with the same file put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_its_end_stops_the_start() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    // Started once more, it has nothing new to promise or write: only the start itself has told the
+    // promise file of the segment.
+    cluster.stop_node("n2").await.expect("a clean end");
+    client.put("load", Uid(1), "k", "v").await.expect("put");
+    cluster.start_node("n2");
+    let address = cluster.topology.node_by_name("n2").expect("known").client.clone();
+    within(async || client.node_status(&address).await.ok()).await;
+    cluster.stop_node("n2").await.expect("a clean end");
+    let log = cluster.data("n2").join("log");
+    let newest = newest_segment(&cluster.data("n2"));
+    let (away, folder) = (newest.with_extension("away"), log.with_extension("away"));
+    std::fs::rename(&newest, &away).expect("moved");
+    for _ in 0..2 {
+        let error = serve_once(cluster.options("n2")).await;
+        assert_eq!(error.code, Code::LogDamaged);
+        assert!(error.message.contains("lost its end"), "{error}");
+    }
+    std::fs::rename(&log, &folder).expect("moved");
+    assert_eq!(serve_once(cluster.options("n2")).await.code, Code::LogDamaged);
+    std::fs::remove_dir_all(&log).expect("the empty one");
+    std::fs::rename(&folder, &log).expect("moved back");
+    std::fs::rename(&away, &newest).expect("moved back");
+    cluster.start_node("n2");
+    within(async || client.node_status(&address).await.ok()).await;
+}
+
+/// Goal: a newest segment that is shorter than it was made stops the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_newest_segment_stops_the_start() {
+    let mut cluster = Cluster::start().await;
+    cluster.stop_node("n2").await.expect("a clean end");
+    let path = newest_segment(&cluster.data("n2"));
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("it is there");
+    file.set_len(file.metadata().expect("asked").len() - 1).expect("cut");
+    for _ in 0..2 {
+        assert_eq!(serve_once(cluster.options("n2")).await.code, Code::LogDamaged);
+    }
+}
+
+fn newest_segment(data: &std::path::Path) -> std::path::PathBuf {
+    let mut segments: Vec<_> = std::fs::read_dir(data.join("log"))
+        .expect("a log")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    segments.retain(|path| path.extension().is_some_and(|ext| ext == "seg"));
+    segments.into_iter().max().expect("a segment")
 }
 
 /// Starts a node that must not start.

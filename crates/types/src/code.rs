@@ -121,7 +121,7 @@ codes! {
     ShuttingDown = (6010, "SHUTTING_DOWN", Safe, "send the request to another node"),
 
     /// The log is damaged where it was once durable.
-    LogDamaged = (7001, "LOG_DAMAGED", No, "keep the folder for analysis; the replica stays out of votes and leases until its log is complete again"),
+    LogDamaged = (7001, "LOG_DAMAGED", No, "keep the folder as it is and leave the node down: the others go on without it. A file that was only moved away may be put back, never an older copy"),
     /// The promise file is unreadable.
     PromisesUnreadable = (7002, "PROMISES_UNREADABLE", No, "the node must not vote again under its old name; replace the replica"),
     /// Stored rows are damaged.
