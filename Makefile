@@ -6,13 +6,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-explorer test-sim test-demo test-kill \
-  crash check lint fix sim bench interop clean
+.PHONY: help setup demo test test-unit test-explorer test-sim test-planted test-demo test-kill crash \
+  check lint fix sim sim-build soak planted bench interop clean
 
 # Arguments for `make demo` and `make interop`, seeds and scenario for `make sim`.
 ARGS ?=
 SEEDS ?= 1..100
 SCENARIO ?=
+# How many seeds that never ran before `make test` and `make soak` run.
+FRESH ?= 200
+SOAK ?= 5000
 # How many rounds of kills, power cuts and pauses `make test` does, and how many `make crash`.
 KILL_ROUNDS ?= 3
 ROUNDS ?= 100
@@ -37,31 +40,37 @@ demo: setup ## a cluster on this machine, with data, load and faults; ARGS="..."
 	@$(cargo) build --release -p quorate-cli
 	@$(quorate) demo $(ARGS)
 
-test: test-unit test-explorer test-sim test-demo test-kill ## every test, from units to killed processes
+test: test-unit test-explorer test-sim test-planted test-demo test-kill ## every test, from units to killed processes
 	@printf '\n== all tests passed\n'
 
 test-unit: setup ## unit, property, conformance and doc tests
-	$(call heading,1/5 unit tests and property tests and doc tests)
+	$(call heading,1/6 unit tests and property tests and doc tests)
 	@# The explorer runs for real below, in a release build.
 	QUORATE_SEEDS=0..10 $(cargo) test --workspace --exclude quorate-sim
 
-test-explorer: setup ## random schedules of the Paxos core, every invariant on every step
-	$(call heading,2/5 random schedules of the Paxos core)
+test-explorer: setup ## the Paxos core: every interleaving of small scenarios, random schedules of large ones
+	$(call heading,2/6 random schedules of the Paxos core)
+	$(cargo) test --release -p quorate-paxos --test model -- --nocapture --test-threads 1
 	$(cargo) test --release -p quorate-paxos --test explorer -- --nocapture
 
-test-sim: setup ## simulated clusters: tests of the simulator, then seeds 1 to 100
-	$(call heading,3/5 simulated clusters)
+test-sim: setup ## simulated clusters: tests of the simulator, every seed that ever failed, fresh ones
+	$(call heading,3/6 simulated clusters)
 	MADSIM_TEST_SEED=1 $(cargo) --sim test --profile sim -p quorate-sim
-	SCENARIO='$(SCENARIO)' scripts/sim.sh $(SEEDS)
+	scripts/sim.sh regressions
+	scripts/sim.sh run --fresh $(FRESH)
+
+test-planted: setup ## every planted bug must be caught
+	$(call heading,4/6 planted bugs)
+	scripts/planted.sh
 
 test-demo: setup ## the demo from beginning to end, with its report in target/demo/report.json
-	$(call heading,4/5 the demo from beginning to end)
+	$(call heading,5/6 the demo from beginning to end)
 	$(cargo) build --release -p quorate-cli
 	mkdir -p target/demo
 	$(quorate) demo --report target/demo/report.json </dev/null
 
 test-kill: setup ## real processes, broken in every way this machine allows (as root: in more)
-	$(call heading,5/5 real processes broken in every way this machine allows)
+	$(call heading,6/6 real processes broken in every way this machine allows)
 	$(cargo) build --release -p quorate-cli -p quorate-jepsen
 	$(target)/release/quorate-jepsen --server $(quorate) --rounds $(KILL_ROUNDS)
 
@@ -78,15 +87,25 @@ lint: setup ## formatting, clippy in both builds and docs, warnings denied
 	$(cargo) fmt --all --check
 	$(cargo) clippy --workspace --all-targets -- -D warnings
 	$(cargo) --sim clippy -p quorate-sim -p quorate-server -p quorate-replica -p quorate-client \
-	  -p quorate-log -p quorate-store -p quorate-txn -p quorate-proto --all-targets -- -D warnings
+	  -p quorate-log -p quorate-store -p quorate-txn -p quorate-proto -p quorate-paxos -p quorate-types \
+	  --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps
 
 fix: setup ## format, and let clippy repair what it can
 	$(cargo) fmt --all
 	$(cargo) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
-sim: setup ## seeds of the simulation: SEEDS=1..100 or SEEDS=4711, SCENARIO=name
+sim: setup ## seeds of the simulation: SEEDS=1..100, or SEEDS=4711 to see one; SCENARIO=name
 	@SCENARIO='$(SCENARIO)' scripts/sim.sh $(SEEDS)
+
+sim-build: setup ## the program that `quorate sim` starts
+	$(cargo) --sim build --profile sim -p quorate-sim --bin quorate-sim
+
+soak: setup ## thousands of fresh seeds: SOAK=5000
+	@scripts/sim.sh run --fresh $(SOAK)
+
+planted: setup ## plant every bug in turn; a table of the seeds it takes to catch each
+	@scripts/planted.sh $(ARGS)
 
 bench: setup ## micro benches of the write path
 	$(cargo) bench -p quorate-benches

@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Export(commands::export::ExportArgs),
     /// Look after groups
     Group(commands::group::GroupArgs),
+    /// Run simulated clusters under faults: many seeds, one again, planted bugs
+    Sim(commands::sim::SimArgs),
     /// Explain an error code
     Error(commands::error::ErrorArgs),
     /// Print the version

@@ -7,6 +7,7 @@ pub(crate) mod import;
 pub(crate) mod kv;
 pub(crate) mod route;
 pub(crate) mod server;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod topology;
 pub(crate) mod version;

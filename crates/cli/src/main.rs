@@ -82,6 +82,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Export(args) => Box::pin(commands::export::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
         Command::Error(args) => commands::error::run(&args, out),
+        Command::Sim(args) => commands::sim::run(args),
         Command::Version => {
             commands::version::run(out);
             Ok(())
