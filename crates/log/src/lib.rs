@@ -20,8 +20,10 @@
 
 pub mod disk;
 mod error;
+mod found_segment;
 mod frame;
 mod index;
+mod new_segment;
 mod options;
 mod promises;
 mod reader;

@@ -1,7 +1,7 @@
 //! Opens the log: reads what is there, decides what of it counts, and starts a new segment.
 //!
 //! Called by the server once per start, after the promise file is open. Uses `scan.rs` to find
-//! frames and `segment.rs` to create the new segment.
+//! frames, `found_segment.rs` for what of them counts, and `new_segment.rs` for what it writes.
 //!
 //! The rules, in the order in which they are applied:
 //!
@@ -29,8 +29,10 @@ use tracing::{error, info, warn};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
-use crate::frame::{HEADER_BYTES, Header, Kind, LogOffset, SegmentId, frame_bytes, padding};
+use crate::found_segment::{Parts, Segment, used_bytes};
+use crate::frame::{Kind, LogOffset, SegmentId};
 use crate::index::{Index, SegmentState, Shared};
+use crate::new_segment::NewSegment;
 use crate::options::LogOptions;
 use crate::reader::LogReader;
 use crate::record::LogMark;
@@ -38,9 +40,6 @@ use crate::recovered::{self, Cut, Damage, DamageKind, Recovered};
 use crate::scan::{Found, Scan, read_all, scan};
 use crate::segment::{DIR, Name, Pool, SegmentHead};
 use crate::writer::{LogWriter, Newest};
-
-/// Bytes of the body of a cut: the segment that was cut, and where.
-const CUT_BYTES: u64 = 16;
 
 /// The log as a whole: the way to open it.
 #[derive(Debug)]
@@ -88,89 +87,6 @@ impl Log {
             Recovery { out: Recovered::default(), damage_at: None, durable: mark.durable };
         let (segments, random) = recovery.read(files, random)?;
         recovery.decide(disk, options, pool, segments, random)
-    }
-}
-
-/// A segment as it was found.
-struct Segment {
-    id: SegmentId,
-    file: Arc<dyn DiskFile>,
-    file_bytes: u64,
-    head: Option<SegmentHead>,
-    is_foreign: bool,
-    scan: Scan,
-    unreadable: Vec<Range<u64>>,
-    /// Behind the last byte that is not zero.
-    used_bytes: u64,
-}
-
-impl Segment {
-    /// The base, unless nothing in the file tells it.
-    fn base(&self) -> Option<LogOffset> {
-        if self.is_foreign { None } else { self.scan.base }
-    }
-
-    /// The bytes that the file had when it was made and has not now.
-    fn cut_off(&self) -> Option<Range<u64>> {
-        let range = self.file_bytes..self.head.as_ref()?.file_bytes;
-        (!range.is_empty()).then_some(range)
-    }
-
-    /// Bytes behind the end of the log that are not zero: torn off, or of an earlier use of the file.
-    fn ignored_bytes(&self, cut: LogOffset, tail: &[Found]) -> u64 {
-        let cut = self.base().map_or(0, |base| cut.0.saturating_sub(base.0));
-        self.used_bytes.saturating_sub(tail.last().map_or(cut, Found::end))
-    }
-
-    /// The greatest offset that something in this segment says is durable.
-    fn says_synced(&self) -> LogOffset {
-        let head = self.head.iter().filter(|_| !self.is_foreign).map(|head| head.synced_upto);
-        let frames = self.scan.found.iter().map(|found| found.header.synced_upto);
-        head.chain(frames).max().unwrap_or_default()
-    }
-}
-
-/// What of a segment counts.
-#[derive(Default)]
-struct Parts {
-    /// Frames below the limit.
-    trusted: Vec<Found>,
-    /// Positions below the limit without a valid frame.
-    damaged: Vec<Range<u64>>,
-    /// Frames above the limit, up to the first that is invalid.
-    tail: Vec<Found>,
-}
-
-impl Parts {
-    fn new(scan: &Scan, limit: u64, file_bytes: u64) -> Parts {
-        let mut parts = Parts::default();
-        let below =
-            |range: &Range<u64>| (range.start < limit).then(|| range.start..range.end.min(limit));
-        parts.damaged.extend(scan.holes.iter().filter_map(below));
-        if file_bytes < limit {
-            parts.damaged.push(file_bytes..limit);
-        }
-        let mut tail_end = limit;
-        for found in &scan.found {
-            if found.end() <= limit {
-                parts.trusted.push(*found);
-            } else if found.at < limit {
-                // Both this frame and the one that says where the segment ends are valid, yet they
-                // contradict each other. Neither is believed.
-                parts.damaged.push(found.at..limit);
-            } else if found.at == tail_end {
-                parts.tail.push(*found);
-                tail_end = found.end();
-            } else {
-                break;
-            }
-        }
-        parts
-    }
-
-    /// The end of the last frame, tail included; `limit` if there is no tail.
-    fn end(&self, limit: u64) -> u64 {
-        self.tail.last().map_or(limit, Found::end)
     }
 }
 
@@ -424,77 +340,8 @@ impl Recovery {
     }
 }
 
-/// Compares pieces, because most of a segment that was never used is zeros.
-fn used_bytes(bytes: &[u8]) -> u64 {
-    const ZEROS: [u8; 4096] = [0; 4096];
-    let piece = bytes.chunks(ZEROS.len()).rposition(|piece| piece != &ZEROS[..piece.len()]);
-    let start = piece.map_or(0, |piece| piece * ZEROS.len());
-    let last = bytes[start..].iter().take(ZEROS.len()).rposition(|byte| *byte != 0);
-    last.map_or(0, |last| (start + last) as u64 + 1)
-}
-
 fn push(index: &mut Index, frames: &[Found]) {
     for found in frames.iter().filter(|found| found.header.kind == Kind::Batch) {
         index.push(found.header, found.at);
-    }
-}
-
-/// The segment that this start writes, as bytes.
-struct NewSegment {
-    head: SegmentHead,
-    bytes: Vec<u8>,
-    copies: Vec<Found>,
-}
-
-impl NewSegment {
-    fn build(
-        last: Option<&Segment>,
-        tail: &[Found],
-        base: LogOffset,
-        random: u64,
-        segment_bytes: u64,
-        found: &Recovered,
-    ) -> Result<NewSegment, LogError> {
-        let id = SegmentId(last.map_or(1, |last| last.id.0 + 1));
-        let floors = found.floors.clone();
-        let tail: Vec<&Found> = tail.iter().filter(|f| f.header.kind == Kind::Batch).collect();
-        let mut end = SegmentHead::bytes(floors.len());
-        if last.is_some() {
-            end +=
-                frame_bytes(CUT_BYTES) + tail.iter().map(|f| f.header.frame_bytes()).sum::<u64>();
-        }
-        let (synced_upto, file_bytes) = (base.plus(end), segment_bytes.max(end));
-        let head = SegmentHead { id, base, synced_upto, random, file_bytes, floors };
-        let mut new = NewSegment { bytes: head.encode(), head, copies: Vec::new() };
-        let Some(last) = last else { return Ok(new) };
-
-        let damages = Slot(found.damage.len() as u64);
-        let mut cut = Vec::new();
-        cut.extend_from_slice(&last.id.0.to_le_bytes());
-        cut.extend_from_slice(&base.0.to_le_bytes());
-        let header = Header::internal(Kind::Cut, id, base, base);
-        new.frame(Header { first: damages, last: damages, ..header }, &cut);
-        for found in tail {
-            let mut body = vec![0; found.header.body_bytes as usize];
-            let at = found.at + HEADER_BYTES as u64;
-            last.file
-                .read_exact_at(at, &mut body)
-                .map_err(|e| LogError::io("read", &Name::Segment(last.id).path(), e))?;
-            let copy = new.frame(found.header, &body);
-            new.copies.push(copy);
-        }
-        debug_assert_eq!(end, new.bytes.len() as u64, "the head says where this ends");
-        Ok(new)
-    }
-
-    /// Adds a frame, at the place it has here.
-    fn frame(&mut self, header: Header, body: &[u8]) -> Found {
-        let at = self.bytes.len() as u64;
-        let (segment, base) = (self.head.id, self.head.base);
-        let mut header = Header { segment, offset: base.plus(at), synced_upto: base, ..header };
-        self.bytes.extend_from_slice(&header.encode(self.head.random, body));
-        self.bytes.extend_from_slice(body);
-        self.bytes.extend_from_slice(padding(body.len()));
-        Found { header, at }
     }
 }

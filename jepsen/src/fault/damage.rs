@@ -7,9 +7,9 @@
 //! in nothing since. If it did start, an older copy would bring back older promises; then only the
 //! bytes that were changed are put back, if they are still there.
 //!
-//! A node whose log lost its end must refuse: it would vote without what it had acknowledged. One byte
-//! of the last frame, hit before anything was written behind it, is the exception: on the disk it
-//! looks like a write that a power cut tore. A node that forgot that frame is named and counted.
+//! A node whose log lost its end must refuse: it would vote without what it had acknowledged. A byte
+//! of the last write, hit before anything was written behind it, is the exception: on the disk it
+//! looks like a write that a power cut tore. A node that forgot that write is named and counted.
 
 mod bytes;
 mod files;
@@ -62,7 +62,7 @@ pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
     println!("{}", table(&results));
     let forgetful = results.iter().filter(|(_, what)| what.contains(FORGOT)).count();
     if 0 < forgetful {
-        println!("KNOWN LIMIT: {forgetful} flipped bytes made a node forget its last frame");
+        println!("KNOWN LIMIT: {forgetful} flipped bytes made a node forget its last write");
     }
     let facts: Vec<_> = results
         .iter()
