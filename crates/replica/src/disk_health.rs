@@ -27,6 +27,8 @@ const SLOW: Duration = Duration::from_millis(100);
 const UNFIT: Duration = Duration::from_secs(5);
 /// A write that takes longer ends the node.
 const DEAD: Duration = Duration::from_secs(20);
+/// Looks come four times a second; a longer gap means that the whole node stood still, not its disk.
+const STOOD_STILL: Duration = Duration::from_secs(2);
 
 /// What the log thread does now and has done. Clones share it.
 #[derive(Clone)]
@@ -103,6 +105,9 @@ pub(crate) enum DiskVerdict {
 #[derive(Debug)]
 pub(crate) struct DiskHealth {
     window_began: BootTime,
+    looked_at: BootTime,
+    /// Since when the node has been running without a pause.
+    awake_since: BootTime,
     at_begin: Reading,
     is_slow: bool,
     is_unfit: bool,
@@ -112,6 +117,8 @@ impl DiskHealth {
     pub(crate) fn new(now: BootTime) -> DiskHealth {
         DiskHealth {
             window_began: now,
+            looked_at: now,
+            awake_since: now,
             at_begin: Reading::default(),
             is_slow: false,
             is_unfit: false,
@@ -124,7 +131,12 @@ impl DiskHealth {
     }
 
     fn judge(&mut self, now: BootTime, reading: Reading) -> DiskVerdict {
-        let running = reading.busy_since.map_or(Duration::ZERO, |began| now.since(began));
+        if STOOD_STILL < now.since(self.looked_at) {
+            self.awake_since = now;
+        }
+        self.looked_at = now;
+        let hung_since = reading.busy_since.map(|began| began.max(self.awake_since));
+        let running = hung_since.map_or(Duration::ZERO, |began| now.since(began));
         self.is_unfit = UNFIT < running;
         if DEAD < running {
             return DiskVerdict::Dead(DiskHangs { hung_for: running });
@@ -159,6 +171,19 @@ mod tests {
         BootTime::ZERO + Duration::from_millis(millis)
     }
 
+    /// Looks every 250 ms until `until_ms` and says what the last look said.
+    fn watch(disk: &mut DiskHealth, until_ms: u64, reading: Reading) -> DiskVerdict {
+        let mut now = disk.looked_at;
+        while now < at(until_ms) {
+            now = (now + Duration::from_millis(250)).min(at(until_ms));
+            let verdict = disk.judge(now, reading);
+            if now == at(until_ms) {
+                return verdict;
+            }
+        }
+        panic!("the watch goes back to {until_ms} ms");
+    }
+
     fn reading(busy_since_ms: Option<u64>, writes: u64, busy_ms: u64) -> Reading {
         let busy = Duration::from_millis(busy_ms);
         Reading { busy_since: busy_since_ms.map(at), writes, busy }
@@ -168,14 +193,14 @@ mod tests {
     #[test]
     fn slow_is_a_mean_over_a_window() {
         let mut disk = DiskHealth::new(at(0));
-        assert_eq!(disk.judge(at(9_000), reading(None, 10, 5_000)), DiskVerdict::Lives);
+        assert_eq!(watch(&mut disk, 9_000, reading(None, 10, 5_000)), DiskVerdict::Lives);
         // One write of 3 s among a thousand quick ones.
-        assert_eq!(disk.judge(at(10_000), reading(None, 1_000, 5_000)), DiskVerdict::Lives);
+        assert_eq!(watch(&mut disk, 10_000, reading(None, 1_000, 5_000)), DiskVerdict::Lives);
         assert_eq!(disk.faults().serious_faults, 0);
         // Then forty writes of 200 ms.
-        assert_eq!(disk.judge(at(20_000), reading(None, 1_040, 13_000)), DiskVerdict::HandOver);
+        assert_eq!(watch(&mut disk, 20_000, reading(None, 1_040, 13_000)), DiskVerdict::HandOver);
         assert_eq!(disk.faults().serious_faults, 1);
-        assert_eq!(disk.judge(at(30_000), reading(None, 2_040, 14_000)), DiskVerdict::Lives);
+        assert_eq!(watch(&mut disk, 30_000, reading(None, 2_040, 14_000)), DiskVerdict::Lives);
         assert_eq!(disk.faults().serious_faults, 0);
     }
 
@@ -184,14 +209,24 @@ mod tests {
     fn a_disk_that_hangs_climbs_the_ladder() {
         let mut disk = DiskHealth::new(at(0));
         let hangs = reading(Some(1_000), 7, 70);
-        assert_eq!(disk.judge(at(5_900), hangs), DiskVerdict::Lives);
+        assert_eq!(watch(&mut disk, 5_900, hangs), DiskVerdict::Lives);
         assert_eq!(disk.faults().fatal_faults, 0);
-        assert_eq!(disk.judge(at(6_100), hangs), DiskVerdict::Lives);
+        assert_eq!(watch(&mut disk, 6_100, hangs), DiskVerdict::Lives);
         assert_eq!(disk.faults().fatal_faults, 1);
-        assert_eq!(disk.judge(at(10_000), hangs), DiskVerdict::HandOver);
+        assert_eq!(watch(&mut disk, 10_000, hangs), DiskVerdict::HandOver);
         let hung_for = Duration::from_millis(20_100);
         let dead = DiskVerdict::Dead(DiskHangs { hung_for });
-        assert_eq!(disk.judge(at(21_100), hangs), dead);
+        assert_eq!(watch(&mut disk, 21_100, hangs), dead);
+    }
+
+    /// Goal: a node that was stopped or suspended in the middle of a write does not blame its disk.
+    #[test]
+    fn a_pause_of_the_node_is_no_fault_of_the_disk() {
+        let mut disk = DiskHealth::new(at(0));
+        let writing = reading(Some(1_000), 7, 70);
+        assert_eq!(disk.judge(at(1_250), writing), DiskVerdict::Lives);
+        assert_eq!(disk.judge(at(60_000), writing), DiskVerdict::Lives);
+        assert_eq!(disk.faults(), Health::default());
     }
 
     /// Goal: a disk that is written to rarely is not slow for that.
@@ -200,7 +235,7 @@ mod tests {
         let mut disk = DiskHealth::new(at(0));
         for window in 1..5 {
             let idle = reading(None, 20 * window, 20 * window);
-            assert_eq!(disk.judge(at(10_000 * window), idle), DiskVerdict::Lives);
+            assert_eq!(watch(&mut disk, 10_000 * window, idle), DiskVerdict::Lives);
         }
         assert_eq!(disk.faults(), Health::default());
     }

@@ -3,13 +3,16 @@
 //! ```text
 //!   options (drawn from the seed) --> run: safety phase, liveness phase, last reads
 //!                                      |-- cluster    servers as they ship, on twins of disk and engine
-//!                                      |-- faults     what breaks when, and its repair
+//!                                      |-- network    what happens to single messages between them
+//!                                      |-- faults     what breaks when; nemesis carries it out and mends
+//!                                      |-- failover   or one fault at a time, and how long it hurts
 //!                                      |-- workload   clients as they ship; every call in the history
-//!                                      `-- verdict    linearizability + acknowledged, on the history
+//!                                      |-- resender   a client that asks again on purpose
+//!                                      `-- verdict    linearizability, acknowledged, sessions
 //! ```
 //!
 //! One seed is one process. Everything a run does follows from its seed: the options, the schedule of
-//! faults, what clients ask, which packet is late, what a power cut takes. `trace` hashes what happened,
+//! faults, what clients ask, which message is late, what a power cut takes. `trace` hashes what happened,
 //! so that two runs of a seed can be compared.
 //!
 //! The checkers know nothing of the simulation and are tested in both builds; the rest exists only under
@@ -18,6 +21,7 @@
 pub mod acknowledged;
 pub mod history;
 pub mod linearizability;
+pub mod sessions;
 
 #[cfg(madsim)]
 pub mod clock;

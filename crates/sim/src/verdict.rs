@@ -6,6 +6,7 @@ use crate::acknowledged::{self, Ledger};
 use crate::history::{History, KeyId, Operation, Outcome};
 use crate::linearizability::{self, Verdict};
 use crate::places::Place;
+use crate::sessions;
 
 /// Steps of the search for one register; real histories take fewer than 10,000.
 const STEPS_MAX: u64 = 1_000_000;
@@ -29,6 +30,7 @@ pub fn judge(history: &History, places: &[Place], ledgers: &BTreeMap<KeyId, Ledg
     for place in places {
         let operations = keys.get(&place.id).map(Vec::as_slice).unwrap_or_default();
         if place.is_ledger {
+            judged.wrong.extend(sessions::check(place.id, operations));
             // A ledger that could not be read is reported by who tried to read it.
             if let Some(found) = ledgers.get(&place.id) {
                 let wrong = acknowledged::check(operations, found);
