@@ -54,6 +54,7 @@ fn segments(disk: &SimDisk) -> Vec<String> {
     names.iter().filter(|name| name.ends_with(".seg")).map(|name| format!("log/{name}")).collect()
 }
 
+/// Goal: without the newest segment nothing answered is lost silently, also after a start that began one.
 #[test]
 fn a_node_without_its_newest_segment_is_refused_or_loses_nothing() {
     for again in [0, 1, 4, 9, 13] {
@@ -65,6 +66,7 @@ fn a_node_without_its_newest_segment_is_refused_or_loses_nothing() {
     }
 }
 
+/// Goal: an emptied log folder is not taken for a fresh one.
 #[test]
 fn a_node_without_any_segment_is_refused_or_loses_nothing() {
     let refused = after_every_step(0, |disk| {
@@ -74,6 +76,7 @@ fn a_node_without_any_segment_is_refused_or_loses_nothing() {
     assert!(20 < refused, "{refused} refused");
 }
 
+/// Goal: no step leaves a newest segment whose lost end would pass for a torn tail.
 #[test]
 fn a_node_with_a_short_newest_segment_is_refused() {
     let lengths: [fn(u64) -> u64; 7] =
