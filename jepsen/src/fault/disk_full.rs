@@ -1,8 +1,8 @@
 //! A full disk: one node has a small disk, and a file takes what is left of it.
 //!
-//! First the node leads, and less is left than it keeps back: it must say `DISK_FULL` or leave writes to
-//! others, not lose them. Then others lead, and nothing is left: it must end in good order or do
-//! without, and the others go on. When there is room again, it comes back.
+//! First the node leads, and less is left than it keeps back: it must hand its leaderships over, and say
+//! `DISK_FULL` until then. Then nothing is left: it must end in good order or do without, and the others
+//! go on. When there is room again, it comes back.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,6 +28,8 @@ const FAULT: &str = "disk-full";
 const DISK_BYTES: u64 = 192 * 1024 * 1024;
 /// What the first file leaves: less than a tenth, which a node keeps back.
 const LEFT_BYTES: u64 = 12 * 1024 * 1024;
+/// Longest wait for another leader: the node looks at its disk every half second when idle.
+const STALL_MAX: Duration = Duration::from_secs(5);
 /// How long each shortage lasts.
 const SPAN: Duration = Duration::from_secs(8);
 /// Writes before the disk runs full.
@@ -65,8 +67,13 @@ pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
         let text = format!("a leader with little room made clients see {:?}", leading.told);
         trial.note_wrong(text);
     }
-    if trial.cluster.ending(node)?.is_none() {
-        trial.lead(node.next()).await?;
+    for (group, pulse) in &leading.pulses {
+        let stall = pulse.stall(leading.ended_at);
+        if STALL_MAX < stall {
+            let stall = seconds(stall);
+            let text = format!("g{group} waited {stall} s for a leader with room");
+            trial.note_wrong(text);
+        }
     }
     fill(&filler, 0)?;
     let following = shortage(&mut trial, node, "follows with no room").await?;
