@@ -8,7 +8,7 @@ mod one;
 mod planted;
 mod summary;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -95,6 +95,11 @@ pub(crate) fn main() -> ExitCode {
         eprintln!("error: {error}");
         ExitCode::from(2)
     })
+}
+
+fn read_cluster_file(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("cluster file {} cannot be read: {error}", path.display()))
 }
 
 fn bug(name: &str) -> Result<Bug, String> {

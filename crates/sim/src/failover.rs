@@ -25,9 +25,10 @@ const FAULT: Duration = Duration::from_secs(6);
 const STALL: Duration = Duration::from_secs(24);
 /// Longest wait for a group to be led by a healthy cluster.
 const CALM_MAX: Duration = Duration::from_secs(20);
-/// Longest gap that is no violation: of a killed leader, of a fault that only looks like one.
-const KILL_MAX: Duration = Duration::from_millis(2_500);
-const GRAY_MAX: Duration = Duration::from_secs(5);
+/// What a group may take beyond its lease, and half of it once more, after its leader was killed.
+const KILL_SLACK: Duration = Duration::from_secs(1);
+/// What it may take beyond three leases when its leader only half works.
+const GRAY_SLACK: Duration = Duration::from_secs(2);
 /// Between two writes of the prober.
 const PROBE_EVERY: Duration = Duration::from_millis(10);
 /// Numbers of the prober.
@@ -79,16 +80,17 @@ impl Fault {
         }
     }
 
-    fn limit(self) -> Duration {
+    /// The longest gap that is no violation: 2.5 s and 5 s with the lease of 1 s of the profile `lan`.
+    fn limit(self, lease: Duration) -> Duration {
         match self {
-            Fault::Kill | Fault::PowerCut => KILL_MAX,
+            Fault::Kill | Fault::PowerCut => lease * 3 / 2 + KILL_SLACK,
             Fault::Pause
             | Fault::DiskStall
             | Fault::CutOut
             | Fault::CutIn
             | Fault::HubOnly
             | Fault::Flap
-            | Fault::DiskFull => GRAY_MAX,
+            | Fault::DiskFull => lease * 3 + GRAY_SLACK,
         }
     }
 }
@@ -119,6 +121,7 @@ pub struct Failover<'a> {
 impl Failover<'_> {
     /// Every fault once, in the order of the seed.
     pub async fn run(mut self, options: &Options, places: &[Place]) -> Gaps {
+        let lease = self.client.topology().lease().length().unwrap_or(Duration::from_secs(1));
         let mut rng = random(options.seed, Draw::Faults);
         let ledgers: Vec<Place> = places.iter().filter(|it| it.is_ledger).cloned().collect();
         let mut faults = Fault::ALL.to_vec();
@@ -138,7 +141,7 @@ impl Failover<'_> {
             self.fail(fault, leader, &mut rng).await;
             let gap = probe.end().await;
             gaps.gaps.push((fault.word(), u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)));
-            if fault.limit() < gap {
+            if fault.limit(lease) < gap {
                 let group = place.group;
                 gaps.wrong.push(format!("{group} took no write for {gap:?} after {fault:?}"));
             }

@@ -10,12 +10,15 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_sim::options::Scenario;
+use quorate_sim::places::on_simulated_machines;
 
 use super::summary::Summary;
-use super::{Replay, What, scenario_or_all};
+use super::{Replay, What, read_cluster_file, scenario_or_all};
 
 /// Every seed of this remainder runs twice, and both runs must print the same.
 const TWICE_EVERY: u64 = 20;
+/// Lines of the log of a process that died without a word.
+const LOG_LINES: usize = 20;
 /// Seeds that failed once: `scenario seed`, a line each.
 const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
@@ -61,6 +64,10 @@ fn seeds(text: &str) -> Result<Seeds, String> {
 
 /// Runs the seeds asked for.
 pub(super) fn run(asked: &Run) -> Result<ExitCode, String> {
+    if let Some(path) = &asked.what.cluster {
+        // One complaint now, not one for each seed.
+        on_simulated_machines(&read_cluster_file(path)?)?;
+    }
     let Seeds(first, last) = match asked.fresh {
         Some(count) => fresh(count)?,
         None => asked.seeds,
@@ -189,7 +196,8 @@ fn process(job: &Replay, timeout: Duration) -> Result<Ran, String> {
     if !output.status.success() && !printed.contains("FAILED") {
         // It died before it could say anything: what it wrote to its log is all there is.
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        printed.extend(log.lines().rev().take(20).map(|line| format!("{line}\n")));
+        let skipped = log.lines().count().saturating_sub(LOG_LINES);
+        printed.extend(log.lines().skip(skipped).map(|line| format!("{line}\n")));
     }
     let ended = match output.status.code() {
         Some(124) => format!("no end within {} s", timeout.as_secs()),

@@ -14,7 +14,7 @@ use quorate_types::ClusterId;
 use quorate_types::planted;
 use tracing_subscriber::EnvFilter;
 
-use super::Replay;
+use super::{Replay, read_cluster_file};
 
 /// A run that takes longer than this in virtual time hangs.
 const VIRTUAL_MAX: Duration = Duration::from_secs(600);
@@ -35,8 +35,7 @@ pub(super) fn replay(asked: &Replay) -> Result<ExitCode, String> {
 fn once(asked: &Replay) -> Result<ExitCode, String> {
     let mut options = Options::draw(asked.seed, asked.scenario());
     let text = match &asked.what.cluster {
-        Some(path) => std::fs::read_to_string(path)
-            .map_err(|error| format!("cluster file {} cannot be read: {error}", path.display()))?,
+        Some(path) => read_cluster_file(path)?,
         None => preset(&options),
     };
     let topology = on_simulated_machines(&text)?;
