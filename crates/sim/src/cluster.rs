@@ -22,8 +22,9 @@ use rand::{Rng, RngCore};
 
 use crate::clock::SimClock;
 use crate::network::SimNetwork;
-use crate::options::{Draw, Options, random};
+use crate::options::Options;
 use crate::places::server_ip;
+use crate::random::{Draw, random};
 
 /// Between the end of a process and the start of the next: its tasks are dropped meanwhile.
 const DROP_TIME: Duration = Duration::from_millis(5);

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use crate::cluster::{Cluster, Death};
 use crate::faults::STALLED;
 use crate::history::Outcome;
-use crate::options::{Draw, Options, random};
+use crate::options::Options;
 use crate::places::Place;
+use crate::random::{Draw, random};
 use crate::trace::Trace;
 use crate::workload::{Recorder, append};
 

@@ -7,7 +7,8 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use crate::cluster::Death;
-use crate::options::{Draw, Options, Scenario, pick, random};
+use crate::options::{Options, Scenario};
+use crate::random::{Draw, pick, random};
 
 /// Times a sync takes longer on a disk that hangs.
 pub const STALLED: u32 = 100_000;

@@ -42,6 +42,8 @@ pub mod options;
 #[cfg(madsim)]
 pub mod places;
 #[cfg(madsim)]
+pub mod random;
+#[cfg(madsim)]
 pub mod resender;
 #[cfg(madsim)]
 pub mod run;

@@ -22,7 +22,7 @@ use quorate_types::NodeId;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::options::pick;
+use crate::random::pick;
 
 /// How bad the links are. Drawn per seed.
 #[derive(Clone, Debug, Default, PartialEq)]

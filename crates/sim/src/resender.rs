@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use tonic::transport::Endpoint;
 
 use crate::history::{Action, Answer, Outcome};
-use crate::options::{Draw, pick, random};
 use crate::places::Place;
+use crate::random::{Draw, pick, random};
 use crate::workload::{Ending, Recorder};
 
 /// How long one attempt may take.

@@ -12,8 +12,9 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 
 use crate::history::{Action, Answer, History, KeyId, Outcome};
-use crate::options::{Draw, Options, pick, random};
+use crate::options::Options;
 use crate::places::Place;
+use crate::random::{Draw, pick, random};
 use crate::trace::Trace;
 
 /// Tells who asks that it is time to end. Clones share it.
