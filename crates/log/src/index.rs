@@ -96,6 +96,22 @@ impl Index {
         free.then_some((*id, segment.file_bytes))
     }
 
+    /// The live frames of the oldest segment, if nothing but last frames of groups holds it: each is the
+    /// only live one of its group. A copy of such a frame may stand anywhere behind it, because there is
+    /// nothing of the group that it could cut.
+    pub(crate) fn held_by_last_frames(&self) -> Option<Vec<Located>> {
+        let (id, segment) = self.segments.first_key_value()?;
+        if segment.live_frames == 0 || segment.is_damaged || self.segments.len() < 3 {
+            return None;
+        }
+        let alone = self.groups.values().filter(|group| group.frames.len() == 1);
+        let here: Vec<Located> = alone
+            .filter_map(|group| group.frames.front().copied())
+            .filter(|frame| frame.header.segment == *id && frame.last == frame.header.last)
+            .collect();
+        (here.len() as u64 == segment.live_frames).then_some(here)
+    }
+
     /// Bytes of all segment files.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.segments.values().map(|segment| segment.file_bytes).sum()

@@ -128,7 +128,7 @@ impl LogReader {
 }
 
 /// The body of a frame, or `None` if the bytes are not the frame that was written there.
-fn read_frame(
+pub(crate) fn read_frame(
     file: &dyn DiskFile,
     located: &Located,
     random: u64,

@@ -13,10 +13,14 @@ use quorate_types::{Ballot, GroupId, Slot};
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 use crate::frame::{Frame, HEADER_BYTES, Header, Kind, LogOffset, SegmentId, frame_bytes, padding};
-use crate::index::{SegmentState, Shared};
+use crate::index::{Located, SegmentState, Shared};
 use crate::options::LogOptions;
+use crate::reader::read_frame;
 use crate::record::LogMark;
 use crate::segment::{Name, Pool, SegmentHead};
+
+/// Most segments given back at once: each costs the disk some steps, and a write may wait behind them.
+const RETIRED_MAX: usize = 8;
 
 /// What the writer has done and holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,6 +166,52 @@ impl LogWriter {
         self.retire_wanted = true;
         let done = self.retire_released();
         self.poison(done)
+    }
+
+    /// Copies the frames that hold the oldest segment to the end of the log, if they are the last ones of
+    /// groups that rest and are worth it. Without this a group that writes nothing keeps everything that
+    /// others have written since, until the log is full. Asked after releases.
+    ///
+    /// # Errors
+    /// As [`LogWriter::append`]; a log without room for the copies is left as it is.
+    pub fn free_oldest(&mut self) -> Result<(), LogError> {
+        self.check()?;
+        let Some(held) = self.shared.lock().held_by_last_frames() else { return Ok(()) };
+        let bytes: u64 = held.iter().map(|frame| frame.header.frame_bytes()).sum();
+        let is_cheap = bytes <= self.options.segment_bytes / 4;
+        if !is_cheap && self.log_bytes() < self.options.bytes_cap / 2 {
+            return Ok(());
+        }
+        let mut copies = Vec::with_capacity(held.len());
+        for frame in held {
+            match self.read_back(&frame)? {
+                Some(copy) => copies.push(copy),
+                None => return Ok(()),
+            }
+        }
+        tracing::debug!(frames = copies.len(), bytes, "the oldest segment is freed");
+        self.retire_wanted = true;
+        match self.append(&copies) {
+            Err(LogError::Full { .. }) => Ok(()),
+            done => done.map(|_| ()),
+        }
+    }
+
+    /// A live frame as it stands on the disk. `None` if that is not what was written: then its segment
+    /// stays, so that the next start reports it.
+    fn read_back(&mut self, frame: &Located) -> Result<Option<Frame>, LogError> {
+        let Header { segment, offset, group, first, .. } = frame.header;
+        let file = self.shared.lock().segments.get(&segment).map(|it| Arc::clone(&it.file));
+        let Some(file) = file else { return Ok(None) };
+        let body = read_frame(file.as_ref(), frame, self.shared.random)
+            .map_err(|error| LogError::io("read", &Name::Segment(segment).path(), error))?;
+        if body.is_none() {
+            tracing::error!(%segment, %offset, "a frame is not what was written");
+            if let Some(state) = self.shared.lock().segments.get_mut(&segment) {
+                state.is_damaged = true;
+            }
+        }
+        Ok(body.map(|body| Frame { group, first, last: frame.last, body }))
     }
 
     /// Nothing is missing any more: every replica of this node has proven its log complete. Until
@@ -435,8 +485,8 @@ impl LogWriter {
             return Ok(());
         }
         self.retire_wanted = false;
-        let mut retired = false;
-        loop {
+        let mut retired = 0;
+        while !self.retire_wanted {
             // Taken out of the index first: from here on no reader looks into the file, and one
             // that still holds it notices.
             let oldest = {
@@ -448,9 +498,10 @@ impl LogWriter {
             };
             let Some((id, file_bytes)) = oldest else { break };
             self.pool.retire(id, file_bytes)?;
-            retired = true;
+            retired += 1;
+            self.retire_wanted = retired == RETIRED_MAX; // The others after the next sync.
         }
-        if retired {
+        if 0 < retired {
             self.has_room();
         }
         Ok(())

@@ -56,6 +56,7 @@ on_both! {
     a_later_frame_cuts_older_ones
     a_read_starts_inside_a_frame_and_ends_at_its_limit
     released_segments_are_used_again
+    a_group_that_rests_does_not_keep_what_others_wrote
     the_cap_refuses_before_anything_is_written
     impossible_frames_are_refused
     an_idle_log_does_not_grow_with_restarts
@@ -198,6 +199,33 @@ fn released_segments_are_used_again(ground: &mut impl Ground) {
     assert_eq!(recovered.damage, []);
     let (first, last) = reader.bounds(GroupId(1)).expect("live");
     assert!(first <= Slot(195) && last == Slot(200));
+}
+
+fn a_group_that_rests_does_not_keep_what_others_wrote(ground: &mut impl Ground) {
+    let disk = ground.mount();
+    let (mut writer, reader, _) = open(&disk);
+    let rests = [frame(1, 1, 1, 1, 100), frame(2, 7, 9, 2, 500)];
+    writer.append(&rests).expect("it appends");
+    let mut most = 0;
+    // Twice the cap, released as it is applied.
+    for slot in 1..=1500 {
+        writer.append(&[frame(3, slot, slot, slot, 1500)]).expect("there is room");
+        writer.sync().expect("it syncs");
+        writer.release(GroupId(3), Slot(slot.saturating_sub(3))).expect("it releases");
+        writer.free_oldest().expect("it frees");
+        most = most.max(writer.stats().segments);
+    }
+    assert!(most <= 6, "{most} segments");
+    let mut expected = rests.to_vec();
+    expected.extend((1498..=1500).map(|slot| frame(3, slot, slot, slot, 1500)));
+    assert_eq!(contents_read(&reader).expect("readable"), contents_of(&expected));
+    drop((writer, disk));
+    let (_, reader, recovered) = open(&ground.mount());
+    assert_eq!(recovered.damage, []);
+    let found = contents_read(&reader).expect("readable");
+    let resting = |(group, _): &(GroupId, Slot)| *group != GroupId(3);
+    assert_eq!(found.keys().filter(|key| resting(key)).count(), 4);
+    assert!(contents_of(&rests).iter().all(|(key, body)| found.get(key) == Some(body)));
 }
 
 fn the_cap_refuses_before_anything_is_written(ground: &mut impl Ground) {
@@ -380,6 +408,42 @@ fn a_full_disk_refuses_and_recovers() {
     disk.set_capacity(Some(60 * 4096));
     writer.append(&[frame(1, slot, slot, slot, 1500)]).expect("there is room again");
     assert!(writer.has_room());
+}
+
+/// Goal: frames that are still wanted in order are never copied, for a copy would cut those behind it;
+/// nor is one that is not what was written.
+#[test]
+fn only_last_frames_are_moved() {
+    let disk = SimDisk::new();
+    let (mut writer, reader, _) = open(&disk.mount());
+    let kept = [frame(1, 1, 1, 1, 100), frame(1, 2, 2, 2, 100), frame(2, 1, 1, 3, 100)];
+    writer.append(&kept).expect("it appends");
+    for slot in 1..=20 {
+        writer.append(&[frame(3, slot, slot, slot, 1500)]).expect("it appends");
+    }
+    writer.sync().expect("it syncs");
+    writer.release(GroupId(3), Slot(19)).expect("it releases");
+    let end = writer.end();
+    writer.free_oldest().expect("nothing to do");
+    assert_eq!(writer.end(), end, "group 1 needs both of its frames where they are");
+
+    writer.release(GroupId(1), Slot(1)).expect("it releases");
+    let (group_2, _) = reader.bounds(GroupId(2)).expect("live");
+    assert_eq!(group_2, Slot(1));
+    let bytes = disk.mount().open("log/0000000001.seg").expect("there").len().expect("known");
+    for at in 0..bytes {
+        // The body of group 2, wherever it is.
+        let mut found = vec![0; 8];
+        let file = disk.mount().open("log/0000000001.seg").expect("there");
+        if file.read_exact_at(at, &mut found).is_ok() && found == *b"<2:1-1#3" {
+            disk.flip_bit("log/0000000001.seg", at, 1);
+            break;
+        }
+    }
+    writer.free_oldest().expect("it leaves the damage alone");
+    assert_eq!(writer.end(), end);
+    let error = reader.read(GroupId(2), Slot(1), 1000).expect_err("damaged");
+    assert_eq!(error.code(), Code::LogDamaged);
 }
 
 #[test]

@@ -125,17 +125,19 @@ impl Node {
 
     fn release(&mut self, model: &mut Model, group: u32, upto: u64) -> Result<(), LogError> {
         model.released.insert(GroupId(group), Slot(upto));
-        self.writer.release(GroupId(group), Slot(upto))
+        self.writer.release(GroupId(group), Slot(upto))?;
+        self.writer.free_oldest()
     }
 
-    /// Several groups, syncs of several appends, rolls, cuts of suffixes, releases, promises.
+    /// Several groups, one of which rests from the beginning on, syncs of several appends, rolls, cuts of
+    /// suffixes, releases, promises.
     fn live(&mut self, model: &mut Model) -> Result<(), LogError> {
         let mut mark = 0;
         let mut make = |group, first, last, bytes| {
             mark += 1;
             frame(group, first, last, mark, bytes)
         };
-        self.append(model, &[make(1, 1, 3, 90), make(2, 1, 1, 700)])?;
+        self.append(model, &[make(1, 1, 3, 90), make(4, 1, 2, 80), make(2, 1, 1, 700)])?;
         self.sync(model)?;
         self.promise(model, 1)?;
         self.append(model, &[make(1, 4, 10, 1200), make(3, 5, 9, 40)])?;
@@ -165,6 +167,8 @@ impl Node {
         self.release(model, 2, 7)?;
         self.append(model, &[make(1, 22, 22, 64), make(2, 8, 8, 64)])?;
         assert_eq!(Some(model.frames.len()), model.prefix_of(&contents_read(&self.reader)?));
+        let segments = self.writer.stats().segments;
+        assert!(segments < 5, "the group that rests keeps {segments} segments");
         Ok(())
     }
 

@@ -3,23 +3,27 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use common::{floors, frame, open, record};
 use quorate_log::{CrashMode, PromiseFile, SimDisk, check_floors};
 use quorate_types::{GroupId, Slot};
-use tracing_subscriber::fmt::MakeWriter;
 
 const FIRST: &str = "log/0000000001.seg";
 
-/// What was logged, line by line.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread logged.
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes to the lines of the thread that logs: each test runs on its own.
+struct Lines;
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("no test panics while it writes").extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -28,26 +32,21 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
-
-    fn make_writer(&'a self) -> Lines {
-        self.clone()
-    }
-}
-
-/// What `act` logs.
+/// What `act` logs. One subscriber for the whole process: with one for each test, a line that another
+/// thread reaches first without any may stay switched off.
 fn logged<T>(act: impl FnOnce() -> T) -> (T, Vec<String>) {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(lines.clone())
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .finish();
-    let done = tracing::subscriber::with_default(subscriber, act);
-    let text = lines.0.lock().expect("no test panics while it writes").clone();
-    let text = String::from_utf8(text).expect("lines are text");
+    static SUBSCRIBE: Once = Once::new();
+    SUBSCRIBE.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_writer(|| Lines)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .init();
+    });
+    LINES.with_borrow_mut(Vec::clear);
+    let done = act();
+    let text = String::from_utf8(LINES.with_borrow_mut(std::mem::take)).expect("lines are text");
     (done, text.lines().map(|line| line.trim_start().to_owned()).collect())
 }
 

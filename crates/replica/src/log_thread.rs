@@ -188,6 +188,7 @@ impl LogThread {
             for (group, upto) in releases {
                 self.writer.release(group, upto)?;
             }
+            self.writer.free_oldest()?;
             send(events, Event::Released);
         }
         Ok(())
