@@ -32,21 +32,45 @@ impl Replica {
         target: Option<ReplicaId>,
         out: &mut Output,
     ) {
-        let deadline = now + self.options.timing.round;
         let heard_since = self.heard_since(now);
-        let Duty::Leader(leader) = &mut self.duty else {
+        let Duty::Leader(leader) = &self.duty else {
             return;
         };
-        if leader.handover.is_some() || !leader.serving {
-            return;
-        }
         let target = match target {
             Some(id) => leader.peers.get(&id).filter(|peer| lives(peer, heard_since)).map(|_| id),
-            None => best_peer(leader, heard_since),
+            None => best_peer(leader, heard_since, |_| true),
+        };
+        self.begin_handover(now, target, out);
+    }
+
+    /// Starts a hand-over to the best follower in better health than this node. Two nodes never give way
+    /// to each other, and one that lags would only keep clients waiting.
+    pub(crate) fn on_give_way(&mut self, now: BootTime, out: &mut Output) {
+        let heard_since = self.heard_since(now);
+        let own = self.standing();
+        let Duty::Leader(leader) = &self.duty else {
+            return;
+        };
+        if now < leader.stays_until {
+            return;
+        }
+        let target = best_peer(leader, heard_since, |standing| {
+            standing.health < own.health && !standing.lags_behind(&own)
+        });
+        self.begin_handover(now, target, out);
+    }
+
+    fn begin_handover(&mut self, now: BootTime, target: Option<ReplicaId>, out: &mut Output) {
+        let deadline = now + self.options.timing.round;
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
         };
         let Some(target) = target else {
             return; // Nobody to hand over to.
         };
+        if leader.handover.is_some() || !leader.serving {
+            return;
+        }
         leader.handover = Some(Handover { target, token_sent: false, deadline });
         self.refuse_waiting_reads(Some(target), out);
     }
@@ -88,6 +112,7 @@ impl Replica {
     /// A hand-over that did not come about in time. Before the token was sent the leadership simply
     /// goes on; after it, this replica leads again only by winning a higher ballot.
     pub(crate) fn expire_handover(&mut self, now: BootTime, out: &mut Output) {
+        let stays_until = now + self.options.timing.lease;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -95,7 +120,10 @@ impl Replica {
             Some(handover) if handover.deadline <= now && handover.token_sent => {
                 self.become_follower(now, None, out);
             }
-            Some(handover) if handover.deadline <= now => leader.handover = None,
+            Some(handover) if handover.deadline <= now => {
+                leader.handover = None;
+                leader.stays_until = stays_until; // Clients are served meanwhile.
+            }
             Some(_) | None => {}
         }
     }
@@ -126,12 +154,16 @@ fn lives(peer: &Progress, heard_since: BootTime) -> bool {
     peer.heard_at.is_some_and(|at| heard_since <= at)
 }
 
-/// The follower that should lead, among those that live.
-fn best_peer(leader: &Leader, heard_since: BootTime) -> Option<ReplicaId> {
+/// The follower that should lead, among those that live and may.
+fn best_peer(
+    leader: &Leader,
+    heard_since: BootTime,
+    may_lead: impl Fn(&Standing) -> bool,
+) -> Option<ReplicaId> {
     let living = leader.peers.values().filter(|peer| lives(peer, heard_since));
     let heard = living.filter_map(|peer| {
         let standing: Standing = peer.standing?;
-        (!standing.health.draining).then_some(standing)
+        (!standing.health.draining && may_lead(&standing)).then_some(standing)
     });
     heard
         .reduce(|best, other| match other.compare(&best) {

@@ -47,6 +47,9 @@ pub enum Input {
     Health(Health),
     /// Hand leadership to this replica, or to the best one.
     HandOver(Option<ReplicaId>),
+    /// Hand leadership to a follower whose node is in better health, if one lives and has the log: the
+    /// faults of this node stand in the way of clients.
+    GiveWay,
     /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
 }

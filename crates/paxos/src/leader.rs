@@ -31,6 +31,8 @@ pub(crate) struct Leader {
     /// Reads that wait for their verdict, by the time after their view was taken.
     pub(crate) reads: VecDeque<(BootTime, ReadToken)>,
     pub(crate) handover: Option<Handover>,
+    /// It does not give way before: the last one it gave way to did not take over.
+    pub(crate) stays_until: BootTime,
     /// Encoded bytes of the log through the commit position.
     pub(crate) committed_log_bytes: u64,
 }
@@ -165,6 +167,7 @@ impl Replica {
             heartbeat_at: None,
             reads: VecDeque::new(),
             handover: None,
+            stays_until: now,
             committed_log_bytes: tail.log_bytes,
         }));
         self.leader = Some(self.options.replica);
@@ -277,6 +280,7 @@ impl Replica {
         let is_applied = leader.start_slot <= self.slot_applied || planted(Bug::ServeEarly);
         if !leader.serving && is_applied {
             leader.serving = true;
+            self.has_yielded = false;
             out.roles.push(RoleChange::Serving { ballot });
         }
     }

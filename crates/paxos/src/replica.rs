@@ -62,7 +62,7 @@ pub struct Replica {
     pub(crate) round_seen: u64,
     /// Number of elections this replica has waited for; feeds its jitter.
     pub(crate) waits: u64,
-    /// Gave up a candidacy for a better one since a leader was last heard. Not done twice: the better
+    /// Gave up a candidacy for a better one since there last was a leader. Not done twice: the better
     /// one may not reach a majority (trap 22).
     pub(crate) has_yielded: bool,
     /// A read for applying is on its way.
@@ -193,6 +193,7 @@ impl Replica {
             Input::DiskProgress(at) => self.disk_ok_at = self.disk_ok_at.max(at),
             Input::Health(health) => self.health = health,
             Input::HandOver(target) => self.on_hand_over(now, target, &mut out),
+            Input::GiveWay => self.on_give_way(now, &mut out),
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
         }
         self.fire_timers(now, &mut out);

@@ -44,6 +44,8 @@ struct GaugeState {
     /// Writes that ended, and how long they took together.
     writes: AtomicU64,
     busy_ns: AtomicU64,
+    /// Since when the node has been running without a pause, as the shard found.
+    awake_since_ns: AtomicU64,
 }
 
 impl DiskGauge {
@@ -59,9 +61,16 @@ impl DiskGauge {
     /// The disk has answered.
     pub(crate) fn end(&self) {
         let began = self.state.busy_since_ns.swap(0, Ordering::AcqRel);
+        // A write that was under way when the node stood still is not charged for that.
+        let began = began.max(self.state.awake_since_ns.load(Ordering::Acquire));
         let took = self.clock.now().0.saturating_sub(began);
         self.state.busy_ns.fetch_add(took, Ordering::AcqRel);
         self.state.writes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The node has stood still until now.
+    fn woke(&self, now: BootTime) {
+        self.state.awake_since_ns.store(now.0, Ordering::Release);
     }
 
     fn reading(&self) -> Reading {
@@ -127,12 +136,22 @@ impl DiskHealth {
 
     /// Looks at the gauge.
     pub(crate) fn look(&mut self, now: BootTime, gauge: &DiskGauge) -> DiskVerdict {
+        if self.stood_still(now) {
+            gauge.woke(now);
+        }
         self.judge(now, gauge.reading())
     }
 
+    fn stood_still(&self, now: BootTime) -> bool {
+        STOOD_STILL < now.since(self.looked_at)
+    }
+
     fn judge(&mut self, now: BootTime, reading: Reading) -> DiskVerdict {
-        if STOOD_STILL < now.since(self.looked_at) {
+        if self.stood_still(now) {
             self.awake_since = now;
+            // What the disk did before says nothing: a write may have been held up by the pause.
+            self.window_began = now;
+            self.at_begin = reading;
         }
         self.looked_at = now;
         let hung_since = reading.busy_since.map(|began| began.max(self.awake_since));
@@ -166,6 +185,22 @@ impl DiskHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Shows what it was set to.
+    #[derive(Default)]
+    struct ManualClock(AtomicU64);
+
+    impl ManualClock {
+        fn set(&self, now: BootTime) {
+            self.0.store(now.0, Ordering::Release);
+        }
+    }
+
+    impl Clock for ManualClock {
+        fn now(&self) -> BootTime {
+            BootTime(self.0.load(Ordering::Acquire))
+        }
+    }
 
     fn at(millis: u64) -> BootTime {
         BootTime::ZERO + Duration::from_millis(millis)
@@ -227,6 +262,29 @@ mod tests {
         assert_eq!(disk.judge(at(1_250), writing), DiskVerdict::Lives);
         assert_eq!(disk.judge(at(60_000), writing), DiskVerdict::Lives);
         assert_eq!(disk.faults(), Health::default());
+    }
+
+    /// Goal: nor does one whose write ended right after the pause, before anybody looked, or after.
+    #[test]
+    fn a_write_is_not_charged_for_a_pause() {
+        let mut disk = DiskHealth::new(at(0));
+        assert_eq!(watch(&mut disk, 9_000, reading(None, 18, 180)), DiskVerdict::Lives);
+        // One write of 60 s, which was mostly the pause.
+        let after = reading(None, 19, 60_180);
+        assert_eq!(disk.judge(at(69_000), after), DiskVerdict::Lives);
+        assert_eq!(watch(&mut disk, 80_000, after), DiskVerdict::Lives);
+        assert_eq!(disk.faults(), Health::default());
+
+        let clock = Arc::new(ManualClock::default());
+        let gauge = DiskGauge::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        clock.set(at(1_000));
+        gauge.begin();
+        clock.set(at(61_000));
+        let mut disk = DiskHealth::new(at(1_000));
+        assert_eq!(disk.look(at(61_000), &gauge), DiskVerdict::Lives);
+        clock.set(at(61_005));
+        gauge.end();
+        assert_eq!(gauge.reading(), reading(None, 1, 5));
     }
 
     /// Goal: a disk that is written to rarely is not slow for that.

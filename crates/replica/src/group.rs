@@ -323,21 +323,10 @@ impl GroupDriver {
         self.step(now, Input::HandOver(target), fx)
     }
 
-    /// Hands leadership to the best-placed replica whose node has no fault, if there is one: among
-    /// equals in trouble, moving leadership would help nobody.
-    pub(crate) fn hand_over_to_healthy(
-        &mut self,
-        now: BootTime,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        let status = self.core.status(now);
-        let healthy = status.members.iter().filter(|it| it.health == Some(Health::default()));
-        let rank = |replica: ReplicaId| self.options.paxos.voters.get(&replica).copied();
-        let target = healthy.map(|member| member.replica).min_by_key(|replica| rank(*replica));
-        match target {
-            Some(target) => self.step(now, Input::HandOver(Some(target)), fx),
-            None => Ok(()),
-        }
+    /// Hands leadership to the best replica on a healthier node, if there is one: among equals in
+    /// trouble, moving leadership would help nobody.
+    pub(crate) fn give_way(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        self.step(now, Input::GiveWay, fx)
     }
 
     /// The replica on a node.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use quorate_log::LogReader;
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, Code, Error, GroupId, Incarnation, NodeId, Request, limits};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info};
@@ -406,11 +407,11 @@ impl Shard {
             DiskVerdict::Dead(hangs) => return Err(hangs.into()),
             DiskVerdict::HandOver => true,
             // The edge refuses writes from here on: who has room should lead.
-            DiskVerdict::Lives => !self.has_room,
+            DiskVerdict::Lives => !self.has_room && !planted(Bug::LeadWithoutRoom),
         };
         if should_leave {
             for driver in self.groups.values_mut().filter(|driver| driver.leads(now)) {
-                driver.hand_over_to_healthy(now, fx)?;
+                driver.give_way(now, fx)?;
             }
         }
         Ok(())

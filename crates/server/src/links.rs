@@ -54,6 +54,11 @@ impl OnTheirWay {
         }
     }
 
+    /// True if none is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// Takes what has arrived by now.
     pub(crate) fn arrived(&mut self) -> Vec<PeerMessage> {
         let still_on_their_way = self.messages.split_off(&(Instant::now(), u64::MAX));

@@ -97,10 +97,10 @@ async fn read(
         };
         let frame = match frame {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Ok(()),
+            Ok(None) => break,
             Err(status) => {
                 debug!(%peer, %status, "peer stream broke");
-                return Ok(());
+                break;
             }
         };
         let mut messages = Vec::with_capacity(frame.messages.len());
@@ -115,6 +115,12 @@ async fn read(
         }
         hand_in(context, peer, messages)?;
     }
+    // What is late outlives the stream, and its sender.
+    while !late.is_empty() {
+        late.next().await;
+        hand_in(context, peer, late.arrived())?;
+    }
+    Ok(())
 }
 
 /// Gives messages to the shard, if it has room for them.

@@ -139,7 +139,7 @@ impl Failover<'_> {
             self.trace.event(&format!("{fault:?} at leader {leader} of {}", place.group));
             let probe = self.probe(&place, row);
             tokio::time::sleep(Duration::from_millis(rng.random_range(300..800))).await;
-            self.fail(fault, leader, &mut rng).await;
+            self.fail(fault, leader, place.group, &mut rng, &mut gaps).await;
             let gap = probe.end().await;
             gaps.gaps.push((fault.word(), u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)));
             if fault.limit(lease) < gap {
@@ -184,7 +184,14 @@ impl Failover<'_> {
         None
     }
 
-    async fn fail(&mut self, fault: Fault, leader: usize, rng: &mut SmallRng) {
+    async fn fail(
+        &mut self,
+        fault: Fault,
+        leader: usize,
+        group: GroupId,
+        rng: &mut SmallRng,
+        gaps: &mut Gaps,
+    ) {
         let size = self.cluster.size();
         let other = (leader + rng.random_range(1..size)) % size;
         let others = |of: usize| (0..size).filter(move |it| *it != of);
@@ -222,6 +229,11 @@ impl Failover<'_> {
             Fault::DiskFull => {
                 self.cluster.fill_disk(leader, true);
                 tokio::time::sleep(FAULT).await;
+                // No gap alone would also be seen where nobody notices that a disk is full.
+                if self.serves(leader, group).await {
+                    let node = self.cluster.node(leader);
+                    gaps.wrong.push(format!("{node} leads {group} without room"));
+                }
                 self.cluster.fill_disk(leader, false);
             }
             Fault::Flap => {
@@ -235,6 +247,16 @@ impl Failover<'_> {
             }
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+
+    async fn serves(&self, node: usize, group: GroupId) -> bool {
+        let node = self.cluster.node(node);
+        let client = self.client.clone();
+        let asking = self.machine.spawn(async move { client.cluster_status().await });
+        let reports = asking.await.unwrap_or_default();
+        let mut statuses = reports.into_iter().filter_map(|report| report.status.ok());
+        let status = statuses.find(|status| status.node == node);
+        status.is_some_and(|it| it.groups.iter().any(|it| it.group == group && it.serving))
     }
 
     async fn cut_for(&mut self, span: Duration, links: Vec<(usize, usize)>) {

@@ -113,10 +113,19 @@ impl LastReads {
 
     /// Reads everything with every node as leader in turn.
     pub async fn read_every_replica(&self, places: &[Place], found: &mut Found) {
-        for node in self.client.topology().nodes() {
-            for place in places {
-                if place.is_ledger {
-                    found.replicas_read += u64::from(self.lead(place.group, node.id).await);
+        let topology = self.client.topology();
+        for node in topology.nodes() {
+            for place in places.iter().filter(|place| place.is_ledger) {
+                let group = topology.group(place.group);
+                if group.is_none_or(|group| group.member_on(node.id).is_none()) {
+                    continue;
+                }
+                if self.lead(place.group, node.id).await {
+                    found.replicas_read += 1;
+                } else {
+                    let state = self.describe(place.group).await;
+                    let group = place.group;
+                    found.wrong.push(format!("{} did not take over {group}: {state}", node.id));
                 }
             }
             for place in places {

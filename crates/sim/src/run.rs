@@ -25,6 +25,8 @@ use crate::trace::Trace;
 use crate::verdict::judge;
 use crate::workload::{Ending, Recorder, Worker};
 
+/// Fewer acknowledged calls than this prove nothing.
+const APPLIED_MIN: u64 = 100;
 /// How often making a client is tried.
 const BUILDS_MAX: usize = 20;
 
@@ -105,7 +107,10 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     wrong.extend(judged.wrong);
     wrong.extend(resent.wrong);
     let mut counts = count(&history);
-    counts.push(("undecided", judged.undecided));
+    let applied = counts.iter().find(|(name, _)| *name == "applied").map_or(0, |(_, count)| *count);
+    if applied < APPLIED_MIN {
+        wrong.push(format!("only {applied} calls were acknowledged: nothing was tested"));
+    }
     counts.push(("starts", cluster.starts()));
     counts.push(("repeated", resent.repeated));
     counts.extend(faults);

@@ -16,10 +16,8 @@ const SHOWN: usize = 12;
 /// What the checkers say.
 #[derive(Clone, Debug, Default)]
 pub struct Judged {
-    /// Everything that is wrong.
+    /// Everything that is wrong, and everything that could not be judged.
     pub wrong: Vec<String>,
-    /// Registers whose history was too hard.
-    pub undecided: u64,
 }
 
 /// Judges every place.
@@ -41,7 +39,10 @@ pub fn judge(history: &History, places: &[Place], ledgers: &BTreeMap<KeyId, Ledg
         let events = linearizability::events(operations.iter().copied());
         match linearizability::check(&events, STEPS_MAX) {
             Verdict::Linearizable => {}
-            Verdict::Undecided => judged.undecided += 1,
+            Verdict::Undecided => {
+                let asked = events.len();
+                judged.wrong.push(format!("{place:?}: {asked} operations are too hard to judge"));
+            }
             Verdict::Violation { stuck, fitted } => {
                 let at = events[stuck].invoked;
                 let around = around(operations, at);

@@ -51,6 +51,7 @@ bugs! {
     AdoptOwnLog "adopt-own-log" "The winner of an election keeps its own log although a promise named a better one."
     TokenAnyPromise "token-any-promise" "A hand-over token ends the lease of any ballot, not only of the one that was handed over."
     RenewWithoutDisk "renew-without-disk" "A leader whose disk hangs keeps renewing its lease (trap 21)."
+    LeadWithoutRoom "lead-without-room" "A leader whose disk is full goes on leading, and refuses every write."
     AckBeforeSync "ack-before-sync" "Log writes are reported durable before the sync (traps 1 and 2)."
     LostPromise "lost-promise" "Promises are reported durable and never written."
     RecycleEarly "recycle-early" "The log is recycled once applied, not once the rows are on disk (trap 8)."

@@ -163,6 +163,7 @@ impl Cluster {
                 Some(Input::Read(ReadToken(self.reads)))
             }
             Event::HandOver { to, .. } => Some(Input::HandOver(to)),
+            Event::GiveWay(_) => Some(Input::GiveWay),
             Event::Checkpoint(_) => {
                 node.checkpoint();
                 None

@@ -52,6 +52,8 @@ pub enum Event {
         id: ReplicaId,
         to: Option<ReplicaId>,
     },
+    /// Its node is less fit to lead than others.
+    GiveWay(ReplicaId),
     /// The rows reach the disk.
     Checkpoint(ReplicaId),
     /// The log that nobody needs is recycled.
@@ -85,6 +87,7 @@ impl Event {
             | Event::Read(id)
             | Event::Crash { id, .. }
             | Event::Start(id)
+            | Event::GiveWay(id)
             | Event::Checkpoint(id)
             | Event::Trim(id)
             | Event::Health { id, .. }
@@ -120,6 +123,7 @@ impl fmt::Display for Event {
             Event::Start(id) => write!(f, "start {id}"),
             Event::HandOver { id, to: None } => write!(f, "hand-over {id}"),
             Event::HandOver { id, to: Some(to) } => write!(f, "hand-over {id} {to}"),
+            Event::GiveWay(id) => write!(f, "give-way {id}"),
             Event::Checkpoint(id) => write!(f, "checkpoint {id}"),
             Event::Trim(id) => write!(f, "trim {id}"),
             Event::Health { id, draining: true, .. } => write!(f, "drain {id}"),

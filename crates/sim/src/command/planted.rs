@@ -43,7 +43,7 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::StaleNow
         | Bug::PromiseBeforeSync
         | Bug::TokenAnyPromise => None,
-        Bug::RenewWithoutDisk => Some(Scenario::Failover),
+        Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),
         Bug::ReadUnconfirmed => Some(Scenario::Kill),
         Bug::SettleBySlot => Some(Scenario::Partition),
         Bug::NoDirSync => Some(Scenario::PowerCut),

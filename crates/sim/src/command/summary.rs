@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Counts that are worth a total, in the order in which they are printed.
-const TOTALS: [(&str, &str); 13] = [
+const TOTALS: [(&str, &str); 12] = [
     ("asked", "calls"),
     ("applied", "acknowledged"),
     ("unknown", "with unknown outcome"),
@@ -17,7 +17,6 @@ const TOTALS: [(&str, &str); 13] = [
     ("slow-disk", "slow or hanging disks"),
     ("hand-over", "hand-overs"),
     ("lost-messages", "lost messages"),
-    ("undecided", "undecided registers"),
 ];
 
 /// What many seeds did.

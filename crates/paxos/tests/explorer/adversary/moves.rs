@@ -65,7 +65,11 @@ impl Adversary {
                 let draining = self.rng.chance(10);
                 self.pending.push_back(Event::Health { id, draining, serious_faults });
             }
-            _ => self.pending.push_back(Event::DiskProgress(id)),
+            _ if self.rng.chance(50) => self.pending.push_back(Event::DiskProgress(id)),
+            _ => {
+                let id = self.likely_server(cluster);
+                self.pending.push_back(Event::GiveWay(id));
+            }
         }
     }
 

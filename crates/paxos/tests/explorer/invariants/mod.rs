@@ -104,6 +104,7 @@ impl Judge {
             | Input::LogRead { .. }
             | Input::Health(_)
             | Input::HandOver(_)
+            | Input::GiveWay
             | Input::Trimmed(_) => {}
         }
     }

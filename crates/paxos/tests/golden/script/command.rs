@@ -18,6 +18,7 @@
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
 //! | `hand-over r1 r2`, `hand-over r1` | to r2, or to the best |
+//! | `give-way r1` | to the best in better health, if there is one |
 //! | `drain r1`, `faults r1 1` | the node is about to leave; its health |
 //! | `settle`, `settle quietly` | deliver and sync until nothing is on its way |
 //! | `calm +8000ms` | faults end for so long; then all must agree |
@@ -141,6 +142,7 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["answer", id, count] => Event::AnswerRead { id: replica(id), count: number(count) },
         ["hand-over", id] => Event::HandOver { id: replica(id), to: None },
         ["hand-over", id, to] => Event::HandOver { id: replica(id), to: Some(replica(to)) },
+        ["give-way", id] => Event::GiveWay(replica(id)),
         ["drain", id] => Event::Health { id: replica(id), draining: true, serious_faults: 0 },
         ["faults", id, count] => Event::Health {
             id: replica(id),
