@@ -30,6 +30,8 @@ use crate::random::{Draw, random};
 const DROP_TIME: Duration = Duration::from_millis(5);
 /// What a clock shows after a boot, at most.
 const BOOT_SHOWS_MAX: u64 = 1_000_000_000_000;
+/// What other programs hold of a full disk.
+const OTHERS_BYTES: u64 = 100 * 1024 * 1024 * 1024;
 
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +210,8 @@ impl Cluster {
     /// Leaves a disk less room than the node keeps in reserve, or makes it endless again.
     pub fn fill_disk(&self, index: usize, is_full: bool) {
         let disk = &self.members[index].seat.disk;
+        // Others hold the rest, so that segments ready for use are no way out of the reserve.
+        disk.set_others_bytes(OTHERS_BYTES);
         disk.set_capacity(is_full.then(|| disk.used_bytes() + disk.used_bytes() / 20));
     }
 

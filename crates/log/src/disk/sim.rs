@@ -45,6 +45,8 @@ struct State {
     steps_left: Option<u64>,
     counters: SimCounters,
     capacity: Option<u64>,
+    /// Bytes of the disk that other programs hold, beyond the capacity.
+    others_bytes: u64,
     fail_writes: bool,
     fail_syncs: bool,
     fail_reads: Vec<(String, Range<u64>)>,
@@ -99,9 +101,14 @@ impl SimDisk {
         self.lock().stopped
     }
 
-    /// Total room in bytes; `None` for no limit.
+    /// Room for the files of this disk in bytes; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity = bytes;
+    }
+
+    /// Bytes that other programs hold: the disk is so much larger than its capacity.
+    pub fn set_others_bytes(&self, bytes: u64) {
+        self.lock().others_bytes = bytes;
     }
 
     /// Bytes of all files, as they would be counted against a limit.
@@ -305,7 +312,8 @@ impl Disk for Mount {
     }
 
     fn total_bytes(&self) -> io::Result<u64> {
-        Ok(self.checked()?.capacity.unwrap_or(u64::MAX / 2))
+        let state = self.checked()?;
+        Ok(state.capacity.map_or(u64::MAX / 2, |bytes| bytes + state.others_bytes))
     }
 
     fn sync_latency(&self) -> Duration {
