@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::bench;
 use crate::commands;
 use crate::demo;
 use crate::exit::Failure;
@@ -31,15 +32,9 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Nodes to ask, separated by commas; any node of the cluster will do
-    #[arg(
-        long,
-        global = true,
-        env = "QUORATE_ENDPOINTS",
-        default_value = "127.0.0.1:6440",
-        value_name = "HOST:PORT,..."
-    )]
-    pub(crate) endpoints: String,
+    /// Nodes to ask, separated by commas; any node of the cluster will do [default: 127.0.0.1:6440]
+    #[arg(long, global = true, env = "QUORATE_ENDPOINTS", value_name = "HOST:PORT,...")]
+    pub(crate) endpoints: Option<String>,
     /// How long one request may take, retries included
     #[arg(
         long,
@@ -55,6 +50,18 @@ pub(crate) struct Global {
     /// No colours; the variable NO_COLOR does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+}
+
+impl Global {
+    /// Nodes to ask.
+    pub(crate) fn endpoints(&self) -> &str {
+        self.endpoints.as_deref().unwrap_or("127.0.0.1:6440")
+    }
+
+    /// Whether nodes were named.
+    pub(crate) fn has_endpoints(&self) -> bool {
+        self.endpoints.is_some()
+    }
 }
 
 /// What to do.
@@ -78,6 +85,8 @@ pub(crate) enum Command {
     Export(commands::export::ExportArgs),
     /// Look after groups
     Group(commands::group::GroupArgs),
+    /// Measure how fast a cluster is, and what an operation costs
+    Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
     /// Explain an error code
@@ -217,7 +226,7 @@ mod tests {
         for line in ["-o json --endpoints h:1 status", "status --endpoints h:1 -o json"] {
             match parsed(line) {
                 Parsed::Run(cli) => {
-                    assert_eq!(cli.global.endpoints, "h:1");
+                    assert_eq!(cli.global.endpoints(), "h:1");
                     assert_eq!(cli.global.format, Format::Json);
                     assert_eq!(cli.global.timeout, Duration::from_secs(5));
                 }

@@ -27,12 +27,12 @@ impl Cluster {
     /// # Errors
     /// `UNREACHABLE` with the reason of each endpoint.
     pub(crate) async fn open(global: &Global) -> Result<Cluster, Failure> {
-        let building = Client::builder(global.endpoints.as_str())
+        let building = Client::builder(global.endpoints())
             .connect_timeout(global.timeout.min(CONNECT_TIMEOUT_MAX))
             .request_timeout(global.timeout)
             .build();
         let client = Box::pin(building).await.map_err(|error| {
-            let endpoints = &global.endpoints;
+            let endpoints = global.endpoints();
             match error.code() {
                 Code::InvalidRequest => failure(&error).with_fix(
                     "write --endpoints host:port,host:port, or set QUORATE_ENDPOINTS to that",

@@ -11,11 +11,13 @@
 //! [`Output`]; what it decides stands in pure functions beside it.
 
 mod args;
+mod bench;
 mod cli;
 mod cluster;
 mod commands;
 mod demo;
 mod exit;
+mod local;
 mod logging;
 mod node;
 mod output;
@@ -80,6 +82,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,
         Command::Import(args) => Box::pin(commands::import::run(args, &global, out)).await,
         Command::Export(args) => Box::pin(commands::export::run(args, &global, out)).await,
+        Command::Bench(args) => Box::pin(bench::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
         Command::Error(args) => commands::error::run(&args, out),
         Command::Sim(args) => commands::sim::run(args),

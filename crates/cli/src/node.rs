@@ -14,6 +14,16 @@ pub(crate) enum Profile {
     Small,
 }
 
+impl Profile {
+    /// As on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Profile::Normal => "normal",
+            Profile::Small => "small",
+        }
+    }
+}
+
 /// What a node is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct NodeOptions {

@@ -205,6 +205,36 @@ fn the_cluster_is_described_and_its_mistakes_are_coded() {
     cluster.check(&[&transfer[..], &["g1", "--to", "n2"]].concat(), 3, "did you mean \"n1\"?");
 }
 
+/// Goal: a bench says how fast the cluster is, in figures that fit together, and refuses what it would
+/// spoil or cannot use.
+#[test]
+fn a_bench_measures_and_says_what_it_cost() {
+    let cluster = Cluster::start();
+    let quick = ["--seconds", "1", "--warm-up", "100ms", "--keys", "100", "--callers", "4"];
+    for workload in ["put", "get", "scan", "txn"] {
+        let args = [&["bench", workload, "--table", "purchases"], &quick[..]].concat();
+        let items = cluster.items(&args);
+        let figure = |pointer: &str| {
+            items[0].pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer}"))
+        };
+        assert!(0.0 < figure("/ops_per_second"), "{items}");
+        assert!(figure("/errors") == 0.0, "{items}");
+        assert!(figure("/latency_us/p50") <= figure("/latency_us/p99"), "{items}");
+        assert!((0.5..1.5).contains(&figure("/littles_law")), "{items}");
+        let is_write = ["put", "txn"].contains(&workload);
+        assert_eq!(is_write, 256.0 < figure("/cost/log_bytes_per_node"), "{items}");
+    }
+    let open = ["bench", "put", "--table", "purchases", "--rate", "50"];
+    let items = cluster.items(&[&open[..], &quick[..]].concat());
+    let operations = items[0]["operations"].as_u64().expect("a number");
+    assert!((10..=60).contains(&operations), "due were 50: {items}");
+
+    cluster.check(&["bench", "put"], 2, "--table is missing");
+    cluster.check(&["bench", "put", "--table", "purchase"], 3, "purchases");
+    cluster.check(&["bench", "put", "--table", "rates"], 2, "its rows belong to no user");
+    cluster.check(&["bench", "put", "--zipf", "0"], 2, "is no Zipf exponent");
+}
+
 #[test]
 fn an_import_stops_resumes_and_comes_back_by_an_export() {
     let cluster = Cluster::start();

@@ -46,4 +46,4 @@ pub use reader::LogReader;
 pub use record::{GroupRecord, LogMark, NodeRecord};
 pub use recovered::{Cut, Damage, DamageKind, FrameInfo, Recovered, RecoveredGroup};
 pub use recovery::Log;
-pub use writer::{LogStats, LogWriter};
+pub use writer::{LogCounters, LogStats, LogWriter};

@@ -22,15 +22,22 @@ use crate::segment::{Name, Pool, SegmentHead};
 /// Most segments given back at once: each costs the disk some steps, and a write may wait behind them.
 const RETIRED_MAX: usize = 8;
 
+/// What the writer has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounters {
+    /// Bytes written, headers and padding included.
+    pub written_bytes: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Syncs of segments.
+    pub syncs: u64,
+}
+
 /// What the writer has done and holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogStats {
-    /// Bytes written since the start, headers and padding included.
-    pub written_bytes: u64,
-    /// Writes since the start.
-    pub writes: u64,
-    /// Syncs of segments since the start.
-    pub syncs: u64,
+    /// Since the start.
+    pub counters: LogCounters,
     /// Segments of the log.
     pub segments: u64,
     /// Bytes of their files.
@@ -72,9 +79,7 @@ pub struct LogWriter {
     /// A segment may have become free since the last look.
     retire_wanted: bool,
     poisoned: Option<String>,
-    written_bytes: u64,
-    writes: u64,
-    syncs: u64,
+    counters: LogCounters,
 }
 
 impl LogWriter {
@@ -101,9 +106,7 @@ impl LogWriter {
             durable: head.base.plus(at),
             retire_wanted: false,
             poisoned: None,
-            written_bytes: at,
-            writes: 1,
-            syncs: 1,
+            counters: LogCounters { written_bytes: at, writes: 1, syncs: 1 },
         };
         writer.has_room();
         writer
@@ -290,14 +293,18 @@ impl LogWriter {
         self.options.segment_bytes.saturating_sub(head + frame_bytes(0)) & !7
     }
 
+    /// What the writer has done since its start. Cheap.
+    #[must_use]
+    pub fn counters(&self) -> LogCounters {
+        self.counters
+    }
+
     /// What the writer has done and holds.
     #[must_use]
     pub fn stats(&self) -> LogStats {
         let index = self.shared.lock();
         LogStats {
-            written_bytes: self.written_bytes,
-            writes: self.writes,
-            syncs: self.syncs,
+            counters: self.counters,
             segments: index.segments.len() as u64,
             log_bytes: index.file_bytes(),
             live_bytes: index.groups.iter().map(|(id, group)| (*id, group.live_bytes)).collect(),
@@ -433,8 +440,8 @@ impl LogWriter {
         self.file
             .write_at(self.at, parts)
             .map_err(|e| LogError::io("write", &Name::Segment(self.segment).path(), e))?;
-        self.written_bytes += end - self.at;
-        self.writes += 1;
+        self.counters.written_bytes += end - self.at;
+        self.counters.writes += 1;
         self.at = end;
         Ok(())
     }
@@ -446,7 +453,7 @@ impl LogWriter {
         self.file
             .sync_data()
             .map_err(|e| LogError::io("sync", &Name::Segment(self.segment).path(), e))?;
-        self.syncs += 1;
+        self.counters.syncs += 1;
         self.durable = self.end();
         self.retire_released()
     }
@@ -469,9 +476,9 @@ impl LogWriter {
         );
         (self.segment, self.base, self.file) = (id, base, file);
         (self.file_bytes, self.at) = (file_bytes, head.len() as u64);
-        self.written_bytes += self.at;
-        self.writes += 1;
-        self.syncs += 1;
+        self.counters.written_bytes += self.at;
+        self.counters.writes += 1;
+        self.counters.syncs += 1;
         self.durable = self.end();
         self.has_room();
         self.retire_wanted = true;

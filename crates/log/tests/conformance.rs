@@ -277,12 +277,12 @@ fn an_idle_log_does_not_grow_with_restarts(ground: &mut impl Ground) {
 fn a_thousand_frames_are_one_write(ground: &mut impl Ground) {
     let (mut writer, reader, _) =
         Log::open(ground.mount(), LogOptions::small(), 1).expect("it opens");
-    let before = writer.stats();
+    let before = writer.counters();
     let frames: Vec<Frame> = (1..=3000).map(|slot| frame(1, slot, slot, slot, 50)).collect();
     writer.append(&frames).expect("it appends");
     writer.sync().expect("it syncs");
     writer.sync().expect("nothing to do");
-    let after = writer.stats();
+    let after = writer.counters();
     assert_eq!((after.writes - before.writes, after.syncs - before.syncs), (1, 1));
     assert_eq!(reader.read(GroupId(1), Slot(1), usize::MAX).expect("readable"), frames);
 }

@@ -68,6 +68,11 @@ impl DiskGauge {
         self.state.writes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// How long all writes that ended took together.
+    pub(crate) fn busy(&self) -> Duration {
+        self.reading().busy
+    }
+
     /// The node has stood still until now.
     fn woke(&self, now: BootTime) {
         self.state.awake_since_ns.store(now.0, Ordering::Release);

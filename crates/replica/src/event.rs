@@ -1,5 +1,8 @@
 //! What a shard is told, and the forms of its answers.
 
+use std::time::Duration;
+
+use quorate_log::LogCounters;
 use quorate_paxos::{Health, Status};
 use quorate_types::{Ballot, Error, GroupId, Incarnation, NodeId, Reply, Request, Slot};
 use tokio::sync::oneshot;
@@ -64,6 +67,8 @@ pub enum Event {
         has_room: bool,
         /// Bytes of all segments, measured now and then.
         log_bytes: u64,
+        /// What the log has done since the start.
+        counters: LogCounters,
     },
     /// Segments were released; the first slots may have moved.
     Released,
@@ -108,6 +113,10 @@ pub struct ShardStatus {
     pub health: Health,
     /// Bytes of the log's segments.
     pub log_bytes: u64,
+    /// What the log has done since the start.
+    pub log: LogCounters,
+    /// For how long the log thread has been busy with the disk, since the start.
+    pub log_busy: Duration,
     /// Every group, in order.
     pub groups: Vec<GroupStatus>,
 }

@@ -135,7 +135,8 @@ impl LogThread {
             if sealed || round % MEASURE_EVERY == 0 {
                 log_bytes = self.writer.stats().log_bytes;
             }
-            let progress = Event::LogProgress { has_room: self.writer.has_room(), log_bytes };
+            let (has_room, counters) = (self.writer.has_room(), self.writer.counters());
+            let progress = Event::LogProgress { has_room, log_bytes, counters };
             if events.send(progress).is_err() {
                 return Ok(()); // The shard is gone.
             }

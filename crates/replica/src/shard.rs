@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_log::LogReader;
+use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
@@ -69,6 +69,7 @@ pub struct Shard {
     health: Health,
     has_room: bool,
     log_bytes: u64,
+    log_counters: LogCounters,
     draining: bool,
     housekeeping_at: BootTime,
     handle: ShardHandle,
@@ -201,6 +202,7 @@ impl Shard {
             health: Health::default(),
             has_room: true,
             log_bytes: 0,
+            log_counters: LogCounters::default(),
             draining: false,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             handle,
@@ -319,8 +321,9 @@ impl Shard {
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
-            Event::LogProgress { has_room, log_bytes } => {
+            Event::LogProgress { has_room, log_bytes, counters } => {
                 self.disk_ok_at = now;
+                self.log_counters = counters;
                 self.has_room = has_room;
                 self.log_bytes = log_bytes;
             }
@@ -497,6 +500,8 @@ impl Shard {
             has_room: self.has_room,
             health: self.health,
             log_bytes: self.log_bytes,
+            log: self.log_counters,
+            log_busy: self.gauge.busy(),
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }
     }

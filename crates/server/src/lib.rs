@@ -32,6 +32,8 @@ mod boot_clock;
 #[cfg(not(madsim))]
 mod metrics;
 #[cfg(not(madsim))]
+mod process;
+#[cfg(not(madsim))]
 mod serve;
 
 #[cfg(not(madsim))]

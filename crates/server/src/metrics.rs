@@ -1,9 +1,11 @@
 //! Metrics in the OpenMetrics text form, computed when asked from the same account as the status.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -12,6 +14,7 @@ use quorate_types::{Code, Error};
 
 use crate::context::NodeContext;
 use crate::peer_network::PeerNetwork;
+use crate::process;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct GroupLabels {
@@ -89,10 +92,13 @@ fn register_node(
         "Messages dropped from a full queue since the start",
         dropped.clone(),
     );
-    for (node, count) in network.dropped() {
-        dropped
-            .get_or_create(&PeerLabels { peer: node.0 })
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    let frames = Family::<PeerLabels, Counter>::default();
+    registry.register("peer_frames", "Frames sent to a peer since the start", frames.clone());
+    for (node, counters) in network.counters() {
+        let labels = PeerLabels { peer: node.0 };
+        let count = i64::try_from(counters.dropped).unwrap_or(i64::MAX);
+        dropped.get_or_create(&labels).set(count);
+        frames.get_or_create(&labels).inc_by(counters.frames);
     }
     node_gauge(
         registry,
@@ -101,6 +107,18 @@ fn register_node(
         context.shard.request_bytes() as u64,
     );
     node_gauge(registry, "log_size_bytes", "Bytes of the log's segments", shard.log_bytes);
+    let log = &shard.log;
+    node_counter(registry, "log_written_bytes", "Bytes written to the log", log.written_bytes);
+    node_counter(registry, "log_writes", "Writes of the log", log.writes);
+    node_counter(registry, "log_syncs", "Syncs of the log", log.syncs);
+    node_seconds(registry, "log_busy", "Time the log took to write and sync", shard.log_busy);
+    if let Some(usage) = process::usage() {
+        node_seconds(registry, "process_cpu", "CPU time of the process", usage.cpu);
+        let help = "Bytes the process caused to be written to disks";
+        node_counter(registry, "process_written_bytes", help, usage.written_bytes);
+        let help = "Resident memory of the process";
+        node_gauge(registry, "process_resident_bytes", help, usage.resident_bytes);
+    }
     node_gauge(
         registry,
         "disk_free_bytes",
@@ -131,6 +149,18 @@ fn family(registry: &mut Registry, name: &str, help: &str) -> GroupGauge {
     let family = GroupGauge::default();
     registry.register(name, help, family.clone());
     family
+}
+
+fn node_counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter: Counter = Counter::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+fn node_seconds(registry: &mut Registry, name: &str, help: &str, value: Duration) {
+    let counter = Counter::<f64, AtomicU64>::default();
+    counter.inc_by(value.as_secs_f64());
+    registry.register_with_unit(name, help, Unit::Seconds, counter);
 }
 
 fn node_gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

@@ -46,8 +46,20 @@ struct QueueState {
     messages: VecDeque<PeerMessage>,
     bytes: usize,
     dropped: u64,
+    /// Frames sent since the start.
+    frames: u64,
     /// Nothing is queued for a peer that no stream leads to.
     connected: bool,
+}
+
+/// What was done for a peer since the start.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(madsim, expect(dead_code, reason = "metrics are served by real processes only"))]
+pub(crate) struct PeerCounters {
+    /// Frames sent.
+    pub(crate) frames: u64,
+    /// Messages dropped because the queue was full.
+    pub(crate) dropped: u64,
 }
 
 impl Queue {
@@ -57,7 +69,8 @@ impl Queue {
 
     fn set_connected(&self, connected: bool) {
         let mut state = self.lock();
-        *state = QueueState { connected, dropped: state.dropped, ..QueueState::default() };
+        let (dropped, frames) = (state.dropped, state.frames);
+        *state = QueueState { connected, dropped, frames, ..QueueState::default() };
     }
 
     /// What fits one frame.
@@ -74,6 +87,7 @@ impl Queue {
             frame.extend(state.messages.pop_front());
         }
         state.bytes -= bytes;
+        state.frames += u64::from(!frame.is_empty());
         frame
     }
 }
@@ -98,10 +112,13 @@ impl PeerNetwork {
         }
     }
 
-    /// Messages dropped because a queue was full, per peer.
+    /// What was done for each peer since the start.
     #[cfg_attr(madsim, expect(dead_code, reason = "metrics are served by real processes only"))]
-    pub(crate) fn dropped(&self) -> impl Iterator<Item = (NodeId, u64)> + '_ {
-        self.queues.iter().map(|(node, queue)| (*node, queue.lock().dropped))
+    pub(crate) fn counters(&self) -> impl Iterator<Item = (NodeId, PeerCounters)> + '_ {
+        self.queues.iter().map(|(node, queue)| {
+            let state = queue.lock();
+            (*node, PeerCounters { frames: state.frames, dropped: state.dropped })
+        })
     }
 }
 

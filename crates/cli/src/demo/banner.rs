@@ -1,8 +1,8 @@
 //! What a user of `--keep` needs to play with the cluster.
 
-use super::cluster::Cluster;
 use super::dataset::Purchase;
 use super::import::TABLE;
+use crate::local::cluster::Cluster;
 use crate::output::Output;
 
 /// Prints where everything is, with lines to copy.

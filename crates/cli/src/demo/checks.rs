@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::events::Kind;
 use super::report::{Report, UnitReport};
-use super::resources::Peaks;
+use crate::local::resources::Peaks;
 
 /// The stall after a `kill -9` that is promised for one city, in ms.
 const KILL_STALL_MS_MAX: u64 = 2_000;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use quorate_client::{Client, GroupId, NodeId};
 use serde::Serialize;
 
-use super::cluster::Cluster;
-use super::health::{self, Wanted};
 use super::load::Load;
 use super::timeline::{Window, impact, whole_ms};
 use crate::exit::Failure;
+use crate::local::cluster::Cluster;
+use crate::local::health::{self, Wanted};
 use crate::output::Output;
 
 /// How long the cluster may take to serve again.

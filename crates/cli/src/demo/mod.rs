@@ -3,30 +3,24 @@
 //!
 //! ```text
 //!  dataset   the purchases: rows to write, sums to compare with
-//!  cluster   folder, cluster file, ports, three nodes ---- process   one node as a child process
-//!  import    writes the purchases                          resources memory and disk of all of it
+//!  import    writes the purchases
 //!  load      workers that write and read all the time
-//!  events    kill -9, restart, stop, kill all, restart --- health    is the cluster as it should be
+//!  events    kill -9, restart, stop, kill all, restart
 //!  verify    reads everything back and compares
 //!  report    what the load felt (timeline) and what verify found -- checks which promises hold
 //!  show      the report for people                         banner    what --keep leaves behind
 //! ```
 //!
-//! Everything that decides is pure: `timeline`, the comparisons of `verify`, `report`, `checks`.
+//! The cluster itself is in `local`. Everything that decides is pure: `timeline`, the comparisons of `verify`, `report`, `checks`.
 
 mod banner;
 mod checks;
-mod cluster;
 mod dataset;
 mod events;
-mod health;
 mod import;
 mod load;
-mod process;
 mod report;
-mod resources;
 mod show;
-mod signals;
 mod timeline;
 mod verify;
 
@@ -36,24 +30,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use quorate_client::{Client, Uid};
+use quorate_client::Uid;
 use quorate_types::Code;
 
-use self::cluster::{Cluster, Folder};
 use self::dataset::Dataset;
 use self::events::{Event, Stage};
-use self::health::Wanted;
 use self::load::{Load, Promised, WorkerLog};
 use self::report::{Findings, Report};
-use self::resources::Monitor;
-use self::signals::Stop;
 use crate::exit::{Exit, Failure};
+use crate::local::cluster::{Cluster, Folder, checkout_folder};
+use crate::local::process;
+use crate::local::resources::Monitor;
+use crate::local::signals::Stop;
+use crate::node::Profile;
 use crate::output::{Document, Output};
 
-/// How long three new nodes may take to serve.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long the client goes on trying to reach the first node.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// The highest offset with which every port is one.
 const PORT_OFFSET_MAX: i64 = 59_000;
 
@@ -104,9 +95,9 @@ pub(crate) async fn run(args: DemoArgs, out: &Output) -> Result<(), Failure> {
     let dataset = Arc::new(loading.await.map_err(|error| {
         Failure::new(Code::Internal, format!("reading the purchases ended badly: {error}"))
     })??);
-    let folder = Folder::open(args.dir.as_deref())?;
+    let folder = Folder::open("demo", args.dir.as_deref())?;
     let path = folder.path().display().to_string();
-    let mut cluster = match Cluster::prepare(&folder, args.port_offset) {
+    let mut cluster = match Cluster::prepare(&folder, args.port_offset, Profile::Small) {
         Ok(cluster) => cluster,
         Err(failure) => {
             folder.remove();
@@ -156,7 +147,7 @@ async fn story(
         "start of three nodes in three IDCs, four units [00-24] [25-49] [50-74] [75-99]"
     ));
     cluster.start_missing()?;
-    let client = Box::pin(connect(cluster)).await?;
+    let client = Box::pin(cluster.connect()).await?;
 
     let rows = show::thousands(dataset.totals.rows);
     let uids = show::thousands(dataset.totals.uids);
@@ -200,37 +191,6 @@ async fn story(
     Ok(report)
 }
 
-/// Waits until the new cluster serves.
-async fn connect(cluster: &mut Cluster) -> Result<Client, Failure> {
-    let deadline = Instant::now() + CONNECT_LIMIT;
-    let client = loop {
-        let builder = Client::builder(cluster.endpoints());
-        match Box::pin(builder.cluster_id(cluster.topology().cluster_id()).build()).await {
-            Ok(client) => break client,
-            Err(error) => {
-                cluster.check_running()?;
-                if deadline <= Instant::now() {
-                    return Err(crate::cluster::failure(&error));
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    };
-    let wanted = Wanted { up: cluster.up(), leaders_at_home: false };
-    let served = match health::wait(&client, &wanted, START_LIMIT).await {
-        Ok(_) => health::send_leaders_home(&client, &wanted, START_LIMIT).await.map(|_| ()),
-        Err(missing) => Err(missing),
-    };
-    if let Err(missing) = served {
-        cluster.check_running()?;
-        let message =
-            format!("the new cluster does not serve after {} s: {missing}", START_LIMIT.as_secs());
-        return Err(Failure::new(Code::NotReady, message)
-            .with_fix("look into the logs of the nodes, named below"));
-    }
-    Ok(client)
-}
-
 /// Prints the report and writes it where it was asked for, and below `target` in a checkout.
 fn publish(
     report: &Report,
@@ -239,7 +199,7 @@ fn publish(
     out: &Output,
 ) -> Result<(), Failure> {
     show::show(report, out);
-    let usual = cluster::checkout_folder().map(|folder| folder.join("report.json"));
+    let usual = checkout_folder("demo").map(|folder| folder.join("report.json"));
     if let Some(usual) = usual.filter(|usual| Some(usual) != args.report.as_ref()) {
         // Nobody asked for this one; a folder that cannot be written to is no failure.
         if report.write(&usual).is_ok() && args.report.is_none() {

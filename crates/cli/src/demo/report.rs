@@ -12,10 +12,10 @@ use super::checks::{Check, checks};
 use super::dataset::Totals;
 use super::events::{Event, Kind};
 use super::load::WorkerLog;
-use super::resources::Peaks;
 use super::timeline::{Impact, Request, Window, impact, whole_ms};
 use super::verify::Verdict;
 use crate::exit::Failure;
+use crate::local::resources::Peaks;
 
 /// The version of the JSON.
 const VERSION: u32 = 1;

@@ -1,4 +1,4 @@
-//! The cluster of the demo: its folder, its cluster file, its ports and its three nodes.
+//! The cluster: its folder, its cluster file, its ports and its three nodes.
 //!
 //! ```text
 //!  DIR/cluster.toml   the cluster file
@@ -11,16 +11,22 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use quorate_client::Topology;
+use quorate_client::{Client, Topology};
 use quorate_topology::presets::{Hosts, Options, one_city_three_idcs};
 use quorate_types::{ClusterId, Code, NodeId};
 use rustix::process::Signal;
 
+use super::health::{self, Wanted};
 use super::process::{NodeProcess, Start};
 use crate::exit::Failure;
+use crate::node::Profile;
 
+/// How long new nodes may take to serve.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long the client goes on trying to reach the first node.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// A node that is stopped in good order hands over and ends within this.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The last lines of a node's output shown when it ends by itself.
@@ -28,7 +34,7 @@ const LOG_LINES_SHOWN: usize = 5;
 
 /// Where everything the demo writes lives.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     /// Made by us for this run, so ours to remove.
     is_temporary: bool,
@@ -39,10 +45,10 @@ impl Folder {
     ///
     /// # Errors
     /// If it cannot be made or holds something.
-    pub(super) fn open(chosen: Option<&Path>) -> Result<Folder, Failure> {
+    pub(crate) fn open(purpose: &str, chosen: Option<&Path>) -> Result<Folder, Failure> {
         let path = match chosen {
             Some(path) => path.to_owned(),
-            None => fresh_path(),
+            None => fresh_path(purpose),
         };
         fs::create_dir_all(&path).map_err(|error| Failure::file("make", &path, &error))?;
         // Child processes and the user are given the path, so it must not depend on where they are.
@@ -51,7 +57,7 @@ impl Folder {
             fs::read_dir(&path).map_err(|error| Failure::file("read", &path, &error))?;
         if entries.next().is_some() {
             return Err(Failure::usage(
-                format!("{} is not empty; the demo starts with a new cluster", path.display()),
+                format!("{} is not empty; the {purpose} starts with a new cluster", path.display()),
                 "name a new or an empty folder with --dir, or leave --dir out",
             ));
         }
@@ -59,12 +65,12 @@ impl Folder {
     }
 
     /// Its path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes it if it is ours. Returns the path that stays, if it stays.
-    pub(super) fn remove(self) -> Option<PathBuf> {
+    pub(crate) fn remove(self) -> Option<PathBuf> {
         if self.is_temporary && fs::remove_dir_all(&self.path).is_ok() {
             return None;
         }
@@ -72,26 +78,27 @@ impl Folder {
     }
 }
 
-/// Below `target/demo` in a checkout, otherwise in the system's folder for temporary files.
-fn fresh_path() -> PathBuf {
+/// Below `target` in a checkout, otherwise in the system's folder for temporary files.
+fn fresh_path(purpose: &str) -> PathBuf {
     let name = format!("run-{}", std::process::id());
-    match checkout_folder() {
+    match checkout_folder(purpose) {
         Some(folder) => folder.join(name),
-        None => std::env::temp_dir().join(format!("quorate-demo-{name}")),
+        None => std::env::temp_dir().join(format!("quorate-{purpose}-{name}")),
     }
 }
 
-/// `target/demo`, if this is a checkout or has a build folder; it may not exist yet.
-pub(super) fn checkout_folder() -> Option<PathBuf> {
+/// `target/PURPOSE`, if this is a checkout or has a build folder; it may not exist yet.
+pub(crate) fn checkout_folder(purpose: &str) -> Option<PathBuf> {
     let is_checkout = Path::new("Cargo.toml").is_file() || Path::new("target").is_dir();
-    is_checkout.then(|| Path::new("target").join("demo"))
+    is_checkout.then(|| Path::new("target").join(purpose))
 }
 
 /// The nodes and what they are started with.
 #[derive(Debug)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     topology: Topology,
     folder: PathBuf,
+    profile: Profile,
     /// The nodes that were started and not ended by us.
     up: BTreeMap<NodeId, NodeProcess>,
 }
@@ -101,7 +108,11 @@ impl Cluster {
     ///
     /// # Errors
     /// If the file cannot be written, or `PORT_IN_USE`.
-    pub(super) fn prepare(folder: &Folder, port_offset: u16) -> Result<Cluster, Failure> {
+    pub(crate) fn prepare(
+        folder: &Folder,
+        port_offset: u16,
+        profile: Profile,
+    ) -> Result<Cluster, Failure> {
         let options = Options {
             hosts: Hosts::Loopback { port_offset },
             ..Options::demo(ClusterId(rand::random()))
@@ -110,51 +121,87 @@ impl Cluster {
         let topology = Topology::parse(&text)?;
         check_ports(&topology)?;
         let folder = folder.path().to_owned();
-        let cluster = Cluster { topology, folder, up: BTreeMap::new() };
+        let cluster = Cluster { topology, folder, profile, up: BTreeMap::new() };
         let file = cluster.file();
         fs::write(&file, text).map_err(|error| Failure::file("write", &file, &error))?;
         Ok(cluster)
     }
 
     /// The layout.
-    pub(super) fn topology(&self) -> &Topology {
+    pub(crate) fn topology(&self) -> &Topology {
         &self.topology
     }
 
     /// The path of the cluster file.
-    pub(super) fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.join("cluster.toml")
     }
 
     /// The addresses for clients, separated by commas.
-    pub(super) fn endpoints(&self) -> String {
+    pub(crate) fn endpoints(&self) -> String {
         let addresses: Vec<&str> = self.topology.nodes().map(|node| node.client.as_str()).collect();
         addresses.join(",")
     }
 
     /// The nodes that should be running.
-    pub(super) fn up(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn up(&self) -> BTreeSet<NodeId> {
         self.up.keys().copied().collect()
     }
 
     /// The name of a node.
-    pub(super) fn name(&self, node: NodeId) -> String {
+    pub(crate) fn name(&self, node: NodeId) -> String {
         self.topology.node(node).map_or_else(|| node.to_string(), |node| node.name.clone())
     }
 
     /// The units that the groups led by a node belong to, when every leader is where it is wanted.
-    pub(super) fn units_led_by(&self, node: NodeId) -> Vec<String> {
+    pub(crate) fn units_led_by(&self, node: NodeId) -> Vec<String> {
         let is_first = |group: &&quorate_topology::Group| {
             group.members.first().is_some_and(|member| member.node == node)
         };
         self.topology.groups().filter(is_first).map(|group| group.unit.clone()).collect()
     }
 
+    /// Waits until the new cluster serves, every group where it is wanted.
+    ///
+    /// # Errors
+    /// `UNREACHABLE`, `NOT_READY`, or the end of a node.
+    pub(crate) async fn connect(&mut self) -> Result<Client, Failure> {
+        let deadline = Instant::now() + CONNECT_LIMIT;
+        let client = loop {
+            let builder = Client::builder(self.endpoints());
+            match Box::pin(builder.cluster_id(self.topology().cluster_id()).build()).await {
+                Ok(client) => break client,
+                Err(error) => {
+                    self.check_running()?;
+                    if deadline <= Instant::now() {
+                        return Err(crate::cluster::failure(&error));
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        };
+        let wanted = Wanted { up: self.up(), leaders_at_home: false };
+        let served = match health::wait(&client, &wanted, START_LIMIT).await {
+            Ok(_) => health::send_leaders_home(&client, &wanted, START_LIMIT).await.map(|_| ()),
+            Err(missing) => Err(missing),
+        };
+        if let Err(missing) = served {
+            self.check_running()?;
+            let message = format!(
+                "the new cluster does not serve after {} s: {missing}",
+                START_LIMIT.as_secs()
+            );
+            return Err(Failure::new(Code::NotReady, message)
+                .with_fix("look into the logs of the nodes, named below"));
+        }
+        Ok(client)
+    }
+
     /// Starts the nodes that do not run.
     ///
     /// # Errors
     /// If a process cannot be started.
-    pub(super) fn start_missing(&mut self) -> Result<(), Failure> {
+    pub(crate) fn start_missing(&mut self) -> Result<(), Failure> {
         let file = self.file();
         for node in self.topology.nodes() {
             if self.up.contains_key(&node.id) {
@@ -165,6 +212,7 @@ impl Cluster {
                 node: &node.name,
                 data: &self.folder.join(&node.name),
                 log: &log_of(&self.folder, &node.name),
+                profile: self.profile,
             })?;
             self.up.insert(node.id, process);
         }
@@ -172,7 +220,7 @@ impl Cluster {
     }
 
     /// Kills nodes with SIGKILL, all before waiting for any.
-    pub(super) async fn kill(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+    pub(crate) async fn kill(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         let killed: Vec<NodeProcess> =
             nodes.into_iter().filter_map(|node| self.up.remove(&node)).collect();
         for process in &killed {
@@ -184,7 +232,7 @@ impl Cluster {
     }
 
     /// Stops a node with SIGTERM. True if it ended in good order.
-    pub(super) async fn stop(&mut self, node: NodeId) -> bool {
+    pub(crate) async fn stop(&mut self, node: NodeId) -> bool {
         match self.up.remove(&node) {
             Some(process) => process.stop(STOP_LIMIT).await,
             None => false,
@@ -193,14 +241,14 @@ impl Cluster {
 
     /// Stops every node with SIGTERM, one after the other, so that those that stop first have somebody
     /// to hand their leaderships over to.
-    pub(super) async fn stop_all(&mut self) {
+    pub(crate) async fn stop_all(&mut self) {
         for node in self.up() {
             self.stop(node).await;
         }
     }
 
     /// Kills every node with SIGKILL.
-    pub(super) async fn kill_all(&mut self) {
+    pub(crate) async fn kill_all(&mut self) {
         self.kill(self.up()).await;
     }
 
@@ -208,8 +256,8 @@ impl Cluster {
     ///
     /// # Errors
     /// Names the first such node.
-    pub(super) fn check_running(&mut self) -> Result<(), Failure> {
-        let Cluster { topology, folder, up } = self;
+    pub(crate) fn check_running(&mut self) -> Result<(), Failure> {
+        let Cluster { topology, folder, up, .. } = self;
         for (id, process) in up.iter_mut() {
             let Some(status) = process.ended() else { continue };
             let name = topology.node(*id).map_or_else(|| id.to_string(), |node| node.name.clone());
@@ -243,7 +291,7 @@ fn check_ports(topology: &Topology) -> Result<(), Failure> {
                 let message =
                     format!("port {port} ({purpose} port of node {}) is in use", node.name);
                 return Err(Failure::new(Code::PortInUse, message).with_fix(
-                    "stop the process that holds it, or move the demo to other ports with \
+                    "stop the process that holds it, or choose other ports with \
                      --port-offset 1000",
                 ));
             }
@@ -281,10 +329,10 @@ mod tests {
     fn a_folder_of_the_user_is_empty_and_stays() {
         let parent = tempfile::tempdir().unwrap();
         let chosen = parent.path().join("a/b");
-        let folder = Folder::open(Some(&chosen)).unwrap();
+        let folder = Folder::open("demo", Some(&chosen)).unwrap();
         fs::write(folder.path().join("x"), "x").unwrap();
         assert!(folder.remove().is_some());
-        let failure = Folder::open(Some(&chosen)).unwrap_err();
+        let failure = Folder::open("demo", Some(&chosen)).unwrap_err();
         assert!(failure.to_string().contains("is not empty"), "{failure}");
     }
 }

@@ -16,18 +16,18 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What to wait for.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// The nodes that should run.
-    pub(super) up: BTreeSet<NodeId>,
+    pub(crate) up: BTreeSet<NodeId>,
     /// Whether each group must be led by a node of its first choice.
-    pub(super) leaders_at_home: bool,
+    pub(crate) leaders_at_home: bool,
 }
 
 /// Waits until the cluster is as wanted; returns how long that took.
 ///
 /// # Errors
 /// What was still missing at the limit.
-pub(super) async fn wait(
+pub(crate) async fn wait(
     client: &Client,
     wanted: &Wanted,
     limit: Duration,
@@ -45,7 +45,7 @@ pub(super) async fn wait(
 }
 
 /// The node that leads a group now.
-pub(super) async fn leader(client: &Client, group: GroupId) -> Option<NodeId> {
+pub(crate) async fn leader(client: &Client, group: GroupId) -> Option<NodeId> {
     let reports = client.with_timeout(ANSWER_LIMIT).cluster_status().await;
     leader_of(&reports, group).map(|(node, _)| node)
 }
@@ -55,7 +55,7 @@ pub(super) async fn leader(client: &Client, group: GroupId) -> Option<NodeId> {
 ///
 /// # Errors
 /// What was still missing at the limit.
-pub(super) async fn send_leaders_home(
+pub(crate) async fn send_leaders_home(
     client: &Client,
     wanted: &Wanted,
     limit: Duration,

@@ -15,6 +15,7 @@ use quorate_types::Code;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::exit::Failure;
+use crate::node::Profile;
 
 /// Between two looks whether a process has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -29,12 +30,12 @@ fn running() -> MutexGuard<'static, Vec<Pid>> {
 }
 
 /// The process numbers of the nodes that run.
-pub(super) fn running_pids() -> Vec<Pid> {
+pub(crate) fn running_pids() -> Vec<Pid> {
     running().clone()
 }
 
 /// Kills every node at once.
-pub(super) fn kill_all() {
+pub(crate) fn kill_all() {
     for pid in running().iter() {
         // One that has ended by itself is as good.
         let _ = kill_process(*pid, Signal::KILL);
@@ -42,7 +43,7 @@ pub(super) fn kill_all() {
 }
 
 /// From now on a panic kills the nodes before it ends this process.
-pub(super) fn kill_all_on_panic() {
+pub(crate) fn kill_all_on_panic() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         kill_all();
@@ -52,20 +53,22 @@ pub(super) fn kill_all_on_panic() {
 
 /// What a node is started with.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Start<'a> {
+pub(crate) struct Start<'a> {
     /// The cluster file.
-    pub(super) cluster_file: &'a Path,
+    pub(crate) cluster_file: &'a Path,
     /// The name of the node.
-    pub(super) node: &'a str,
+    pub(crate) node: &'a str,
     /// Its data folder.
-    pub(super) data: &'a Path,
+    pub(crate) data: &'a Path,
     /// Where its output goes; appended to.
-    pub(super) log: &'a Path,
+    pub(crate) log: &'a Path,
+    /// How much memory and disk it may take.
+    pub(crate) profile: Profile,
 }
 
 /// A running node. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct NodeProcess {
+pub(crate) struct NodeProcess {
     child: Child,
     pid: Pid,
 }
@@ -75,7 +78,7 @@ impl NodeProcess {
     ///
     /// # Errors
     /// If the log cannot be written or the process cannot be started.
-    pub(super) fn start(start: Start<'_>) -> Result<NodeProcess, Failure> {
+    pub(crate) fn start(start: Start<'_>) -> Result<NodeProcess, Failure> {
         let opened = OpenOptions::new().create(true).append(true).open(start.log);
         let log = opened.map_err(|error| Failure::file("write", start.log, &error))?;
         let log_too = log.try_clone().map_err(|error| Failure::file("write", start.log, &error))?;
@@ -90,11 +93,11 @@ impl NodeProcess {
             .args(["--node", start.node])
             .arg("--data")
             .arg(start.data)
-            .args(["--profile", "small"])
+            .args(["--profile", start.profile.word()])
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(log_too)
-            .process_group(0) // Ctrl-C is for the demo; it decides what its nodes do.
+            .process_group(0) // Ctrl-C is for this process; it decides what its nodes do.
             .spawn()
             .map_err(cannot)?;
         let pid = Pid::from_child(&child);
@@ -103,19 +106,19 @@ impl NodeProcess {
     }
 
     /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten()?;
         running().retain(|pid| *pid != self.pid);
         Some(status)
     }
 
     /// Sends a signal; one that has ended by itself takes none.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill_process(self.pid, signal);
     }
 
     /// Waits until it has ended; `None` if it has not within the limit.
-    pub(super) async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
+    pub(crate) async fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.ended() {
@@ -129,14 +132,14 @@ impl NodeProcess {
     }
 
     /// Kills it with SIGKILL and waits until it is gone.
-    pub(super) async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         self.signal(Signal::KILL);
         self.wait(KILL_LIMIT).await;
     }
 
     /// Stops it with SIGTERM, and with SIGKILL at the limit. True if it stopped by itself without an
     /// error.
-    pub(super) async fn stop(mut self, limit: Duration) -> bool {
+    pub(crate) async fn stop(mut self, limit: Duration) -> bool {
         self.signal(Signal::TERM);
         match self.wait(limit).await {
             Some(status) => status.success(),

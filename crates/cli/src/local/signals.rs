@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure};
 
 /// Hears signals from when it is made.
 #[derive(Clone, Debug)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     is_asked: watch::Receiver<bool>,
 }
 
@@ -19,7 +19,7 @@ impl Stop {
     ///
     /// # Errors
     /// If the system gives no signal handlers.
-    pub(super) fn listen() -> Result<Stop, Failure> {
+    pub(crate) fn listen() -> Result<Stop, Failure> {
         let listen = |kind: SignalKind| {
             signal(kind).map_err(|error| {
                 Failure::new(Code::Internal, format!("cannot listen for signals: {error}"))
@@ -36,7 +36,7 @@ impl Stop {
     }
 
     /// Waits for the first signal.
-    pub(super) async fn asked(&self) {
+    pub(crate) async fn asked(&self) {
         let mut receiver = self.is_asked.clone();
         if receiver.wait_for(|is_asked| *is_asked).await.is_err() {
             // The listener is gone with its runtime; nothing will come any more.

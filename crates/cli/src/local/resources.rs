@@ -20,30 +20,30 @@ const BLOCK_BYTES: u64 = 512;
 
 /// Peaks in bytes; 0 where the system does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Peaks {
+pub(crate) struct Peaks {
     /// Resident memory of all processes together.
-    pub(super) memory_bytes: u64,
+    pub(crate) memory_bytes: u64,
     /// Disk blocks of the folder.
-    pub(super) disk_bytes: u64,
+    pub(crate) disk_bytes: u64,
 }
 
 /// Watches until dropped.
 #[derive(Debug)]
-pub(super) struct Monitor {
+pub(crate) struct Monitor {
     peaks: Arc<[AtomicU64; 2]>,
     task: JoinHandle<()>,
 }
 
 impl Monitor {
     /// Starts to watch the folder and the nodes.
-    pub(super) fn start(folder: PathBuf) -> Monitor {
+    pub(crate) fn start(folder: PathBuf) -> Monitor {
         let peaks: Arc<[AtomicU64; 2]> = Arc::default();
         let task = tokio::spawn(watch(folder, Arc::clone(&peaks)));
         Monitor { peaks, task }
     }
 
     /// The peaks so far.
-    pub(super) fn peaks(&self) -> Peaks {
+    pub(crate) fn peaks(&self) -> Peaks {
         let [memory, disk] = &*self.peaks;
         Peaks {
             memory_bytes: memory.load(Ordering::Relaxed),

@@ -1,0 +1,242 @@
+//! `quorate bench`: a load on a cluster, how fast it went, and what each operation cost beside what
+//! physics would allow.
+//!
+//! ```text
+//!  keys      which user is next         work      one request of a workload
+//!  drive     closed and open loop, latencies
+//!  counters  what the nodes count       device    what the disk and the network do by themselves
+//!  report    all of it together         show      for people
+//! ```
+//!
+//! Without `--endpoints` it starts three nodes on this machine, as real processes with real disks.
+
+mod counters;
+mod device;
+mod drive;
+mod keys;
+mod report;
+mod show;
+mod work;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use futures::StreamExt;
+use futures::stream;
+use quorate_client::{Client, Uid};
+use quorate_topology::Topology;
+use quorate_types::{Code, limits};
+
+use self::counters::Counters;
+use self::drive::{Drive, Plan};
+use self::keys::Keys;
+use self::report::{Machine, Report, Setting};
+use self::work::{Worker, Workload};
+use crate::cli::Global;
+use crate::cluster::{table_of, user_of};
+use crate::exit::{Exit, Failure};
+use crate::local::cluster::{Cluster, Folder};
+use crate::local::process;
+use crate::local::signals::Stop;
+use crate::node::Profile;
+use crate::output::{Document, Output};
+
+/// The table of a cluster of our own.
+const TABLE: &str = "load";
+/// The highest offset with which every port is one.
+const PORT_OFFSET_MAX: i64 = 59_000;
+/// Requests in flight while rows are written beforehand.
+const FILL_CALLERS: usize = 512;
+
+/// Measures how fast a cluster is, and what it spends.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Without --endpoints three nodes are started on this machine, with real disks, and \
+                  removed afterwards. With --endpoints the rows b0, b1, ... and count of users 0 to \
+                  --keys of --table are overwritten. Compare figures of one machine only."
+)]
+pub(crate) struct BenchArgs {
+    /// What to ask
+    #[arg(value_enum)]
+    workload: Workload,
+    /// Requests in flight; each caller asks again once answered
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    callers: u64,
+    /// Open loop: requests due each second, whatever the cluster does; at most --callers in flight
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    rate: Option<u64>,
+    /// Users asked about
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    keys: u64,
+    /// Some users come up more often, by Zipf's law with this exponent; without it all alike
+    #[arg(long, value_name = "EXPONENT")]
+    zipf: Option<f64>,
+    /// Bytes of each value
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=VALUE_BYTES_MAX))]
+    value_bytes: u64,
+    /// Rows of a user in one request of put and txn, and rows that a scan reads; 1, for scan 10
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    batch: Option<u64>,
+    /// How long to measure, in seconds
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How long to run before that
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = crate::args::duration)]
+    warm_up: Duration,
+    /// The table to write to; a unit table
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// A new or empty folder for a cluster of our own; without it a temporary one, removed at the end
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How much memory and disk each node of our own may use
+    #[arg(long, value_enum, default_value = "normal")]
+    profile: Profile,
+    /// Added to every port of our own cluster
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=PORT_OFFSET_MAX))]
+    port_offset: u16,
+}
+
+const VALUE_BYTES_MAX: u64 = limits::VALUE_BYTES_MAX as u64;
+
+/// Runs `quorate bench`.
+pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Result<(), Failure> {
+    let keys = Keys::new(args.keys, args.zipf)
+        .map_err(|reason| Failure::usage(reason, "leave --zipf out, or write --zipf 0.99"))?;
+    if global.has_endpoints() {
+        let Some(table) = args.table.clone() else {
+            return Err(Failure::usage(
+                "--table is missing: rows of your cluster are going to be overwritten",
+                "name a unit table that nobody needs with --table",
+            ));
+        };
+        let opened = crate::cluster::Cluster::open(global).await?;
+        check_table(opened.topology(), &table)?;
+        return measure(&args, keys, table, opened.client(), None, out).await;
+    }
+    process::kill_all_on_panic();
+    let stop = Stop::listen()?;
+    let table = args.table.clone().unwrap_or_else(|| TABLE.to_owned());
+    let folder = Folder::open("bench", args.dir.as_deref())?;
+    let path = folder.path().to_owned();
+    let prepared = Cluster::prepare(&folder, args.port_offset, args.profile)
+        .and_then(|cluster| check_table(cluster.topology(), &table).map(|()| cluster));
+    let mut cluster = match prepared {
+        Ok(cluster) => cluster,
+        Err(failure) => {
+            folder.remove();
+            return Err(failure);
+        }
+    };
+    let story = async {
+        let sync = device::sync_latency(&path)
+            .map_err(|error| Failure::file("write", &path.join("sync-latency"), &error))?;
+        cluster.start_missing()?;
+        let client = Box::pin(cluster.connect()).await?.with_timeout(global.timeout);
+        let measured = Box::pin(measure(&args, keys, table, &client, Some(sync), out)).await;
+        cluster.check_running()?;
+        measured
+    };
+    let told = tokio::select! {
+        told = Box::pin(story) => told,
+        () = stop.asked() => Err(Failure::quiet(Exit::Interrupted)),
+    };
+    let is_of_use =
+        args.dir.is_some() || told.as_ref().is_err_and(|it| it.exit() != Exit::Interrupted);
+    if is_of_use {
+        cluster.stop_all().await;
+    } else {
+        cluster.kill_all().await;
+    }
+    drop(cluster);
+    if is_of_use || folder.remove().is_some() {
+        out.note(format_args!("data and logs of the nodes are in {}", path.display()));
+    }
+    told
+}
+
+/// Users have rows in unit tables only.
+fn check_table(topology: &Topology, name: &str) -> Result<(), Failure> {
+    let table = table_of(topology, name)?;
+    user_of(table, Some(Uid(1))).map(drop).map_err(|_| {
+        let (name, class) = (&table.name, table.class);
+        Failure::usage(
+            format!("table {name} has class {class}: its rows belong to no user"),
+            "name a table of class unit with --table",
+        )
+    })
+}
+
+/// Fills, warms up, measures and reports.
+async fn measure(
+    args: &BenchArgs,
+    keys: Keys,
+    table: String,
+    client: &Client,
+    sync: Option<Duration>,
+    out: &Output,
+) -> Result<(), Failure> {
+    let topology = client.topology();
+    let rows = args.batch.unwrap_or_else(|| args.workload.rows_usual());
+    let worker = Worker {
+        client: client.clone(),
+        table,
+        value_bytes: usize::try_from(args.value_bytes).unwrap_or(usize::MAX),
+        rows,
+    };
+    let callers = usize::try_from(args.callers).unwrap_or(usize::MAX);
+    let address = topology.nodes().next().map(|node| node.client.clone()).unwrap_or_default();
+    let round_trip = device::round_trip(&address).await.ok();
+    if args.workload.needs_rows() {
+        let count = keys.count();
+        out.note(format_args!("writing {rows} rows of each of {count} users first"));
+        Box::pin(fill(&worker, count)).await?;
+    }
+    let plan = Plan { workload: args.workload, worker, keys, callers, rate: args.rate };
+    let mut drive = Drive::start(&plan)?;
+    tokio::time::sleep(args.warm_up).await;
+    let counted = |reason: String| {
+        Failure::new(Code::Unreachable, reason)
+            .with_fix("check that the admin ports of the cluster file can be reached from here")
+    };
+    let before = Counters::read(&topology).await.map_err(counted)?;
+    drive.count();
+    tokio::time::sleep(Duration::from_secs(args.seconds)).await;
+    let after = Counters::read(&topology).await.map_err(counted)?;
+    let measured = drive.end().await?;
+    client.close().await;
+
+    let setting = Setting {
+        workload: args.workload.word(),
+        callers,
+        rate: args.rate,
+        keys: args.keys,
+        zipf: args.zipf,
+        value_bytes: plan.worker.value_bytes,
+        batch: rows,
+        nodes: topology.nodes().count(),
+        groups: topology.groups().count(),
+    };
+    let machine = Machine { sync, round_trip };
+    let report = Report::new(setting, &measured, after - before, machine);
+    show::show(&report, out);
+    let item = serde_json::to_value(&report).unwrap_or_default();
+    out.document(&Document::new("bench").of_cluster(topology.cluster_id()).item(item));
+    if measured.calls == 0 {
+        let first = report.failed.first().map_or("nothing was answered", |it| it.first.as_str());
+        return Err(Failure::new(Code::Unreachable, format!("no request ended well: {first}"))
+            .with_fix("quorate status says how the cluster is"));
+    }
+    Ok(())
+}
+
+/// Writes the rows of all users.
+async fn fill(worker: &Worker, users: u64) -> Result<(), Failure> {
+    let writes = (0..users).map(|uid| worker.put(Uid(uid)));
+    let mut writing = stream::iter(writes).buffer_unordered(FILL_CALLERS);
+    while let Some(written) = writing.next().await {
+        written.map_err(|error| crate::cluster::failure(&error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! One request of each workload.
+
+use bytes::Bytes;
+use clap::ValueEnum;
+use quorate_client::{Client, Error, Uid};
+use rand::RngCore;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Workload {
+    /// Durable writes of whole rows
+    Put,
+    /// Linearizable reads of single rows
+    Get,
+    /// Linearizable reads of all rows of a user
+    Scan,
+    /// Transactions: a guarded add and a write of the same user
+    Txn,
+}
+
+impl Workload {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Workload::Put => "put",
+            Workload::Get => "get",
+            Workload::Scan => "scan",
+            Workload::Txn => "txn",
+        }
+    }
+
+    /// Whether rows must be there first.
+    pub(super) fn needs_rows(self) -> bool {
+        matches!(self, Workload::Get | Workload::Scan)
+    }
+
+    /// Rows of a user unless told otherwise.
+    pub(super) fn rows_usual(self) -> u64 {
+        if self == Workload::Scan { 10 } else { 1 }
+    }
+}
+
+/// Sends requests. Clones share the client.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    pub(super) client: Client,
+    pub(super) table: String,
+    pub(super) value_bytes: usize,
+    /// Rows written by one request, or held by each user.
+    pub(super) rows: u64,
+}
+
+impl Worker {
+    /// One request about a user. Returns how many operations it was.
+    pub(super) async fn ask(&self, workload: Workload, uid: Uid) -> Result<u64, Error> {
+        match workload {
+            Workload::Put => self.put(uid).await,
+            Workload::Get => {
+                self.client.get(&self.table, uid, row_key(0)).await?;
+                Ok(1)
+            }
+            Workload::Scan => {
+                self.client.scan(&self.table, uid).prefix(ROW_PREFIX).collect_all().await?;
+                Ok(1)
+            }
+            Workload::Txn => {
+                let add = self.client.transaction().add(&self.table, uid, "count", 1).floor(1);
+                let all = (0..self.rows)
+                    .fold(add, |txn, row| txn.put(&self.table, uid, row_key(row), self.value()));
+                all.commit().await?;
+                Ok(1)
+            }
+        }
+    }
+
+    /// Writes all rows of a user at once.
+    pub(super) async fn put(&self, uid: Uid) -> Result<u64, Error> {
+        if self.rows == 1 {
+            self.client.put(&self.table, uid, row_key(0), self.value()).await?;
+            return Ok(1);
+        }
+        let all = (0..self.rows).fold(self.client.transaction(), |txn, row| {
+            txn.put(&self.table, uid, row_key(row), self.value())
+        });
+        all.commit().await?;
+        Ok(self.rows)
+    }
+
+    /// Fresh bytes that do not compress.
+    fn value(&self) -> Bytes {
+        let mut value = vec![0; self.value_bytes];
+        rand::rng().fill_bytes(&mut value);
+        Bytes::from(value)
+    }
+}
+
+const ROW_PREFIX: &str = "b";
+
+/// The key of a user's row.
+pub(super) fn row_key(row: u64) -> String {
+    format!("{ROW_PREFIX}{row}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::KEY_BYTES;
+
+    #[test]
+    fn keys_are_as_short_as_the_report_reckons() {
+        assert_eq!(row_key(0).len(), KEY_BYTES);
+    }
+}
