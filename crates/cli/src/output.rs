@@ -10,6 +10,7 @@
 //! reports it at the end. A reader that closes the pipe early is no error.
 
 mod document;
+mod figures;
 mod table;
 
 use std::fmt::Display;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use quorate_types::Code;
 
 pub(crate) use document::{API_VERSION, Document, error_json, retry_word};
+pub(crate) use figures::thousands;
 pub(crate) use table::{Cell, Table, Tone};
 
 use crate::exit::Failure;

@@ -1,7 +1,7 @@
 //! The report for people.
 
 use super::report::Report;
-use crate::output::{Cell, Output, Table, Tone};
+use crate::output::{Cell, Output, Table, Tone, thousands};
 
 /// Beyond this the harness itself is in doubt.
 const LAW_OFF: f64 = 0.05;
@@ -19,7 +19,7 @@ pub(super) fn show(report: &Report, out: &Output) {
     table.row([
         Cell::from(setting.workload.to_owned()),
         Cell::from(setting.callers.to_string()),
-        Cell::from(grouped(report.ops_per_second)),
+        Cell::from(thousands(report.ops_per_second.round() as u64)),
         Cell::from(us(latency.p50)),
         Cell::from(us(latency.p99)),
         Cell::from(us(latency.p999)),
@@ -102,19 +102,6 @@ fn ratio(value: f64) -> String {
     }
 }
 
-/// A whole number with commas.
-fn grouped(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if 0 < place && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +113,5 @@ mod tests {
         assert_eq!(time(1_500_000.0), "1.50 s");
         assert_eq!(ratio(0.004), "1/250");
         assert_eq!(ratio(1.5), "1.50");
-        assert_eq!(grouped(1_234_567.2), "1,234,567");
-        assert_eq!(grouped(12.0), "12");
     }
 }

@@ -43,7 +43,7 @@ use crate::local::process;
 use crate::local::resources::Monitor;
 use crate::local::signals::Stop;
 use crate::node::Profile;
-use crate::output::{Document, Output};
+use crate::output::{Document, Output, thousands};
 
 /// The highest offset with which every port is one.
 const PORT_OFFSET_MAX: i64 = 59_000;
@@ -149,16 +149,13 @@ async fn story(
     cluster.start_missing()?;
     let client = Box::pin(cluster.connect()).await?;
 
-    let rows = show::thousands(dataset.totals.rows);
-    let uids = show::thousands(dataset.totals.uids);
+    let rows = thousands(dataset.totals.rows);
+    let uids = thousands(dataset.totals.uids);
     say(format_args!("import of {rows} purchases of {uids} customers"));
     let import = Box::pin(import::import(&client, dataset)).await?;
     let rate = dataset.totals.rows.saturating_mul(1000) / timeline::whole_ms(import).max(1);
     let seconds = import.as_secs_f64();
-    out.say(format_args!(
-        "          imported in {seconds:.1} s ({} rows/s)",
-        show::thousands(rate)
-    ));
+    out.say(format_args!("          imported in {seconds:.1} s ({} rows/s)", thousands(rate)));
 
     say(format_args!("load of reads and transactions on table {}", load::TABLE));
     let load = Load::start(&client, &dataset.uids(), epoch)?;

@@ -4,7 +4,7 @@ use super::checks::Check;
 use super::dataset::Totals;
 use super::load::PAUSE;
 use super::report::Report;
-use crate::output::{Cell, Output, Table, Tone};
+use crate::output::{Cell, Output, Table, Tone, thousands};
 
 /// Prints the report.
 pub(super) fn show(report: &Report, out: &Output) {
@@ -141,29 +141,13 @@ fn signed(number: i64) -> String {
     format!("{sign}{}", thousands(number.unsigned_abs()))
 }
 
-/// `1,234,567`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if 0 < index && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_are_grouped_for_people() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_000), "1,000");
-        assert_eq!(thousands(250_031_563), "250,031,563");
+        assert_eq!(signed(1_234_567), "1,234,567");
         assert_eq!(signed(-1_234), "-1,234");
     }
 }
