@@ -175,8 +175,11 @@ impl LogWriter {
     /// groups that rest and are worth it. Without this a group that writes nothing keeps everything that
     /// others have written since, until the log is full. Asked after releases.
     ///
+    /// Only what fits the newest segment is copied, the rest another time: the promise file knows of that
+    /// segment already. In one that it does not know, the only copy of a frame could be lost unnoticed.
+    ///
     /// # Errors
-    /// As [`LogWriter::append`]; a log without room for the copies is left as it is.
+    /// `DISK_FAILED`; every error of the write poisons the writer.
     pub fn free_oldest(&mut self) -> Result<(), LogError> {
         self.check()?;
         let Some(held) = self.shared.lock().held_by_last_frames() else { return Ok(()) };
@@ -186,23 +189,28 @@ impl LogWriter {
             return Ok(());
         }
         let mut copies = Vec::with_capacity(held.len());
+        let mut end = self.at;
         for frame in held {
+            end += frame.header.frame_bytes();
+            if self.file_bytes < end {
+                break;
+            }
             match self.read_back(&frame)? {
                 Some(copy) => copies.push(copy),
                 None => return Ok(()),
             }
         }
+        if copies.is_empty() {
+            return Ok(());
+        }
         tracing::debug!(frames = copies.len(), bytes, "the oldest segment is freed");
         self.retire_wanted = true;
-        match self.append(&copies) {
-            Err(LogError::Full { .. }) => Ok(()),
-            done => done.map(|_| ()),
-        }
+        self.append(&copies).map(|_| ())
     }
 
     /// A live frame as it stands on the disk. `None` if that is not what was written: then its segment
     /// stays, so that the next start reports it.
-    fn read_back(&mut self, frame: &Located) -> Result<Option<Frame>, LogError> {
+    fn read_back(&self, frame: &Located) -> Result<Option<Frame>, LogError> {
         let Header { segment, offset, group, first, .. } = frame.header;
         let file = self.shared.lock().segments.get(&segment).map(|it| Arc::clone(&it.file));
         let Some(file) = file else { return Ok(None) };

@@ -446,6 +446,44 @@ fn only_last_frames_are_moved() {
     assert_eq!(error.code(), Code::LogDamaged);
 }
 
+/// Goal: a frame is copied only into a segment that the promise file can know of already, wherever in it
+/// the log ends.
+#[test]
+fn copies_begin_no_segment() {
+    for frames in 1..60 {
+        let (mut writer, reader, _) = open(&SimDisk::new().mount());
+        writer.append(&[frame(1, 1, 1, 1, 500)]).expect("it appends");
+        for slot in 1..=frames {
+            writer.append(&[frame(3, slot, slot, slot, 300)]).expect("it appends");
+        }
+        writer.sync().expect("it syncs");
+        writer.release(GroupId(3), Slot(frames - 1)).expect("it releases");
+        let segment = writer.mark().segment;
+        writer.free_oldest().expect("it frees");
+        assert_eq!(writer.mark().segment, segment, "{frames} frames");
+        assert_eq!(reader.bounds(GroupId(1)), Some((Slot(1), Slot(1))));
+    }
+}
+
+/// Goal: many segments that are released at once go by and by: nothing waits behind all of them.
+#[test]
+fn released_segments_go_a_few_at_a_time() {
+    let (mut writer, _, _) = open(&SimDisk::new().mount());
+    for slot in 1..=30 {
+        writer.append(&[frame(1, slot, slot, slot, 100)]).expect("it appends");
+        writer.roll().expect("it rolls");
+    }
+    writer.append(&[frame(1, 31, 31, 31, 100)]).expect("it appends");
+    writer.sync().expect("it syncs");
+    writer.release(GroupId(1), Slot(30)).expect("it releases");
+    let mut held = vec![writer.stats().segments];
+    while held.last().is_some_and(|segments| 1 < *segments) && held.len() < 10 {
+        writer.seal().expect("it seals");
+        held.push(writer.stats().segments);
+    }
+    assert_eq!(held, [23, 15, 7, 1], "eight with each sync");
+}
+
 #[test]
 fn the_reserve_of_the_cap_is_seen_by_writer_and_reader() {
     let small = LogOptions { bytes_cap: 5 * 4096, reserve_ratio: 0.3, ..options() };

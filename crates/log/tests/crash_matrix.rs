@@ -126,7 +126,10 @@ impl Node {
     fn release(&mut self, model: &mut Model, group: u32, upto: u64) -> Result<(), LogError> {
         model.released.insert(GroupId(group), Slot(upto));
         self.writer.release(GroupId(group), Slot(upto))?;
-        self.writer.free_oldest()
+        let segment = self.writer.mark().segment;
+        self.writer.free_oldest()?;
+        assert_eq!(self.writer.mark().segment, segment, "copied to where the promise file knows");
+        Ok(())
     }
 
     /// Several groups, one of which rests from the beginning on, syncs of several appends, rolls, cuts of

@@ -26,6 +26,16 @@ fn trap_08_the_log_outlives_rows_that_are_not_persisted() {
     assert!(0 < replayed, "no crash took a row");
 }
 
+/// Goal: a group that rests does not keep the log that another one has written and released since.
+#[test]
+fn trap_08_a_group_that_rests_does_not_keep_the_log_of_others() {
+    let (disk, twin, mut ledger) = (SimDisk::new(), Twin::new(), Ledger::default());
+    assert_eq!(live(&disk, &twin, &mut ledger, 200), End::AllAnswered);
+    let names = disk.mount().list("log").expect("a folder");
+    let segments = names.iter().filter(|name| name.ends_with(".seg")).count();
+    assert!(segments < 12, "{segments} segments are left of 200 writes");
+}
+
 /// Goal: a peer that comes back with another data folder is recognised, also after a restart of the
 /// node that knows it: whoever lost its disk has lost its promises too.
 #[test]

@@ -26,6 +26,8 @@ use quorate_types::{
 use tokio::sync::oneshot;
 
 pub const GROUP: GroupId = GroupId(1);
+/// A group that nobody writes to. Its last batch must not keep the log of the other.
+const RESTS: GroupId = GroupId(2);
 const ME: ReplicaId = ReplicaId(1);
 /// A few writes fill a segment.
 const VALUE_BYTES: usize = 300;
@@ -162,7 +164,8 @@ fn open(
     writer.set_floors(floors(&record));
     record.log = writer.mark();
     promises.store(&record).ok()?;
-    let store = Arc::new(Store::open(Arc::new(twin.clone()), [GROUP]).expect("the twin opens"));
+    let store =
+        Arc::new(Store::open(Arc::new(twin.clone()), [GROUP, RESTS]).expect("the twin opens"));
     let stop = Stop::new(move |error| drop(stopped.send(error.to_string())));
     let options = ShardOptions {
         clock: Arc::new(Hurrying(AtomicU64::new(1_000_000_000))),
@@ -174,16 +177,18 @@ fn open(
         peer_bytes_max: 1 << 20,
         stop: stop.clone(),
     };
-    let promised = record.groups[&GROUP].promised;
+    let promised = [GROUP, RESTS].map(|group| (group, record.groups[&group].promised));
     let thread = LogThread { writer, promises, record, disk, stop };
     let (mut shard, log_loop) = Shard::new(options, thread);
-    let found = recovered.groups.get(&GROUP);
-    let from = Restore { group: GROUP, promised, lease_ns_max: 0, found };
-    let restored = match restore(from, &reader, &store) {
-        Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
-        other => other.expect("log and rows fit together"),
-    };
-    shard.add(group_options(), restored).expect("its sessions are readable");
+    for (group, promised) in promised {
+        let found = recovered.groups.get(&group);
+        let from = Restore { group, promised, lease_ns_max: 0, found };
+        let restored = match restore(from, &reader, &store) {
+            Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
+            other => other.expect("log and rows fit together"),
+        };
+        shard.add(group_options(group), restored).expect("its sessions are readable");
+    }
     let handle = shard.handle();
     let tasks = [tokio::spawn(log_loop), tokio::spawn(shard.run(std::future::pending()))];
     Some((handle, tasks))
@@ -198,7 +203,9 @@ fn fresh() -> NodeRecord {
         lease_ns_max: 0,
         log: LogMark::default(),
         peers: BTreeMap::new(),
-        groups: [(GROUP, GroupRecord { replica: ME, promised: Ballot::ZERO })].into(),
+        groups: [GROUP, RESTS]
+            .map(|group| (group, GroupRecord { replica: ME, promised: Ballot::ZERO }))
+            .into(),
     }
 }
 
@@ -208,7 +215,7 @@ fn eager() -> CheckpointPolicy {
     CheckpointPolicy { changed_bytes: 1, checkpoint_age: hour, log_bytes: 1500, flush_age: hour }
 }
 
-fn group_options() -> GroupOptions {
+fn group_options(group: GroupId) -> GroupOptions {
     let hour = Duration::from_secs(3600);
     let timing = Timing {
         mode: LeaseMode::ReadIndex,
@@ -218,13 +225,7 @@ fn group_options() -> GroupOptions {
         ..Timing::lan()
     };
     GroupOptions {
-        paxos: Options {
-            group: GROUP,
-            replica: ME,
-            voters: [(ME, 0)].into(),
-            timing,
-            pinned: false,
-        },
+        paxos: Options { group, replica: ME, voters: [(ME, 0)].into(), timing, pinned: false },
         slice_of: Arc::new(|_, _| SliceId(0)),
         nodes: [(ME, NodeId(1))].into(),
     }
