@@ -38,24 +38,24 @@ impl Replica {
         };
         let target = match target {
             Some(id) => leader.peers.get(&id).filter(|peer| lives(peer, heard_since)).map(|_| id),
-            None => best_peer(leader, heard_since, |_| true),
+            None => best_peer(leader, heard_since, |_, _| true),
         };
         self.begin_handover(now, target, out);
     }
 
-    /// Starts a hand-over to the best follower in better health than this node. Two nodes never give way
-    /// to each other, and one that lags would only keep clients waiting.
+    /// Starts a hand-over to the best follower in better health than this node that was sent the whole
+    /// log. Two nodes never give way to each other, and one that lags would only keep clients waiting.
     pub(crate) fn on_give_way(&mut self, now: BootTime, out: &mut Output) {
         let heard_since = self.heard_since(now);
-        let own = self.standing();
+        let (health, last) = (self.health, self.log.last().slot);
         let Duty::Leader(leader) = &self.duty else {
             return;
         };
         if now < leader.stays_until {
             return;
         }
-        let target = best_peer(leader, heard_since, |standing| {
-            standing.health < own.health && !standing.lags_behind(&own)
+        let target = best_peer(leader, heard_since, |peer, standing| {
+            standing.health < health && last < peer.next
         });
         self.begin_handover(now, target, out);
     }
@@ -158,12 +158,12 @@ fn lives(peer: &Progress, heard_since: BootTime) -> bool {
 fn best_peer(
     leader: &Leader,
     heard_since: BootTime,
-    may_lead: impl Fn(&Standing) -> bool,
+    may_lead: impl Fn(&Progress, &Standing) -> bool,
 ) -> Option<ReplicaId> {
     let living = leader.peers.values().filter(|peer| lives(peer, heard_since));
     let heard = living.filter_map(|peer| {
         let standing: Standing = peer.standing?;
-        (!standing.health.draining && may_lead(&standing)).then_some(standing)
+        (!standing.health.draining && may_lead(peer, &standing)).then_some(standing)
     });
     heard
         .reduce(|best, other| match other.compare(&best) {

@@ -31,7 +31,7 @@ pub(crate) struct Leader {
     /// Reads that wait for their verdict, by the time after their view was taken.
     pub(crate) reads: VecDeque<(BootTime, ReadToken)>,
     pub(crate) handover: Option<Handover>,
-    /// It does not give way before: the last one it gave way to did not take over.
+    /// It does not give way before: the last hand-over did not come about.
     pub(crate) stays_until: BootTime,
     /// Encoded bytes of the log through the commit position.
     pub(crate) committed_log_bytes: u64,

@@ -53,12 +53,6 @@ impl Standing {
             .then(self.replica.cmp(&other.replica))
     }
 
-    /// True if `self` lacks so much of the log of `other` that it counts.
-    #[must_use]
-    pub fn lags_behind(&self, other: &Standing) -> bool {
-        0 < lag_buckets(self, other).0
-    }
-
     /// True if `self` should lead rather than `other`.
     #[must_use]
     pub fn is_better_than(&self, other: &Standing) -> bool {
