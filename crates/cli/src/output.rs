@@ -188,7 +188,8 @@ impl Output {
     }
 }
 
-/// A line to stderr. A stderr that takes nothing has nobody to complain to.
+/// A line to stderr.
 fn eprint_line(text: &str) {
+    // Harmless: results go to stdout, whose errors are kept, and of a closed stderr nobody can be told.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -221,6 +221,8 @@ fn a_bench_measures_and_says_what_it_cost() {
         assert!(figure("/errors") == 0.0, "{items}");
         assert!(figure("/latency_us/p50") <= figure("/latency_us/p99"), "{items}");
         assert!((0.5..1.5).contains(&figure("/littles_law")), "{items}");
+        let bounds = items[0]["bounds"].as_array().expect("bounds");
+        assert!(bounds.iter().all(|bound| bound["ratio"].is_number()), "{items}");
         let is_write = ["put", "txn"].contains(&workload);
         assert_eq!(is_write, 256.0 < figure("/cost/log_bytes_per_node"), "{items}");
     }

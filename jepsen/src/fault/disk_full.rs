@@ -36,6 +36,8 @@ const SPAN: Duration = Duration::from_secs(8);
 const BEFORE: u64 = 1000;
 /// The user whose row is written to see what clients are told.
 const PROBE_UID: u64 = 7_000_000;
+/// Between two such writes.
+const PROBE_EVERY: Duration = Duration::from_millis(50);
 /// How long that write may take.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -147,7 +149,10 @@ async fn shortage(trial: &mut Trial, node: Node, name: &str) -> Result<Shortage,
     trial.ledger.reset_pulses();
     let since = Instant::now();
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
+    // A steady load, not a wait: what is asked for is what happens during all of the span.
+    let mut pace = tokio::time::interval(PROBE_EVERY);
     while since.elapsed() < SPAN {
+        pace.tick().await;
         let probe = trial.client.with_timeout(PROBE_TIMEOUT);
         let word = match probe.put(TABLE, Uid(PROBE_UID), "probe", "probe").await {
             Ok(_) => DONE.to_owned(),
@@ -156,7 +161,6 @@ async fn shortage(trial: &mut Trial, node: Node, name: &str) -> Result<Shortage,
             }
         };
         *told.entry(word).or_default() += 1;
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (ended_at, span) = (Instant::now(), since.elapsed());
     let pulses = trial.ledger.book().pulses.clone();

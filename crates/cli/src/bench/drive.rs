@@ -147,8 +147,9 @@ impl Drive {
                 }
             }
             Some(rate) => {
-                let due = clock(rate, Arc::clone(&shared));
-                tasks.spawn(ask_when_due(plan.clone(), rate, due, Arc::clone(&shared)));
+                let schedule = Schedule { began: Instant::now(), rate };
+                let due = schedule.clock(Arc::clone(&shared));
+                tasks.spawn(ask_when_due(plan.clone(), schedule, due, Arc::clone(&shared)));
             }
         }
         Ok(Drive { shared, tasks, began: Instant::now() })
@@ -213,13 +214,17 @@ async fn ask_again(plan: Plan, caller: usize, shared: Arc<Shared>) {
 }
 
 /// Sends what is due, as far as callers are free.
-async fn ask_when_due(plan: Plan, rate: u64, mut due: watch::Receiver<u64>, shared: Arc<Shared>) {
-    let began = Instant::now();
+async fn ask_when_due(
+    plan: Plan,
+    schedule: Schedule,
+    mut due: watch::Receiver<u64>,
+    shared: Arc<Shared>,
+) {
     let callers = Arc::new(Semaphore::new(plan.callers));
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     let mut asking = JoinSet::new();
     for caller in 0_usize.. {
-        let since = began + due_after(rate, caller as u64);
+        let since = schedule.due(caller as u64);
         if due.wait_for(|due| caller < *due as usize).await.is_err() {
             break;
         }
@@ -240,30 +245,38 @@ async fn ask_when_due(plan: Plan, rate: u64, mut due: watch::Receiver<u64>, shar
     while asking.join_next().await.is_some() {}
 }
 
-/// How long after the beginning a request is due.
-fn due_after(rate: u64, number: u64) -> Duration {
-    Duration::from_secs_f64(number as f64 / rate as f64)
+/// When the requests of an open loop are due.
+#[derive(Clone, Copy, Debug)]
+struct Schedule {
+    began: Instant,
+    /// Requests a second.
+    rate: u64,
 }
 
-/// Says how many requests are due by now. A thread of its own: timers of the runtime are too coarse.
-fn clock(rate: u64, shared: Arc<Shared>) -> watch::Receiver<u64> {
-    let (send, receive) = watch::channel(0);
-    std::thread::spawn(move || {
-        let began = Instant::now();
-        for number in 0_u64.. {
-            let at = began + due_after(rate, number);
-            loop {
-                let left = at.saturating_duration_since(Instant::now());
-                if left.is_zero() || shared.is_over() {
-                    break;
+impl Schedule {
+    fn due(self, number: u64) -> Instant {
+        self.began + Duration::from_secs_f64(number as f64 / self.rate as f64)
+    }
+
+    /// Says how many requests are due by now. A thread of its own: timers of the runtime are too coarse.
+    fn clock(self, shared: Arc<Shared>) -> watch::Receiver<u64> {
+        let (send, receive) = watch::channel(0);
+        std::thread::spawn(move || {
+            for number in 0_u64.. {
+                let at = self.due(number);
+                loop {
+                    let left = at.saturating_duration_since(Instant::now());
+                    if left.is_zero() || shared.is_over() {
+                        break;
+                    }
+                    std::thread::sleep(left.min(NAP));
                 }
-                std::thread::sleep(left.min(NAP));
+                if shared.is_over() || send.send(number + 1).is_err() {
+                    return;
+                }
+                shared.due.store(number + 1, Ordering::Relaxed);
             }
-            if shared.is_over() || send.send(number + 1).is_err() {
-                return;
-            }
-            shared.due.store(number + 1, Ordering::Relaxed);
-        }
-    });
-    receive
+        });
+        receive
+    }
 }

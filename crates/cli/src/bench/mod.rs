@@ -187,6 +187,8 @@ async fn measure(
     };
     let callers = usize::try_from(args.callers).unwrap_or(usize::MAX);
     let address = topology.nodes().next().map(|node| node.client.clone()).unwrap_or_default();
+    // Only for comparison: without it the report has fewer bounds. A node that nobody reaches is noticed
+    // by the requests themselves.
     let round_trip = device::round_trip(&address).await.ok();
     if args.workload.needs_rows() {
         let count = keys.count();

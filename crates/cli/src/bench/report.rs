@@ -183,11 +183,19 @@ fn bounds(setting: &Setting, latency: &Latency, cost: &Cost, machine: Machine) -
         let syncs = 1.0 / together;
         add("syncs a node", cost.syncs_per_node, syncs, "one for all that is in flight");
         let followers = setting.nodes.saturating_sub(1) as f64;
-        let frames = FRAMES_PER_FOLLOWER * followers / together;
-        add("peer frames", cost.peer_frames, frames, "out and back for all that is in flight");
+        if 0.0 < followers {
+            let frames = FRAMES_PER_FOLLOWER * followers / together;
+            add("peer frames", cost.peer_frames, frames, "out and back for all that is in flight");
+        }
         if let (Some(sync), Some(trip)) = (machine.sync.map(micros), trip) {
-            let floor = sync + 2.0 * trip;
-            add("latency p50", latency.p50 as f64, floor, "a sync, a trip to peers, one to us");
+            let trips = if 0.0 < followers { 2.0 } else { 1.0 };
+            let floor = sync + trips * trip;
+            add(
+                "latency p50",
+                latency.p50 as f64,
+                floor,
+                "a sync, a trip to peers if any, one to us",
+            );
         }
     } else if let Some(trip) = trip {
         add("latency p50", latency.p50 as f64, trip, "a round trip");

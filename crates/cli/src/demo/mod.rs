@@ -11,7 +11,8 @@
 //!  show      the report for people                         banner    what --keep leaves behind
 //! ```
 //!
-//! The cluster itself is in `local`. Everything that decides is pure: `timeline`, the comparisons of `verify`, `report`, `checks`.
+//! The cluster itself is in `local`. Everything that decides is pure: `timeline`, the comparisons of
+//! `verify`, `report`, `checks`.
 
 mod banner;
 mod checks;

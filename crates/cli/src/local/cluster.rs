@@ -32,7 +32,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The last lines of a node's output shown when it ends by itself.
 const LOG_LINES_SHOWN: usize = 5;
 
-/// Where everything the demo writes lives.
+/// Where everything the nodes write lives.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
