@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -173,9 +173,10 @@ fn a_killed_process_leaves_whole_batches_from_the_persisted_one_on() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let out = BufReader::new(process.stdout.take().unwrap());
+        // Held until the kill: without a reader the victim would leave, and its lock with it.
+        let mut out = BufReader::new(process.stdout.take().unwrap());
         let persisted = |line: &str| Some(line.split_once("persisted ")?.1.parse::<u64>().unwrap());
-        let reported = out.lines().filter_map(|line| persisted(&line.unwrap()));
+        let reported = out.by_ref().lines().filter_map(|line| persisted(&line.unwrap()));
         let reported = Slot(reported.take(lines).last().unwrap());
         let error = failure(open(folder.path()));
         assert!(matches!(error, StoreError::Locked { .. }), "open in another process: {error}");
