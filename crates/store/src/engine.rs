@@ -13,7 +13,7 @@ use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
 
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 
 /// One checkpoint: every record changed since the one before, once, with the applied positions that
 /// belong to it.

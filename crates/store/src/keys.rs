@@ -12,78 +12,32 @@
 //!
 //! The incarnation of a group's rows is 0 until snapshots install a new one.
 
-use std::fmt;
-
-use bytes::{BufMut, Bytes, BytesMut};
 use quorate_types::{GroupId, SliceId, Slot, TableId, Uid};
+
+use crate::key::Key;
 
 const TAG_APPLIED: u8 = 0x01;
 const TAG_ROW: u8 = 0x10;
 const TAG_SESSION: u8 = 0x20;
 const TAG_RESULT: u8 = 0x21;
 
+/// Bytes of tag, group and incarnation.
+const FRONT_BYTES: usize = 1 + 4 + 4;
 /// Bytes of a row key before the client's own key.
-const ROW_PREFIX_BYTES: usize = 1 + 4 + 4 + 2 + 2 + 8;
+const ROW_PREFIX_BYTES: usize = FRONT_BYTES + 2 + 2 + 8;
 
-/// A key of the store. Ordered by its bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Bytes);
-
+/// What a key says of its record.
 impl Key {
-    /// A key from bytes read back from an engine.
-    #[must_use]
-    pub fn from_bytes(bytes: Bytes) -> Key {
-        Key(bytes)
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The bytes, shared.
-    #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        self.0.clone()
-    }
-
     /// True for the key of an applied position, which only the store itself writes.
     #[must_use]
     pub fn is_applied(&self) -> bool {
-        self.0.first() == Some(&TAG_APPLIED)
+        self.as_bytes().first() == Some(&TAG_APPLIED)
     }
 
-    /// The smallest key greater than every key that starts with this one.
-    #[must_use]
-    pub fn prefix_end(&self) -> Key {
-        let mut end = self.0.to_vec();
-        while let Some(last) = end.last_mut() {
-            if *last < u8::MAX {
-                *last += 1;
-                break;
-            }
-            end.pop();
-        }
-        Key(end.into())
-    }
-
-    /// The smallest key greater than this one.
-    #[must_use]
-    pub fn successor(&self) -> Key {
-        let mut next = BytesMut::with_capacity(self.0.len() + 1);
-        next.put_slice(&self.0);
-        next.put_u8(0);
-        Key(next.freeze())
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in &self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+    /// True for a record that is put once, perhaps removed, and never put again: the result of a
+    /// request.
+    pub(crate) fn is_put_once(&self) -> bool {
+        self.as_bytes().first() == Some(&TAG_RESULT)
     }
 }
 
@@ -103,90 +57,76 @@ impl Keyspace {
         Keyspace { group, incarnation: 0 }
     }
 
-    fn front(self, tag: u8, capacity: usize) -> BytesMut {
-        let mut key = BytesMut::with_capacity(capacity);
-        key.put_u8(tag);
-        key.put_u32(self.group.0);
-        key.put_u32(self.incarnation);
-        key
+    /// What keys of this tag start with.
+    fn front(self, tag: u8) -> [u8; FRONT_BYTES] {
+        let mut front = [tag; FRONT_BYTES];
+        front[1..5].copy_from_slice(&self.group.0.to_be_bytes());
+        front[5..].copy_from_slice(&self.incarnation.to_be_bytes());
+        front
     }
 
     /// The key of a row.
     #[must_use]
     pub fn row(self, slice: SliceId, table: TableId, uid: Uid, key: &[u8]) -> Key {
-        let mut out = self.front(TAG_ROW, ROW_PREFIX_BYTES + key.len());
-        out.put_u16(slice.0);
-        out.put_u16(table.0);
-        out.put_u64(uid.0);
-        out.put_slice(key);
-        Key(out.freeze())
+        let (slice, table) = (slice.0.to_be_bytes(), table.0.to_be_bytes());
+        Key::of_parts(&[&self.front(TAG_ROW), &slice, &table, &uid.0.to_be_bytes(), key])
     }
 
     /// What every row of one table in one slice starts with.
     #[must_use]
     pub fn table_prefix(self, slice: SliceId, table: TableId) -> Key {
-        let mut out = self.front(TAG_ROW, ROW_PREFIX_BYTES);
-        out.put_u16(slice.0);
-        out.put_u16(table.0);
-        Key(out.freeze())
+        Key::of_parts(&[&self.front(TAG_ROW), &slice.0.to_be_bytes(), &table.0.to_be_bytes()])
     }
 
     /// The record of a session opened at `slot`.
     #[must_use]
     pub fn session(self, slot: Slot) -> Key {
-        let mut out = self.front(TAG_SESSION, 17);
-        out.put_u64(slot.0);
-        Key(out.freeze())
+        Key::of_parts(&[&self.front(TAG_SESSION), &slot.0.to_be_bytes()])
     }
 
     /// What every session record starts with.
     #[must_use]
     pub fn session_prefix(self) -> Key {
-        Key(self.front(TAG_SESSION, 9).freeze())
+        Key::from_bytes(&self.front(TAG_SESSION))
     }
 
     /// The result of request `sequence` of the session opened at `slot`.
     #[must_use]
     pub fn result(self, slot: Slot, sequence: u64) -> Key {
-        let mut out = self.front(TAG_RESULT, 25);
-        out.put_u64(slot.0);
-        out.put_u64(sequence);
-        Key(out.freeze())
+        let (slot, sequence) = (slot.0.to_be_bytes(), sequence.to_be_bytes());
+        Key::of_parts(&[&self.front(TAG_RESULT), &slot, &sequence])
     }
 
     /// What every result record of the group starts with.
     #[must_use]
     pub fn result_prefix(self) -> Key {
-        Key(self.front(TAG_RESULT, 9).freeze())
+        Key::from_bytes(&self.front(TAG_RESULT))
     }
 }
 
 /// The key of a group's applied position.
 #[must_use]
 pub fn applied(group: GroupId) -> Key {
-    let mut out = BytesMut::with_capacity(5);
-    out.put_u8(TAG_APPLIED);
-    out.put_u32(group.0);
-    Key(out.freeze())
+    Key::of_parts(&[&[TAG_APPLIED], &group.0.to_be_bytes()])
 }
 
 /// The parts of a row key that follow the keyspace. `None` if the key is not a row key.
 #[must_use]
-pub fn parse_row(key: &Key) -> Option<(SliceId, TableId, Uid, Bytes)> {
-    let bytes = &key.0;
+pub fn parse_row(key: &Key) -> Option<(SliceId, TableId, Uid, &[u8])> {
+    let bytes = key.as_bytes();
     if bytes.len() < ROW_PREFIX_BYTES || bytes.first() != Some(&TAG_ROW) {
         return None;
     }
     let slice = u16::from_be_bytes(bytes[9..11].try_into().ok()?);
     let table = u16::from_be_bytes(bytes[11..13].try_into().ok()?);
     let uid = u64::from_be_bytes(bytes[13..21].try_into().ok()?);
-    Some((SliceId(slice), TableId(table), Uid(uid), bytes.slice(ROW_PREFIX_BYTES..)))
+    Some((SliceId(slice), TableId(table), Uid(uid), &bytes[ROW_PREFIX_BYTES..]))
 }
 
 /// The opening slot in a session key, or the opening slot and sequence in a result key.
 #[must_use]
 pub fn parse_session(key: &Key) -> Option<(Slot, Option<u64>)> {
-    let bytes = &key.0;
+    let bytes = key.as_bytes();
     let slot = || Some(Slot(u64::from_be_bytes(bytes.get(9..17)?.try_into().ok()?)));
     match (bytes.first(), bytes.len()) {
         (Some(&TAG_SESSION), 17) => Some((slot()?, None)),
@@ -208,10 +148,7 @@ mod tests {
         let low = SPACE.row(SliceId(1), TableId(2), Uid(9), b"b");
         let high = SPACE.row(SliceId(1), TableId(2), Uid(256), b"a");
         assert!(low < high);
-        assert_eq!(
-            parse_row(&high),
-            Some((SliceId(1), TableId(2), Uid(256), Bytes::from_static(b"a")))
-        );
+        assert_eq!(parse_row(&high), Some((SliceId(1), TableId(2), Uid(256), &b"a"[..])));
         assert_eq!(parse_row(&SPACE.session(Slot(3))), None);
     }
 

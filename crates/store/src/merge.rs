@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 
 /// A change as a layer hands it out: `None` hides the older record.
 pub(crate) type Layered<'a> = (Cow<'a, Key>, Option<&'a Bytes>);
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn key(number: u8) -> Key {
-        Key::from_bytes(vec![number].into())
+        Key::from_bytes(&[number])
     }
 
     type Map = BTreeMap<Key, Option<Bytes>>;

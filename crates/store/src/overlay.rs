@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quorate_types::Slot;
 
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 use crate::merge::merge;
 use crate::view::{Change, View};
 

@@ -16,7 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quorate_types::{Slot, Value};
 
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 
 const TAG_BYTES: u8 = 0x01;
 const TAG_INTEGER: u8 = 0x02;

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::mem;
 use std::sync::Arc;
 
@@ -14,12 +15,12 @@ use quorate_types::{GroupId, Slot};
 
 use crate::engine::{CheckpointBatch, Engine};
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 use crate::merge::merge;
 use crate::view::Change;
 
-/// What a record in the table costs beside its key and value: two handles, their shared headers, and
-/// its part of a tree node.
+/// What a record in the table costs beside its value: its key and the value's handle, which lie in a
+/// node of the tree that is two thirds full, and what the allocator rounds up.
 const RECORD_OVERHEAD_BYTES: usize = 128;
 
 /// The two layers of changes above the engine.
@@ -37,12 +38,26 @@ pub(crate) struct RowTable {
 impl RowTable {
     /// Puts one change into the active layer.
     pub(crate) fn apply(&mut self, Change { key, value }: Change) {
-        self.active_bytes += cost(&key, value.as_ref());
-        let key_bytes = key.as_bytes().len();
-        if let Some(old) = self.active.insert(key, value) {
-            self.active_bytes -=
-                key_bytes + old.as_ref().map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES;
+        let added = cost(&key, value.as_ref());
+        match self.active.entry(key) {
+            Entry::Vacant(at) => {
+                at.insert(value);
+            }
+            // Put since the last freeze, and never before: no layer below has anything to hide. Most
+            // results of requests go like this, and reach neither a checkpoint nor the engine.
+            Entry::Occupied(at)
+                if value.is_none() && at.key().is_put_once() && at.get().is_some() =>
+            {
+                let (key, old) = at.remove_entry();
+                self.active_bytes -= cost(&key, old.as_ref());
+                return;
+            }
+            Entry::Occupied(mut at) => {
+                let old = at.insert(value);
+                self.active_bytes -= cost(at.key(), old.as_ref());
+            }
         }
+        self.active_bytes += added;
     }
 
     /// What the table knows of `key`: `None` if only the engine can tell, `Some(None)` if the record
@@ -107,7 +122,7 @@ impl RowTable {
 }
 
 fn cost(key: &Key, value: Option<&Bytes>) -> usize {
-    key.as_bytes().len() + value.map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES
+    key.bytes_outside() + value.map_or(0, Bytes::len) + RECORD_OVERHEAD_BYTES
 }
 
 /// The part of a row table that one scan has to look through.

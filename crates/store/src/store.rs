@@ -22,7 +22,7 @@ use tracing::debug;
 use crate::checkpoint::{Checkpoint, Durability};
 use crate::engine::{CheckpointBatch, Engine, EngineStats};
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 use crate::row_table::RowTable;
 use crate::view::{Change, View};
 

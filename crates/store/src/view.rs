@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::StoreError;
-use crate::keys::Key;
+use crate::key::Key;
 
 /// Records as of one moment. Implemented by the store (everything applied) and by an overlay of
 /// uncommitted effects on top of it.

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use common::{Harness, all_rows, delete, number, put, row};
 use quorate_store::{
-    Change, CheckpointBatch, Durability, Engine, EngineStats, Key, Store, StoreError, Twin, View,
+    Change, CheckpointBatch, Durability, Engine, EngineStats, Key, Keyspace, Store, StoreError,
+    Twin, View,
 };
 use quorate_types::{GroupId, Slot};
 
@@ -20,6 +21,35 @@ on_both_engines! {
     reads_are_the_same_in_every_stage_of_a_checkpoint,
     positions_without_changes_are_checkpointed_too,
     scans_beside_writers_and_checkpoints_see_one_moment,
+    results_that_come_and_go_between_checkpoints_reach_no_engine,
+}
+
+// Goal: the result of a request costs the engine nothing if it was acknowledged before the next
+// checkpoint, and leaves nothing behind if it was acknowledged after one began.
+fn results_that_come_and_go_between_checkpoints_reach_no_engine(harness: impl Harness) {
+    let result = |sequence| Keyspace::first(G).result(Slot(1), sequence);
+    let store = open(&harness);
+    store.apply(G, Slot(1), vec![put(result(1), 1), put(result(2), 2)]);
+    store.apply(G, Slot(2), vec![delete(result(1)), put(row(1, 1), 1)]);
+    assert_eq!(store.get(&result(1)).unwrap(), None);
+    let begun = store.begin_checkpoint().unwrap();
+    let keys: Vec<&Key> = begun.batch().records.keys().collect();
+    assert_eq!(keys, [&row(1, 1), &result(2)], "1 came and went");
+
+    store.apply(G, Slot(3), vec![delete(result(2))]);
+    assert_eq!(store.get(&result(2)).unwrap(), None, "the engine's own is hidden");
+    store.write_checkpoint(&begun, Durability::Buffered).unwrap();
+    store.finish_checkpoint(begun);
+    assert_eq!(store.get(&result(2)).unwrap(), None);
+    checkpoint(&store);
+    assert_eq!(harness.engine().get(&result(2)).unwrap(), None);
+
+    // A row may have older states beneath: removing it must hide them.
+    store.apply(G, Slot(4), vec![put(row(1, 1), 4)]);
+    store.apply(G, Slot(5), vec![delete(row(1, 1))]);
+    assert_eq!(store.get(&row(1, 1)).unwrap(), None);
+    checkpoint(&store);
+    assert_eq!(harness.engine().get(&row(1, 1)).unwrap(), None);
 }
 
 fn open(harness: &impl Harness) -> Store {

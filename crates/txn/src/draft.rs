@@ -3,13 +3,27 @@
 //! Used by `evaluate.rs` over the overlay and by `apply.rs` over the applied rows, so that both do
 //! the same arithmetic. Calls the row codec of the store.
 
-use std::collections::BTreeMap;
-
 use quorate_store::{Change, Key, Row, StoreError, View};
 use quorate_types::{Slot, Value};
 
-/// The last state a transaction gave to each row it changes; `None` removes the row.
-pub(crate) type RowStates = BTreeMap<Key, Option<Value>>;
+/// The last state a transaction gave to each row it changes, in key order; `None` removes the row.
+/// Sorted, not a tree: nearly every transaction changes one row or a few.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RowStates(Vec<(Key, Option<Value>)>);
+
+impl RowStates {
+    fn get(&self, key: &Key) -> Option<&Option<Value>> {
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    fn set(&mut self, key: Key, value: Option<Value>) {
+        match self.0.binary_search_by(|(other, _)| other.cmp(&key)) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (key, value)),
+        }
+    }
+}
 
 /// The value of a row in a view.
 pub(crate) fn row_value(view: &dyn View, key: &Key) -> Result<Option<Value>, StoreError> {
@@ -20,11 +34,11 @@ pub(crate) fn row_value(view: &dyn View, key: &Key) -> Result<Option<Value>, Sto
 
 /// The records of rows last changed at `slot`, in key order.
 pub(crate) fn row_changes(rows: &RowStates, slot: Slot) -> Vec<Change> {
-    let change = |(key, value): (&Key, &Option<Value>)| {
+    let change = |(key, value): &(Key, Option<Value>)| {
         let value = value.as_ref().map(|value| Row { slot, value: value.clone() }.encode());
         Change { key: key.clone(), value }
     };
-    rows.iter().map(change).collect()
+    rows.0.iter().map(change).collect()
 }
 
 /// A transaction being worked out.
@@ -47,7 +61,7 @@ pub(crate) enum AddError {
 impl<'a> Draft<'a> {
     /// Nothing changed yet.
     pub(crate) fn new(view: &'a dyn View) -> Draft<'a> {
-        Draft { view, rows: RowStates::new() }
+        Draft { view, rows: RowStates::default() }
     }
 
     /// The row as the changes so far leave it.
@@ -60,7 +74,7 @@ impl<'a> Draft<'a> {
 
     /// Writes or removes a row.
     pub(crate) fn set(&mut self, key: Key, value: Option<Value>) {
-        self.rows.insert(key, value);
+        self.rows.set(key, value);
     }
 
     /// What the row holds, and what it would hold after adding `delta`. Changes nothing.

@@ -109,7 +109,7 @@ impl Proposal {
     }
 
     fn of_sessions(payload: &EntryPayload, in_flight: InFlight) -> Proposal {
-        Proposal { payload: payload.encode(), rows: RowStates::new(), in_flight }
+        Proposal { payload: payload.encode(), rows: RowStates::default(), in_flight }
     }
 }
 

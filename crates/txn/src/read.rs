@@ -95,5 +95,6 @@ fn scanned_row(key: &Key, record: &bytes::Bytes) -> Result<ScannedRow, StoreErro
     let row = Row::decode(record).map_err(|error| error.at(key))?;
     let (_, _, uid, client_key) =
         parse_row(key).ok_or_else(|| damaged(key, &"it is no row key"))?;
-    Ok(ScannedRow { uid, key: client_key, value: row.value })
+    let key = bytes::Bytes::copy_from_slice(client_key);
+    Ok(ScannedRow { uid, key, value: row.value })
 }

@@ -22,7 +22,8 @@ use rocksdb::{
 use super::{CheckpointBatch, Engine, EngineStats};
 use crate::applied;
 use crate::error::StoreError;
-use crate::keys::{self, Key};
+use crate::key::Key;
+use crate::keys;
 
 const MIB: usize = 1024 * 1024;
 
@@ -176,7 +177,7 @@ impl Engine for Rocks {
         let mut records = self.db.raw_iterator_opt(options);
         records.seek(from.as_bytes());
         while let Some((key, value)) = records.item() {
-            let key = Key::from_bytes(Bytes::copy_from_slice(key));
+            let key = Key::from_bytes(key);
             found.push((key, Bytes::copy_from_slice(value)));
             if found.len() == limit {
                 return Ok(found);

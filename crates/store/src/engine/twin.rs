@@ -14,7 +14,8 @@ use quorate_types::{GroupId, Slot};
 use super::{CheckpointBatch, Engine, EngineStats};
 use crate::applied;
 use crate::error::StoreError;
-use crate::keys::{self, Key};
+use crate::key::Key;
+use crate::keys;
 
 /// Unflushed bytes at which the twin flushes by itself, as RocksDB does with a full write buffer.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
@@ -189,7 +190,7 @@ mod tests {
     const GROUP: GroupId = GroupId(1);
 
     fn batch(slot: u64) -> CheckpointBatch {
-        let key = Key::from_bytes(Bytes::from_static(b"k"));
+        let key = Key::from_bytes(b"k");
         CheckpointBatch {
             records: BTreeMap::from([(key, Some(vec![slot as u8].into()))]),
             applied: BTreeMap::from([(GROUP, Slot(slot))]),

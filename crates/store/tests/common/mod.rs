@@ -129,7 +129,7 @@ pub(crate) fn row(group: u32, number: u64) -> Key {
 
 /// Below and above every row.
 pub(crate) fn all_rows() -> (Key, Key) {
-    let tag = |tag: u8| Key::from_bytes(Bytes::copy_from_slice(&[tag]));
+    let tag = |tag: u8| Key::from_bytes(&[tag]);
     (tag(0x10), tag(0x11))
 }
 
