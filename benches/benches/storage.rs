@@ -97,7 +97,7 @@ fn store(criterion: &mut Criterion) {
     benches.throughput(Throughput::Elements(ROWS));
     benches.sample_size(10).measurement_time(Duration::from_secs(5));
     let checkpoint = || {
-        let begun = store.begin_checkpoint().expect("rows have changed");
+        let begun = store.begin_checkpoint(Vec::new).expect("rows have changed");
         store.write_checkpoint(&begun, Durability::Buffered).expect("RocksDB writes");
         store.finish_checkpoint(begun);
     };

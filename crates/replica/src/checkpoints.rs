@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quorate_store::{Checkpoint, CheckpointPolicy, Due, Durability, Pressure, Store, StoreError};
+use quorate_txn::SessionTable;
 use quorate_types::BootTime;
 
 /// Decides on checkpoints, one at a time.
@@ -44,14 +45,22 @@ impl Checkpoints {
         self.log_bytes += bytes;
     }
 
-    /// A checkpoint to write, if one is due. To be called between two batches.
-    pub(crate) fn poll(&mut self, now: BootTime, store: &Arc<Store>) -> Option<CheckpointJob> {
+    /// A checkpoint to write, if one is due. To be called between two batches. Sessions of the groups
+    /// hand in what they held back.
+    pub(crate) fn poll<'a>(
+        &mut self,
+        now: BootTime,
+        store: &Arc<Store>,
+        sessions: impl Iterator<Item = &'a mut SessionTable>,
+    ) -> Option<CheckpointJob> {
         if self.running {
             return None;
         }
+        let mut sessions: Vec<_> = sessions.collect();
+        let unsaved: usize = sessions.iter().map(|sessions| sessions.unsaved_bytes()).sum();
         let pressure = Pressure {
             now,
-            changed_bytes: store.changed_bytes(),
+            changed_bytes: store.changed_bytes() + unsaved as u64,
             checkpointed_at: self.checkpointed_at,
             log_bytes: self.log_bytes,
             flushed_at: self.flushed_at,
@@ -68,7 +77,9 @@ impl Checkpoints {
         }
         Some(CheckpointJob {
             store: Arc::clone(store),
-            frozen: store.begin_checkpoint(),
+            frozen: store.begin_checkpoint(|| {
+                sessions.iter_mut().flat_map(|sessions| sessions.take_changes()).collect()
+            }),
             durability,
         })
     }
@@ -119,7 +130,7 @@ mod tests {
         let mut checkpoints = Checkpoints::new(CheckpointPolicy::small(), BootTime::ZERO);
         store.apply(group, Slot(1), Vec::new());
         let later = BootTime::ZERO + Duration::from_secs(10);
-        let job = checkpoints.poll(later, &store).expect("one is due by age");
+        let job = checkpoints.poll(later, &store, std::iter::empty()).expect("one is due by age");
         store.apply(group, Slot(2), Vec::new());
 
         job.run().expect("the twin writes");

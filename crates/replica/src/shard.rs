@@ -457,7 +457,8 @@ impl Shard {
             self.hand_everything_over(now, touched, fx)?;
         }
         self.look_at_disk(now, fx)?;
-        if let Some(job) = self.checkpoints.poll(now, &self.options.store) {
+        let sessions = self.groups.values_mut().map(|driver| &mut driver.sessions);
+        if let Some(job) = self.checkpoints.poll(now, &self.options.store, sessions) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
             #[allow(deprecated)]
             // The simulator marks it so: there it runs at once, which is right.

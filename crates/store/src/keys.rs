@@ -33,12 +33,6 @@ impl Key {
     pub fn is_applied(&self) -> bool {
         self.as_bytes().first() == Some(&TAG_APPLIED)
     }
-
-    /// True for a record that is put once, perhaps removed, and never put again: the result of a
-    /// request.
-    pub(crate) fn is_put_once(&self) -> bool {
-        self.as_bytes().first() == Some(&TAG_RESULT)
-    }
 }
 
 /// Where the rows of a group live: group and incarnation, the front part of every key but `applied`.

@@ -38,26 +38,16 @@ pub(crate) struct RowTable {
 impl RowTable {
     /// Puts one change into the active layer.
     pub(crate) fn apply(&mut self, Change { key, value }: Change) {
-        let added = cost(&key, value.as_ref());
+        self.active_bytes += cost(&key, value.as_ref());
         match self.active.entry(key) {
             Entry::Vacant(at) => {
                 at.insert(value);
-            }
-            // Put since the last freeze, and never before: no layer below has anything to hide. Most
-            // results of requests go like this, and reach neither a checkpoint nor the engine.
-            Entry::Occupied(at)
-                if value.is_none() && at.key().is_put_once() && at.get().is_some() =>
-            {
-                let (key, old) = at.remove_entry();
-                self.active_bytes -= cost(&key, old.as_ref());
-                return;
             }
             Entry::Occupied(mut at) => {
                 let old = at.insert(value);
                 self.active_bytes -= cost(at.key(), old.as_ref());
             }
         }
-        self.active_bytes += added;
     }
 
     /// What the table knows of `key`: `None` if only the engine can tell, `Some(None)` if the record

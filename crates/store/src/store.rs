@@ -148,11 +148,17 @@ impl Store {
 
     /// Step 1 of a checkpoint: freezes what was applied so far. Quick, whatever the amount. `None`
     /// if no entry was applied since the last one began, or if that one is not finished.
+    ///
+    /// `last` is asked only if a checkpoint begins, for changes that belong to the applied entries but
+    /// were held back so far; they are part of it.
     #[must_use]
-    pub fn begin_checkpoint(&self) -> Option<Checkpoint> {
+    pub fn begin_checkpoint(&self, last: impl FnOnce() -> Vec<Change>) -> Option<Checkpoint> {
         let mut state = self.write();
         if state.moved.is_empty() || state.table.frozen().is_some() {
             return None;
+        }
+        for change in last() {
+            state.table.apply(change);
         }
         let moved = std::mem::take(&mut state.moved);
         let applied = moved.into_iter().map(|group| (group, state.applied(group))).collect();

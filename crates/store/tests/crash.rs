@@ -107,7 +107,7 @@ impl<H: Harness> World<H> {
                 self.store().apply(group, slot, changes);
             }
             Op::Begin => {
-                let begun = self.store().begin_checkpoint();
+                let begun = self.store().begin_checkpoint(Vec::new);
                 assert!(begun.is_none() || self.running.is_none(), "two checkpoints at once");
                 self.running = begun.or_else(|| self.running.take());
             }

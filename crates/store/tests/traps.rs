@@ -19,7 +19,7 @@ on_both_engines! {
 }
 
 fn checkpoint(store: &Store, durability: Durability) {
-    let checkpoint = store.begin_checkpoint().expect("something was applied");
+    let checkpoint = store.begin_checkpoint(Vec::new).expect("something was applied");
     store.write_checkpoint(&checkpoint, durability).expect("it can be written");
     store.finish_checkpoint(checkpoint);
 }

@@ -24,7 +24,7 @@ use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
 /// What an entry does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Changes to records: rows in key order, then sessions and results.
+    /// Changes to rows, in key order.
     pub changes: Vec<Change>,
     /// What whoever waits for the entry is told; an error means that nothing changed.
     pub reply: Result<Reply, Error>,
@@ -103,10 +103,9 @@ pub fn apply(
         .map_err(|source| ApplyError::Decode { at, source })?;
     match payload {
         EntryPayload::OpenSession => {
-            let mut changes = Vec::with_capacity(1);
-            sessions.open(at.slot, log_time, &mut changes);
+            sessions.open(at.slot, log_time);
             let session = SessionId { group: keyspace.group, slot: at.slot };
-            Ok(applied(at, changes, ReplyBody::Session(session)))
+            Ok(applied(at, Vec::new(), ReplyBody::Session(session)))
         }
         EntryPayload::CloseSession(session) => Ok(close(session, at, sessions)),
         EntryPayload::ExpireSessions(slots) => Ok(expire(&slots, at, sessions)),
@@ -119,20 +118,18 @@ fn applied(at: EntryId, changes: Vec<Change>, body: ReplyBody) -> Applied {
 }
 
 fn close(session: SessionId, at: EntryId, sessions: &mut SessionTable) -> Applied {
-    let mut changes = Vec::new();
-    if !sessions.close(session.slot, &mut changes) {
-        return Applied { changes, reply: Err(session_expired(session)) };
+    if !sessions.close(session.slot) {
+        return Applied { changes: Vec::new(), reply: Err(session_expired(session)) };
     }
-    applied(at, changes, ReplyBody::SessionClosed)
+    applied(at, Vec::new(), ReplyBody::SessionClosed)
 }
 
 fn expire(slots: &[Slot], at: EntryId, sessions: &mut SessionTable) -> Applied {
-    let mut changes = Vec::new();
     for slot in slots {
-        sessions.close(*slot, &mut changes);
+        sessions.close(*slot);
     }
     // A client that closes a session while it is being expired waits for this entry.
-    applied(at, changes, ReplyBody::SessionClosed)
+    applied(at, Vec::new(), ReplyBody::SessionClosed)
 }
 
 fn apply_write(
@@ -149,12 +146,10 @@ fn apply_write(
         return Ok(Applied { changes: Vec::new(), reply });
     }
     let rows = rows_after(&write, at, sessions.keyspace(), view)?;
-    let mut changes = row_changes(&rows, at.slot);
+    let changes = row_changes(&rows, at.slot);
     let Write { id, reads, sums, .. } = write;
     if let Some(id) = &id {
-        let lowest = sessions.lowest_after(id);
-        let result = ResultRecord { at, lowest, reads: reads.clone(), sums: sums.clone() };
-        sessions.keep_result(id, log_time, &result, &mut changes);
+        sessions.keep_result(id, log_time, ResultRecord::new(at, &reads, &sums));
     }
     Ok(applied(at, changes, ReplyBody::Committed { reads, sums }))
 }

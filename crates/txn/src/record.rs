@@ -1,12 +1,12 @@
 //! The values of session and result records.
 //!
 //! Used by `session.rs` and `apply.rs`; the keys stand in `quorate_store::keys`. Layouts are stable,
-//! the first byte is the format, every number is a varint:
+//! every number after the format byte is a varint:
 //!
-//! | record | after the format byte `0x01` |
-//! |---|---|
-//! | session | log time of last use in ms, lowest unanswered |
-//! | result | slot, ballot round, ballot replica, lowest unanswered, reads, sums |
+//! | record | format | fields |
+//! |---|---|---|
+//! | session | `0x01` | log time of last use in ms, lowest unanswered |
+//! | result | `0x02` | slot, ballot round, ballot replica, reads, sums |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_store::{Key, StoreError};
@@ -14,14 +14,15 @@ use quorate_types::{Ballot, EntryId, LogTime, ReplicaId, Slot, Value};
 
 use crate::codec::{DecodeError, Reader, put_reply, put_varint};
 
-const FORMAT: u8 = 0x01;
+const SESSION_FORMAT: u8 = 0x01;
+const RESULT_FORMAT: u8 = 0x02;
 
 /// What is kept of a session besides its results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionRecord {
-    /// When the session was last used, to the step of `session.rs`.
+    /// When the session was last used.
     pub(crate) last_used: LogTime,
-    /// The greatest `lowest_unanswered` when the record was written. A result record may know better.
+    /// The greatest `lowest_unanswered` of its requests.
     pub(crate) lowest: u64,
 }
 
@@ -30,8 +31,6 @@ pub(crate) struct SessionRecord {
 pub(crate) struct ResultRecord {
     /// The entry that took effect.
     pub(crate) at: EntryId,
-    /// The session's `lowest_unanswered` after that entry.
-    pub(crate) lowest: u64,
     /// The reply.
     pub(crate) reads: Vec<Option<Value>>,
     /// The reply.
@@ -41,7 +40,7 @@ pub(crate) struct ResultRecord {
 impl SessionRecord {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(16);
-        out.put_u8(FORMAT);
+        out.put_u8(SESSION_FORMAT);
         put_varint(&mut out, self.last_used.0);
         put_varint(&mut out, self.lowest);
         out.freeze()
@@ -49,7 +48,7 @@ impl SessionRecord {
 
     pub(crate) fn decode(key: &Key, bytes: &Bytes) -> Result<SessionRecord, StoreError> {
         let decode = |mut reader: Reader<'_>| {
-            take_format(&mut reader)?;
+            take_format(SESSION_FORMAT, &mut reader)?;
             let last_used = LogTime(reader.varint("last used")?);
             let lowest = reader.varint("lowest unanswered")?;
             reader.finish().map(|()| SessionRecord { last_used, lowest })
@@ -59,27 +58,46 @@ impl SessionRecord {
 }
 
 impl ResultRecord {
+    /// A result to keep for long. Values read are copied: they share the memory of the batch they
+    /// arrived in, which is much larger.
+    pub(crate) fn new(at: EntryId, reads: &[Option<Value>], sums: &[i64]) -> ResultRecord {
+        let copy = |value: &Value| match value {
+            Value::Bytes(bytes) => Value::Bytes(Bytes::copy_from_slice(bytes)),
+            Value::Integer(number) => Value::Integer(*number),
+        };
+        let reads = reads.iter().map(|read| read.as_ref().map(copy)).collect();
+        ResultRecord { at, reads, sums: sums.to_vec() }
+    }
+
+    /// Memory it takes, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let read = |read: &Option<Value>| {
+            size_of::<Option<Value>>() + read.as_ref().map_or(0, Value::size)
+        };
+        size_of::<ResultRecord>()
+            + self.reads.iter().map(read).sum::<usize>()
+            + size_of_val(&self.sums[..])
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(32);
-        out.put_u8(FORMAT);
+        out.put_u8(RESULT_FORMAT);
         put_varint(&mut out, self.at.slot.0);
         put_varint(&mut out, self.at.ballot.round);
         put_varint(&mut out, self.at.ballot.replica.0);
-        put_varint(&mut out, self.lowest);
         put_reply(&mut out, &self.reads, &self.sums);
         out.freeze()
     }
 
     pub(crate) fn decode(key: &Key, bytes: &Bytes) -> Result<ResultRecord, StoreError> {
         let decode = |mut reader: Reader<'_>| {
-            take_format(&mut reader)?;
+            take_format(RESULT_FORMAT, &mut reader)?;
             let slot = Slot(reader.varint("slot")?);
             let round = reader.varint("ballot round")?;
             let replica = ReplicaId(reader.varint("ballot replica")?);
-            let lowest = reader.varint("lowest unanswered")?;
             let (reads, sums) = reader.reply()?;
             let at = EntryId { ballot: Ballot { round, replica }, slot };
-            reader.finish().map(|()| ResultRecord { at, lowest, reads, sums })
+            reader.finish().map(|()| ResultRecord { at, reads, sums })
         };
         decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
     }
@@ -90,9 +108,9 @@ pub(crate) fn damaged(key: &Key, reason: &dyn std::fmt::Display) -> StoreError {
     StoreError::Damaged { key: format!("{key:?}"), reason: reason.to_string() }
 }
 
-fn take_format(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+fn take_format(format: u8, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     match reader.u8("format")? {
-        FORMAT => Ok(()),
+        found if found == format => Ok(()),
         tag => Err(DecodeError::UnknownTag { what: "format", tag }),
     }
 }
@@ -113,7 +131,7 @@ mod tests {
         let at =
             EntryId { ballot: Ballot { round: 4, replica: ReplicaId(u64::MAX) }, slot: Slot(9) };
         let reads = vec![None, Some(Value::Integer(3))];
-        let result = ResultRecord { at, lowest: 5, reads, sums: vec![-1] };
+        let result = ResultRecord { at, reads, sums: vec![-1] };
         let bytes = result.encode();
         assert_eq!(ResultRecord::decode(&key, &bytes).ok(), Some(result));
         for end in 0..bytes.len() {

@@ -1,14 +1,16 @@
 //! Sessions of a group: who may write, what was answered, what the client has seen.
 //!
-//! The table changes only by applying entries, so it is equal on every replica, and every bit of it
-//! stands in session and result records, so a replica loads it again after a restart. `apply.rs`
-//! maintains it, `evaluate.rs` asks it. Nothing is ever evicted: a result goes when the client
-//! acknowledges it, a session when an entry closes or expires it.
+//! The table changes only by applying entries, so it is equal on every replica. `apply.rs` maintains
+//! it, `evaluate.rs` asks it. Nothing is ever evicted: a result goes when the client acknowledges it,
+//! a session when an entry closes or expires it.
 //!
-//! The replies themselves stay in the store; the table only knows that they are there. A retry is
-//! rare, and thousands of sessions with replies of up to an entry each would not fit memory.
+//! Its records reach the store with checkpoints only ([`SessionTable::take_changes`]): nearly every
+//! result is acknowledged long before the next one, and then costs no record at all. A replica that
+//! starts loads the table as of the checkpoint and replays the log above it. Results that a checkpoint
+//! has taken stay in the store, and the table only knows that they are there: a retry is rare, and
+//! thousands of sessions with replies of up to an entry each would not fit memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
@@ -17,8 +19,8 @@ use quorate_types::{Code, Error, LogTime, RequestId, SessionId, Slot};
 
 use crate::record::{ResultRecord, SessionRecord, damaged};
 
-/// How exactly last use is kept. Most writes of a busy session then leave its record alone.
-pub const LAST_USED_STEP: Duration = Duration::from_secs(1);
+/// Memory of a session's record in a checkpoint.
+const SESSION_MEMORY_BYTES: usize = 128;
 
 /// Records read at once while loading.
 const LOAD_PAGE: usize = 1024;
@@ -29,17 +31,52 @@ pub struct SessionTable {
     keyspace: Keyspace,
     /// By opening slot.
     sessions: BTreeMap<Slot, Session>,
+    unsaved: Unsaved,
+}
+
+/// How the records in the store differ from the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Unsaved {
+    /// Sessions whose records are older than they are. Invariant: an open session is here, once, iff
+    /// its `is_changed` says so.
+    changed: Vec<Slot>,
+    /// Records of what is gone.
+    removed: Vec<Key>,
+    /// Memory of the results that have no record. Invariant: the sum of their sizes.
+    bytes: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Session {
-    /// Log time of a use at most `LAST_USED_STEP` before the last one. Equal to the record's.
+    /// Log time of the last use.
     last_used: LogTime,
-    /// Every request below was answered and acknowledged. At least the record's; the greatest of
-    /// the record's and those in `results`.
+    /// Every request below was answered and acknowledged.
     lowest: u64,
-    /// Numbers of the requests that have a result record. None is below `lowest`.
-    results: BTreeSet<u64>,
+    /// The results that are not acknowledged, by request. None is below `lowest`.
+    results: BTreeMap<u64, Kept>,
+    /// Anything here is newer than the records in the store.
+    is_changed: bool,
+    /// The store has a record of the session.
+    is_stored: bool,
+}
+
+/// Where a result is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kept {
+    /// Nowhere else.
+    Here(ResultRecord),
+    /// A checkpoint has taken it.
+    Stored,
+}
+
+impl Unsaved {
+    /// A result is dropped; `key` is that of its record.
+    fn drop_result(&mut self, kept: Kept, key: impl FnOnce() -> Key) {
+        match kept {
+            Kept::Here(result) => self.bytes -= result.memory(),
+            Kept::Stored => self.removed.push(key()),
+        }
+    }
 }
 
 /// What applied entries say about a request id.
@@ -62,10 +99,10 @@ impl SessionTable {
     /// The table of a group without sessions.
     #[must_use]
     pub fn new(keyspace: Keyspace) -> SessionTable {
-        SessionTable { keyspace, sessions: BTreeMap::new() }
+        SessionTable { keyspace, sessions: BTreeMap::new(), unsaved: Unsaved::default() }
     }
 
-    /// Rebuilds the table from the records of applied entries.
+    /// The table as of the last checkpoint.
     ///
     /// # Errors
     /// `StoreError` if records cannot be read or contradict each other.
@@ -75,16 +112,21 @@ impl SessionTable {
             let slot = session_slot(key)?;
             let record = SessionRecord::decode(key, bytes)?;
             let SessionRecord { last_used, lowest } = record;
-            table.sessions.insert(slot, Session { last_used, lowest, results: BTreeSet::new() });
+            let results = BTreeMap::new();
+            let session =
+                Session { last_used, lowest, results, is_changed: false, is_stored: true };
+            table.sessions.insert(slot, session);
             Ok(())
         })?;
         for_each_record(view, &keyspace.result_prefix(), |key, bytes| {
             let (slot, sequence) = result_position(key)?;
-            let record = ResultRecord::decode(key, bytes)?;
+            ResultRecord::decode(key, bytes)?;
             let session = table.sessions.get_mut(&slot);
             let session = session.ok_or_else(|| damaged(key, &"it belongs to no session"))?;
-            session.lowest = session.lowest.max(record.lowest);
-            session.results.insert(sequence);
+            if sequence < session.lowest {
+                return Err(damaged(key, &"it was acknowledged"));
+            }
+            session.results.insert(sequence, Kept::Stored);
             Ok(())
         })?;
         Ok(table)
@@ -126,7 +168,7 @@ impl SessionTable {
     pub(crate) fn standing(&self, id: &RequestId) -> Standing {
         match self.sessions.get(&id.session.slot) {
             None => Standing::NoSession,
-            Some(session) if session.results.contains(&id.sequence) => Standing::Answered,
+            Some(session) if session.results.contains_key(&id.sequence) => Standing::Answered,
             Some(Session { lowest, .. }) if id.sequence < *lowest => {
                 Standing::Acknowledged { lowest: *lowest }
             }
@@ -151,79 +193,103 @@ impl SessionTable {
         self.sessions.len() + opening < GROUP_SESSIONS_MAX
     }
 
+    /// Memory of what the next checkpoint takes from here.
+    #[must_use]
+    pub fn unsaved_bytes(&self) -> usize {
+        self.unsaved.bytes + self.unsaved.changed.len() * SESSION_MEMORY_BYTES
+    }
+
+    /// Changes that bring the records in the store up to this table. To be called between two entries,
+    /// when a checkpoint begins, and to be part of it: the table counts on them from now on.
+    #[must_use = "what is not written is lost"]
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let Unsaved { changed, removed, .. } = std::mem::take(&mut self.unsaved);
+        let removed = removed.into_iter().map(|key| Change { key, value: None });
+        let mut changes: Vec<_> = removed.collect();
+        for slot in changed {
+            // A session that was closed since has nothing left to write.
+            let Some(session) = self.sessions.get_mut(&slot) else { continue };
+            let record = SessionRecord { last_used: session.last_used, lowest: session.lowest };
+            let value = Some(record.encode());
+            changes.push(Change { key: self.keyspace.session(slot), value });
+            for (sequence, kept) in &mut session.results {
+                if let Kept::Here(result) = kept {
+                    let key = self.keyspace.result(slot, *sequence);
+                    changes.push(Change { key, value: Some(result.encode()) });
+                    *kept = Kept::Stored;
+                }
+            }
+            (session.is_changed, session.is_stored) = (false, true);
+        }
+        changes
+    }
+
     /// Opens the session of the entry at `slot`.
-    pub(crate) fn open(&mut self, slot: Slot, now: LogTime, changes: &mut Vec<Change>) {
-        let session = Session { last_used: now, lowest: 0, results: BTreeSet::new() };
-        changes.push(self.session_change(slot, &session));
+    pub(crate) fn open(&mut self, slot: Slot, now: LogTime) {
+        let results = BTreeMap::new();
+        let session =
+            Session { last_used: now, lowest: 0, results, is_changed: true, is_stored: false };
         let before = self.sessions.insert(slot, session);
         assert!(before.is_none(), "a session was opened twice at slot {slot}");
+        self.unsaved.changed.push(slot);
     }
 
     /// Closes a session and drops its results; false if it was not open.
-    pub(crate) fn close(&mut self, slot: Slot, changes: &mut Vec<Change>) -> bool {
+    pub(crate) fn close(&mut self, slot: Slot) -> bool {
         let Some(session) = self.sessions.remove(&slot) else { return false };
-        changes.push(Change { key: self.keyspace.session(slot), value: None });
-        for sequence in session.results {
-            changes.push(Change { key: self.keyspace.result(slot, sequence), value: None });
+        for (sequence, kept) in session.results {
+            self.unsaved.drop_result(kept, || self.keyspace.result(slot, sequence));
+        }
+        if session.is_stored {
+            self.unsaved.removed.push(self.keyspace.session(slot));
         }
         true
     }
 
     /// The lowest number that is not acknowledged once the request took effect.
-    pub(crate) fn lowest_after(&self, id: &RequestId) -> u64 {
+    fn lowest_after(&self, id: &RequestId) -> u64 {
         let lowest = self.sessions.get(&id.session.slot).map_or(0, |session| session.lowest);
         lowest.max(id.lowest_unanswered)
     }
 
     /// Keeps the result of a request that just took effect, and drops those it acknowledges.
-    pub(crate) fn keep_result(
-        &mut self,
-        id: &RequestId,
-        now: LogTime,
-        result: &ResultRecord,
-        changes: &mut Vec<Change>,
-    ) {
-        // The record that raised `lowest` lives at least as long as `lowest` itself, because its own
-        // number is not below. So `load` finds `lowest` although the session record is seldom written.
-        assert!(result.lowest <= id.sequence, "request {} was acknowledged", id.sequence);
+    pub(crate) fn keep_result(&mut self, id: &RequestId, now: LogTime, result: ResultRecord) {
         let slot = id.session.slot;
+        let lowest = self.lowest_after(id);
+        assert!(lowest <= id.sequence, "request {} was acknowledged", id.sequence);
         let session = self.sessions.get_mut(&slot).expect("the standing of the id was New");
-        session.lowest = result.lowest;
-
-        if LAST_USED_STEP <= now.since(session.last_used) {
-            session.last_used = now;
-            let record = SessionRecord { last_used: now, lowest: session.lowest };
-            let value = Some(record.encode());
-            changes.push(Change { key: self.keyspace.session(slot), value });
+        if !session.is_changed {
+            session.is_changed = true;
+            self.unsaved.changed.push(slot);
         }
-        while let Some(sequence) = session.results.first().copied() {
-            if session.lowest <= sequence {
-                break;
-            }
-            session.results.pop_first();
-            changes.push(Change { key: self.keyspace.result(slot, sequence), value: None });
+        session.last_used = now;
+        session.lowest = lowest;
+        while let Some(first) = session.results.first_entry()
+            && *first.key() < lowest
+        {
+            let (sequence, kept) = first.remove_entry();
+            self.unsaved.drop_result(kept, || self.keyspace.result(slot, sequence));
         }
-        session.results.insert(id.sequence);
-        let key = self.keyspace.result(slot, id.sequence);
-        changes.push(Change { key, value: Some(result.encode()) });
+        self.unsaved.bytes += result.memory();
+        session.results.insert(id.sequence, Kept::Here(result));
     }
 
-    /// The result kept for a request whose standing is `Answered`.
+    /// The result kept for a request whose standing is `Answered`; `view` is that of applied records.
     pub(crate) fn result(
         &self,
         id: &RequestId,
         view: &dyn View,
     ) -> Result<ResultRecord, StoreError> {
+        let session = self.sessions.get(&id.session.slot);
+        let kept = session.and_then(|session| session.results.get(&id.sequence));
+        if let Some(Kept::Here(result)) = kept {
+            return Ok(result.clone());
+        }
         let key = self.keyspace.result(id.session.slot, id.sequence);
         let bytes = view.get(&key)?;
         let bytes =
             bytes.ok_or_else(|| damaged(&key, &"the session has it, the store does not"))?;
         ResultRecord::decode(&key, &bytes)
-    }
-
-    fn session_change(&self, slot: Slot, session: &Session) -> Change {
-        let record = SessionRecord { last_used: session.last_used, lowest: session.lowest };
-        Change { key: self.keyspace.session(slot), value: Some(record.encode()) }
     }
 }
 

@@ -86,8 +86,23 @@ impl Replica {
         applied
     }
 
-    /// The replica after a restart: the sessions come from the records.
+    /// A checkpoint: the records show the sessions as they are.
+    pub(crate) fn checkpoint(&mut self) {
+        let changes = self.sessions.take_changes();
+        self.records.change(&changes);
+        assert_eq!(self.sessions.unsaved_bytes(), 0);
+    }
+
+    /// What every replica at this position must have, wherever its checkpoints were.
+    pub(crate) fn state(&self) -> Records {
+        let mut whole = self.clone();
+        whole.checkpoint();
+        whole.records
+    }
+
+    /// The replica after a checkpoint and a restart: the sessions come from the records.
     pub(crate) fn reload(&mut self) {
+        self.checkpoint();
         let loaded = SessionTable::load(&self.records, SPACE).expect("our own records load");
         assert_eq!(loaded, self.sessions, "loading gives the table that was kept");
         self.sessions = loaded;

@@ -34,15 +34,20 @@ enum Step {
     /// An entry of the log comes a second time, as no leader of ours would let it.
     Repeat(usize),
     LoseBallot,
-    /// The second replica restarts.
+    /// The second replica writes a checkpoint.
+    Checkpoint,
+    /// The second replica starts from its last checkpoint, and replays the log above it.
     Restart,
 }
 
-/// One leader, one replica that never restarts, one that does.
+/// One leader, one replica without checkpoints, one that restarts.
 struct Cluster {
     leader: Leader,
     steady: Replica,
     restarted: Replica,
+    /// The second replica as of its last checkpoint, and the entries it applied since.
+    saved: Replica,
+    replay: Vec<Entry>,
     log: Vec<Entry>,
     sessions: Vec<SessionId>,
     /// The first reply of each request that took effect.
@@ -56,6 +61,8 @@ impl Cluster {
             leader: Leader::new(),
             steady: Replica::new(),
             restarted: Replica::new(),
+            saved: Replica::new(),
+            replay: Vec::new(),
             log: Vec::new(),
             sessions: Vec::new(),
             results: BTreeMap::new(),
@@ -97,7 +104,19 @@ impl Cluster {
             }
             Step::Repeat(number) => self.repeat(number),
             Step::LoseBallot => self.leader.lose_ballot(),
-            Step::Restart => self.restarted.reload(),
+            Step::Checkpoint => {
+                self.restarted.checkpoint();
+                self.saved = self.restarted.clone();
+                self.replay.clear();
+            }
+            Step::Restart => {
+                self.restarted = self.saved.clone();
+                self.restarted.reload();
+                for entry in &self.replay {
+                    self.restarted.apply(entry);
+                }
+                assert_eq!(self.restarted.state(), self.steady.state());
+            }
         }
     }
 
@@ -180,8 +199,9 @@ impl Cluster {
     fn follow(&mut self, entry: &Entry, applied: &Applied) {
         assert_eq!(&self.steady.apply(entry), applied);
         assert_eq!(&self.restarted.apply(entry), applied);
+        self.replay.push(entry.clone());
         assert_eq!(self.steady, self.leader.replica);
-        assert_eq!(self.restarted, self.leader.replica);
+        assert_eq!(self.restarted.state(), self.steady.state());
     }
 }
 
@@ -197,6 +217,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         8 => (1_usize..8).prop_map(Step::Apply),
         3 => any::<usize>().prop_map(Step::Repeat),
         1 => Just(Step::LoseBallot),
+        2 => Just(Step::Checkpoint),
         2 => Just(Step::Restart),
     ]
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::common::{
-    BALLOT, Entry, GROUP, Leader, SPACE, Submitted, add, add_above, close, put, request, row, sums,
-    transact, write,
+    BALLOT, Entry, GROUP, Leader, SPACE, Submitted, add, add_above, close, is_row, put, request,
+    row, sums, transact, write,
 };
-use quorate_store::StoreError;
+use quorate_store::{Change, StoreError};
 use quorate_txn::{EntryPayload, Evaluation, SessionTable, expire_idle};
 use quorate_types::limits::{GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
 use quorate_types::{
@@ -191,6 +191,7 @@ fn closing_takes_the_results_along() {
     let asked = |sequence| write(Some(request(session, sequence, 1)), vec![add("n", 1)]);
     let clean = write(None, vec![quorate_types::Mutation::Delete(row("n"))]);
     leader.run(&asked(1)).expect("it may run");
+    leader.replica.checkpoint();
     let before = proposed(leader.submit(&asked(2)));
     let at = proposed(leader.submit(&close(session)));
     assert_eq!(leader.submit(&close(session)), Submitted::Joined(at.slot));
@@ -202,6 +203,7 @@ fn closing_takes_the_results_along() {
     assert_eq!(leader.submit(&asked(2)).code(), Some(Code::SessionExpired));
     assert_eq!(leader.submit(&close(session)).code(), Some(Code::SessionExpired));
     leader.run(&clean).expect("it may run");
+    leader.replica.checkpoint();
     assert_eq!(leader.replica.records, empty);
     assert!(leader.pending.is_empty());
 }
@@ -274,22 +276,73 @@ fn a_write_behind_the_end_of_its_session_has_no_effect() {
 }
 
 #[test]
-fn a_busy_session_writes_its_record_once_a_second() {
-    // Goal: steady writes cost one result record in and one out, not a session record each.
+fn sessions_reach_the_store_with_checkpoints_only() {
+    // Goal: entries change rows alone; a checkpoint writes a session and what is not acknowledged of
+    // it, whatever came and went before; what it wrote before and is gone, the next one removes.
     let mut leader = Leader::new();
     let session = leader.open();
-    let mut session_records = 0;
-    for sequence in 1..=100_u64 {
-        leader.now = LogTime(sequence * 100);
-        let lowest = sequence.saturating_sub(1).max(1);
+    let ask = |leader: &mut Leader, sequence: u64, lowest| {
         leader.submit(&write(Some(request(session, sequence, lowest)), vec![add("n", 1)]));
         let (_, applied) = leader.apply_next();
-        let key = SPACE.session(session.slot);
-        session_records += applied.changes.iter().filter(|change| change.key == key).count();
-        assert!(applied.changes.len() <= 4, "{} changes", applied.changes.len());
+        assert!(applied.changes.iter().all(is_row), "{:?}", applied.changes);
+    };
+    let result = |sequence| SPACE.result(session.slot, sequence);
+    let keys = |leader: &mut Leader| {
+        let changes = leader.replica.sessions.take_changes();
+        leader.replica.records.change(&changes);
+        let key = |change: Change| (change.key, change.value.is_some());
+        changes.into_iter().map(key).collect::<Vec<_>>()
+    };
+    for sequence in 1..=100 {
+        ask(&mut leader, sequence, sequence.saturating_sub(2).max(1));
     }
-    assert_eq!(session_records, 10);
+    let first: Vec<_> = [SPACE.session(session.slot), result(98), result(99), result(100)]
+        .into_iter()
+        .map(|key| (key, true))
+        .collect();
+    assert_eq!(keys(&mut leader), first);
+    assert_eq!(keys(&mut leader), [], "nothing changed since");
+
+    ask(&mut leader, 101, 100);
+    let second = [(98, false), (99, false)].map(|(sequence, is_put)| (result(sequence), is_put));
+    let second: Vec<_> = second
+        .into_iter()
+        .chain([(SPACE.session(session.slot), true), (result(101), true)])
+        .collect();
+    assert_eq!(keys(&mut leader), second);
     leader.replica.reload();
+
+    let short = leader.open();
+    leader.run(&close(short)).expect("it is open");
+    leader.run(&close(session)).expect("it is open");
+    let last = [result(100), result(101), SPACE.session(session.slot)].map(|key| (key, false));
+    assert_eq!(keys(&mut leader), last, "the short one leaves nothing to remove");
+}
+
+#[test]
+fn unsaved_results_are_counted() {
+    // Goal: what the table holds for the next checkpoint is known in bytes, so that large replies
+    // bring it about; acknowledged, closed and saved ones count no more.
+    let mut leader = Leader::new();
+    let session = leader.open();
+    let opened = leader.replica.sessions.unsaved_bytes();
+    assert!(0 < opened);
+    let large = Value::Bytes(vec![7; 10_000].into());
+    leader.run(&write(None, vec![put("big", large)])).expect("it may run");
+    let ask = |leader: &mut Leader, sequence, lowest| {
+        let id = Some(request(session, sequence, lowest));
+        leader.run(&transact(id, vec![], vec![add("n", 1)], vec![row("big")])).expect("it may run");
+        leader.replica.sessions.unsaved_bytes()
+    };
+    let one = ask(&mut leader, 1, 1) - opened;
+    assert!((10_000..10_500).contains(&one), "{one} bytes");
+    assert_eq!(ask(&mut leader, 2, 1), opened + 2 * one);
+    assert_eq!(ask(&mut leader, 3, 3), opened + one);
+    leader.replica.checkpoint();
+    assert_eq!(ask(&mut leader, 4, 4), opened + one, "the saved one is not subtracted again");
+    leader.run(&close(session)).expect("it is open");
+    leader.replica.checkpoint();
+    assert_eq!(leader.replica.sessions.unsaved_bytes(), 0);
 }
 
 #[test]
@@ -298,6 +351,7 @@ fn damaged_records_do_not_load() {
     let mut leader = Leader::new();
     let session = leader.open();
     leader.run(&write(Some(request(session, 1, 1)), vec![add("n", 1)])).expect("it may run");
+    leader.replica.checkpoint();
     let key = SPACE.session(session.slot);
 
     let mut orphaned = leader.replica.records.clone();
