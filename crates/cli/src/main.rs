@@ -67,10 +67,15 @@ fn main() -> ExitCode {
 }
 
 fn start(cli: Cli, out: &Output) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-            Failure::new(Code::Internal, format!("cannot start the threads: {error}"))
-        })?;
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Server(args) = &cli.command
+        && let Some(count) = args.threads()
+    {
+        threads.worker_threads(count.get());
+    }
+    let runtime = threads.enable_all().build().map_err(|error| {
+        Failure::new(Code::Internal, format!("cannot start the threads: {error}"))
+    })?;
     let result = runtime.block_on(run(cli, out));
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     result

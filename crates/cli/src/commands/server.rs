@@ -3,6 +3,7 @@
 //! Flags may come from the environment as `QUORATE__SECTION__KEY`; an unknown variable of that form
 //! is a mistake, so that a typing error does not go unnoticed.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -16,11 +17,12 @@ use crate::node::{self, NodeOptions, Profile};
 use crate::signals::Interrupts;
 
 /// The variables that the flags below read.
-const VARIABLES: [&str; 6] = [
+const VARIABLES: [&str; 7] = [
     "QUORATE__SERVER__CLUSTER",
     "QUORATE__SERVER__NODE",
     "QUORATE__SERVER__DATA",
     "QUORATE__SERVER__PROFILE",
+    "QUORATE__SERVER__THREADS",
     "QUORATE__LOG__FORMAT",
     "QUORATE__LOG__FILTER",
 ];
@@ -40,12 +42,22 @@ pub(crate) struct ServerArgs {
     /// How much memory and disk the node may use
     #[arg(long, value_enum, default_value = "normal", env = "QUORATE__SERVER__PROFILE")]
     profile: Profile,
+    /// Threads for requests and peers, beside the one that writes the log; one per core unless told
+    #[arg(long, value_name = "N", env = "QUORATE__SERVER__THREADS")]
+    threads: Option<NonZeroUsize>,
     /// How log lines on stderr look; json unless stdout is a terminal
     #[arg(long, value_enum, env = "QUORATE__LOG__FORMAT")]
     log_format: Option<LogFormat>,
     /// What is logged: a level, or levels by module
     #[arg(long, value_name = "LEVELS", default_value = "info", env = "QUORATE__LOG__FILTER")]
     log_filter: String,
+}
+
+impl ServerArgs {
+    /// How many threads the node asks for.
+    pub(crate) fn threads(&self) -> Option<NonZeroUsize> {
+        self.threads
+    }
 }
 
 /// Runs `quorate server`.

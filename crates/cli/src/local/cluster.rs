@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -203,6 +204,10 @@ impl Cluster {
     /// If a process cannot be started.
     pub(crate) fn start_missing(&mut self) -> Result<(), Failure> {
         let file = self.file();
+        // All nodes share this machine; as many threads in each as it has cores would only switch.
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let each = cores / self.topology.nodes().count().max(1);
+        let threads = NonZeroUsize::new(each).unwrap_or(NonZeroUsize::MIN);
         for node in self.topology.nodes() {
             if self.up.contains_key(&node.id) {
                 continue;
@@ -213,6 +218,7 @@ impl Cluster {
                 data: &self.folder.join(&node.name),
                 log: &log_of(&self.folder, &node.name),
                 profile: self.profile,
+                threads,
             })?;
             self.up.insert(node.id, process);
         }

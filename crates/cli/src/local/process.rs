@@ -5,6 +5,7 @@
 //! (which aborts) and the second Ctrl-C; [`kill_all`] is for them.
 
 use std::fs::OpenOptions;
+use std::num::NonZeroUsize;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,6 +65,8 @@ pub(crate) struct Start<'a> {
     pub(crate) log: &'a Path,
     /// How much memory and disk it may take.
     pub(crate) profile: Profile,
+    /// Its threads for requests and peers.
+    pub(crate) threads: NonZeroUsize,
 }
 
 /// A running node. Dropping it kills it.
@@ -94,6 +97,7 @@ impl NodeProcess {
             .arg("--data")
             .arg(start.data)
             .args(["--profile", start.profile.word()])
+            .args(["--threads", &start.threads.to_string()])
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(log_too)
