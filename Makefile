@@ -7,9 +7,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-explorer test-sim test-planted test-demo test-kill crash \
-  check lint fix sim sim-build soak planted bench interop clean
+  check lint fix sim sim-build soak planted bench bench-peers interop clean
 
-# Arguments for `make demo` and `make interop`, seeds and scenario for `make sim`.
+# Arguments for `make demo`, `make bench-peers` and `make interop`, seeds and scenario for `make sim`.
 ARGS ?=
 SEEDS ?= 1..100
 SCENARIO ?=
@@ -109,6 +109,14 @@ planted: setup ## plant every bug in turn; a table of the seeds it takes to catc
 
 bench: setup ## micro benches of the write path
 	$(cargo) bench -p quorate-benches
+
+# Data of both lie in this checkout, as those of `quorate bench`: a folder for temporary files may be
+# memory, where nothing is synced.
+bench-peers: setup ## the load of `quorate bench` on etcd too (Debian's etcd-server), as ratios; ARGS="--rounds 3"
+	@$(cargo) build --release -p quorate-cli
+	@CARGO_TARGET_DIR='$(target)/peers' $(cargo) build --release --locked --manifest-path benches/peers/Cargo.toml
+	@mkdir -p target/peers
+	@'$(target)/peers/release/quorate-peers' --quorate '$(quorate)' --dir target/peers $(ARGS)
 
 interop: setup ## a Python client against a cluster of three processes
 	@$(cargo) build --release -p quorate-cli

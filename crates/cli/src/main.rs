@@ -21,6 +21,7 @@ mod local;
 mod logging;
 mod node;
 mod output;
+mod scheduling;
 mod signals;
 mod values;
 
@@ -68,6 +69,11 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli, out: &Output) -> Result<(), Failure> {
     let mut threads = tokio::runtime::Builder::new_multi_thread();
+    // A load that shares the machine with its nodes would wake in between and break their batches up.
+    if matches!(cli.command, Command::Server(_) | Command::Bench(_)) {
+        // Before there are threads. Refused in some containers: then it runs as everything does.
+        let _refused = scheduling::prefer_batches();
+    }
     if let Command::Server(args) = &cli.command
         && let Some(count) = args.threads()
     {

@@ -96,7 +96,7 @@ impl Replica {
         });
         self.leader = None;
         let standing = self.standing();
-        for peer in self.peers().collect::<Vec<_>>() {
+        for peer in self.peers() {
             self.send(peer, Message::PreVote(PreVote { ballot, standing }), out);
         }
         self.weigh_pre_votes(now, out);
@@ -221,7 +221,7 @@ impl Replica {
         candidacy.promises.insert(self.options.replica, promise);
         candidacy.deadline = now + self.options.timing.round;
         let handover_from = candidacy.handover_from;
-        for peer in self.peers().collect::<Vec<_>>() {
+        for peer in self.peers() {
             self.send(peer, Message::Prepare(Prepare { ballot, handover_from }), out);
         }
         self.weigh_promises(now, out);

@@ -1,6 +1,7 @@
 //! The leader: proposes, counts what is accepted, commits. Called by `replica.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_types::planted::{Bug, planted};
@@ -11,7 +12,11 @@ use crate::handover::Handover;
 use crate::message::{Accepted, Commit, Message, Reject};
 use crate::output::{Output, Proposed, ReadToken, RoleChange};
 use crate::priority::Standing;
+use crate::quorum::reached_by;
 use crate::replica::{Duty, MemberStatus, Replica};
+
+/// In so many instants of a period groups at rest renew their leases.
+const REST_PHASES: u32 = 5;
 
 /// State of a leadership.
 #[derive(Clone, Debug)]
@@ -115,11 +120,8 @@ impl Leader {
     /// The latest time at which a majority is known to have held its promise to us: the quorum-th
     /// greatest send time of answered heartbeats, our own counting as answered when sent.
     pub(crate) fn confirmed_at(&self, quorum: usize) -> Option<BootTime> {
-        let mut times: Vec<Option<BootTime>> =
-            self.peers.values().map(|peer| peer.heard_at).collect();
-        times.push(self.heartbeat_at);
-        times.sort_unstable_by(|a, b| b.cmp(a));
-        times.get(quorum - 1).copied().flatten()
+        let heard = self.peers.values().map(|peer| peer.heard_at);
+        reached_by(quorum, heard.chain([self.heartbeat_at])).flatten()
     }
 
     /// Log time at `now`.
@@ -217,6 +219,7 @@ impl Replica {
             rest = tail;
         }
         self.pump_all(out);
+        self.end_rest(now);
     }
 
     /// Phase 2 answer. Counts only if it belongs to our current ballot.
@@ -254,11 +257,9 @@ impl Replica {
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        let mut synced: Vec<Slot> = leader.peers.values().map(|peer| peer.slot_synced).collect();
-        synced.push(self.slot_synced);
-        synced.sort_unstable_by(|a, b| b.cmp(a));
+        let synced = leader.peers.values().map(|peer| peer.slot_synced).chain([self.slot_synced]);
         let counted = if planted(Bug::MinorityCommits) { quorum - 1 } else { quorum };
-        let reached = synced[counted.max(1) - 1];
+        let reached = reached_by(counted.max(1), synced).expect("a quorum is no more than all");
         let is_ours = leader.start_slot <= reached || planted(Bug::CountOldBallots);
         if !is_ours || reached <= self.slot_committed {
             return;
@@ -317,11 +318,53 @@ impl Replica {
             return;
         }
         if leader.renew_at <= now {
-            leader.renew_at = now + timing.renew;
+            let next =
+                if self.is_at_rest(now) { self.next_at_rest(now) } else { now + timing.renew };
+            if let Duty::Leader(leader) = &mut self.duty {
+                leader.renew_at = next;
+            }
             self.send_heartbeats(now, out);
             self.confirm_reads(now, out);
         }
         self.expire_handover(now, out);
+    }
+
+    /// True if heartbeats only renew the lease: everything is committed, whoever lives has it and knows,
+    /// and nobody waits.
+    fn is_at_rest(&self, now: BootTime) -> bool {
+        let Duty::Leader(leader) = &self.duty else {
+            return false;
+        };
+        let last = self.log.last().slot;
+        let lease = self.options.timing.lease;
+        let has_all = |peer: &Progress| {
+            let lives = peer.heard_at.is_some_and(|heard_at| now < heard_at + lease);
+            !lives || (peer.slot_verified == Some(last) && peer.commit_told == last)
+        };
+        leader.serving
+            && leader.handover.is_none()
+            && leader.reads.is_empty()
+            && self.slot_committed == last
+            && leader.peers.values().all(has_all)
+    }
+
+    /// When a group at rest renews next. Groups of a node that rest meet in a few instants of its clock,
+    /// so that their heartbeats travel in one frame, and not all in one, so that nothing waits long
+    /// behind them.
+    fn next_at_rest(&self, now: BootTime) -> BootTime {
+        let period = self.options.timing.renew_at_rest;
+        let phase = period / REST_PHASES * (self.options.group.0 % REST_PHASES);
+        let since = now.since(BootTime::ZERO + phase);
+        let passed = since.as_nanos() % period.as_nanos();
+        now + period - Duration::from_nanos(u64::try_from(passed).expect("less than a period"))
+    }
+
+    /// The rest is over: the next heartbeat comes as soon as in a busy group.
+    pub(crate) fn end_rest(&mut self, now: BootTime) {
+        let soon = now + self.options.timing.renew;
+        if let Duty::Leader(leader) = &mut self.duty {
+            leader.renew_at = leader.renew_at.min(soon);
+        }
     }
 }
 

@@ -33,6 +33,9 @@ impl Replica {
         leader.reads.push_back((asked_at, token));
         self.confirm_reads(now, out);
         self.ask_for_reads(now, out);
+        if matches!(&self.duty, Duty::Leader(leader) if !leader.reads.is_empty()) {
+            self.end_rest(now);
+        }
     }
 
     /// End of the lease that a majority granted, if leases are on and it is held.
@@ -112,7 +115,7 @@ impl Replica {
             slot_committed: self.slot_committed,
             slot_held_by_all,
         };
-        for peer in self.peers().collect::<Vec<_>>() {
+        for peer in self.peers() {
             self.send(peer, Message::Heartbeat(heartbeat.clone()), out);
         }
     }

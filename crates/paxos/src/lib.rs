@@ -36,6 +36,7 @@ mod invariants;
 mod leader;
 mod learner;
 mod lease;
+mod quorum;
 mod replica;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};

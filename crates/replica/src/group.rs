@@ -90,6 +90,8 @@ pub(crate) struct GroupDriver {
     pub(crate) options: GroupOptions,
     pub(crate) group: GroupId,
     pub(crate) core: Replica,
+    /// When the shard looks at the group again, at the latest.
+    pub(crate) alarm: BootTime,
     pub(crate) store: Arc<Store>,
     pub(crate) reader: LogReader,
     pub(crate) sessions: SessionTable,
@@ -122,8 +124,10 @@ impl GroupDriver {
     ) -> Result<GroupDriver, StoreError> {
         let group = options.paxos.group;
         let sessions = SessionTable::load(store.as_ref(), Keyspace::first(group))?;
+        let core = Replica::new(now, options.paxos.clone(), restored);
         Ok(GroupDriver {
-            core: Replica::new(now, options.paxos.clone(), restored),
+            alarm: core.next_deadline(),
+            core,
             options,
             group,
             store,
@@ -285,14 +289,16 @@ impl GroupDriver {
         input: Input,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        let mut inputs = VecDeque::new();
+        let mut next = Some(input);
+        while let Some(input) = next {
             let out = self.core.step(now, input);
             if cfg!(any(madsim, debug_assertions)) {
                 self.core.check_invariants();
                 self.core.check_output(&out);
             }
             self.carry_out(now, out, &mut inputs, fx)?;
+            next = inputs.pop_front();
         }
         Ok(())
     }

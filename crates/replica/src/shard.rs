@@ -28,8 +28,10 @@ use crate::refuse;
 
 /// Most events of one round.
 const ROUND_EVENTS_MAX: usize = 4096;
-/// How often checkpoints, releases, idle sessions and hand-overs of a draining node are looked after.
+/// How often checkpoints, the disk and hand-overs of a draining node are looked after.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
+/// Releases and idle sessions can wait: each time those of a part of the groups are looked after.
+const HOUSEKEEPING_PARTS: u32 = 4;
 
 /// What a shard needs from outside.
 pub struct ShardOptions {
@@ -55,7 +57,7 @@ pub struct ShardOptions {
 pub struct Shard {
     options: ShardOptions,
     groups: BTreeMap<GroupId, GroupDriver>,
-    /// Groups by the time their core wants to be ticked.
+    /// Groups by their alarm, which goes off no later than their core wants to be ticked.
     deadlines: BTreeSet<(BootTime, GroupId)>,
     events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
@@ -72,6 +74,8 @@ pub struct Shard {
     log_counters: LogCounters,
     draining: bool,
     housekeeping_at: BootTime,
+    /// The part of the groups that was looked after last.
+    housekeeping_part: u32,
     handle: ShardHandle,
 }
 
@@ -205,6 +209,7 @@ impl Shard {
             log_counters: LogCounters::default(),
             draining: false,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
+            housekeeping_part: 0,
             handle,
         };
         (shard, log_loop)
@@ -225,7 +230,7 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let driver = GroupDriver::new(now, options, restored, store, self.options.reader.clone())?;
-        self.deadlines.insert((driver.next_deadline(), group));
+        self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
         Ok(())
     }
@@ -283,11 +288,14 @@ impl Shard {
         for group in &touched {
             if let Some(driver) = self.groups.get_mut(group) {
                 driver.propose(now, &mut fx)?;
-                driver.step(now, Input::DiskProgress(self.disk_ok_at), &mut fx)?;
+                if driver.next_deadline() <= now {
+                    // Fires its timers, which ask when the disk was last seen to work.
+                    driver.step(now, Input::DiskProgress(self.disk_ok_at), &mut fx)?;
+                }
             }
         }
         self.carry_out(fx);
-        self.rearm(&touched);
+        self.rearm(now, &touched);
         Ok(())
     }
 
@@ -345,7 +353,7 @@ impl Shard {
             Event::Drain => {
                 info!("draining: handing leaderships over");
                 self.draining = true;
-                self.tell_health(now, fx)?;
+                self.tell_health(now, touched, fx)?;
                 self.hand_everything_over(now, touched, fx)?;
             }
             Event::Status(reply) => {
@@ -402,10 +410,15 @@ impl Shard {
         Ok(())
     }
 
-    /// Does what the state of the log's disk asks for. Every group was touched before.
-    fn look_at_disk(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+    /// Does what the state of the log's disk asks for.
+    fn look_at_disk(
+        &mut self,
+        now: BootTime,
+        touched: &mut BTreeSet<GroupId>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let verdict = self.disk.look(now, &self.gauge);
-        self.tell_health(now, fx)?;
+        self.tell_health(now, touched, fx)?;
         let should_leave = match verdict {
             DiskVerdict::Dead(hangs) => return Err(hangs.into()),
             DiskVerdict::HandOver => true,
@@ -413,15 +426,23 @@ impl Shard {
             DiskVerdict::Lives => !self.has_room && !planted(Bug::LeadWithoutRoom),
         };
         if should_leave {
-            for driver in self.groups.values_mut().filter(|driver| driver.leads(now)) {
-                driver.give_way(now, fx)?;
+            for (group, driver) in &mut self.groups {
+                if driver.leads(now) {
+                    touched.insert(*group);
+                    driver.give_way(now, fx)?;
+                }
             }
         }
         Ok(())
     }
 
     /// Tells the cores of the node's health when it has changed.
-    fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+    fn tell_health(
+        &mut self,
+        now: BootTime,
+        touched: &mut BTreeSet<GroupId>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let faults = self.disk.faults();
         let health = Health {
             draining: self.draining,
@@ -433,7 +454,8 @@ impl Shard {
         }
         info!(before = ?self.health, now = ?health, "health of the node");
         self.health = health;
-        for driver in self.groups.values_mut() {
+        for (group, driver) in &mut self.groups {
+            touched.insert(*group);
             driver.set_health(now, health, fx)?;
         }
         Ok(())
@@ -445,7 +467,12 @@ impl Shard {
         touched: &mut BTreeSet<GroupId>,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        self.housekeeping_part = (self.housekeeping_part + 1) % HOUSEKEEPING_PARTS;
+        let part = self.housekeeping_part;
         for (group, driver) in &mut self.groups {
+            if group.0 % HOUSEKEEPING_PARTS != part {
+                continue;
+            }
             driver.expire_sessions(now);
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
@@ -456,7 +483,7 @@ impl Shard {
         if self.draining {
             self.hand_everything_over(now, touched, fx)?;
         }
-        self.look_at_disk(now, fx)?;
+        self.look_at_disk(now, touched, fx)?;
         let sessions = self.groups.values_mut().map(|driver| &mut driver.sessions);
         if let Some(job) = self.checkpoints.poll(now, &self.options.store, sessions) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
@@ -486,11 +513,16 @@ impl Shard {
         }
     }
 
-    fn rearm(&mut self, touched: &BTreeSet<GroupId>) {
-        self.deadlines.retain(|(_, group)| !touched.contains(group));
+    /// Sets the alarms of groups whose deadline came nearer, or whose alarm has gone off. Most deadlines
+    /// only move away: then the alarm stays, and the group is looked at once in vain.
+    fn rearm(&mut self, now: BootTime, touched: &BTreeSet<GroupId>) {
         for group in touched {
-            if let Some(driver) = self.groups.get(group) {
-                self.deadlines.insert((driver.next_deadline(), *group));
+            let Some(driver) = self.groups.get_mut(group) else { continue };
+            let (next, alarm) = (driver.next_deadline(), driver.alarm);
+            if next < alarm || alarm <= now {
+                self.deadlines.remove(&(alarm, *group));
+                self.deadlines.insert((next, *group));
+                driver.alarm = next;
             }
         }
     }

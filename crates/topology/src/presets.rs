@@ -42,6 +42,9 @@ pub struct Options {
     pub hosts: Hosts,
     /// Whether leaders hold leases, and how long.
     pub lease: LeaseProfile,
+    /// Groups of each RZone, at least 1. Above 25 the cluster has as many slices as RZones have groups,
+    /// otherwise 100.
+    pub groups_per_unit: u32,
 }
 
 impl Options {
@@ -53,7 +56,13 @@ impl Options {
             cluster_id,
             hosts: Hosts::Loopback { port_offset: 0 },
             lease: LeaseProfile::Lan,
+            groups_per_unit: 1,
         }
+    }
+
+    /// Slices of each RZone.
+    fn slices_per_unit(&self) -> u32 {
+        self.groups_per_unit.max(SLICES_PER_UNIT)
     }
 }
 
@@ -86,8 +95,10 @@ const TABLES: [(u16, &str, &str); 4] = [
     (4, "rates", "global"),
 ];
 
-const UNITS: [(&str, &str); 4] =
-    [("RZ00", "00-24"), ("RZ01", "25-49"), ("RZ02", "50-74"), ("RZ03", "75-99")];
+/// The RZones. Each has an equal share of the slices.
+const RZONES: [&str; 4] = ["RZ00", "RZ01", "RZ02", "RZ03"];
+/// Slices of each of them, where its groups do not need more.
+const SLICES_PER_UNIT: u32 = 25;
 
 /// `places` are city and IDC of each node.
 fn write(places: &[(&str, &str)], options: &Options) -> String {
@@ -102,7 +113,7 @@ fn write_text(places: &[(&str, &str)], options: &Options, out: &mut String) -> s
     writeln!(out, "id = \"{}\"", options.cluster_id)?;
     writeln!(out, "version = 1")?;
     writeln!(out, "lease = \"{}\"", options.lease)?;
-    writeln!(out, "slices = 100")?;
+    writeln!(out, "slices = {}", options.slices_per_unit() * RZONES.len() as u32)?;
     let mut cities: Vec<&str> = places.iter().map(|(city, _)| *city).collect();
     cities.dedup();
     for city in cities {
@@ -122,18 +133,39 @@ fn write_text(places: &[(&str, &str)], options: &Options, out: &mut String) -> s
     for (id, name, class) in TABLES {
         writeln!(out, "\n[[table]]\nid = {id}\nname = \"{name}\"\nclass = \"{class}\"")?;
     }
-    for (name, slices) in UNITS {
+    let slices_each = options.slices_per_unit();
+    for (first, name) in (0..).step_by(slices_each as usize).zip(RZONES) {
+        let slices = slice_range(first, slices_each);
         writeln!(out, "\n[[unit]]\nname = \"{name}\"\nkind = \"rzone\"\nslices = \"{slices}\"")?;
     }
     writeln!(out, "\n[[unit]]\nname = \"GZ\"\nkind = \"gzone\"")?;
-    let units = UNITS.iter().map(|(name, _)| *name).chain(["GZ"]);
-    for (index, unit) in units.enumerate() {
-        writeln!(out, "\n[[group]]\nid = {}\nunit = \"{unit}\"", index + 1)?;
-        let replicas: Vec<String> = places.iter().map(|(_, idc)| format!("F@{idc}")).collect();
-        writeln!(out, "locality = \"{}\"", replicas.join(","))?;
-        writeln!(out, "leader-order = \"{}\"", leader_order(places, index))?;
+    let mut id = 0;
+    for (turn, (first, name)) in (0..).step_by(slices_each as usize).zip(RZONES).enumerate() {
+        for share in 0..options.groups_per_unit {
+            id += 1;
+            writeln!(out, "\n[[group]]\nid = {id}\nunit = \"{name}\"")?;
+            if options.groups_per_unit != 1 {
+                let from = share * slices_each / options.groups_per_unit;
+                let end = (share + 1) * slices_each / options.groups_per_unit;
+                writeln!(out, "slices = \"{}\"", slice_range(first + from, end - from))?;
+            }
+            write_replicas(places, turn + share as usize, out)?;
+        }
     }
-    Ok(())
+    writeln!(out, "\n[[group]]\nid = {}\nunit = \"GZ\"", id + 1)?;
+    write_replicas(places, RZONES.len(), out)
+}
+
+/// `count` slices from `first` on.
+fn slice_range(first: u32, count: u32) -> String {
+    format!("{first:02}-{:02}", first + count - 1)
+}
+
+/// A full replica in every IDC; the leader of this turn.
+fn write_replicas(places: &[(&str, &str)], turn: usize, out: &mut String) -> std::fmt::Result {
+    let replicas: Vec<String> = places.iter().map(|(_, idc)| format!("F@{idc}")).collect();
+    writeln!(out, "locality = \"{}\"", replicas.join(","))?;
+    writeln!(out, "leader-order = \"{}\"", leader_order(places, turn))
 }
 
 fn address(hosts: &Hosts, id: u32, step: u32, port: u32) -> String {

@@ -220,3 +220,27 @@ fn deep_nesting_is_refused_without_overflow() {
     let text = format!("x = {}", "[".repeat(100_000));
     assert!(Topology::parse(&text).is_err());
 }
+
+#[test]
+fn a_preset_with_many_groups_gives_every_slice_one_of_them() {
+    // Goal: whatever the number of groups of a unit, the preset passes the check and all groups share
+    // the slices and the leaders evenly.
+    for (groups_per_unit, slices) in
+        [(1, 100), (2, 100), (3, 100), (25, 100), (26, 104), (250, 1000)]
+    {
+        let options = Options { groups_per_unit, ..Options::demo(ClusterId(1)) };
+        let topology = Topology::parse(&presets::one_city_three_idcs(&options)).unwrap();
+        assert_eq!(topology.slice_count(), slices);
+        assert_eq!(topology.groups().count() as u32, 4 * groups_per_unit + 1);
+        let mut held = std::collections::BTreeMap::new();
+        for slice in 0..slices {
+            let route = topology
+                .route(quorate_types::TableId(1), quorate_types::Uid(slice.into()))
+                .unwrap();
+            *held.entry(route.group.id).or_insert(0) += 1;
+        }
+        assert_eq!(held.len() as u32, 4 * groups_per_unit);
+        let (least, most) = (held.values().min().unwrap(), held.values().max().unwrap());
+        assert!(most - least <= 1, "{least} to {most} slices a group");
+    }
+}

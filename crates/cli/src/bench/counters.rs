@@ -5,8 +5,11 @@ use std::ops::Sub;
 use std::time::Duration;
 
 use quorate_client::Topology;
+use quorate_types::Code;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::exit::Failure;
 
 /// How long a node may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -45,8 +48,15 @@ impl Counters {
     /// Asks every node.
     ///
     /// # Errors
-    /// The node that did not answer, and why.
-    pub(super) async fn read(topology: &Topology) -> Result<Counters, String> {
+    /// `UNREACHABLE` with the node that did not answer, and why.
+    pub(super) async fn read(topology: &Topology) -> Result<Counters, Failure> {
+        Counters::read_all(topology).await.map_err(|reason| {
+            Failure::new(Code::Unreachable, reason)
+                .with_fix("check that the admin ports of the cluster file can be reached from here")
+        })
+    }
+
+    async fn read_all(topology: &Topology) -> Result<Counters, String> {
         let mut all = Counters { client_cpu_s: own_cpu_s(), ..Counters::default() };
         for node in topology.nodes() {
             let asking = tokio::time::timeout(ANSWER_LIMIT, metrics(&node.admin));

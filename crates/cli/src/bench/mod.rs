@@ -6,6 +6,7 @@
 //!  drive     closed and open loop, latencies
 //!  counters  what the nodes count       device    what the disk and the network do by themselves
 //!  report    all of it together         show      for people
+//!  idle      the same without requests
 //! ```
 //!
 //! Without `--endpoints` it starts three nodes on this machine, as real processes with real disks.
@@ -13,6 +14,7 @@
 mod counters;
 mod device;
 mod drive;
+mod idle;
 mod keys;
 mod report;
 mod show;
@@ -32,7 +34,7 @@ use self::counters::Counters;
 use self::drive::{Drive, Plan};
 use self::keys::Keys;
 use self::report::{Machine, Report, Setting};
-use self::work::{Worker, Workload};
+use self::work::{Measure, Worker, Workload};
 use crate::cli::Global;
 use crate::cluster::{table_of, user_of};
 use crate::exit::{Exit, Failure};
@@ -57,9 +59,9 @@ const FILL_CALLERS: usize = 512;
                   --keys of --table are overwritten. Compare figures of one machine only."
 )]
 pub(crate) struct BenchArgs {
-    /// What to ask
+    /// What to measure
     #[arg(value_enum)]
-    workload: Workload,
+    measure: Measure,
     /// Requests in flight; each caller asks again once answered
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     callers: u64,
@@ -96,6 +98,9 @@ pub(crate) struct BenchArgs {
     /// Added to every port of our own cluster
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=PORT_OFFSET_MAX))]
     port_offset: u16,
+    /// Groups of each of the four RZones of our own cluster; the GZone has one more
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    groups_per_unit: u32,
 }
 
 const VALUE_BYTES_MAX: u64 = limits::VALUE_BYTES_MAX as u64;
@@ -113,14 +118,15 @@ pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Resul
         };
         let opened = crate::cluster::Cluster::open(global).await?;
         check_table(opened.topology(), &table)?;
-        return measure(&args, keys, table, opened.client(), None, out).await;
+        let target = Target { keys, table, client: opened.client(), sync: None };
+        return measure_as_asked(&args, target, out).await;
     }
     process::kill_all_on_panic();
     let stop = Stop::listen()?;
     let table = args.table.clone().unwrap_or_else(|| TABLE.to_owned());
     let folder = Folder::open("bench", args.dir.as_deref())?;
     let path = folder.path().to_owned();
-    let prepared = Cluster::prepare(&folder, args.port_offset, args.profile)
+    let prepared = Cluster::prepare(&folder, args.port_offset, args.profile, args.groups_per_unit)
         .and_then(|cluster| check_table(cluster.topology(), &table).map(|()| cluster));
     let mut cluster = match prepared {
         Ok(cluster) => cluster,
@@ -134,7 +140,8 @@ pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Resul
             .map_err(|error| Failure::file("write", &path.join("sync-latency"), &error))?;
         cluster.start_missing()?;
         let client = Box::pin(cluster.connect()).await?.with_timeout(global.timeout);
-        let measured = Box::pin(measure(&args, keys, table, &client, Some(sync), out)).await;
+        let target = Target { keys, table, client: &client, sync: Some(sync) };
+        let measured = Box::pin(measure_as_asked(&args, target, out)).await;
         cluster.check_running()?;
         measured
     };
@@ -168,17 +175,36 @@ fn check_table(topology: &Topology, name: &str) -> Result<(), Failure> {
     })
 }
 
+/// What is asked, and whom.
+struct Target<'a> {
+    keys: Keys,
+    table: String,
+    client: &'a Client,
+    /// What the disk of a cluster of our own needs for a sync.
+    sync: Option<Duration>,
+}
+
+async fn measure_as_asked(
+    args: &BenchArgs,
+    target: Target<'_>,
+    out: &Output,
+) -> Result<(), Failure> {
+    match args.measure.workload() {
+        Some(workload) => measure(args, workload, target, out).await,
+        None => idle::measure(args.warm_up, args.seconds, target.client, out).await,
+    }
+}
+
 /// Fills, warms up, measures and reports.
 async fn measure(
     args: &BenchArgs,
-    keys: Keys,
-    table: String,
-    client: &Client,
-    sync: Option<Duration>,
+    workload: Workload,
+    target: Target<'_>,
     out: &Output,
 ) -> Result<(), Failure> {
+    let Target { keys, table, client, sync } = target;
     let topology = client.topology();
-    let rows = args.batch.unwrap_or_else(|| args.workload.rows_usual());
+    let rows = args.batch.unwrap_or_else(|| workload.rows_usual());
     let worker = Worker {
         client: client.clone(),
         table,
@@ -190,27 +216,23 @@ async fn measure(
     // Only for comparison: without it the report has fewer bounds. A node that nobody reaches is noticed
     // by the requests themselves.
     let round_trip = device::round_trip(&address).await.ok();
-    if args.workload.needs_rows() {
+    if workload.needs_rows() {
         let count = keys.count();
         out.note(format_args!("writing {rows} rows of each of {count} users first"));
         Box::pin(fill(&worker, count)).await?;
     }
-    let plan = Plan { workload: args.workload, worker, keys, callers, rate: args.rate };
+    let plan = Plan { workload, worker, keys, callers, rate: args.rate };
     let mut drive = Drive::start(&plan)?;
     tokio::time::sleep(args.warm_up).await;
-    let counted = |reason: String| {
-        Failure::new(Code::Unreachable, reason)
-            .with_fix("check that the admin ports of the cluster file can be reached from here")
-    };
-    let before = Counters::read(&topology).await.map_err(counted)?;
+    let before = Counters::read(&topology).await?;
     drive.count();
     tokio::time::sleep(Duration::from_secs(args.seconds)).await;
-    let after = Counters::read(&topology).await.map_err(counted)?;
+    let after = Counters::read(&topology).await?;
     let measured = drive.end().await?;
     client.close().await;
 
     let setting = Setting {
-        workload: args.workload.word(),
+        workload: workload.word(),
         callers,
         rate: args.rate,
         keys: args.keys,

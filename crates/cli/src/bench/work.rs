@@ -5,8 +5,36 @@ use clap::ValueEnum;
 use quorate_client::{Client, Error, Uid};
 use rand::RngCore;
 
-/// What is asked.
+/// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Measure {
+    /// Durable writes of whole rows
+    Put,
+    /// Linearizable reads of single rows
+    Get,
+    /// Linearizable reads of all rows of a user
+    Scan,
+    /// Transactions: a guarded add and a write of the same user
+    Txn,
+    /// Nothing: what the nodes spend while nobody asks
+    Idle,
+}
+
+impl Measure {
+    /// The requests; `None` if there are none.
+    pub(super) fn workload(self) -> Option<Workload> {
+        match self {
+            Measure::Put => Some(Workload::Put),
+            Measure::Get => Some(Workload::Get),
+            Measure::Scan => Some(Workload::Scan),
+            Measure::Txn => Some(Workload::Txn),
+            Measure::Idle => None,
+        }
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Workload {
     /// Durable writes of whole rows
     Put,

@@ -98,7 +98,7 @@ pub(crate) async fn run(args: DemoArgs, out: &Output) -> Result<(), Failure> {
     })??);
     let folder = Folder::open("demo", args.dir.as_deref())?;
     let path = folder.path().display().to_string();
-    let mut cluster = match Cluster::prepare(&folder, args.port_offset, Profile::Small) {
+    let mut cluster = match Cluster::prepare(&folder, args.port_offset, Profile::Small, 1) {
         Ok(cluster) => cluster,
         Err(failure) => {
             folder.remove();

@@ -113,9 +113,11 @@ impl Cluster {
         folder: &Folder,
         port_offset: u16,
         profile: Profile,
+        groups_per_unit: u32,
     ) -> Result<Cluster, Failure> {
         let options = Options {
             hosts: Hosts::Loopback { port_offset },
+            groups_per_unit,
             ..Options::demo(ClusterId(rand::random()))
         };
         let text = one_city_three_idcs(&options);

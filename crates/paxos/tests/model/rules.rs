@@ -118,6 +118,7 @@ pub fn options(rules: &Rules, index: usize) -> Options {
         lease: LEASE,
         lease_margin: Duration::ZERO,
         renew: STEP,
+        renew_at_rest: STEP,
         // Never zero, and less than a step: timers never fire within the step that sets them.
         jitter: STEP,
         better_wait: Duration::ZERO,
