@@ -61,21 +61,18 @@ pub(crate) async fn send_leaders_home(
     limit: Duration,
 ) -> Result<Vec<String>, String> {
     let started = Instant::now();
-    let quick = client.with_timeout(ANSWER_LIMIT);
+    let (quick, topology) = (client.with_timeout(ANSWER_LIMIT), client.topology());
+    let at_home = Wanted { leaders_at_home: true, ..wanted.clone() };
     let mut moved = Vec::new();
     let mut refused = None;
     loop {
         let reports = quick.cluster_status().await;
-        let moves = moves_home(&client.topology(), &reports);
-        if moves.is_empty() {
-            let left = limit.saturating_sub(started.elapsed());
-            let at_home = Wanted { leaders_at_home: true, ..wanted.clone() };
-            return wait(client, &at_home, left).await.map(|_| moved);
-        }
+        let Err(missing) = judge(&topology, &reports, &at_home) else { return Ok(moved) };
         if limit <= started.elapsed() {
-            return Err(refused.unwrap_or_else(|| "leaders do not move".to_owned()));
+            return Err(refused.unwrap_or(missing));
         }
-        for (unit, group, to) in moves {
+        // Looked for every time: a leadership may move, and a node may get ready, between two looks.
+        for (unit, group, to) in moves_home(&topology, &reports) {
             match quick.transfer_leader(group, Some(to)).await {
                 Ok(_) if moved.contains(&unit) => {}
                 Ok(_) => moved.push(unit),
