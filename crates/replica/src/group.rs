@@ -77,6 +77,8 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) writes: Vec<(GroupId, u64)>,
+    /// Groups that something happened to, in any order and more than once.
+    pub(crate) touched: Vec<GroupId>,
 }
 
 /// An answer that waits for the verdict of the core: leadership must have held after it was computed.

@@ -30,6 +30,7 @@ mod checkpoints;
 mod disk_health;
 mod group;
 mod refuse;
+mod turns;
 mod waiters;
 
 pub use budget::{ByteBudget, Permit};

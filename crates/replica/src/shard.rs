@@ -25,9 +25,12 @@ use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
 use crate::network::{Network, PeerMessage};
 use crate::refuse;
+use crate::turns::Turns;
 
 /// Most events of one round.
 const ROUND_EVENTS_MAX: usize = 4096;
+/// Most requests of one group in a round. What is left takes its turn after those of other groups.
+const ROUND_REQUESTS_EACH: usize = 512;
 /// How often checkpoints, the disk and hand-overs of a draining node are looked after.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// Releases and idle sessions can wait: each time those of a part of the groups are looked after.
@@ -60,6 +63,8 @@ pub struct Shard {
     /// Groups by their alarm, which goes off no later than their core wants to be ticked.
     deadlines: BTreeSet<(BootTime, GroupId)>,
     events: mpsc::UnboundedReceiver<Event>,
+    /// Requests that wait for a round.
+    turns: Turns<(Request, ReplyTo)>,
     sender: mpsc::UnboundedSender<Event>,
     log: LogQueue,
     checkpoints: Checkpoints,
@@ -198,6 +203,7 @@ impl Shard {
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             events,
+            turns: Turns::new(),
             sender,
             log: queue,
             disk_ok_at: now,
@@ -246,6 +252,7 @@ impl Shard {
                 biased;
                 () = &mut shutdown => return,
                 _ = self.events.recv_many(&mut round, ROUND_EVENTS_MAX) => {}
+                () = tokio::task::yield_now(), if !self.turns.is_empty() => {}
                 () = tokio::time::sleep(wait) => {}
             }
             if let Err(error) = self.round(std::mem::take(&mut round)) {
@@ -263,16 +270,16 @@ impl Shard {
     /// One round: peers and disk, then clients, then timers; then everything goes out.
     fn round(&mut self, events: Vec<Event>) -> Result<(), Fatal> {
         let mut fx = Effects::default();
-        let mut touched = BTreeSet::new();
-        let mut requests = Vec::new();
         for event in events {
             match event {
-                Event::Request { group, request, reply } => requests.push((group, request, reply)),
-                other => self.handle_event(other, &mut touched, &mut fx)?,
+                Event::Request { group, request, reply } => {
+                    self.turns.push(group, (request, reply));
+                }
+                other => self.handle_event(other, &mut fx)?,
             }
         }
-        for (group, request, reply) in requests {
-            touched.insert(group);
+        for (group, (request, reply)) in self.turns.take(ROUND_REQUESTS_EACH) {
+            fx.touched.push(group);
             let clock = self.options.clock.as_ref();
             match self.groups.get_mut(&group) {
                 Some(driver) => driver.request(clock, &request, reply, self.has_room, &mut fx)?,
@@ -282,36 +289,55 @@ impl Shard {
         let now = self.options.clock.now();
         if self.housekeeping_at <= now {
             self.housekeeping_at = now + HOUSEKEEPING_EVERY;
-            self.keep_house(now, &mut touched, &mut fx)?;
+            self.keep_house(now, &mut fx)?;
         }
-        touched.extend(self.deadlines.range(..=(now, GroupId(u32::MAX))).map(|(_, group)| *group));
-        for group in &touched {
-            if let Some(driver) = self.groups.get_mut(group) {
-                driver.propose(now, &mut fx)?;
-                if driver.next_deadline() <= now {
-                    // Fires its timers, which ask when the disk was last seen to work.
-                    driver.step(now, Input::DiskProgress(self.disk_ok_at), &mut fx)?;
-                }
-            }
+        fx.touched.extend(self.due_at(now));
+        let mut touched = std::mem::take(&mut fx.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for group in touched {
+            self.end_round_of(group, now, &mut fx)?;
         }
         self.carry_out(fx);
-        self.rearm(now, &touched);
         Ok(())
     }
 
-    fn handle_event(
+    /// Groups whose alarm has gone off.
+    fn due_at(&self, now: BootTime) -> impl Iterator<Item = GroupId> + '_ {
+        self.deadlines.range(..=(now, GroupId(u32::MAX))).map(|(_, group)| *group)
+    }
+
+    /// Proposes what a group evaluated in this round, fires its timers and sets its alarm.
+    fn end_round_of(
         &mut self,
-        event: Event,
-        touched: &mut BTreeSet<GroupId>,
+        group: GroupId,
+        now: BootTime,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        let Some(driver) = self.groups.get_mut(&group) else { return Ok(()) };
+        driver.propose(now, fx)?;
+        if driver.next_deadline() <= now {
+            // The timers ask when the disk was last seen to work.
+            driver.step(now, Input::DiskProgress(self.disk_ok_at), fx)?;
+        }
+        // Most deadlines only move away: then the alarm stays, and the group is looked at once in vain.
+        let (next, alarm) = (driver.next_deadline(), driver.alarm);
+        if next < alarm || alarm <= now {
+            self.deadlines.remove(&(alarm, group));
+            self.deadlines.insert((next, group));
+            driver.alarm = next;
+        }
+        Ok(())
+    }
+
+    fn handle_event(&mut self, event: Event, fx: &mut Effects) -> Result<(), Fatal> {
         let now = self.options.clock.now();
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
             Event::Peer { messages, permit } => {
                 for PeerMessage { group, from, message, .. } in messages {
                     if let Some(driver) = self.groups.get_mut(&group) {
-                        touched.insert(group);
+                        fx.touched.push(group);
                         driver.peer(self.options.clock.now(), from, message, fx)?;
                     }
                 }
@@ -319,13 +345,13 @@ impl Shard {
             }
             Event::Synced(writes) => {
                 for (group, write) in writes {
-                    touched.insert(group);
+                    fx.touched.push(group);
                     self.driver(group).step(now, Input::Synced { write }, fx)?;
                 }
             }
             Event::PromisesSynced(promises) => {
                 for (group, ballot) in promises {
-                    touched.insert(group);
+                    fx.touched.push(group);
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
@@ -337,13 +363,13 @@ impl Shard {
             }
             Event::Released => {
                 for (group, driver) in &mut self.groups {
-                    touched.insert(*group);
+                    fx.touched.push(*group);
                     driver.trimmed(now, fx)?;
                 }
             }
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
             Event::TransferLeader { group, to, reply } => {
-                touched.insert(group);
+                fx.touched.push(group);
                 let answer = self.transfer(now, group, to, fx)?;
                 let _gone = reply.send(answer).is_err(); // The caller may have left.
             }
@@ -353,8 +379,8 @@ impl Shard {
             Event::Drain => {
                 info!("draining: handing leaderships over");
                 self.draining = true;
-                self.tell_health(now, touched, fx)?;
-                self.hand_everything_over(now, touched, fx)?;
+                self.tell_health(now, fx)?;
+                self.hand_everything_over(now, fx)?;
             }
             Event::Status(reply) => {
                 let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.
@@ -395,14 +421,9 @@ impl Shard {
         Ok(Ok(()))
     }
 
-    fn hand_everything_over(
-        &mut self,
-        now: BootTime,
-        touched: &mut BTreeSet<GroupId>,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
+    fn hand_everything_over(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         for (group, driver) in &mut self.groups {
-            touched.insert(*group);
+            fx.touched.push(*group);
             if driver.leads(now) {
                 driver.hand_over(now, None, fx)?;
             }
@@ -411,14 +432,9 @@ impl Shard {
     }
 
     /// Does what the state of the log's disk asks for.
-    fn look_at_disk(
-        &mut self,
-        now: BootTime,
-        touched: &mut BTreeSet<GroupId>,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
+    fn look_at_disk(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let verdict = self.disk.look(now, &self.gauge);
-        self.tell_health(now, touched, fx)?;
+        self.tell_health(now, fx)?;
         let should_leave = match verdict {
             DiskVerdict::Dead(hangs) => return Err(hangs.into()),
             DiskVerdict::HandOver => true,
@@ -428,7 +444,7 @@ impl Shard {
         if should_leave {
             for (group, driver) in &mut self.groups {
                 if driver.leads(now) {
-                    touched.insert(*group);
+                    fx.touched.push(*group);
                     driver.give_way(now, fx)?;
                 }
             }
@@ -437,12 +453,7 @@ impl Shard {
     }
 
     /// Tells the cores of the node's health when it has changed.
-    fn tell_health(
-        &mut self,
-        now: BootTime,
-        touched: &mut BTreeSet<GroupId>,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
+    fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let faults = self.disk.faults();
         let health = Health {
             draining: self.draining,
@@ -455,18 +466,13 @@ impl Shard {
         info!(before = ?self.health, now = ?health, "health of the node");
         self.health = health;
         for (group, driver) in &mut self.groups {
-            touched.insert(*group);
+            fx.touched.push(*group);
             driver.set_health(now, health, fx)?;
         }
         Ok(())
     }
 
-    fn keep_house(
-        &mut self,
-        now: BootTime,
-        touched: &mut BTreeSet<GroupId>,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
+    fn keep_house(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         self.housekeeping_part = (self.housekeeping_part + 1) % HOUSEKEEPING_PARTS;
         let part = self.housekeeping_part;
         for (group, driver) in &mut self.groups {
@@ -478,12 +484,12 @@ impl Shard {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
             }
-            touched.insert(*group);
+            fx.touched.push(*group);
         }
         if self.draining {
-            self.hand_everything_over(now, touched, fx)?;
+            self.hand_everything_over(now, fx)?;
         }
-        self.look_at_disk(now, touched, fx)?;
+        self.look_at_disk(now, fx)?;
         let sessions = self.groups.values_mut().map(|driver| &mut driver.sessions);
         if let Some(job) = self.checkpoints.poll(now, &self.options.store, sessions) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
@@ -510,20 +516,6 @@ impl Shard {
             let bytes: usize = fx.frames.iter().map(|frame| frame.body.len()).sum();
             self.checkpoints.appended(bytes as u64);
             self.log.send(LogCommand::Append { frames: fx.frames, writes: fx.writes });
-        }
-    }
-
-    /// Sets the alarms of groups whose deadline came nearer, or whose alarm has gone off. Most deadlines
-    /// only move away: then the alarm stays, and the group is looked at once in vain.
-    fn rearm(&mut self, now: BootTime, touched: &BTreeSet<GroupId>) {
-        for group in touched {
-            let Some(driver) = self.groups.get_mut(group) else { continue };
-            let (next, alarm) = (driver.next_deadline(), driver.alarm);
-            if next < alarm || alarm <= now {
-                self.deadlines.remove(&(alarm, *group));
-                self.deadlines.insert((next, *group));
-                driver.alarm = next;
-            }
         }
     }
 

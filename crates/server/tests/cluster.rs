@@ -91,7 +91,8 @@ async fn graceful_stops_fail_no_request() {
     }
 }
 
-/// Goal: a full queue answers OVERLOADED at the edge, and what was taken is not lost.
+/// Goal: a full queue answers OVERLOADED at the edge and says when to ask again, and what was taken is
+/// not lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_refused_and_recovers() {
     let mut cluster = Cluster::start().await;
@@ -133,11 +134,12 @@ async fn a_full_queue_is_refused_and_recovers() {
     }
     for call in calls {
         if let Err(status) = call.await.expect("no panic") {
-            let code = status
-                .metadata()
-                .get("quorate-code")
-                .and_then(|code| code.to_str().ok().map(str::to_owned));
-            overloaded += usize::from(code.as_deref() == Some("OVERLOADED"));
+            let said = |key: &str| status.metadata().get(key)?.to_str().ok().map(str::to_owned);
+            if said("quorate-code").as_deref() == Some("OVERLOADED") {
+                overloaded += 1;
+                let wait = said("quorate-retry-after-ms").and_then(|wait| wait.parse::<u64>().ok());
+                assert!(wait.is_some_and(|ms| 0 < ms), "it says when to ask again: {status:?}");
+            }
         }
     }
     assert!(overloaded > 0, "60 puts of 400 KiB do not fit 8 MiB of uncommitted log");

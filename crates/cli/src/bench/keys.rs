@@ -7,18 +7,19 @@ use rand_distr::{Distribution, Zipf};
 /// Draws users. Clones draw alike but from the generator they are given.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
+    first: u64,
     count: u64,
     /// `None` for uniform.
     zipf: Option<Zipf<f64>>,
 }
 
 impl Keys {
-    /// Users 0 to `count`, all alike, or by Zipf's law with exponent `theta`: the n-th most frequent one
+    /// `count` users from `first` on, all alike, or by Zipf's law with exponent `theta`: the n-th most frequent one
     /// comes up as often as 1 / n^theta.
     ///
     /// # Errors
     /// Why `theta` makes no sense.
-    pub(super) fn new(count: u64, theta: Option<f64>) -> Result<Keys, String> {
+    pub(super) fn new(first: u64, count: u64, theta: Option<f64>) -> Result<Keys, String> {
         let zipf = match theta {
             None => None,
             Some(theta) if theta.is_finite() && 0.0 < theta => Some(
@@ -27,21 +28,23 @@ impl Keys {
             ),
             Some(theta) => return Err(format!("{theta} is no Zipf exponent; 0.99 is usual")),
         };
-        Ok(Keys { count, zipf })
+        Ok(Keys { first, count, zipf })
     }
 
-    /// How many users there are.
-    pub(super) fn count(&self) -> u64 {
-        self.count
+    /// Every user once.
+    pub(super) fn all(&self) -> impl Iterator<Item = Uid> + use<> {
+        let first = self.first;
+        (0..self.count).map(move |place| Uid(first.wrapping_add(place)))
     }
 
     /// The next user.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Uid {
-        match &self.zipf {
-            None => Uid(rng.random_range(0..self.count)),
+        let place = match &self.zipf {
+            None => rng.random_range(0..self.count),
             // Popular users are spread over all units, not the first of each range.
-            Some(zipf) => Uid(scattered(zipf.sample(rng) as u64 - 1, self.count)),
-        }
+            Some(zipf) => scattered(zipf.sample(rng) as u64 - 1, self.count),
+        };
+        Uid(self.first.wrapping_add(place))
     }
 }
 
@@ -73,6 +76,12 @@ mod tests {
     }
 
     #[test]
+    fn all_users_are_those_that_are_drawn() {
+        let keys = Keys::new(75, 25, None).expect("valid");
+        assert!(keys.all().eq((75..100).map(Uid)));
+    }
+
+    #[test]
     fn uniform_is_flat_and_zipf_is_not() {
         let mut rng = SmallRng::seed_from_u64(1);
         let mut most = |keys: &Keys| {
@@ -80,11 +89,11 @@ mod tests {
             for _ in 0..100_000 {
                 *seen.entry(keys.draw(&mut rng)).or_default() += 1;
             }
-            assert!(seen.keys().all(|uid| uid.0 < keys.count()));
+            assert!(seen.keys().all(|uid| (50..1050).contains(&uid.0)));
             seen.into_values().max().unwrap_or(0)
         };
-        assert!(most(&Keys::new(1000, None).expect("valid")) < 200);
-        assert!(10_000 < most(&Keys::new(1000, Some(0.99)).expect("valid")));
-        assert!(Keys::new(1000, Some(-1.0)).is_err());
+        assert!(most(&Keys::new(50, 1000, None).expect("valid")) < 200);
+        assert!(10_000 < most(&Keys::new(50, 1000, Some(0.99)).expect("valid")));
+        assert!(Keys::new(50, 1000, Some(-1.0)).is_err());
     }
 }
