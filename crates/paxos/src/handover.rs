@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::priority::Standing;
 use crate::replica::{Duty, Replica};
 
-/// A target that answered none of the last heartbeats is taken for dead.
+/// A target that answered none of so many heartbeats is taken for dead, also in a group at rest.
 const RENEWALS_MISSED_MAX: u32 = 3;
 
 /// A hand-over on its way. From its start on nothing is proposed and no read is answered.
@@ -32,6 +32,8 @@ impl Replica {
         target: Option<ReplicaId>,
         out: &mut Output,
     ) {
+        // Whoever is not heard of now is asked at once: the hand-over may be asked for again.
+        self.end_rest(now);
         let heard_since = self.heard_since(now);
         let Duty::Leader(leader) = &self.duty else {
             return;
@@ -46,6 +48,7 @@ impl Replica {
     /// Starts a hand-over to the best follower in better health than this node that was sent the whole
     /// log. Two nodes never give way to each other, and one that lags would only keep clients waiting.
     pub(crate) fn on_give_way(&mut self, now: BootTime, out: &mut Output) {
+        self.end_rest(now);
         let heard_since = self.heard_since(now);
         let (health, last) = (self.health, self.log.last().slot);
         let Duty::Leader(leader) = &self.duty else {
@@ -77,7 +80,7 @@ impl Replica {
 
     /// Who answered no heartbeat sent since then is taken for dead.
     fn heard_since(&self, now: BootTime) -> BootTime {
-        now - self.options.timing.renew * RENEWALS_MISSED_MAX
+        now - self.options.timing.renew_at_rest * RENEWALS_MISSED_MAX
     }
 
     /// Sends the token once everything proposed is committed and the target, which lives, has it on

@@ -77,6 +77,8 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) writes: Vec<(GroupId, u64)>,
+    /// When the disk of the log was last seen to work.
+    pub(crate) disk_ok_at: BootTime,
     /// Groups that something happened to, in any order and more than once.
     pub(crate) touched: Vec<GroupId>,
 }
@@ -94,6 +96,8 @@ pub(crate) struct GroupDriver {
     pub(crate) core: Replica,
     /// When the shard looks at the group again, at the latest.
     pub(crate) alarm: BootTime,
+    /// What the core knows of the disk.
+    pub(crate) disk_told: BootTime,
     pub(crate) store: Arc<Store>,
     pub(crate) reader: LogReader,
     pub(crate) sessions: SessionTable,
@@ -129,6 +133,7 @@ impl GroupDriver {
         let core = Replica::new(now, options.paxos.clone(), restored);
         Ok(GroupDriver {
             alarm: core.next_deadline(),
+            disk_told: BootTime::ZERO,
             core,
             options,
             group,
@@ -293,6 +298,12 @@ impl GroupDriver {
     ) -> Result<(), Fatal> {
         let mut inputs = VecDeque::new();
         let mut next = Some(input);
+        if self.disk_told < fx.disk_ok_at {
+            // Before anything else: every step fires timers, and a leader that has not heard of its
+            // disk for long renews no lease.
+            self.disk_told = fx.disk_ok_at;
+            inputs.extend(next.replace(Input::DiskProgress(fx.disk_ok_at)));
+        }
         while let Some(input) = next {
             let out = self.core.step(now, input);
             if cfg!(any(madsim, debug_assertions)) {

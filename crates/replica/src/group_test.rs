@@ -26,7 +26,16 @@ impl Clock for Pausing {
     }
 }
 
+/// A leader elected at 2 s.
 fn leader() -> GroupDriver {
+    let at = BootTime(2 * SECOND);
+    let (driver, _) = elected(at);
+    assert!(driver.serving(at).is_ok(), "the script elects the leader");
+    driver
+}
+
+/// A replica that starts at 1 s and to which nothing happens before it is elected; what it sent then.
+fn elected(at: BootTime) -> (GroupDriver, Effects) {
     let (_writer, reader, _found) =
         Log::open(SimDisk::new().mount(), LogOptions::small(), 1).expect("a fresh disk");
     let group = GroupId(1);
@@ -46,8 +55,7 @@ fn leader() -> GroupDriver {
     let start = BootTime(SECOND);
     let mut driver =
         GroupDriver::new(start, options, Restored::fresh(), store, reader).expect("restored");
-    let at = BootTime(2 * SECOND);
-    let mut fx = Effects::default();
+    let mut fx = Effects { disk_ok_at: at, ..Effects::default() };
     let peer = ids[1];
     let ballot = Ballot { round: 1, replica: ids[0] };
     let standing = Standing {
@@ -62,8 +70,8 @@ fn leader() -> GroupDriver {
     let promise = Promise { ballot, last: EntryId::ZERO, slot_committed: Slot::ZERO };
     let slot_synced = Slot(1);
     let heard = HeartbeatAck { ballot, sent_at: at, slot_verified: Slot(1), slot_synced, standing };
-    driver.step(at, Input::DiskProgress(at), &mut fx).expect("no disk");
     for input in [
+        Input::Tick,
         Input::Message { from: peer, message: Message::PreVoteAck(ack) },
         Input::PromiseSynced { ballot },
         Input::Message { from: peer, message: Message::Promise(promise) },
@@ -73,8 +81,7 @@ fn leader() -> GroupDriver {
     ] {
         driver.step(at, input, &mut fx).expect("nothing fails");
     }
-    assert!(driver.serving(at).is_ok(), "the script elects the leader");
-    driver
+    (driver, fx)
 }
 
 /// Asks for a row under a clock that shows `first`, then `after`; the answer, if one was given.
@@ -97,4 +104,15 @@ fn a_read_is_not_released_by_a_lease_that_ended_before_its_view() {
     let ended = BootTime(12 * SECOND);
     assert!(matches!(read(leased, leased), Some(Ok(_))), "under the lease it is answered at once");
     assert!(!matches!(read(leased, ended), Some(Ok(_))), "a stale read was released");
+}
+
+/// Goal: whatever steps a group, its core knows first when the disk was last seen to work. A follower whose
+/// deadline only ever moved away is elected by a message, not by a timer: did it take its disk for stalled,
+/// it would lead without a heartbeat, and so without a lease.
+#[test]
+fn a_leader_elected_long_after_its_start_sends_heartbeats_at_once() {
+    let (_driver, fx) = elected(BootTime(60 * SECOND));
+    let sent = fx.messages.values().flatten();
+    let heartbeats = sent.filter(|sent| matches!(sent.message, Message::Heartbeat(_))).count();
+    assert_eq!(heartbeats, 2, "one to each follower");
 }

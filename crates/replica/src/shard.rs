@@ -1,8 +1,8 @@
 //! The shard: one task that owns the groups of a node.
 //!
-//! A round drains the mailbox, handles what peers and disk say before what clients ask, proposes, and
-//! only then sends: so a batch is whatever arrived during the last round, and appends go to the peers
-//! before they go to our own log.
+//! A round drains the mailbox, handles what peers and disk say before what clients ask, group by group in
+//! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
+//! and appends go to the peers before they go to our own log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -269,7 +269,7 @@ impl Shard {
 
     /// One round: peers and disk, then clients, then timers; then everything goes out.
     fn round(&mut self, events: Vec<Event>) -> Result<(), Fatal> {
-        let mut fx = Effects::default();
+        let mut fx = Effects { disk_ok_at: self.disk_ok_at, ..Effects::default() };
         for event in events {
             match event {
                 Event::Request { group, request, reply } => {
@@ -317,8 +317,7 @@ impl Shard {
         let Some(driver) = self.groups.get_mut(&group) else { return Ok(()) };
         driver.propose(now, fx)?;
         if driver.next_deadline() <= now {
-            // The timers ask when the disk was last seen to work.
-            driver.step(now, Input::DiskProgress(self.disk_ok_at), fx)?;
+            driver.step(now, Input::Tick, fx)?;
         }
         // Most deadlines only move away: then the alarm stays, and the group is looked at once in vain.
         let (next, alarm) = (driver.next_deadline(), driver.alarm);
@@ -357,6 +356,7 @@ impl Shard {
             }
             Event::LogProgress { has_room, log_bytes, counters } => {
                 self.disk_ok_at = now;
+                fx.disk_ok_at = now;
                 self.log_counters = counters;
                 self.has_room = has_room;
                 self.log_bytes = log_bytes;

@@ -146,18 +146,21 @@ impl Store {
         }
     }
 
-    /// Step 1 of a checkpoint: freezes what was applied so far. Quick, whatever the amount. `None`
-    /// if no entry was applied since the last one began, or if that one is not finished.
+    /// Step 1 of a checkpoint: freezes what was applied so far, which is quick, whatever the amount.
+    /// `None` if no entry was applied since the last one began, or if that one is not finished.
     ///
-    /// `last` is asked only if a checkpoint begins, for changes that belong to the applied entries but
-    /// were held back so far; they are part of it.
+    /// `last` is asked only if a checkpoint begins, and without the lock, for changes that belong to the
+    /// applied entries but were held back so far; they are part of it. Whoever applies entries must be
+    /// who calls this, so that none is applied in between.
     #[must_use]
     pub fn begin_checkpoint(&self, last: impl FnOnce() -> Vec<Change>) -> Option<Checkpoint> {
+        let begins = {
+            let state = self.read();
+            !state.moved.is_empty() && state.table.frozen().is_none()
+        };
+        let last = if begins { last() } else { return None };
         let mut state = self.write();
-        if state.moved.is_empty() || state.table.frozen().is_some() {
-            return None;
-        }
-        for change in last() {
+        for change in last {
             state.table.apply(change);
         }
         let moved = std::mem::take(&mut state.moved);

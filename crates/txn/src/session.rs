@@ -84,7 +84,7 @@ impl Unsaved {
 pub(crate) enum Standing {
     /// Its session is not open.
     NoSession,
-    /// It took effect; the result record is there.
+    /// It took effect; its result is kept.
     Answered,
     /// It is below what the client acknowledged.
     Acknowledged {
