@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How speed changes with callers, values, groups, rows and log length: the curves of docs/PERFORMANCE.md.
 
-    scripts/curves.py target/release/quorate                     # all of them, about 15 minutes
-    scripts/curves.py target/release/quorate callers values      # some of them
-    scripts/curves.py --rows 20000000 target/release/quorate rows
+    scripts/curves.py ~/.cache/quorate/target/release/quorate                     # all of them, about 15 minutes
+    scripts/curves.py ~/.cache/quorate/target/release/quorate callers values      # some of them
+    scripts/curves.py --rows 20000000 ~/.cache/quorate/target/release/quorate rows
 
 Prints Markdown with a Mermaid chart for each. Let nothing else run meanwhile; compare figures of one
 machine and one run only.

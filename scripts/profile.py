@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Where the time of one operation goes: perf on all processes of a `quorate bench`, by stage.
 
-    scripts/profile.py target/release/quorate put --callers 1000
-    scripts/profile.py target/release/quorate idle --groups-per-unit 250
+    scripts/profile.py ~/.cache/quorate/target/release/quorate put --callers 1000
+    scripts/profile.py ~/.cache/quorate/target/release/quorate idle --groups-per-unit 250
 
 Needs `perf` and the right to use it. A sample belongs to the first stage below that its stack passes
 through, from the innermost idea outwards, so the shares add up to all there is. With the throughput of
