@@ -14,8 +14,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// `count` users from `first` on, all alike, or by Zipf's law with exponent `theta`: the n-th most frequent one
-    /// comes up as often as 1 / n^theta.
+    /// `count` users from `first` on, all alike, or by Zipf's law with exponent `theta`: the n-th most
+    /// frequent one comes up as often as 1 / n^theta.
     ///
     /// # Errors
     /// Why `theta` makes no sense.
