@@ -103,12 +103,16 @@ impl Call<'_> {
                 return Err(self.too_slow(message, UnderWay::No));
             }
         };
+        let left = self.left();
+        if left.is_zero() {
+            return Err(Stopped::Deadline(UnderWay::No)); // Nobody waits for its answer any more.
+        }
         self.trail.phase = Some(Phase::Wait);
         let id = ticket.map(Ticket::request_id);
         let item = Item {
             id: 0, // The mux numbers its requests.
             group,
-            time_left: Some(self.left()),
+            time_left: Some(left),
             topology_version: self.inner.router.topology_version(),
             request: Request { id, body: body.clone() },
         };

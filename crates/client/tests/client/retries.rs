@@ -121,6 +121,19 @@ async fn a_write_refused_until_the_deadline_is_not_applied() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_when_no_time_is_left() {
+    // Goal: a request whose deadline has passed before it is sent reaches no node.
+    let (nodes, client) = Nodes::with_client().await;
+    client.put("load", USER, "warm", 1).await.unwrap();
+    nodes.world().seen.clear();
+    let error = client.with_timeout(Duration::ZERO).put("load", USER, "k", 1).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Code::DeadlineExceeded, Outcome::NotApplied));
+    client.put("load", USER, "k", 2).await.unwrap();
+    assert_eq!(nodes.nodes_asked(), [1]);
+    assert_eq!(nodes.world().effects, 2);
+}
+
+#[tokio::test]
 async fn an_overloaded_server_is_given_the_time_it_asks_for() {
     // Goal: `retry_after` is waited for, and reported at once if there is not so much time.
     let (nodes, client) = Nodes::with_client().await;

@@ -36,7 +36,8 @@ impl Item {
         v1::PipelineItem {
             id: self.id,
             group: self.group.0,
-            deadline_ms: self.time_left.map_or(0, words::millis),
+            // No time left is not the same as nothing said, which is 0 on the wire.
+            deadline_ms: self.time_left.map_or(0, |left| words::millis(left).max(1)),
             topology_version: self.topology_version,
             request_id: self.request.id.map(words::request_id_to_wire),
             body: Some(body_to_wire(self.request.body)),

@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use prost::Message as _;
-use quorate_types::{Code, Value};
+use quorate_types::{Code, SessionId, Slot, Value};
 
 use super::super::strategies;
 use super::*;
@@ -74,6 +74,22 @@ proptest! {
             let _no_panic = Item::from_wire(decoded, &no_tables);
         }
     }
+}
+
+#[test]
+fn no_time_left_is_not_the_same_as_nothing_said() {
+    // Goal: an item sent at its deadline is not given the server's default.
+    let body = RequestBody::CloseSession(SessionId { group: GroupId(1), slot: Slot(1) });
+    let mut item = Item {
+        id: 1,
+        group: GroupId(1),
+        time_left: Some(Duration::ZERO),
+        topology_version: 0,
+        request: Request { id: None, body },
+    };
+    assert_eq!(item.clone().into_wire().deadline_ms, 1);
+    item.time_left = None;
+    assert_eq!(item.into_wire().deadline_ms, 0);
 }
 
 #[test]
