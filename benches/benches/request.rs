@@ -15,6 +15,7 @@ use quorate_proto::v1;
 use quorate_store::{Keyspace, Overlay, Store, Twin};
 use quorate_topology::Topology;
 use quorate_topology::presets::{Options, one_city_three_idcs};
+use quorate_txn::cross::{CrossTable, Locks};
 use quorate_txn::{Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate};
 use quorate_types::{
     Ballot, ClusterId, EntryId, GroupId, LogTime, Mutation, ReplicaId, Request, RequestBody,
@@ -60,6 +61,8 @@ struct Replica {
     sessions: SessionTable,
     overlay: Overlay,
     pending: Pending,
+    locks: Locks,
+    attempts: CrossTable,
     last: Slot,
     next_request: u64,
 }
@@ -73,6 +76,8 @@ impl Replica {
             sessions: SessionTable::new(Keyspace::first(GROUP)),
             overlay: Overlay::new(),
             pending: Pending::new(),
+            locks: Locks::default(),
+            attempts: CrossTable::new(Keyspace::first(GROUP)),
             last: Slot::ZERO,
             next_request: 1,
         };
@@ -90,6 +95,7 @@ impl Replica {
             overlay: &view,
             sessions: &self.sessions,
             pending: &self.pending,
+            locks: &self.locks,
         };
         match evaluate(request, &context, &state).expect("memory can be read") {
             Evaluation::Propose(proposal) => proposal,
@@ -118,8 +124,9 @@ impl Replica {
             self.last = self.last.next();
             let at =
                 EntryId { ballot: Ballot { round: 1, replica: ReplicaId(1) }, slot: self.last };
-            let (sessions, view) = (&mut self.sessions, &self.store);
-            let applied = apply(proposal.payload(), at, LogTime(self.last.0), sessions, view);
+            let (sessions, attempts) = (&mut self.sessions, &mut self.attempts);
+            let log_time = LogTime(self.last.0);
+            let applied = apply(proposal.payload(), at, log_time, sessions, attempts, &self.store);
             let applied = applied.expect("it was decided here");
             assert!(applied.reply.is_ok(), "{:?}", applied.reply);
             self.store.apply(GROUP, self.last, applied.changes);

@@ -60,6 +60,8 @@ impl Exit {
             | Code::WrongUnit
             | Code::NoQuorum
             | Code::NotReady
+            | Code::TxnAborted
+            | Code::Locked
             | Code::DeadlineExceeded
             | Code::Unreachable
             | Code::ShuttingDown => Exit::Unreachable,

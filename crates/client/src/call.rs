@@ -7,9 +7,11 @@
 
 mod attempt;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
+use quorate_types::limits::TXN_GROUPS_MAX;
 use quorate_types::{Code, GroupId, NodeId, Reply, ReplyBody, RequestBody, SliceId, TableId, Uid};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
@@ -23,7 +25,7 @@ use crate::size;
 /// Where a request belongs; resolved anew whenever the topology changes.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
-    /// The group of all these rows.
+    /// The groups of these rows; the first one is asked.
     Rows(Vec<(TableId, Uid)>),
     /// The group of a slice.
     Slice(TableId, SliceId),
@@ -194,18 +196,18 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The one group of a place.
+    /// The group that is asked: that of the first row, which coordinates where there are several.
     fn resolve(&mut self, place: &Place, attempts: &Attempts) -> Result<GroupId, Error> {
         let router = &self.inner.router;
         let found = match place {
             Place::Slice(table, slice) => router.group_of_slice(*table, *slice),
             Place::Rows(rows) => {
-                let mut groups = rows.iter().map(|(table, uid)| router.group_of(*table, *uid));
-                let first = groups.next().unwrap_or_else(|| Err(empty_transaction()));
-                groups.fold(first, |first, other| match (first, other) {
-                    (Ok(first), Ok(other)) if first != other => Err(several_groups(first, other)),
-                    (Ok(_), Err(error)) => Err(error),
-                    (first, _) => first,
+                let groups: Result<Vec<GroupId>, _> =
+                    rows.iter().map(|(table, uid)| router.group_of(*table, *uid)).collect();
+                groups.and_then(|groups| {
+                    let first = groups.first().copied().ok_or_else(empty_transaction)?;
+                    let count = groups.into_iter().collect::<BTreeSet<_>>().len();
+                    if TXN_GROUPS_MAX < count { Err(several_groups(count)) } else { Ok(first) }
                 })
             }
         };
@@ -257,7 +259,8 @@ fn empty_transaction() -> quorate_types::Error {
     quorate_types::Error::new(Code::InvalidRequest, "the transaction is empty")
 }
 
-fn several_groups(first: GroupId, other: GroupId) -> quorate_types::Error {
-    let message = format!("rows of {first} and of {other} are in one transaction");
+fn several_groups(count: usize) -> quorate_types::Error {
+    let message =
+        format!("the transaction names rows of {count} groups, more than {TXN_GROUPS_MAX}");
     quorate_types::Error::new(Code::SeveralGroups, message)
 }

@@ -1,4 +1,4 @@
-//! Transactions: conditions, mutations and reads over rows of one unit, all or nothing.
+//! Transactions: conditions, mutations and reads over rows of any users, all or nothing.
 
 use bytes::Bytes;
 use quorate_types::{
@@ -11,6 +11,10 @@ use crate::error::{Error, Outcome, Trail};
 use crate::value::IntoValue;
 
 /// A transaction being put together. Nothing is sent before [`Transaction::commit`].
+///
+/// Strictly serializable, whatever rows it names. Rows of one unit cost one round of consensus. Rows
+/// of several cost one round in each, at the same time, and a message there and back; the unit of the
+/// first mutation (without mutations: of the first condition or read) coordinates.
 ///
 /// ```no_run
 /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::Error> {
@@ -130,15 +134,16 @@ impl Transaction {
     ///
     /// # Errors
     /// `CONDITION_FAILED`, `GUARD_FAILED`, `NOT_AN_INTEGER` and `INTEGER_OVERFLOW` if it may not take
-    /// effect, `SEVERAL_GROUPS` if its rows do not belong together; others see [`Error`].
+    /// effect, `SEVERAL_GROUPS` if its rows are spread over more than 16 groups; others see [`Error`].
     /// [`Error::outcome`] says whether it may have taken effect.
     pub async fn commit(self) -> Result<Committed, Error> {
         let Transaction { client, conditions, mutations, reads, mistake } = self;
         if let Some(mistake) = mistake {
             return Err(mistake);
         }
-        let conditioned = conditions.iter().map(Condition::address);
-        let rows = conditioned.chain(mutations.iter().map(Mutation::address)).chain(&reads);
+        // The unit of the first mutation coordinates: put first what may be refused.
+        let mutated = mutations.iter().map(Mutation::address);
+        let rows = mutated.chain(conditions.iter().map(Condition::address)).chain(&reads);
         let mut rows: Vec<_> = rows.map(|at| (at.table, at.uid)).collect();
         rows.dedup();
         let asked = reads.len();

@@ -3,6 +3,7 @@
 //! Towards the wire they cannot fail. From the wire they return a [`ConvertError`] that names the
 //! field by its path, such as `transaction.mutations[2].put.value`.
 
+pub mod cross;
 pub mod error;
 pub mod peer;
 pub mod reply;
@@ -15,6 +16,7 @@ mod words;
 use quorate_paxos::BatchError;
 use quorate_types::{Code, Error, TableId};
 
+pub use cross::{cross_from_wire, cross_to_wire};
 pub use error::{FACT_LEADER_ADDRESS, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, LeaderHint};
 pub use peer::{Envelope, Hello};
 pub use reply::Answer;

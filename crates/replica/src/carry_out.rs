@@ -9,6 +9,7 @@ use quorate_paxos::{
     Batch, BatchKind, Input, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken,
     ReadVerdict, RoleChange,
 };
+use quorate_txn::cross::CrossEvent;
 use quorate_types::{BootTime, EntryId, Slot};
 use tracing::{debug, info};
 
@@ -59,10 +60,10 @@ impl GroupDriver {
             inputs.push_back(Input::LogRead { purpose: wanted.purpose, batches });
         }
         for batch in out.applies {
-            self.apply(now, &batch, inputs)?;
+            self.apply(now, &batch, inputs, fx)?;
         }
         for role in out.roles {
-            self.change_role(role);
+            self.change_role(now, role);
         }
         for (token, verdict) in out.reads {
             self.release(token, verdict);
@@ -84,16 +85,21 @@ impl GroupDriver {
     /// A chosen batch: changes rows and sessions, then settles its waiters.
     fn apply(
         &mut self,
-        _now: BootTime,
+        now: BootTime,
         batch: &Batch,
         inputs: &mut VecDeque<Input>,
+        fx: &mut Effects,
     ) -> Result<(), Fatal> {
         for (entry, payload) in batch.entries() {
-            let answer = self.apply_entry(batch, entry, &payload)?;
+            let (answer, cross) = self.apply_entry(batch, entry, &payload)?;
             self.overlay.settle(entry.slot);
             self.pending.settle(entry.slot);
             self.waiters.settle(entry, &answer, &Err(refuse::replaced(self.group)));
             self.applied_entries += 1;
+            if let Some(event) = cross {
+                let out = self.cross.rules.applied(now, &event);
+                self.carry_out_cross(now, out, fx)?;
+            }
         }
         // Refusals computed on these entries may now ask whether leadership still holds.
         while let Some(first) = self.refusals.first_entry() {
@@ -115,25 +121,26 @@ impl GroupDriver {
         batch: &Batch,
         entry: EntryId,
         payload: &Bytes,
-    ) -> Result<Answer, Fatal> {
+    ) -> Result<(Answer, Option<CrossEvent>), Fatal> {
         let group = self.group;
         if batch.kind() == BatchKind::StartWork {
             self.store.apply(group, entry.slot, Vec::new());
-            return Ok(Err(refuse::replaced(group))); // Nobody waits for it.
+            return Ok((Err(refuse::replaced(group)), None)); // Nobody waits for it.
         }
         let applied = quorate_txn::apply(
             payload,
             entry,
             batch.log_time(),
             &mut self.sessions,
+            self.cross.rules.table_mut(),
             self.store.as_ref(),
         )
         .map_err(|source| Fatal::Apply { group, source })?;
         self.store.apply(group, entry.slot, applied.changes);
-        Ok(applied.reply)
+        Ok((applied.reply, applied.cross))
     }
 
-    fn change_role(&mut self, role: RoleChange) {
+    fn change_role(&mut self, now: BootTime, role: RoleChange) {
         match role {
             RoleChange::Follower { ballot, leader } => {
                 debug!(group = %self.group, %ballot, leader = ?leader.map(|id| id.0), "follows");
@@ -150,6 +157,7 @@ impl GroupDriver {
             }
             RoleChange::Serving { ballot } => {
                 info!(group = %self.group, %ballot, applied = %self.core.slot_applied(), "serves");
+                self.lead_cross(now, ballot);
             }
         }
     }
@@ -172,6 +180,7 @@ impl GroupDriver {
         self.proposals.clear();
         self.overlay.clear();
         self.pending.clear();
+        self.lose_cross(&refused, &unknown);
         for held in std::mem::take(&mut self.refusals).into_values().flatten() {
             held.reply.answer(refused.clone());
         }

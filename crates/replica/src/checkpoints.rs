@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quorate_store::{Checkpoint, CheckpointPolicy, Due, Durability, Pressure, Store, StoreError};
 use quorate_txn::SessionTable;
+use quorate_txn::cross::CrossTable;
 use quorate_types::BootTime;
 
 /// Decides on checkpoints, one at a time.
@@ -28,6 +29,12 @@ pub(crate) struct CheckpointJob {
     durability: Durability,
 }
 
+/// What a group keeps in memory and hands to checkpoints only.
+pub(crate) struct HeldBack<'a> {
+    pub(crate) sessions: &'a mut SessionTable,
+    pub(crate) attempts: &'a mut CrossTable,
+}
+
 impl Checkpoints {
     pub(crate) fn new(policy: CheckpointPolicy, now: BootTime) -> Checkpoints {
         Checkpoints {
@@ -45,19 +52,22 @@ impl Checkpoints {
         self.log_bytes += bytes;
     }
 
-    /// A checkpoint to write, if one is due. To be called between two batches. Sessions of the groups
-    /// hand in what they held back.
+    /// A checkpoint to write, if one is due. To be called between two batches. Groups hand
+    /// in what they held back.
     pub(crate) fn poll<'a>(
         &mut self,
         now: BootTime,
         store: &Arc<Store>,
-        sessions: impl Iterator<Item = &'a mut SessionTable>,
+        held_back: impl Iterator<Item = HeldBack<'a>>,
     ) -> Option<CheckpointJob> {
         if self.running {
             return None;
         }
-        let mut sessions: Vec<_> = sessions.collect();
-        let unsaved: usize = sessions.iter().map(|sessions| sessions.unsaved_bytes()).sum();
+        let mut held_back: Vec<_> = held_back.collect();
+        let unsaved: usize = held_back
+            .iter()
+            .map(|it| it.sessions.unsaved_bytes() + it.attempts.unsaved_bytes())
+            .sum();
         let pressure = Pressure {
             now,
             changed_bytes: store.changed_bytes() + unsaved as u64,
@@ -78,7 +88,12 @@ impl Checkpoints {
         Some(CheckpointJob {
             store: Arc::clone(store),
             frozen: store.begin_checkpoint(|| {
-                sessions.iter_mut().flat_map(|sessions| sessions.take_changes()).collect()
+                let take = |it: &mut HeldBack<'_>| {
+                    let mut changes = it.sessions.take_changes();
+                    changes.extend(it.attempts.take_changes());
+                    changes
+                };
+                held_back.iter_mut().flat_map(take).collect()
             }),
             durability,
         })

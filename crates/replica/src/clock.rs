@@ -7,4 +7,10 @@ use quorate_types::BootTime;
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> BootTime;
+
+    /// Milliseconds of a clock that those of other nodes resemble, if there is one. Decides only who
+    /// of two transactions waits for the other: nothing rests on it being right.
+    fn wall_ms(&self) -> u64 {
+        self.now().0 / 1_000_000
+    }
 }

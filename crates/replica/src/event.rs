@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use quorate_log::LogCounters;
 use quorate_paxos::{Health, Status};
-use quorate_types::{Ballot, Error, GroupId, Incarnation, NodeId, Reply, Request, Slot};
+use quorate_types::{
+    Ballot, CrossMessage, Error, GroupId, Incarnation, NodeId, Reply, Request, Slot,
+};
 use tokio::sync::oneshot;
 
 use crate::budget::Permit;
@@ -56,6 +58,16 @@ pub enum Event {
         messages: Vec<PeerMessage>,
         /// Their share of the budget for what peers send.
         permit: Permit,
+    },
+    /// Messages between groups, for the leaders among ours. Senders were checked against the stream
+    /// they came on.
+    Cross {
+        /// The node that sent them; our own, too.
+        from: NodeId,
+        /// The messages.
+        messages: Vec<CrossMessage>,
+        /// Their share of the budget for what peers send.
+        permit: Option<Permit>,
     },
     /// The log is on disk: for each group, the number of the last write that is.
     Synced(Vec<(GroupId, u64)>),
@@ -136,6 +148,12 @@ pub struct GroupStatus {
     pub slot_persisted: Slot,
     /// Open sessions.
     pub sessions: usize,
+    /// Attempts at cross-unit transactions that the group knows of.
+    pub attempts: usize,
+    /// Rows they lock.
+    pub locked_rows: usize,
+    /// Requests that wait for those locks.
+    pub parked: usize,
     /// Entries applied since the start.
     pub applied_entries: u64,
     /// Elections won since the start.

@@ -9,18 +9,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
-use quorate_paxos::{Health, Input, Message, NotServing, Options, ReadToken, Replica, Restored};
+use quorate_paxos::{
+    Health, Input, Message, NotServing, Options, ReadToken, Replica, Restored, Serving,
+};
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::{
     ApplyError, Context, Evaluation, Pending, Proposal, SessionTable, State, evaluate, expire_idle,
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Ballot, BootTime, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody, Request,
-    RequestBody, SliceId, Slot, TableId, Uid, limits,
+    Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody,
+    Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::clock::Clock;
+use crate::cross::{Asked, CrossDriver};
 use crate::disk_health::DiskHangs;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
@@ -34,6 +37,9 @@ const SESSION_IDLE: Duration = Duration::from_secs(600);
 /// The rule that gives a row its slice.
 pub type SliceRule = Arc<dyn Fn(TableId, Uid) -> SliceId + Send + Sync>;
 
+/// The rule that gives a row its group; `None` if there is no such table.
+pub type GroupRule = Arc<dyn Fn(TableId, Uid) -> Option<GroupId> + Send + Sync>;
+
 /// What the driver of a group is told when it starts.
 #[derive(Clone)]
 pub struct GroupOptions {
@@ -41,6 +47,8 @@ pub struct GroupOptions {
     pub paxos: Options,
     /// Where the row of a user in a table lives.
     pub slice_of: SliceRule,
+    /// The group that holds it.
+    pub group_of: GroupRule,
     /// The node of each voter.
     pub nodes: BTreeMap<ReplicaId, NodeId>,
 }
@@ -74,6 +82,8 @@ pub(crate) enum Fatal {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) messages: BTreeMap<NodeId, Vec<PeerMessage>>,
+    /// For the leaders of other groups.
+    pub(crate) cross: Vec<CrossMessage>,
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) writes: Vec<(GroupId, u64)>,
@@ -105,6 +115,8 @@ pub(crate) struct GroupDriver {
     pub(crate) overlay: Overlay,
     /// What those entries will do to the sessions. Belongs to the same ballot.
     pub(crate) pending: Pending,
+    /// Transactions over several groups.
+    pub(crate) cross: CrossDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -130,6 +142,7 @@ impl GroupDriver {
     ) -> Result<GroupDriver, StoreError> {
         let group = options.paxos.group;
         let sessions = SessionTable::load(store.as_ref(), Keyspace::first(group))?;
+        let cross = CrossDriver::load(store.as_ref(), Keyspace::first(group))?;
         let core = Replica::new(now, options.paxos.clone(), restored);
         Ok(GroupDriver {
             alarm: core.next_deadline(),
@@ -142,6 +155,7 @@ impl GroupDriver {
             sessions,
             overlay: Overlay::new(),
             pending: Pending::new(),
+            cross,
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -161,34 +175,49 @@ impl GroupDriver {
     pub(crate) fn request(
         &mut self,
         clock: &dyn Clock,
-        request: &Request,
-        reply: ReplyTo,
+        asked: Asked,
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         let serving = match self.core.serving(clock.now()) {
             Ok(serving) => serving,
             Err(reason) => {
-                reply.answer(Err(refuse::not_serving(self.group, reason)));
+                asked.reply.answer(Err(refuse::not_serving(self.group, reason)));
                 return Ok(());
             }
         };
-        let is_write = !matches!(request.body, RequestBody::Get(_) | RequestBody::Scan(_));
+        let body = &asked.request.body;
+        let is_write = !matches!(body, RequestBody::Get(_) | RequestBody::Scan(_));
         let uncommitted = self.core.uncommitted_bytes();
         if is_write && limits::GROUP_UNCOMMITTED_BYTES_MAX as u64 <= uncommitted {
             let limit = limits::GROUP_UNCOMMITTED_BYTES_MAX;
-            reply.answer(Err(refuse::overloaded(self.group, uncommitted, limit)));
+            asked.reply.answer(Err(refuse::overloaded(self.group, uncommitted, limit)));
             return Ok(());
         }
         if is_write && !has_room {
-            reply.answer(Err(refuse::disk_full(self.group)));
+            asked.reply.answer(Err(refuse::disk_full(self.group)));
             return Ok(());
         }
-        match self.evaluate(request)? {
+        if self.spans_groups(body) {
+            return self.request_cross(clock, &serving, asked, fx);
+        }
+        let evaluation = self.evaluate(&asked.request)?;
+        self.answer(clock, &serving, asked, evaluation, fx)
+    }
+
+    /// Does what comes of a request.
+    pub(crate) fn answer(
+        &mut self,
+        clock: &dyn Clock,
+        serving: &Serving,
+        asked: Asked,
+        evaluation: Evaluation,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        let Asked { request, reply } = asked;
+        match evaluation {
             Evaluation::Propose(proposal) => {
-                if self.proposals.is_empty() {
-                    self.proposals_at = EntryId { ballot: serving.ballot, slot: serving.next_slot };
-                }
+                self.begin_round(serving);
                 let entry = self.stage(&proposal);
                 self.waiters.add(entry, reply, request.id.is_some());
             }
@@ -203,6 +232,7 @@ impl GroupDriver {
                 let answer = Ok(self.read_reply(body));
                 self.hold(clock.now(), Held { answer, reply }, fx)?;
             }
+            Evaluation::Wait(holder) => self.park(clock.now(), holder, Asked { request, reply }),
         }
         Ok(())
     }
@@ -216,23 +246,41 @@ impl GroupDriver {
             overlay: &overlay,
             sessions: &self.sessions,
             pending: &self.pending,
+            locks: self.cross.rules.locks(),
         };
         evaluate(request, &context, &state)
             .map_err(|source| Fatal::Store { group: self.group, source })
     }
 
+    /// Fixes where the proposals of this round will stand, once.
+    pub(crate) fn begin_round(&mut self, serving: &Serving) {
+        if self.proposals.is_empty() {
+            self.proposals_at = EntryId { ballot: serving.ballot, slot: serving.next_slot };
+        }
+    }
+
     /// Gives a proposal the slot it will have, so that the next evaluation sees its effects.
     fn stage(&mut self, proposal: &Proposal) -> EntryId {
-        let slot = self.proposals_at.slot.plus(self.proposals.len() as u64);
+        let slot = self.next_slot();
         self.overlay.push(slot, proposal.changes(slot));
         self.pending.propose(slot, proposal);
         self.proposals.push(proposal.payload().clone());
         EntryId { slot, ..self.proposals_at }
     }
 
+    /// The same for an entry whose effects nobody may see before it is applied.
+    pub(crate) fn stage_payload(&mut self, payload: Bytes) {
+        self.overlay.push(self.next_slot(), Vec::new());
+        self.proposals.push(payload);
+    }
+
+    fn next_slot(&self) -> Slot {
+        self.proposals_at.slot.plus(self.proposals.len() as u64)
+    }
+
     /// A refusal is a read of everything it could have seen: it waits until that is applied, and then
     /// for the verdict of the core.
-    fn refuse_later(
+    pub(crate) fn refuse_later(
         &mut self,
         now: BootTime,
         error: Error,
@@ -272,6 +320,7 @@ impl GroupDriver {
 
     /// Proposes what was evaluated in this round.
     pub(crate) fn propose(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        self.stage_cross(now);
         if self.proposals.is_empty() {
             return Ok(());
         }
@@ -324,9 +373,7 @@ impl GroupDriver {
         if let Some(proposal) =
             expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE)
         {
-            if self.proposals.is_empty() {
-                self.proposals_at = EntryId { ballot: serving.ballot, slot: serving.next_slot };
-            }
+            self.begin_round(&serving);
             self.stage(&proposal);
         }
     }
@@ -387,7 +434,8 @@ impl GroupDriver {
     }
 
     pub(crate) fn next_deadline(&self) -> BootTime {
-        self.core.next_deadline()
+        let core = self.core.next_deadline();
+        self.cross.next_deadline().map_or(core, |cross| cross.min(core))
     }
 
     pub(crate) fn leads(&self, now: BootTime) -> bool {
@@ -416,6 +464,9 @@ impl GroupDriver {
             core,
             slot_persisted: self.store.persisted(self.group).unwrap_or(Slot::ZERO),
             sessions: self.sessions.len(),
+            attempts: self.cross.rules.table().len(),
+            locked_rows: self.cross.rules.locks().rows(),
+            parked: self.cross.parked(),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

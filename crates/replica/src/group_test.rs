@@ -50,6 +50,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
             pinned: false,
         },
         slice_of: Arc::new(|_, _| SliceId(0)),
+        group_of: Arc::new(move |_, _| Some(group)),
         nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
     };
     let start = BootTime(SECOND);
@@ -92,7 +93,7 @@ fn read(first: BootTime, after: BootTime) -> Option<Answer> {
     let (send, receive) = mpsc::channel();
     let reply = ReplyTo::new(None, move |answer| send.send(answer).expect("the test waits"));
     let mut fx = Effects::default();
-    leader().request(&clock, &request, reply, true, &mut fx).expect("nothing fails");
+    leader().request(&clock, Asked { request, reply }, true, &mut fx).expect("nothing fails");
     receive.try_recv().ok()
 }
 

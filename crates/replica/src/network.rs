@@ -1,7 +1,7 @@
 //! The way to the peers. Implemented by the server's peer streams and by the simulation's filter.
 
 use quorate_paxos::Message;
-use quorate_types::{GroupId, NodeId, ReplicaId};
+use quorate_types::{CrossMessage, GroupId, NodeId, ReplicaId};
 
 /// A message of one group to a replica on another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,4 +20,7 @@ pub struct PeerMessage {
 pub trait Network: Send + Sync + 'static {
     /// Queues messages to a node. Never waits; over its limit it drops.
     fn send(&self, to: NodeId, messages: Vec<PeerMessage>);
+
+    /// Queues messages between groups to a node, in the same way.
+    fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>);
 }

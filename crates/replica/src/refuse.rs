@@ -65,3 +65,8 @@ pub(crate) fn wrong_node(group: GroupId) -> Error {
     Error::new(Code::WrongNode, format!("this node holds no replica of {group}"))
         .with("group", group)
 }
+
+/// Names the group of an error.
+pub(crate) fn of_group(error: Error, group: GroupId) -> Error {
+    error.with("group", group)
+}

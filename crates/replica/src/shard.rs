@@ -12,16 +12,20 @@ use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Error, GroupId, Incarnation, NodeId, Request, limits};
+use quorate_types::{
+    BootTime, Code, CrossMessage, Error, GroupId, Incarnation, NodeId, Request, limits,
+};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info};
 
 use crate::budget::{ByteBudget, Permit};
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints::{Checkpoints, HeldBack};
 use crate::clock::Clock;
+use crate::cross::Asked;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
+use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
 use crate::network::{Network, PeerMessage};
 use crate::refuse;
@@ -38,6 +42,10 @@ const HOUSEKEEPING_PARTS: u32 = 4;
 
 /// What a shard needs from outside.
 pub struct ShardOptions {
+    /// This node.
+    pub node: NodeId,
+    /// The nodes of every group of the cluster, those of others too.
+    pub members: BTreeMap<GroupId, Vec<NodeId>>,
     /// The node's clock.
     pub clock: Arc<dyn Clock>,
     /// The way to the peers.
@@ -68,6 +76,8 @@ pub struct Shard {
     sender: mpsc::UnboundedSender<Event>,
     log: LogQueue,
     checkpoints: Checkpoints,
+    /// Where the leaders of other groups were heard.
+    leaders: Leaders,
     /// When the log last finished a write or a probe.
     disk_ok_at: BootTime,
     gauge: DiskGauge,
@@ -118,6 +128,19 @@ impl ShardHandle {
     #[must_use]
     pub fn peer_permit(&self, bytes: usize) -> Option<Permit> {
         self.peers.take(bytes)
+    }
+
+    /// Puts messages between groups in that a peer sent.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn cross(
+        &self,
+        from: NodeId,
+        messages: Vec<CrossMessage>,
+        permit: Permit,
+    ) -> Result<(), Error> {
+        self.send(Event::Cross { from, messages, permit: Some(permit) })
     }
 
     /// Puts messages of a peer in.
@@ -199,6 +222,7 @@ impl Shard {
         let log_loop = log.run(commands, sender.clone(), gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
+            leaders: Leaders::new(options.members.clone()),
             options,
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -282,7 +306,9 @@ impl Shard {
             fx.touched.push(group);
             let clock = self.options.clock.as_ref();
             match self.groups.get_mut(&group) {
-                Some(driver) => driver.request(clock, &request, reply, self.has_room, &mut fx)?,
+                Some(driver) => {
+                    driver.request(clock, Asked { request, reply }, self.has_room, &mut fx)?;
+                }
                 None => reply.answer(Err(refuse::wrong_node(group))),
             }
         }
@@ -315,8 +341,9 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         let Some(driver) = self.groups.get_mut(&group) else { return Ok(()) };
+        driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
-        if driver.next_deadline() <= now {
+        if driver.core.next_deadline() <= now {
             driver.step(now, Input::Tick, fx)?;
         }
         // Most deadlines only move away: then the alarm stays, and the group is looked at once in vain.
@@ -338,6 +365,17 @@ impl Shard {
                     if let Some(driver) = self.groups.get_mut(&group) {
                         fx.touched.push(group);
                         driver.peer(self.options.clock.now(), from, message, fx)?;
+                    }
+                }
+                drop(permit);
+            }
+            Event::Cross { from, messages, permit } => {
+                for message in messages {
+                    let group = message.to;
+                    self.leaders.heard(now, message.from, from);
+                    if let Some(driver) = self.groups.get_mut(&group) {
+                        fx.touched.push(group);
+                        driver.receive_cross(now, message, self.has_room, fx)?;
                     }
                 }
                 drop(permit);
@@ -480,6 +518,7 @@ impl Shard {
                 continue;
             }
             driver.expire_sessions(now);
+            driver.clean_cross(now, fx)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
@@ -490,8 +529,11 @@ impl Shard {
             self.hand_everything_over(now, fx)?;
         }
         self.look_at_disk(now, fx)?;
-        let sessions = self.groups.values_mut().map(|driver| &mut driver.sessions);
-        if let Some(job) = self.checkpoints.poll(now, &self.options.store, sessions) {
+        let held_back = self.groups.values_mut().map(|driver| HeldBack {
+            sessions: &mut driver.sessions,
+            attempts: driver.cross.rules.table_mut(),
+        });
+        if let Some(job) = self.checkpoints.poll(now, &self.options.store, held_back) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
             #[allow(deprecated)]
             // The simulator marks it so: there it runs at once, which is right.
@@ -508,6 +550,15 @@ impl Shard {
     fn carry_out(&mut self, fx: Effects) {
         for (node, messages) in fx.messages {
             self.options.network.send(node, messages);
+        }
+        for (node, messages) in self.leaders.route(self.options.clock.now(), fx.cross) {
+            if node == self.options.node {
+                // The shard is its own peer where it leads both groups.
+                let event = Event::Cross { from: node, messages, permit: None };
+                let _ended = self.sender.send(event).is_err(); // We are the receiver.
+            } else {
+                self.options.network.send_cross(node, messages);
+            }
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

@@ -15,4 +15,9 @@ impl Clock for BootClock {
         let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
         BootTime(seconds * 1_000_000_000 + nanos)
     }
+    fn wall_ms(&self) -> u64 {
+        let time = clock_gettime(ClockId::Realtime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds * 1_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+    }
 }

@@ -1,9 +1,12 @@
 //! The edge: a request is checked here, before it costs anything. The room before is `kv_service.rs` or
 //! `pipeline.rs`, the room after is `replica::ShardHandle::request`.
 
+use std::collections::BTreeSet;
+
 use quorate_proto::convert::request::addresses;
 use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
+use quorate_types::limits::TXN_GROUPS_MAX;
 use quorate_types::{Code, Error, GroupId, Request, RequestBody, TableId};
 
 use crate::context::NodeContext;
@@ -18,13 +21,14 @@ impl NodeContext {
         answer: impl FnOnce(Answer) + Send + 'static,
     ) -> Result<(), Error> {
         quorate_txn::check_limits(&request)?;
-        self.check_route(group, &request.body)?;
+        self.check_route(group, &request)?;
         let bytes = request_bytes(&request);
         self.shard.request(group, request, bytes, answer)
     }
 
-    /// Refuses a request whose rows do not all belong to `group`.
-    fn check_route(&self, group: GroupId, body: &RequestBody) -> Result<(), Error> {
+    /// Refuses a request whose rows do not belong to `group`.
+    fn check_route(&self, group: GroupId, request: &Request) -> Result<(), Error> {
+        let body = &request.body;
         let Some(entry) = self.topology.group(group) else {
             return Err(self.routed(Error::new(
                 Code::UnknownGroup,
@@ -35,11 +39,18 @@ impl NodeContext {
             let message = format!("this node holds no replica of {group}");
             return Err(self.routed(Error::new(Code::WrongNode, message)));
         }
+        let mut others = BTreeSet::new();
+        let mut is_ours = false;
         for at in addresses(body) {
-            let route = self.topology.route(at.table, at.uid).map_err(Error::from)?;
-            if route.group.id != group {
-                return Err(self.misrouted(group, route.group.id, body));
+            let owner = self.topology.route(at.table, at.uid).map_err(Error::from)?.group.id;
+            if owner == group {
+                is_ours = true;
+            } else {
+                others.insert(owner);
             }
+        }
+        if !others.is_empty() {
+            self.check_groups(group, is_ours, &others, request)?;
         }
         if let RequestBody::Scan(range) = body {
             let route = match range.uid {
@@ -48,21 +59,36 @@ impl NodeContext {
             };
             let owner = route.map_err(Error::from)?.group.id;
             if owner != group {
-                return Err(self.misrouted(group, owner, body));
+                return Err(self.misrouted(group, owner));
             }
         }
         Ok(())
     }
 
-    fn misrouted(&self, asked: GroupId, owner: GroupId, body: &RequestBody) -> Error {
-        let mut owners = addresses(body)
-            .filter_map(|at| self.topology.route(at.table, at.uid).ok())
-            .map(|route| route.group.id);
-        let first = owners.next();
-        if owners.any(|owner| Some(owner) != first) {
-            let message = "the rows of the transaction belong to several groups";
-            return self.routed(Error::new(Code::SeveralGroups, message));
+    /// Refuses rows of other groups, unless they are part of a transaction that this group may
+    /// coordinate: it must have a part in it, and an id to be asked for again under.
+    fn check_groups(
+        &self,
+        group: GroupId,
+        is_ours: bool,
+        others: &BTreeSet<GroupId>,
+        request: &Request,
+    ) -> Result<(), Error> {
+        let Some(first) = others.first() else { return Ok(()) };
+        if !is_ours {
+            return Err(self.misrouted(group, *first));
         }
+        let message = if TXN_GROUPS_MAX <= others.len() {
+            format!("the transaction names rows of {} groups", others.len() + 1)
+        } else if request.id.is_none() {
+            "a transaction over several groups needs the id of a session".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(self.routed(Error::new(Code::SeveralGroups, message)))
+    }
+
+    fn misrouted(&self, asked: GroupId, owner: GroupId) -> Error {
         let message = format!("the rows belong to {owner}, the request was sent to {asked}");
         self.routed(Error::new(Code::WrongUnit, message).with("group", owner.0))
     }
@@ -88,7 +114,7 @@ impl NodeContext {
             }
         };
         match call.group {
-            Some(asked) if asked != owner => Err(self.misrouted(asked, owner, &call.request.body)),
+            Some(asked) if asked != owner => Err(self.misrouted(asked, owner)),
             Some(_) | None => Ok(owner),
         }
     }

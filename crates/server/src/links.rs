@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_replica::PeerMessage;
-use quorate_types::NodeId;
+use quorate_types::{CrossMessage, NodeId};
 use tokio::time::Instant;
 
 /// When the copies of a message arrive, counted from now; empty if it is lost.
@@ -18,6 +18,9 @@ pub type Fate = Vec<Duration>;
 pub trait Links: Send + Sync + 'static {
     /// A message of a peer.
     fn peer_message(&self, peer: NodeId, message: &PeerMessage) -> Fate;
+
+    /// A message between groups.
+    fn cross_message(&self, peer: NodeId, message: &CrossMessage) -> Fate;
 
     /// A request of a client.
     fn client_request(&self) -> Fate;
@@ -39,15 +42,20 @@ pub(crate) fn after(delay: Duration, arrive: impl FnOnce() + Send + 'static) {
 
 /// Messages of one link on their way, in the order in which they arrive: what has the same distance
 /// keeps its order.
-#[derive(Default)]
-pub(crate) struct OnTheirWay {
-    messages: BTreeMap<(Instant, u64), PeerMessage>,
+pub(crate) struct OnTheirWay<T> {
+    messages: BTreeMap<(Instant, u64), T>,
     number: u64,
 }
 
-impl OnTheirWay {
+impl<T> Default for OnTheirWay<T> {
+    fn default() -> Self {
+        OnTheirWay { messages: BTreeMap::new(), number: 0 }
+    }
+}
+
+impl<T: Clone> OnTheirWay<T> {
     /// Sends a message off. Each copy that is not lost arrives by itself.
-    pub(crate) fn send(&mut self, fate: Fate, message: &PeerMessage) {
+    pub(crate) fn send(&mut self, fate: Fate, message: &T) {
         for delay in fate {
             self.number += 1;
             self.messages.insert((Instant::now() + delay, self.number), message.clone());
@@ -60,7 +68,7 @@ impl OnTheirWay {
     }
 
     /// Takes what has arrived by now.
-    pub(crate) fn arrived(&mut self) -> Vec<PeerMessage> {
+    pub(crate) fn arrived(&mut self) -> Vec<T> {
         let still_on_their_way = self.messages.split_off(&(Instant::now(), u64::MAX));
         std::mem::replace(&mut self.messages, still_on_their_way).into_values().collect()
     }

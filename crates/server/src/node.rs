@@ -92,11 +92,16 @@ impl Node {
 
         let client_listener = Listener::bind(&entry.client)?;
         let peer_listener = Listener::bind(&entry.peer)?;
-        let network = Arc::new(PeerNetwork::new(topology.peers_of_node(node).map(|peer| peer.id)));
+        // All of them: groups talk about cross-unit transactions, wherever they are.
+        let others = topology.nodes().map(|other| other.id).filter(|other| *other != node);
+        let network = Arc::new(PeerNetwork::new(others));
         let incarnation = record.incarnation;
         let promised: BTreeMap<GroupId, Ballot> =
             record.groups.iter().map(|(id, group)| (*id, group.promised)).collect();
+        let nodes_of = |group: &Group| group.members.iter().map(|member| member.node).collect();
         let options = ShardOptions {
+            node,
+            members: topology.groups().map(|group| (group.id, nodes_of(group))).collect(),
             clock: Arc::clone(&clock),
             network: network.clone(),
             store: Arc::clone(&store),
@@ -296,7 +301,7 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
     let voters = group
         .voters()
         .map(|member| (member.replica, u16::try_from(member.rank).unwrap_or(u16::MAX)));
-    let slices = Arc::clone(topology);
+    let (slices, groups) = (Arc::clone(topology), Arc::clone(topology));
     GroupOptions {
         paxos: Options {
             group: group.id,
@@ -310,6 +315,7 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
             // The edge refuses unknown tables; nothing else evaluates.
             Err(_unknown) => SliceId::UNSHARDED,
         }),
+        group_of: Arc::new(move |table, uid| Some(groups.route(table, uid).ok()?.group.id)),
         nodes: group.members.iter().map(|member| (member.replica, member.node)).collect(),
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use quorate_proto::convert::error::error_from_status;
-use quorate_proto::convert::{Envelope, Hello};
+use quorate_proto::convert::{Envelope, Hello, cross_to_wire};
 use quorate_proto::v1;
 use quorate_replica::{Network, PeerMessage};
-use quorate_types::{Code, Error, NodeId, limits};
+use quorate_types::{Code, CrossMessage, Error, NodeId, limits};
 use tokio::sync::{Notify, mpsc};
 use tonic::transport::Endpoint;
 use tracing::{debug, info, warn};
@@ -43,13 +43,30 @@ struct Queue {
 
 #[derive(Default)]
 struct QueueState {
-    messages: VecDeque<PeerMessage>,
+    messages: VecDeque<Outgoing>,
     bytes: usize,
     dropped: u64,
     /// Frames sent since the start.
     frames: u64,
     /// Nothing is queued for a peer that no stream leads to.
     connected: bool,
+}
+
+/// A message for a peer.
+enum Outgoing {
+    /// From one replica of a group to another.
+    Peer(PeerMessage),
+    /// From the leader of one group to that of another.
+    Cross(CrossMessage),
+}
+
+impl Outgoing {
+    fn size(&self) -> usize {
+        match self {
+            Outgoing::Peer(message) => message.message.size(),
+            Outgoing::Cross(message) => message.size(),
+        }
+    }
 }
 
 /// What was done for a peer since the start.
@@ -74,12 +91,12 @@ impl Queue {
     }
 
     /// What fits one frame.
-    fn drain_frame(&self) -> Vec<PeerMessage> {
+    fn drain_frame(&self) -> Vec<Outgoing> {
         let mut state = self.lock();
         let mut frame = Vec::new();
         let mut bytes = 0;
         while let Some(message) = state.messages.front() {
-            let size = message.message.size();
+            let size = message.size();
             if !frame.is_empty() && limits::WIRE_FRAME_BYTES_MAX < bytes + size {
                 break;
             }
@@ -122,27 +139,37 @@ impl PeerNetwork {
     }
 }
 
-impl Network for PeerNetwork {
-    fn send(&self, to: NodeId, messages: Vec<PeerMessage>) {
+impl PeerNetwork {
+    fn queue(&self, to: NodeId, messages: impl Iterator<Item = Outgoing>) {
         let Some(queue) = self.queues.get(&to) else {
-            return; // Only members of our groups are sent to, and all of them have queues.
+            return; // Only nodes of the cluster are sent to, and all of them have queues.
         };
         let mut state = queue.lock();
         if !state.connected {
             return;
         }
         for message in messages {
-            state.bytes += message.message.size();
+            state.bytes += message.size();
             state.messages.push_back(message);
         }
         while limits::PEER_QUEUE_BYTES_MAX < state.bytes
             && let Some(oldest) = state.messages.pop_front()
         {
-            state.bytes -= oldest.message.size();
+            state.bytes -= oldest.size();
             state.dropped += 1;
         }
         drop(state);
         queue.filled.notify_one();
+    }
+}
+
+impl Network for PeerNetwork {
+    fn send(&self, to: NodeId, messages: Vec<PeerMessage>) {
+        self.queue(to, messages.into_iter().map(Outgoing::Peer));
+    }
+
+    fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>) {
+        self.queue(to, messages.into_iter().map(Outgoing::Cross));
     }
 }
 
@@ -184,7 +211,8 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
         .map_err(|error| unreachable(error.to_string()))?;
 
     let (send, receive) = mpsc::channel(FRAMES_AHEAD);
-    let hello = v1::PeerFrame { hello: Some(context.hello(node).to_wire()), messages: Vec::new() };
+    let hello =
+        v1::PeerFrame { hello: Some(context.hello(node).to_wire()), ..v1::PeerFrame::default() };
     send.send(hello).await.map_err(|_closed| unreachable("the stream closed".to_owned()))?;
     let frames = futures::stream::unfold(receive, |mut receive| async move {
         receive.recv().await.map(|frame| (frame, receive))
@@ -214,8 +242,14 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
             if messages.is_empty() {
                 break;
             }
-            let messages = messages.into_iter().map(|m| envelope(m).into_wire()).collect();
-            if send.send(v1::PeerFrame { hello: None, messages }).await.is_err() {
+            let mut frame = v1::PeerFrame::default();
+            for message in messages {
+                match message {
+                    Outgoing::Peer(message) => frame.messages.push(envelope(message).into_wire()),
+                    Outgoing::Cross(message) => frame.cross.push(cross_to_wire(message)),
+                }
+            }
+            if send.send(frame).await.is_err() {
                 return Ok(()); // The stream ended.
             }
         }

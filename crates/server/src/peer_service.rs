@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use futures::Stream;
 use quorate_proto::convert::error::status_from_error;
-use quorate_proto::convert::{Envelope, Hello};
+use quorate_proto::convert::{Envelope, Hello, cross_from_wire};
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
-use quorate_types::{Code, Error, NodeId, ReplicaId};
+use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, ReplicaId};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
@@ -56,7 +56,7 @@ impl v1::peer_server::Peer for PeerService {
         debug!(%peer, "peer connected");
         let (send, receive) = mpsc::channel(1);
         let greeting =
-            v1::PeerFrame { hello: Some(self.context.hello(peer).to_wire()), messages: Vec::new() };
+            v1::PeerFrame { hello: Some(self.context.hello(peer).to_wire()), ..Default::default() };
         let _room = send.try_send(Ok(greeting)).is_ok(); // The channel is empty and has room for one.
         let context = Arc::clone(&self.context);
         tokio::spawn(async move {
@@ -103,13 +103,20 @@ async fn read(
                 break;
             }
         };
-        let mut messages = Vec::with_capacity(frame.messages.len());
+        let mut messages = Vec::with_capacity(frame.messages.len() + frame.cross.len());
         for message in frame.messages {
-            messages.push(checked(context, peer, message)?);
+            messages.push(Arriving::Peer(checked(context, peer, message)?));
+        }
+        for message in frame.cross {
+            messages.push(Arriving::Cross(checked_cross(context, peer, message)?));
         }
         if let Some(links) = &context.links {
             for message in messages {
-                late.send(links.peer_message(peer, &message), &message);
+                let fate = match &message {
+                    Arriving::Peer(message) => links.peer_message(peer, message),
+                    Arriving::Cross(message) => links.cross_message(peer, message),
+                };
+                late.send(fate, &message);
             }
             messages = late.arrived();
         }
@@ -123,17 +130,59 @@ async fn read(
     Ok(())
 }
 
+/// A message that was checked.
+#[derive(Clone)]
+enum Arriving {
+    Peer(PeerMessage),
+    Cross(CrossMessage),
+}
+
 /// Gives messages to the shard, if it has room for them.
-fn hand_in(context: &NodeContext, peer: NodeId, messages: Vec<PeerMessage>) -> Result<(), Error> {
-    if messages.is_empty() {
-        return Ok(());
+fn hand_in(context: &NodeContext, peer: NodeId, arrived: Vec<Arriving>) -> Result<(), Error> {
+    let (mut messages, mut cross) = (Vec::with_capacity(arrived.len()), Vec::new());
+    let (mut bytes, mut cross_bytes) = (0, 0);
+    for message in arrived {
+        match message {
+            Arriving::Peer(message) => {
+                bytes += message.message.size();
+                messages.push(message);
+            }
+            Arriving::Cross(message) => {
+                cross_bytes += message.size();
+                cross.push(message);
+            }
+        }
     }
-    let bytes = messages.iter().map(|message| message.message.size()).sum();
-    match context.shard.peer_permit(bytes) {
-        Some(permit) => context.shard.peer(messages, permit)?,
-        None => debug!(%peer, bytes, "peer frame dropped, the shard is behind"),
+    if !messages.is_empty() {
+        match context.shard.peer_permit(bytes) {
+            Some(permit) => context.shard.peer(messages, permit)?,
+            None => debug!(%peer, bytes, "peer frame dropped, the shard is behind"),
+        }
+    }
+    if !cross.is_empty() {
+        match context.shard.peer_permit(cross_bytes) {
+            Some(permit) => context.shard.cross(peer, cross, permit)?,
+            None => debug!(%peer, bytes = cross_bytes, "messages dropped, the shard is behind"),
+        }
     }
     Ok(())
+}
+
+/// A message between groups that its node may send and that is for us.
+fn checked_cross(
+    context: &NodeContext,
+    peer: NodeId,
+    message: v1::CrossMessage,
+) -> Result<CrossMessage, Error> {
+    let message = cross_from_wire(message).map_err(Error::from)?;
+    let has_replica = |group: GroupId, node: NodeId| {
+        context.topology.group(group).is_some_and(|group| group.member_on(node).is_some())
+    };
+    if !has_replica(message.from, peer) || !has_replica(message.to, context.node) {
+        let message = format!("{peer} sent a message from {} to {}", message.from, message.to);
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(message)
 }
 
 /// A message that its node may send and that is for us.

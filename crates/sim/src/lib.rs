@@ -24,6 +24,8 @@ pub mod linearizability;
 pub mod sessions;
 
 #[cfg(madsim)]
+pub mod bank;
+#[cfg(madsim)]
 pub mod clock;
 #[cfg(madsim)]
 pub mod cluster;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use quorate_replica::PeerMessage;
 use quorate_server::{Fate, Links};
 use quorate_topology::Topology;
-use quorate_types::NodeId;
+use quorate_types::{CrossMessage, NodeId};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -201,6 +201,10 @@ struct NodeLinks {
 
 impl Links for NodeLinks {
     fn peer_message(&self, peer: NodeId, _message: &PeerMessage) -> Fate {
+        self.network.lock().between(peer, self.node)
+    }
+
+    fn cross_message(&self, peer: NodeId, _message: &CrossMessage) -> Fate {
         self.network.lock().between(peer, self.node)
     }
 

@@ -12,6 +12,7 @@ use quorate_topology::Topology;
 use quorate_types::GroupId;
 use tokio::task::JoinHandle;
 
+use crate::bank::Bank;
 use crate::cluster::Cluster;
 use crate::failover::Failover;
 use crate::faults::schedule;
@@ -62,7 +63,9 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let admin_client = client(&admin, &topology, &options).await;
 
     let ending = Ending::default();
+    let bank = open_bank(&options, &places, &admin, &admin_client, &trace).await;
     let load = Load {
+        bank: bank.clone(),
         options: options.clone(),
         topology: Arc::clone(&topology),
         recorder: recorder.clone(),
@@ -106,6 +109,14 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     wrong.append(&mut found.wrong);
     wrong.extend(judged.wrong);
     wrong.extend(resent.wrong);
+    let (mut paid, mut audits) = (0, 0);
+    if let Some(bank) = bank {
+        let (client, patience) = (admin_client.clone(), options.recovery_max);
+        let closing = admin.spawn(async move { bank.close(&client, patience).await });
+        let closed = closing.await.unwrap_or_else(|error| panic!("closing ended: {error}"));
+        wrong.extend(closed.0);
+        (paid, audits) = (closed.1, closed.2);
+    }
     let mut counts = count(&history);
     let applied = counts.iter().find(|(name, _)| *name == "applied").map_or(0, |(_, count)| *count);
     if applied < APPLIED_MIN {
@@ -113,6 +124,8 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     }
     counts.push(("starts", cluster.starts()));
     counts.push(("repeated", resent.repeated));
+    counts.push(("paid", paid));
+    counts.push(("audits", audits));
     counts.extend(faults);
     counts.extend(cluster.network().counts());
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));
@@ -157,9 +170,36 @@ async fn make_client(topology: Arc<Topology>, options: Options) -> Client {
     panic!("a client cannot be made although nothing is broken: {last:?}");
 }
 
+/// A bank with money in it. Failover is measured without one: it waits for nobody's locks.
+async fn open_bank(
+    options: &Options,
+    places: &[Place],
+    admin: &NodeHandle,
+    client: &Client,
+    trace: &Trace,
+) -> Option<Bank> {
+    if options.scenario == Scenario::Failover {
+        return None;
+    }
+    let bank = Bank::new(places, trace.clone());
+    let (opened, client) = (bank.clone(), client.clone());
+    let opening = admin.spawn(async move {
+        for _ in 0..BUILDS_MAX {
+            if opened.open(&client).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("a bank cannot be opened although nothing is broken");
+    });
+    opening.await.unwrap_or_else(|error| panic!("no bank: {error}"));
+    Some(bank)
+}
+
 /// What every client machine is told.
 #[derive(Clone)]
 struct Load {
+    bank: Option<Bank>,
     options: Options,
     topology: Arc<Topology>,
     recorder: Recorder,
@@ -170,9 +210,13 @@ struct Load {
 impl Load {
     /// Runs the workers of client machine `number`; ends with the last of them.
     async fn run(self, number: u32) {
-        let Load { options, topology, recorder, places, ending } = self;
+        let Load { bank, options, topology, recorder, places, ending } = self;
         let client = make_client(topology, options.clone()).await;
         let mut workers = Vec::new();
+        if let Some(bank) = bank {
+            let running = bank.run(options.clone(), number, client.clone(), ending.clone());
+            workers.push(tokio::spawn(running));
+        }
         for worker in 0..options.workers {
             let process = number * options.workers + worker + 1;
             let (client, recorder) = (client.clone(), recorder.clone());

@@ -9,10 +9,12 @@
 //! | `0x10` | row | group u32, incarnation u32, slice u16, table u16, uid u64, key | `row.rs` |
 //! | `0x20` | session | group u32, incarnation u32, opening slot u64 | `quorate-txn`, `session.rs` |
 //! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
+//! | `0x22` | attempt at a cross-unit transaction | group u32, incarnation u32, coordinating group u32, ballot round u64, ballot replica u64, counter u64 | `quorate-txn`, `cross/record.rs` |
+//! | `0x23` | watermark of a coordinating group | group u32, incarnation u32, coordinating group u32 | `quorate-txn`, `cross/record.rs` |
 //!
 //! The incarnation of a group's rows is 0 until snapshots install a new one.
 
-use quorate_types::{GroupId, SliceId, Slot, TableId, Uid};
+use quorate_types::{Attempt, Ballot, GroupId, ReplicaId, SliceId, Slot, TableId, Uid};
 
 use crate::key::Key;
 
@@ -20,6 +22,8 @@ const TAG_APPLIED: u8 = 0x01;
 const TAG_ROW: u8 = 0x10;
 const TAG_SESSION: u8 = 0x20;
 const TAG_RESULT: u8 = 0x21;
+const TAG_ATTEMPT: u8 = 0x22;
+const TAG_WATERMARK: u8 = 0x23;
 
 /// Bytes of tag, group and incarnation.
 const FRONT_BYTES: usize = 1 + 4 + 4;
@@ -96,6 +100,33 @@ impl Keyspace {
     pub fn result_prefix(self) -> Key {
         Key::from_bytes(&self.front(TAG_RESULT))
     }
+
+    /// The record of an attempt.
+    #[must_use]
+    pub fn attempt(self, attempt: Attempt) -> Key {
+        let Attempt { group, ballot, counter } = attempt;
+        let (round, replica) = (ballot.round.to_be_bytes(), ballot.replica.0.to_be_bytes());
+        let front = self.front(TAG_ATTEMPT);
+        Key::of_parts(&[&front, &group.0.to_be_bytes(), &round, &replica, &counter.to_be_bytes()])
+    }
+
+    /// What every attempt record of the group starts with.
+    #[must_use]
+    pub fn attempt_prefix(self) -> Key {
+        Key::from_bytes(&self.front(TAG_ATTEMPT))
+    }
+
+    /// The watermark of a coordinating group.
+    #[must_use]
+    pub fn watermark(self, coordinator: GroupId) -> Key {
+        Key::of_parts(&[&self.front(TAG_WATERMARK), &coordinator.0.to_be_bytes()])
+    }
+
+    /// What every watermark of the group starts with.
+    #[must_use]
+    pub fn watermark_prefix(self) -> Key {
+        Key::from_bytes(&self.front(TAG_WATERMARK))
+    }
 }
 
 /// The key of a group's applied position.
@@ -131,6 +162,21 @@ pub fn parse_session(key: &Key) -> Option<(Slot, Option<u64>)> {
     }
 }
 
+/// The attempt in the key of its record.
+#[must_use]
+pub fn parse_attempt(key: &Key) -> Option<Attempt> {
+    let bytes = key.as_bytes();
+    if bytes.first() != Some(&TAG_ATTEMPT) || bytes.len() != FRONT_BYTES + 28 {
+        return None;
+    }
+    let number = |at: usize| Some(u64::from_be_bytes(bytes[at..at + 8].try_into().ok()?));
+    Some(Attempt {
+        group: GroupId(u32::from_be_bytes(bytes[9..13].try_into().ok()?)),
+        ballot: Ballot { round: number(13)?, replica: ReplicaId(number(21)?) },
+        counter: number(29)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +197,20 @@ mod tests {
         assert_eq!(parse_session(&SPACE.session(Slot(3))), Some((Slot(3), None)));
         assert_eq!(parse_session(&SPACE.result(Slot(3), 5)), Some((Slot(3), Some(5))));
         assert_eq!(parse_session(&applied(GroupId(1))), None);
+    }
+
+    #[test]
+    fn attempt_keys_parse_back_in_the_order_of_attempts() {
+        // Goal: the attempts of a coordinator stand together, in the order of its ballots and counters.
+        let attempt = |round, counter| {
+            let ballot = Ballot { round, replica: ReplicaId(3) };
+            Attempt { group: GroupId(9), ballot, counter }
+        };
+        let (first, second) = (attempt(1, u64::MAX), attempt(2, 1));
+        assert!(SPACE.attempt(first) < SPACE.attempt(second));
+        assert_eq!(parse_attempt(&SPACE.attempt(second)), Some(second));
+        assert_eq!(parse_attempt(&SPACE.watermark(GroupId(9))), None);
+        assert!(SPACE.attempt(first).as_bytes().starts_with(SPACE.attempt_prefix().as_bytes()));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use quorate_types::{
 };
 
 use crate::codec::DecodeError;
+use crate::cross::table::Contradiction;
+use crate::cross::{CrossEntry, CrossEvent, CrossTable, Decide};
 use crate::draft::{Draft, RowStates, row_changes};
 use crate::entry::{Effect, EntryPayload, Write};
 use crate::record::ResultRecord;
@@ -28,6 +30,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// What whoever waits for the entry is told; an error means that nothing changed.
     pub reply: Result<Reply, Error>,
+    /// What it did to an attempt at a cross-unit transaction, if it is about one.
+    pub cross: Option<CrossEvent>,
 }
 
 /// Why a committed entry cannot be applied. The replica must stop: going on would leave it different
@@ -52,6 +56,15 @@ pub enum ApplyError {
         #[source]
         source: StoreError,
     },
+    /// What became of a cross-unit transaction contradicts what the log said before.
+    #[error("entry {at} cannot be applied")]
+    Cross {
+        /// The entry.
+        at: EntryId,
+        /// The contradiction.
+        #[source]
+        source: Contradiction,
+    },
     /// Adding gave another sum than the leader's: the rows here are not those of the leader.
     #[error("entry {at}: row {key} becomes {found:?}, for the leader it became {expected}")]
     Diverged {
@@ -73,7 +86,7 @@ impl ApplyError {
         match self {
             ApplyError::Decode { .. } => Code::FormatUnknown,
             ApplyError::Store { source, .. } => source.code(),
-            ApplyError::Diverged { .. } => Code::StoreDamaged,
+            ApplyError::Diverged { .. } | ApplyError::Cross { .. } => Code::StoreDamaged,
         }
     }
 }
@@ -96,6 +109,7 @@ pub fn apply(
     at: EntryId,
     log_time: LogTime,
     sessions: &mut SessionTable,
+    attempts: &mut CrossTable,
     view: &dyn View,
 ) -> Result<Applied, ApplyError> {
     let keyspace = sessions.keyspace();
@@ -110,16 +124,58 @@ pub fn apply(
         EntryPayload::CloseSession(session) => Ok(close(session, at, sessions)),
         EntryPayload::ExpireSessions(slots) => Ok(expire(&slots, at, sessions)),
         EntryPayload::Write(write) => apply_write(write, at, log_time, sessions, view),
+        EntryPayload::Cross(entry) => apply_cross(entry, at, log_time, sessions, attempts, view),
     }
 }
 
+/// A step of a cross-unit transaction. Nobody waits for its entry: who waits for the transaction is
+/// told by `cross/core.rs`.
+fn apply_cross(
+    entry: CrossEntry,
+    at: EntryId,
+    log_time: LogTime,
+    sessions: &mut SessionTable,
+    attempts: &mut CrossTable,
+    view: &dyn View,
+) -> Result<Applied, ApplyError> {
+    let mut changes = Vec::new();
+    let event = match entry {
+        CrossEntry::Prepare(prepare) => attempts.prepare(prepare, at),
+        CrossEntry::Refuse(attempt) => attempts.refuse(attempt, at),
+        CrossEntry::Clear(watermark) => attempts.clear(watermark),
+        CrossEntry::Decide(decide) => {
+            if let Decide::Commit(attempt, reply) = &decide
+                && let Some(prepare) = attempts.prepared(*attempt)
+            {
+                let rows = rows_after(&prepare.write, at, sessions.keyspace(), view)?;
+                changes = row_changes(&rows, at.slot);
+                let id = prepare.request();
+                let voted_at = attempts.get(*attempt).map_or(at, |record| record.at);
+                // The client may have given up on the request meanwhile: then nobody asks again.
+                if attempt.group == attempts.group() && sessions.standing(&id) == Standing::New {
+                    let result = ResultRecord::new(voted_at, &reply.reads, &reply.sums);
+                    sessions.keep_result(&id, log_time, result);
+                }
+            }
+            attempts.decide(&decide).map_err(|source| ApplyError::Cross { at, source })?
+        }
+    };
+    let body = ReplyBody::Committed { reads: Vec::new(), sums: Vec::new() };
+    let reply = Ok(Reply { at, replayed: false, body });
+    Ok(Applied { changes, reply, cross: Some(event) })
+}
+
 fn applied(at: EntryId, changes: Vec<Change>, body: ReplyBody) -> Applied {
-    Applied { changes, reply: Ok(Reply { at, replayed: false, body }) }
+    Applied { changes, reply: Ok(Reply { at, replayed: false, body }), cross: None }
+}
+
+fn refused(error: Error) -> Applied {
+    Applied { changes: Vec::new(), reply: Err(error), cross: None }
 }
 
 fn close(session: SessionId, at: EntryId, sessions: &mut SessionTable) -> Applied {
     if !sessions.close(session.slot) {
-        return Applied { changes: Vec::new(), reply: Err(session_expired(session)) };
+        return refused(session_expired(session));
     }
     applied(at, Vec::new(), ReplyBody::SessionClosed)
 }
@@ -143,7 +199,7 @@ fn apply_write(
         && !planted(Bug::DoubleApply)
         && let Some(reply) = answer_known(id, at, sessions, view)?
     {
-        return Ok(Applied { changes: Vec::new(), reply });
+        return Ok(Applied { changes: Vec::new(), reply, cross: None });
     }
     let rows = rows_after(&write, at, sessions.keyspace(), view)?;
     let changes = row_changes(&rows, at.slot);

@@ -10,6 +10,7 @@
 //! | `0x03` | expire sessions | count, opening slots |
 //! | `0x10` | write without a request id | effects, reads, sums |
 //! | `0x11` | write under a session | opening slot, sequence, sequence - lowest unanswered, effects, reads, sums |
+//! | `0x30` to `0x34` | steps of transactions over several groups | `cross/entry.rs` |
 //!
 //! An effect is a tag (`0x01` put bytes, `0x02` put integer, `0x03` delete, `0x04` add), then slice,
 //! table, uid, key behind its length, then the value or the delta. `reads` and `sums` are the reply:
@@ -22,6 +23,7 @@ use quorate_types::{GroupId, RequestId, SessionId, SliceId, Slot, TableId, Uid, 
 use crate::codec::{
     DecodeError, Reader, VARINT_BYTES_MAX, put_bytes, put_length, put_reply, put_signed, put_varint,
 };
+use crate::cross::CrossEntry;
 
 const KIND_OPEN: u8 = 0x01;
 const KIND_CLOSE: u8 = 0x02;
@@ -34,6 +36,8 @@ const EFFECT_PUT_INTEGER: u8 = 0x02;
 const EFFECT_DELETE: u8 = 0x03;
 const EFFECT_ADD: u8 = 0x04;
 
+/// Room for an entry of a cross-unit transaction before it grows: few rows, few groups.
+const CROSS_BYTES: usize = 192;
 /// Most bytes of an entry that carry neither effect nor reply: kind, request id, three counts.
 pub(crate) const HEAD_BYTES_MAX: usize = 1 + 3 * VARINT_BYTES_MAX + 3 * 3;
 /// Most bytes an effect and its sum take besides key and value: tag, slice, table, uid, two lengths,
@@ -102,6 +106,8 @@ pub enum EntryPayload {
     ExpireSessions(Vec<Slot>),
     /// Change rows.
     Write(Write),
+    /// A step of a transaction over several groups.
+    Cross(CrossEntry),
 }
 
 impl EntryPayload {
@@ -126,6 +132,7 @@ impl EntryPayload {
                 }
             }
             EntryPayload::Write(write) => put_write(&mut out, write),
+            EntryPayload::Cross(entry) => entry.put(&mut out),
         }
         out.freeze()
     }
@@ -150,7 +157,10 @@ impl EntryPayload {
                 let id = take_id(&mut reader, group)?;
                 EntryPayload::Write(take_write(&mut reader, Some(id))?)
             }
-            tag => return Err(DecodeError::UnknownTag { what: "kind", tag }),
+            tag => match CrossEntry::take(tag, &mut reader)? {
+                Some(entry) => EntryPayload::Cross(entry),
+                None => return Err(DecodeError::UnknownTag { what: "kind", tag }),
+            },
         };
         reader.finish()?;
         Ok(payload)
@@ -160,6 +170,7 @@ impl EntryPayload {
     fn size_hint(&self) -> usize {
         match self {
             EntryPayload::OpenSession | EntryPayload::CloseSession(_) => HEAD_BYTES_MAX,
+            EntryPayload::Cross(_) => CROSS_BYTES,
             EntryPayload::ExpireSessions(slots) => HEAD_BYTES_MAX + slots.len() * VARINT_BYTES_MAX,
             EntryPayload::Write(write) => {
                 let effects = write.effects.iter().map(|effect| match effect {
@@ -187,6 +198,11 @@ fn put_write(out: &mut BytesMut, write: &Write) {
             put_varint(out, behind.expect("evaluation refuses ids that acknowledge themselves"));
         }
     }
+    put_effects(out, write);
+}
+
+/// Effects and reply, without an id.
+pub(crate) fn put_effects(out: &mut BytesMut, write: &Write) {
     put_length(out, write.effects.len());
     for effect in &write.effects {
         put_effect(out, effect);
@@ -230,7 +246,10 @@ fn take_id(reader: &mut Reader<'_>, group: GroupId) -> Result<RequestId, DecodeE
     Ok(RequestId { session: SessionId { group, slot }, sequence, lowest_unanswered })
 }
 
-fn take_write(reader: &mut Reader<'_>, id: Option<RequestId>) -> Result<Write, DecodeError> {
+pub(crate) fn take_write(
+    reader: &mut Reader<'_>,
+    id: Option<RequestId>,
+) -> Result<Write, DecodeError> {
     let effects = reader.list("effects", take_effect)?;
     let (reads, sums) = reader.reply()?;
     let adds = effects.iter().filter(|effect| matches!(effect, Effect::Add { .. })).count();

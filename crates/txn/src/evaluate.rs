@@ -16,15 +16,17 @@ use quorate_store::{Change, Key, Keyspace, StoreError, View};
 use quorate_types::limits::{ENTRY_BYTES_MAX, GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress, SessionId,
-    SliceId, Slot, TableId, Uid,
+    Attempt, Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,
+    SessionId, SliceId, Slot, TableId, Uid,
 };
 
+use crate::cross::Locks;
+use crate::cross::vote::holders;
 use crate::draft::{RowStates, row_changes};
 use crate::entry::{EntryPayload, RowKey};
 use crate::limits::check_id;
 use crate::pending::{InFlight, Pending};
-use crate::read::{read_row, scan_page};
+use crate::read::{bounds, read_row, scan_page};
 use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
 use crate::transact::{Decided, Stop, Transaction, transact};
 
@@ -65,6 +67,8 @@ pub struct State<'a> {
     pub sessions: &'a SessionTable,
     /// What entries in flight will do to them.
     pub pending: &'a Pending,
+    /// Rows of cross-unit transactions that are not decided.
+    pub locks: &'a Locks,
 }
 
 /// What is to be done with a request.
@@ -81,6 +85,8 @@ pub enum Evaluation {
     Join(Slot),
     /// A read of the applied rows. Release it after checking the lease.
     Read(ReplyBody),
+    /// A row it needs is locked by this attempt: evaluate again once that is decided.
+    Wait(Attempt),
 }
 
 /// An entry to append, and what the leader needs until it is applied.
@@ -127,10 +133,21 @@ pub fn evaluate(
         RequestBody::OpenSession => Ok(evaluate_open(state)),
         RequestBody::CloseSession(session) => Ok(evaluate_close(*session, context, state)),
         RequestBody::Get(at) => {
+            if !state.locks.is_empty()
+                && let Some(holder) = state.locks.against_reading(&context.key(at))
+            {
+                return Ok(Evaluation::Wait(holder));
+            }
             let row = read_row(at, context, state.applied)?;
             Ok(Evaluation::Read(ReplyBody::Row(row)))
         }
         RequestBody::Scan(range) => {
+            if !state.locks.is_empty() {
+                let (from, end) = bounds(range, context);
+                if let Some(holder) = state.locks.against_scanning(&from, &end) {
+                    return Ok(Evaluation::Wait(holder));
+                }
+            }
             let page = scan_page(range, context, state.applied)?;
             Ok(Evaluation::Read(ReplyBody::Page(page)))
         }
@@ -195,6 +212,9 @@ fn evaluate_transaction(
     {
         return Ok(known);
     }
+    if let Some(holder) = holders(asked, context, state.locks).first() {
+        return Ok(Evaluation::Wait(*holder));
+    }
     // Without an id nobody can ask again, so a transaction that changes nothing needs no entry.
     let only_reads = asked.mutations.is_empty() && id.is_none();
     let view = if only_reads { state.applied } else { state.overlay };
@@ -221,7 +241,7 @@ fn evaluate_transaction(
 /// Whether a request must not be evaluated: seen before, or its session cannot take it. `None` if it
 /// is new, and then its entry will be applied: no entry in flight closes its session or acknowledges
 /// its number.
-fn recognise(
+pub fn recognise(
     id: &RequestId,
     context: &Context<'_>,
     state: &State<'_>,

@@ -18,6 +18,7 @@ mod record;
 mod transact;
 
 pub mod apply;
+pub mod cross;
 pub mod entry;
 pub mod evaluate;
 pub mod limits;
@@ -28,7 +29,7 @@ pub mod session;
 pub use apply::{Applied, ApplyError, apply};
 pub use codec::DecodeError;
 pub use entry::{Effect, EntryPayload, RowKey, Write};
-pub use evaluate::{Context, Evaluation, Proposal, State, evaluate, expire_idle};
+pub use evaluate::{Context, Evaluation, Proposal, State, evaluate, expire_idle, recognise};
 pub use limits::check_limits;
 pub use pending::Pending;
 pub use session::SessionTable;

@@ -69,7 +69,7 @@ pub fn scan_page(
 }
 
 /// First key and end of what is left of the scan.
-fn bounds(range: &ScanRange, context: &Context<'_>) -> (Key, Key) {
+pub(crate) fn bounds(range: &ScanRange, context: &Context<'_>) -> (Key, Key) {
     let (slice, first) = match range.uid {
         Some(uid) => {
             let slice = (context.slice_of)(range.table, uid);

@@ -108,7 +108,7 @@ pub(crate) fn damaged(key: &Key, reason: &dyn std::fmt::Display) -> StoreError {
     StoreError::Damaged { key: format!("{key:?}"), reason: reason.to_string() }
 }
 
-fn take_format(format: u8, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+pub(crate) fn take_format(format: u8, reader: &mut Reader<'_>) -> Result<(), DecodeError> {
     match reader.u8("format")? {
         found if found == format => Ok(()),
         tag => Err(DecodeError::UnknownTag { what: "format", tag }),

@@ -311,7 +311,7 @@ pub(crate) fn sequence_reused(id: &RequestId, lowest: u64) -> Error {
         .with("lowest_unanswered", lowest)
 }
 
-fn for_each_record(
+pub(crate) fn for_each_record(
     view: &dyn View,
     prefix: &Key,
     mut record: impl FnMut(&Key, &bytes::Bytes) -> Result<(), StoreError>,

@@ -56,7 +56,7 @@ codes! {
     /// No group has this number.
     UnknownGroup = (1005, "UNKNOWN_GROUP", No, "use a group of the cluster file; `quorate topology show` lists them"),
     /// Keys of one transaction live in several groups.
-    SeveralGroups = (1006, "SEVERAL_GROUPS", No, "split the transaction: all its keys must belong to one unit"),
+    SeveralGroups = (1006, "SEVERAL_GROUPS", No, "give the request an id of a session in one of its groups, or split it: at most 16 groups"),
 
     /// A condition of the transaction does not hold.
     ConditionFailed = (2001, "CONDITION_FAILED", No, "read the rows again and decide anew"),
@@ -76,6 +76,11 @@ codes! {
     SessionLimit = (2008, "SESSION_LIMIT", Safe, "close sessions that are no longer used, then open again"),
     /// The request number was answered and acknowledged before.
     SequenceReused = (2009, "SEQUENCE_REUSED", No, "use a new number for a new request"),
+
+    /// A cross-unit transaction was given up; it is aborted for ever.
+    TxnAborted = (2021, "TXN_ABORTED", Safe, "nothing happened; try again, under the same request id if you like"),
+    /// A row stayed locked by a transaction in doubt.
+    Locked = (2022, "LOCKED", Safe, "nothing happened; try again shortly, another transaction holds the row"),
 
     /// The leader cannot reach a majority.
     NoQuorum = (3001, "NO_QUORUM", Safe, "see `quorate status` for the members that are missing"),

@@ -3,21 +3,25 @@
 //! Plain data only. Nothing here does I/O, reads a clock or knows a protocol rule, and nothing here
 //! depends on another crate of this workspace.
 
+pub mod attempt;
 pub mod ballot;
 pub mod code;
 pub mod command;
+pub mod cross;
 pub mod ids;
 pub mod limits;
 pub mod planted;
 pub mod slot;
 pub mod time;
 
+pub use attempt::{Age, Attempt};
 pub use ballot::Ballot;
 pub use code::{Code, Error, RetryClass};
 pub use command::{
     Condition, Mutation, Outcome, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,
     ScanPage, ScanRange, ScannedRow, Value,
 };
+pub use cross::{CrossBody, CrossMessage, Part, PartReply, Refusal, Vote};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };

@@ -8,6 +8,12 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 /// Most conditions plus mutations of a transaction. More: `TXN_TOO_LARGE` at the edge.
 pub const TXN_OPS_MAX: usize = 1024;
+/// Most groups of one transaction. More: `SEVERAL_GROUPS` at the edge.
+pub const TXN_GROUPS_MAX: usize = 16;
+/// Cross-unit transactions that a group coordinates at once. Beyond: `OVERLOADED`.
+pub const GROUP_CROSS_MAX: usize = 4096;
+/// Requests of a group that wait for a lock at once. Beyond: `OVERLOADED`.
+pub const GROUP_PARKED_MAX: usize = 4096;
 /// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Most entries in one batch.

@@ -147,8 +147,6 @@ async fn mistakes_are_found_before_anything_is_sent() {
     let commit = start().put("load", Uid(1), "k", 1).floor(3).commit();
     assert_eq!(code(commit.await), Code::InvalidRequest);
     assert_eq!(code(start().commit().await), Code::InvalidRequest);
-    let commit = start().put("load", Uid(1), "k", 1).put("load", Uid(99), "k", 1).commit();
-    assert_eq!(code(commit.await), Code::SeveralGroups);
     let commit = start().put("load", Uid(1), "k", vec![0; 600_000]).commit();
     assert_eq!(code(commit.await), Code::ValueTooLarge);
     let commit = start().put("load", Uid(1), "", 1).commit();

@@ -137,7 +137,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::TxnTooLarge
         | Code::FrameTooLarge
         | Code::InvalidRequest => tonic::Code::InvalidArgument,
-        Code::ConditionFailed => tonic::Code::Aborted,
+        Code::ConditionFailed | Code::TxnAborted | Code::Locked => tonic::Code::Aborted,
         Code::GuardFailed | Code::IntegerOverflow => tonic::Code::OutOfRange,
         Code::OutcomeUnknown => tonic::Code::Unknown,
         Code::DeadlineExceeded => tonic::Code::DeadlineExceeded,

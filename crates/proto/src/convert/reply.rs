@@ -243,9 +243,10 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
         Body::Page(page) => {
             ReplyBody::Page(page_from_wire(page).map_err(|error| error.inside("page"))?)
         }
-        Body::Committed(v1::Committed { reads, sums }) => {
-            let optional = |read: v1::OptionalValue| words::optional_value(read.value, "value");
-            ReplyBody::Committed { reads: words::each(reads, "committed.reads", optional)?, sums }
+        Body::Committed(committed) => {
+            let (reads, sums) =
+                committed_from_wire(committed).map_err(|error| error.inside("committed"))?;
+            ReplyBody::Committed { reads, sums }
         }
     };
     Ok((GroupId(position.group), Reply { at, replayed: reply.replayed, body }))
@@ -259,8 +260,15 @@ fn optional_to_wire(value: Option<Value>) -> v1::OptionalValue {
     v1::OptionalValue { value: value.map(words::value_to_wire) }
 }
 
-fn committed_to_wire(reads: Vec<Option<Value>>, sums: Vec<i64>) -> v1::Committed {
+pub(super) fn committed_to_wire(reads: Vec<Option<Value>>, sums: Vec<i64>) -> v1::Committed {
     v1::Committed { reads: reads.into_iter().map(optional_to_wire).collect(), sums }
+}
+
+pub(super) fn committed_from_wire(
+    committed: v1::Committed,
+) -> Result<(Vec<Option<Value>>, Vec<i64>), ConvertError> {
+    let optional = |read: v1::OptionalValue| words::optional_value(read.value, "value");
+    Ok((words::each(committed.reads, "reads", optional)?, committed.sums))
 }
 
 fn page_to_wire(page: ScanPage) -> v1::ScanPage {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use quorate_types::{
-    ClusterId, Condition, GroupId, Mutation, Request, RequestBody, RequestId, RowAddress,
+    ClusterId, Condition, GroupId, Mutation, Part, Request, RequestBody, RequestId, RowAddress,
     ScanRange, SliceId, TableId, Uid,
 };
 
@@ -170,8 +170,12 @@ impl Call {
             .map_err(|error| error.inside("transaction"))?;
         let first = addresses(&body).next();
         let first = first.ok_or_else(|| ConvertError::missing("transaction.mutations"))?;
-        let place = Place::Row(first.table, first.uid);
-        Call::new(call.context, place, body)
+        let mut asked = Call::new(call.context, Place::Row(first.table, first.uid), body)?;
+        // Its session says which group coordinates, should there be several.
+        if let Some(id) = asked.request.id {
+            asked.place = Place::Group(id.session.group);
+        }
+        Ok(asked)
     }
 
     /// A call of `OpenSession`.
@@ -262,12 +266,31 @@ fn body_to_wire(body: RequestBody) -> v1::pipeline_item::Body {
         RequestBody::CloseSession(session) => Body::CloseSession(words::session_to_wire(session)),
         RequestBody::Get(at) => Body::Get(words::address_to_wire(at)),
         RequestBody::Scan(range) => Body::Scan(scan_to_wire(range)),
-        RequestBody::Transact { conditions, mutations, reads } => Body::Transact(v1::Transaction {
-            conditions: conditions.into_iter().map(condition_to_wire).collect(),
-            mutations: mutations.into_iter().map(mutation_to_wire).collect(),
-            reads: reads.into_iter().map(words::address_to_wire).collect(),
-        }),
+        RequestBody::Transact { conditions, mutations, reads } => {
+            Body::Transact(part_to_wire(Part { conditions, mutations, reads }))
+        }
     }
+}
+
+/// Conditions, mutations and reads: a transaction, or what one group does of it.
+pub(super) fn part_to_wire(part: Part) -> v1::Transaction {
+    v1::Transaction {
+        conditions: part.conditions.into_iter().map(condition_to_wire).collect(),
+        mutations: part.mutations.into_iter().map(mutation_to_wire).collect(),
+        reads: part.reads.into_iter().map(words::address_to_wire).collect(),
+    }
+}
+
+pub(super) fn part_from_wire(
+    transaction: v1::Transaction,
+    tables: Tables<'_>,
+) -> Result<Part, ConvertError> {
+    let v1::Transaction { conditions, mutations, reads } = transaction;
+    Ok(Part {
+        conditions: words::each(conditions, "conditions", |c| condition_from_wire(c, tables))?,
+        mutations: words::each(mutations, "mutations", |m| mutation_from_wire(m, tables))?,
+        reads: words::each(reads, "reads", |at| words::address_from_wire(at, tables))?,
+    })
 }
 
 fn body_from_wire(
@@ -319,12 +342,8 @@ fn transaction_from_wire(
     transaction: v1::Transaction,
     tables: Tables<'_>,
 ) -> Result<RequestBody, ConvertError> {
-    let v1::Transaction { conditions, mutations, reads } = transaction;
-    Ok(RequestBody::Transact {
-        conditions: words::each(conditions, "conditions", |c| condition_from_wire(c, tables))?,
-        mutations: words::each(mutations, "mutations", |m| mutation_from_wire(m, tables))?,
-        reads: words::each(reads, "reads", |at| words::address_from_wire(at, tables))?,
-    })
+    let Part { conditions, mutations, reads } = part_from_wire(transaction, tables)?;
+    Ok(RequestBody::Transact { conditions, mutations, reads })
 }
 
 fn condition_to_wire(condition: Condition) -> v1::Condition {

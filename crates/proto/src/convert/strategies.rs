@@ -7,8 +7,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quorate_types::{
-    Ballot, Condition, EntryId, GroupId, Mutation, ReplicaId, RequestBody, RequestId, RowAddress,
-    ScanRange, SessionId, Slot, TableId, Uid, Value,
+    Ballot, Condition, EntryId, GroupId, Mutation, Part, ReplicaId, RequestBody, RequestId,
+    RowAddress, ScanRange, SessionId, Slot, TableId, Uid, Value,
 };
 
 use crate::convert::LeaderHint;
@@ -104,14 +104,18 @@ fn scan() -> impl Strategy<Value = ScanRange> {
     )
 }
 
+pub(super) fn part() -> impl Strategy<Value = Part> {
+    (vec(condition(), 0..4), vec(mutation(), 0..4), vec(address(), 0..4))
+        .prop_map(|(conditions, mutations, reads)| Part { conditions, mutations, reads })
+}
+
 pub(super) fn body() -> impl Strategy<Value = RequestBody> {
-    let transact = (vec(condition(), 0..4), vec(mutation(), 0..4), vec(address(), 0..4));
     prop_oneof![
         Just(RequestBody::OpenSession),
         session().prop_map(RequestBody::CloseSession),
         address().prop_map(RequestBody::Get),
         scan().prop_map(RequestBody::Scan),
-        transact.prop_map(|(conditions, mutations, reads)| RequestBody::Transact {
+        part().prop_map(|Part { conditions, mutations, reads }| RequestBody::Transact {
             conditions,
             mutations,
             reads

@@ -20,8 +20,8 @@ use quorate_replica::{
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, GroupId, Incarnation, Mutation, NodeId, ReplicaId, ReplyBody,
-    Request, RequestBody, RowAddress, SliceId, TableId, Uid, Value,
+    Ballot, BootTime, ClusterId, CrossMessage, GroupId, Incarnation, Mutation, NodeId, ReplicaId,
+    ReplyBody, Request, RequestBody, RowAddress, SliceId, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -74,6 +74,8 @@ struct Nobody;
 
 impl Network for Nobody {
     fn send(&self, _to: NodeId, _messages: Vec<PeerMessage>) {}
+
+    fn send_cross(&self, _to: NodeId, _messages: Vec<CrossMessage>) {}
 }
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
@@ -168,6 +170,8 @@ fn open(
         Arc::new(Store::open(Arc::new(twin.clone()), [GROUP, RESTS]).expect("the twin opens"));
     let stop = Stop::new(move |error| drop(stopped.send(error.to_string())));
     let options = ShardOptions {
+        node: NodeId(1),
+        members: [GROUP, RESTS].map(|group| (group, vec![NodeId(1)])).into(),
         clock: Arc::new(Hurrying(AtomicU64::new(1_000_000_000))),
         network: Arc::new(Nobody),
         store: Arc::clone(&store),
@@ -227,6 +231,7 @@ fn group_options(group: GroupId) -> GroupOptions {
     GroupOptions {
         paxos: Options { group, replica: ME, voters: [(ME, 0)].into(), timing, pinned: false },
         slice_of: Arc::new(|_, _| SliceId(0)),
+        group_of: Arc::new(move |_, _| Some(group)),
         nodes: [(ME, NodeId(1))].into(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_store::{Change, Key, Keyspace, Overlay, StoreError, View};
+use quorate_txn::cross::{CrossTable, Locks};
 use quorate_txn::{
     Applied, Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
 };
@@ -80,7 +81,9 @@ impl Replica {
 
     pub(crate) fn apply(&mut self, entry: &Entry) -> Applied {
         let Entry { at, log_time, payload } = entry;
-        let applied = apply(payload, *at, *log_time, &mut self.sessions, &self.records);
+        let mut attempts = CrossTable::new(SPACE);
+        let applied =
+            apply(payload, *at, *log_time, &mut self.sessions, &mut attempts, &self.records);
         let applied = applied.expect("an entry of our log applies");
         self.records.change(&applied.changes);
         applied
@@ -139,6 +142,7 @@ impl Leader {
             overlay: &self.overlay.over(records),
             sessions: &self.replica.sessions,
             pending: &self.pending,
+            locks: &Locks::default(),
         };
         evaluate(request, &context(), &state).expect("memory does not fail")
     }
@@ -162,6 +166,7 @@ impl Leader {
             Evaluation::Replay(reply) => Submitted::Replayed(reply),
             Evaluation::Join(slot) => Submitted::Joined(slot),
             Evaluation::Read(body) => Submitted::Read(body),
+            Evaluation::Wait(attempt) => panic!("nothing is locked, but it waits for {attempt}"),
         }
     }
 

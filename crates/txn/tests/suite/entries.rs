@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use quorate_txn::cross::CrossTable;
 use quorate_txn::{
     ApplyError, Effect, EntryPayload, RowKey, SessionTable, Write, apply, check_limits,
 };
@@ -98,7 +99,9 @@ proptest! {
     fn applying_any_bytes_does_not_panic(bytes in damaged_entry()) {
         let at = EntryId { ballot: BALLOT, slot: Slot(9) };
         let mut sessions = SessionTable::new(SPACE);
-        let _ = apply(&bytes, at, LogTime(0), &mut sessions, &Records::default());
+        let mut attempts = CrossTable::new(SPACE);
+        let _ =
+            apply(&bytes, at, LogTime(0), &mut sessions, &mut attempts, &Records::default());
     }
 
     /// Goal: the edge and the leader agree: what passes the limits fits an entry.
@@ -166,7 +169,15 @@ fn a_replica_with_other_rows_notices() {
         let before = replica.clone();
         let Records(records) = &replica.records;
         let view = Records(records.clone());
-        let result = apply(&entry.payload, entry.at, entry.log_time, &mut replica.sessions, &view);
+        let mut attempts = CrossTable::new(SPACE);
+        let result = apply(
+            &entry.payload,
+            entry.at,
+            entry.log_time,
+            &mut replica.sessions,
+            &mut attempts,
+            &view,
+        );
         let error = result.expect_err("the rows differ");
         assert!(matches!(error, ApplyError::Diverged { expected: 1, .. }), "{error}");
         assert_eq!(error.code(), Code::StoreDamaged);

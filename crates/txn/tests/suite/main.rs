@@ -1,6 +1,7 @@
 //! `quorate-txn` from outside: a leader that evaluates, proposes and applies, and other replicas.
 
 mod common;
+mod cross;
 mod entries;
 mod model;
 mod replicas;

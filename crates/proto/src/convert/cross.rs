@@ -1,0 +1,151 @@
+//! Messages between groups about cross-unit transactions.
+//!
+//! Only the peer streams of the server call this. Rows travel with the number of their table, as
+//! between client and server.
+
+use quorate_types::{
+    Age, Attempt, CrossBody, CrossMessage, GroupId, Part, PartReply, Refusal, Vote,
+};
+
+use super::ConvertError;
+use super::error::{detail_from_error, error_from_detail};
+use super::reply::{committed_from_wire, committed_to_wire};
+use super::request::{part_from_wire, part_to_wire};
+use super::words::{self, required};
+use crate::v1;
+
+/// The message for the wire.
+#[must_use]
+pub fn cross_to_wire(message: CrossMessage) -> v1::CrossMessage {
+    use v1::cross_message::Body;
+    let CrossMessage { from, to, body } = message;
+    let body = match body {
+        CrossBody::Prepare { attempt, age, watermark, participants, part } => {
+            Body::Prepare(v1::CrossPrepare {
+                attempt: Some(attempt_to_wire(attempt)),
+                age: Some(age_to_wire(age)),
+                watermark: Some(attempt_to_wire(watermark)),
+                participants: participants.into_iter().map(|group| group.0).collect(),
+                part: Some(part_to_wire(part)),
+            })
+        }
+        CrossBody::Ask { attempt } => Body::Ask(attempt_to_wire(attempt)),
+        CrossBody::Voted { attempt, vote } => Body::Voted(v1::CrossVoted {
+            attempt: Some(attempt_to_wire(attempt)),
+            vote: Some(vote_to_wire(vote)),
+        }),
+        CrossBody::Decide { attempt, commit } => {
+            Body::Decide(v1::CrossDecide { attempt: Some(attempt_to_wire(attempt)), commit })
+        }
+        CrossBody::Decided { attempt } => Body::Decided(attempt_to_wire(attempt)),
+        CrossBody::Clear { watermark } => Body::Clear(attempt_to_wire(watermark)),
+    };
+    v1::CrossMessage { from_group: from.0, to_group: to.0, body: Some(body) }
+}
+
+/// The message from the wire.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, ConvertError> {
+    use v1::cross_message::Body;
+    let v1::CrossMessage { from_group, to_group, body } = message;
+    let from = group_from_wire(from_group, "from_group")?;
+    let to = group_from_wire(to_group, "to_group")?;
+    let body = match required(body, "body")? {
+        Body::Prepare(prepare) => {
+            prepare_from_wire(prepare).map_err(|error| error.inside("prepare"))?
+        }
+        Body::Ask(attempt) => CrossBody::Ask { attempt: named(Some(attempt), "ask")? },
+        Body::Voted(v1::CrossVoted { attempt, vote }) => CrossBody::Voted {
+            attempt: named(attempt, "voted.attempt")?,
+            vote: vote_from_wire(required(vote, "voted.vote")?)?,
+        },
+        Body::Decide(v1::CrossDecide { attempt, commit }) => {
+            CrossBody::Decide { attempt: named(attempt, "decide.attempt")?, commit }
+        }
+        Body::Decided(attempt) => CrossBody::Decided { attempt: named(Some(attempt), "decided")? },
+        Body::Clear(watermark) => CrossBody::Clear { watermark: named(Some(watermark), "clear")? },
+    };
+    Ok(CrossMessage { from, to, body })
+}
+
+fn prepare_from_wire(prepare: v1::CrossPrepare) -> Result<CrossBody, ConvertError> {
+    let v1::CrossPrepare { attempt, age, watermark, participants, part } = prepare;
+    let no_names = |_: &str| None; // Nodes name tables by number.
+    Ok(CrossBody::Prepare {
+        attempt: named(attempt, "attempt")?,
+        age: age_from_wire(required(age, "age")?).map_err(|error| error.inside("age"))?,
+        watermark: named(watermark, "watermark")?,
+        participants: words::each(participants, "participants", |group| {
+            group_from_wire(group, "group")
+        })?,
+        part: match part {
+            Some(part) => part_from_wire(part, &no_names).map_err(|error| error.inside("part"))?,
+            None => Part::default(),
+        },
+    })
+}
+
+fn vote_to_wire(vote: Vote) -> v1::cross_voted::Vote {
+    use v1::cross_voted::Vote as Wire;
+    match vote {
+        Vote::Yes(reply) => Wire::Yes(committed_to_wire(reply.reads, reply.sums)),
+        Vote::Committed(reply) => Wire::Committed(committed_to_wire(reply.reads, reply.sums)),
+        Vote::No(Refusal::Conflict) => Wire::No(v1::CrossNo { conflict: true, refused: None }),
+        Vote::No(Refusal::Unknown) => Wire::No(v1::CrossNo { conflict: false, refused: None }),
+        Vote::No(Refusal::Refused(error)) => {
+            Wire::No(v1::CrossNo { conflict: false, refused: Some(detail_from_error(&error)) })
+        }
+    }
+}
+
+fn vote_from_wire(vote: v1::cross_voted::Vote) -> Result<Vote, ConvertError> {
+    use v1::cross_voted::Vote as Wire;
+    let reply = |committed: v1::Committed, field: &str| {
+        let read = committed_from_wire(committed).map_err(|error| error.inside(field));
+        read.map(|(reads, sums)| PartReply { reads, sums })
+    };
+    Ok(match vote {
+        Wire::Yes(committed) => Vote::Yes(reply(committed, "voted.yes")?),
+        Wire::Committed(committed) => Vote::Committed(reply(committed, "voted.committed")?),
+        Wire::No(v1::CrossNo { conflict: true, .. }) => Vote::No(Refusal::Conflict),
+        Wire::No(v1::CrossNo { refused: Some(detail), .. }) => {
+            Vote::No(Refusal::Refused(Box::new(error_from_detail(detail))))
+        }
+        Wire::No(v1::CrossNo { refused: None, .. }) => Vote::No(Refusal::Unknown),
+    })
+}
+
+fn attempt_to_wire(attempt: Attempt) -> v1::Attempt {
+    let Attempt { group, ballot, counter } = attempt;
+    v1::Attempt { group: group.0, ballot: Some(words::ballot_to_wire(ballot)), counter }
+}
+
+fn named(attempt: Option<v1::Attempt>, field: &str) -> Result<Attempt, ConvertError> {
+    let v1::Attempt { group, ballot, counter } = required(attempt, field)?;
+    let inside = |error: ConvertError| error.inside(field);
+    Ok(Attempt {
+        group: group_from_wire(group, "group").map_err(inside)?,
+        ballot: words::ballot_from_wire(required(ballot, "ballot").map_err(inside)?),
+        counter,
+    })
+}
+
+fn age_to_wire(age: Age) -> v1::Age {
+    let session = Some(words::session_to_wire(age.session));
+    v1::Age { first_ms: age.first_ms, session, sequence: age.sequence }
+}
+
+fn age_from_wire(age: v1::Age) -> Result<Age, ConvertError> {
+    let session = words::session_from_wire(required(age.session, "session")?)?;
+    Ok(Age { first_ms: age.first_ms, session, sequence: age.sequence })
+}
+
+fn group_from_wire(group: u32, field: &str) -> Result<GroupId, ConvertError> {
+    if group == 0 { Err(ConvertError::missing(field)) } else { Ok(GroupId(group)) }
+}
+
+#[cfg(test)]
+#[path = "cross_tests.rs"]
+mod tests;

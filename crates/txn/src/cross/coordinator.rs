@@ -1,0 +1,344 @@
+//! The attempts this group began: asks for votes, counts them, tells what came of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quorate_types::limits::GROUP_CROSS_MAX;
+use quorate_types::{
+    Age, Attempt, BootTime, Code, CrossBody, Error, GroupId, Part, PartReply, Refusal, Reply,
+    ReplyBody, RequestId, SessionId, Vote,
+};
+
+use super::core::{ATTEMPT_TIME_MAX, Cross, Out, RESEND_FIRST, RESEND_MAX, RequestKey, Settled};
+use super::entry::{CrossEntry, Decide, Prepare};
+use super::part::{ReplyOrder, Split};
+use super::vote::{Yes, locked_keys};
+
+/// An attempt that is not over.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// Every group that votes, ours too.
+    participants: Vec<GroupId>,
+    age: Age,
+    /// The cut-up request; `None` for an attempt that a leader before us began: it can be asked
+    /// about, not asked for again.
+    split: Option<Split>,
+    order: ReplyOrder,
+    /// Yes votes that are committed.
+    yes: BTreeMap<GroupId, PartReply>,
+    /// Committed or aborted, once that is known.
+    decision: Option<bool>,
+    /// The reply of a committed one.
+    pub(super) reply: Option<Reply>,
+    /// Why it was aborted.
+    refusal: Option<Settled>,
+    /// Groups that have applied COMMIT.
+    acknowledged: BTreeSet<GroupId>,
+    started: BootTime,
+    pause: Duration,
+}
+
+impl Running {
+    /// Found prepared in the table.
+    pub(super) fn recovered(now: BootTime, prepare: &Prepare) -> Running {
+        let Prepare { participants, age, order, .. } = prepare;
+        Running { order: order.clone(), ..Running::new(now, participants, *age) }
+    }
+
+    /// Found committed in the table of `group`.
+    pub(super) fn committed(now: BootTime, group: GroupId, participants: &[GroupId]) -> Running {
+        // The session has the result; the age plays no part any more.
+        let session = SessionId { group: GroupId(0), slot: quorate_types::Slot::ZERO };
+        let age = Age { first_ms: 0, session, sequence: 0 };
+        let acknowledged = BTreeSet::from([group]);
+        Running { decision: Some(true), acknowledged, ..Running::new(now, participants, age) }
+    }
+
+    fn new(now: BootTime, participants: &[GroupId], age: Age) -> Running {
+        Running {
+            participants: participants.to_vec(),
+            age,
+            split: None,
+            order: ReplyOrder::default(),
+            yes: BTreeMap::new(),
+            decision: None,
+            reply: None,
+            refusal: None,
+            acknowledged: BTreeSet::new(),
+            started: now,
+            pause: RESEND_FIRST,
+        }
+    }
+
+    fn request(&self) -> RequestKey {
+        (self.age.session, self.age.sequence)
+    }
+}
+
+impl Cross {
+    /// Begins an attempt at a transaction whose own part can be done. The caller has made sure that no
+    /// attempt at the same request is under way.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if the group coordinates too many.
+    ///
+    /// # Panics
+    /// If the replica does not lead.
+    pub fn begin(
+        &mut self,
+        now: BootTime,
+        id: &RequestId,
+        first_ms: u64,
+        split: Split,
+        own: Yes,
+    ) -> Result<Out, Error> {
+        let group = self.table.group();
+        let lead = self.lead.as_mut().expect("only a leader begins an attempt");
+        if GROUP_CROSS_MAX <= lead.running.len() {
+            let message = format!("{group} coordinates {GROUP_CROSS_MAX} transactions");
+            return Err(Error::new(Code::Overloaded, message).after(RESEND_FIRST));
+        }
+        lead.counter += 1;
+        let attempt = Attempt { group, ballot: lead.ballot, counter: lead.counter };
+        let age = Age { first_ms, session: id.session, sequence: id.sequence };
+        let mut participants: Vec<GroupId> = split.parts.keys().copied().collect();
+        if !split.parts.contains_key(&group) {
+            participants.push(group); // It keeps the result even if it changes nothing.
+            participants.sort_unstable();
+        }
+        let (exclusive, shared) = locked_keys(&own.write, &own.shared, self.keyspace);
+        self.locks.take(attempt, age, exclusive, shared);
+        lead.voting.insert(attempt);
+        let before = lead.by_request.insert((id.session, id.sequence), attempt);
+        assert!(before.is_none(), "{attempt} began while {before:?} at the same request runs");
+        let order = split.order.clone();
+        let running = Running {
+            order: order.clone(),
+            split: Some(split),
+            ..Running::new(now, &participants, age)
+        };
+        lead.running.insert(attempt, running);
+        lead.arm(attempt, now + RESEND_FIRST);
+        let mut out = Out::default();
+        out.entries.push(CrossEntry::Prepare(Box::new(Prepare {
+            attempt,
+            age,
+            lowest_unanswered: id.lowest_unanswered,
+            participants,
+            order,
+            write: own.write,
+            shared: own.shared,
+        })));
+        self.ask_for_votes(attempt, &mut out);
+        Ok(out)
+    }
+
+    /// Sends its part to every group whose vote is missing.
+    fn ask_for_votes(&self, attempt: Attempt, out: &mut Out) {
+        let (Some(lead), Some(watermark)) = (&self.lead, self.own_watermark()) else { return };
+        let Some(running) = lead.running.get(&attempt) else { return };
+        let Some(split) = &running.split else { return };
+        for to in missing(running, self.table.group()) {
+            let body = CrossBody::Prepare {
+                attempt,
+                age: running.age,
+                watermark,
+                participants: running.participants.clone(),
+                part: split.parts.get(&to).cloned().unwrap_or_else(Part::default),
+            };
+            self.say(to, body, out);
+        }
+    }
+
+    /// A vote on an attempt of ours.
+    pub(super) fn count(
+        &mut self,
+        now: BootTime,
+        from: GroupId,
+        attempt: Attempt,
+        vote: Vote,
+        out: &mut Out,
+    ) {
+        let group = self.table.group();
+        let Some(lead) = &mut self.lead else { return };
+        let Some(running) = lead.running.get_mut(&attempt) else {
+            return self.late_vote(from, attempt, &vote, out);
+        };
+        if !running.participants.contains(&from) {
+            return;
+        }
+        if let Some(commit) = running.decision {
+            if from != group {
+                self.say(from, CrossBody::Decide { attempt, commit }, out);
+            }
+            return;
+        }
+        match vote {
+            Vote::Yes(reply) | Vote::Committed(reply) => {
+                if !running.order.fits(from, &reply) {
+                    return; // It does not answer what was asked; asking again may.
+                }
+                running.yes.insert(from, reply);
+                if running.yes.len() == running.participants.len() {
+                    self.commit(now, attempt, out);
+                }
+            }
+            Vote::No(refusal) => self.abort(from, attempt, refusal, out),
+        }
+    }
+
+    /// A vote on an attempt that is over, or that no leader of ours may take up again.
+    fn late_vote(&mut self, from: GroupId, attempt: Attempt, vote: &Vote, out: &mut Out) {
+        let Some(lead) = &self.lead else { return };
+        let Some(watermark) = self.own_watermark() else { return };
+        // Of a ballot after ours nothing is known here: we no longer lead.
+        if attempt.ballot <= lead.ballot && attempt < watermark {
+            if matches!(vote, Vote::Yes(_)) {
+                // Had it been committed, `from` would have applied that before we forgot it.
+                self.say(from, CrossBody::Decide { attempt, commit: false }, out);
+            }
+            self.say(from, CrossBody::Clear { watermark }, out);
+        }
+    }
+
+    /// Everybody said yes: it is committed, whatever happens now.
+    fn commit(&mut self, now: BootTime, attempt: Attempt, out: &mut Out) {
+        let group = self.table.group();
+        let at = self.table.get(attempt).map(|record| record.at);
+        let Some(lead) = &mut self.lead else { return };
+        let Some(running) = lead.running.get_mut(&attempt) else { return };
+        let merged = running.order.merge(&running.yes).expect("each vote was found to fit");
+        running.decision = Some(true);
+        let body = ReplyBody::Committed { reads: merged.reads.clone(), sums: merged.sums.clone() };
+        let at = at.expect("our own yes is applied, it was counted");
+        let reply = Reply { at, replayed: false, body };
+        running.reply = Some(reply.clone());
+        running.pause = RESEND_FIRST;
+        out.settled.push((running.request(), Settled::Committed(reply)));
+        let others: Vec<GroupId> =
+            running.participants.iter().copied().filter(|it| *it != group).collect();
+        lead.deciding.insert(attempt);
+        lead.arm(attempt, now + RESEND_FIRST);
+        out.entries.push(CrossEntry::Decide(Decide::Commit(attempt, merged)));
+        for to in others {
+            self.say(to, CrossBody::Decide { attempt, commit: true }, out);
+        }
+    }
+
+    /// Somebody said no, durably: it is aborted, whatever happens now.
+    fn abort(&mut self, from: GroupId, attempt: Attempt, refusal: Refusal, out: &mut Out) {
+        let group = self.table.group();
+        let Some(lead) = &mut self.lead else { return };
+        let Some(running) = lead.running.get_mut(&attempt) else { return };
+        running.decision = Some(false);
+        running.refusal = Some(match refusal {
+            Refusal::Conflict => Settled::Again,
+            Refusal::Refused(error) => Settled::Refused(match &running.split {
+                Some(split) => split.renumber(from, *error),
+                None => *error,
+            }),
+            Refusal::Unknown => Settled::Refused(given_up(attempt, from)),
+        });
+        let others: Vec<GroupId> =
+            running.participants.iter().copied().filter(|it| *it != group && *it != from).collect();
+        lead.disarm(attempt);
+        lead.deciding.insert(attempt);
+        // Our own yes is in the log before this entry, or it never will be.
+        out.entries.push(CrossEntry::Decide(Decide::Abort(attempt)));
+        for to in others {
+            self.say(to, CrossBody::Decide { attempt, commit: false }, out);
+        }
+    }
+
+    /// Our own log has the decision.
+    pub(super) fn own_decision_stands(&mut self, attempt: Attempt, commit: bool, out: &mut Out) {
+        let Some(lead) = &mut self.lead else { return };
+        let Some(running) = lead.running.get_mut(&attempt) else { return };
+        let request = running.request();
+        let was_current = lead.by_request.get(&request) == Some(&attempt);
+        if was_current {
+            lead.by_request.remove(&request);
+        }
+        if commit {
+            return self.acknowledged(self.table.group(), attempt, out);
+        }
+        let settled = running.refusal.take();
+        let participants = std::mem::take(&mut running.participants);
+        lead.running.remove(&attempt);
+        lead.owed.extend(participants.into_iter().filter(|it| *it != self.table.group()));
+        if let Some(settled) = settled {
+            out.settled.push((request, settled));
+        }
+    }
+
+    /// A group has applied COMMIT. Once all have, the attempt is over.
+    pub(super) fn acknowledged(&mut self, from: GroupId, attempt: Attempt, _out: &mut Out) {
+        let group = self.table.group();
+        let Some(lead) = &mut self.lead else { return };
+        let Some(running) = lead.running.get_mut(&attempt) else { return };
+        if running.decision != Some(true) || !running.participants.contains(&from) {
+            return;
+        }
+        running.acknowledged.insert(from);
+        if running.acknowledged.len() == running.participants.len() {
+            let participants = std::mem::take(&mut running.participants);
+            lead.running.remove(&attempt);
+            lead.disarm(attempt);
+            lead.owed.extend(participants.into_iter().filter(|it| *it != group));
+        }
+    }
+
+    /// Nobody has said what this attempt waits for: says it again, or gives it up.
+    pub(super) fn say_again(&mut self, now: BootTime, attempt: Attempt, out: &mut Out) {
+        let group = self.table.group();
+        let Some(lead) = &mut self.lead else { return };
+        let Some(running) = lead.running.get_mut(&attempt) else { return };
+        let pause = running.pause;
+        running.pause = (pause * 2).min(RESEND_MAX);
+        let can_be_asked_for =
+            running.split.is_some() && now.since(running.started) < ATTEMPT_TIME_MAX;
+        let missing = match running.decision {
+            None => missing(running, group),
+            Some(true) => {
+                let acknowledged = |it: &GroupId| running.acknowledged.contains(it);
+                running.participants.iter().copied().filter(|it| !acknowledged(it)).collect()
+            }
+            Some(false) => Vec::new(),
+        };
+        let decision = running.decision;
+        lead.arm(attempt, now + pause);
+        match decision {
+            None if can_be_asked_for => self.ask_for_votes(attempt, out),
+            // Asking makes a group that knows nothing say no for ever.
+            None => {
+                for to in missing {
+                    self.say(to, CrossBody::Ask { attempt }, out);
+                }
+                self.count_own(now, attempt, out);
+            }
+            Some(commit) => {
+                for to in missing.into_iter().filter(|it| *it != group) {
+                    self.say(to, CrossBody::Decide { attempt, commit }, out);
+                }
+            }
+        }
+    }
+
+    /// Counts our own vote for an attempt that was found in the table.
+    fn count_own(&mut self, now: BootTime, attempt: Attempt, out: &mut Out) {
+        if let Some(vote) = self.vote_of(attempt) {
+            self.count(now, self.table.group(), attempt, vote, out);
+        }
+    }
+}
+
+/// Other groups whose yes is not known.
+fn missing(running: &Running, group: GroupId) -> Vec<GroupId> {
+    let is_missing = |it: &GroupId| *it != group && !running.yes.contains_key(it);
+    running.participants.iter().copied().filter(is_missing).collect()
+}
+
+fn given_up(attempt: Attempt, by: GroupId) -> Error {
+    let message = format!("attempt {attempt} was given up: {by} had not voted in time");
+    Error::new(Code::TxnAborted, message).with("attempt", attempt).with("group", by.0)
+}

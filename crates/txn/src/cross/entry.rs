@@ -1,0 +1,211 @@
+//! The log entries of cross-unit transactions. Part of the layout in `../entry.rs`:
+//!
+//! | kind | entry | after the kind |
+//! |---|---|---|
+//! | `0x30` | PREPARE yes | attempt, age, lowest unanswered, participants, groups of reads and of sums, effects, reads, sums, rows locked for reading |
+//! | `0x31` | PREPARE no | attempt |
+//! | `0x32` | COMMIT | attempt, reads, sums of the whole transaction (empty but in the coordinator's log) |
+//! | `0x33` | ABORT | attempt |
+//! | `0x34` | CLEAR | watermark: an attempt |
+//!
+//! An attempt is group, ballot round, ballot replica, counter; an age is milliseconds, session group,
+//! session slot, sequence. Every number is a varint.
+
+use bytes::{BufMut, BytesMut};
+use quorate_types::{
+    Age, Attempt, Ballot, GroupId, PartReply, ReplicaId, RequestId, SessionId, SliceId, Slot,
+    TableId, Uid,
+};
+
+use super::part::ReplyOrder;
+use crate::codec::{DecodeError, Reader, put_bytes, put_length, put_reply, put_varint};
+use crate::entry::{RowKey, Write, put_effects, take_write};
+
+pub(crate) const KIND_PREPARE: u8 = 0x30;
+pub(crate) const KIND_REFUSE: u8 = 0x31;
+pub(crate) const KIND_COMMIT: u8 = 0x32;
+pub(crate) const KIND_ABORT: u8 = 0x33;
+pub(crate) const KIND_CLEAR: u8 = 0x34;
+
+/// PREPARE yes: the group will do its part if all others say yes too, and holds its locks until it
+/// knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepare {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Of the transaction; its session and sequence are those of the request.
+    pub age: Age,
+    /// The greatest request number below which the client has every answer. Used by the coordinator.
+    pub lowest_unanswered: u64,
+    /// Every group that votes, the coordinator's too, in order.
+    pub participants: Vec<GroupId>,
+    /// How the reply goes together. Empty but in the coordinator's log.
+    pub order: ReplyOrder,
+    /// What this group will change, and its part of the reply. Rows it changes are locked for writing.
+    pub write: Write,
+    /// Rows it only looked at, locked for reading.
+    pub shared: Vec<RowKey>,
+}
+
+impl Prepare {
+    /// The request the transaction answers.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        let Age { session, sequence, .. } = self.age;
+        RequestId { session, sequence, lowest_unanswered: self.lowest_unanswered }
+    }
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decide {
+    /// Every participant said yes: the effects happen. In the coordinator's log with the whole reply.
+    Commit(Attempt, PartReply),
+    /// Some participant said no, durably: nothing happens, ever.
+    Abort(Attempt),
+}
+
+impl Decide {
+    /// The attempt.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        match self {
+            Decide::Commit(attempt, _) | Decide::Abort(attempt) => *attempt,
+        }
+    }
+}
+
+/// An entry of a cross-unit transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrossEntry {
+    /// PREPARE yes.
+    Prepare(Box<Prepare>),
+    /// PREPARE no, which is also the tombstone of an attempt that somebody asked about in vain.
+    Refuse(Attempt),
+    /// COMMIT or ABORT.
+    Decide(Decide),
+    /// Attempts of this group below this one are over everywhere: their records go, and none of them
+    /// is ever taken up again.
+    Clear(Attempt),
+}
+
+impl CrossEntry {
+    /// Appends kind and fields.
+    pub(crate) fn put(&self, out: &mut BytesMut) {
+        match self {
+            CrossEntry::Prepare(prepare) => {
+                out.put_u8(KIND_PREPARE);
+                put_prepare(out, prepare);
+            }
+            CrossEntry::Refuse(attempt) => {
+                out.put_u8(KIND_REFUSE);
+                put_attempt(out, *attempt);
+            }
+            CrossEntry::Decide(Decide::Commit(attempt, reply)) => {
+                out.put_u8(KIND_COMMIT);
+                put_attempt(out, *attempt);
+                put_reply(out, &reply.reads, &reply.sums);
+            }
+            CrossEntry::Decide(Decide::Abort(attempt)) => {
+                out.put_u8(KIND_ABORT);
+                put_attempt(out, *attempt);
+            }
+            CrossEntry::Clear(watermark) => {
+                out.put_u8(KIND_CLEAR);
+                put_attempt(out, *watermark);
+            }
+        }
+    }
+
+    /// Reads the fields of an entry whose kind was read; `None` if it is no kind of ours.
+    pub(crate) fn take(
+        kind: u8,
+        reader: &mut Reader<'_>,
+    ) -> Result<Option<CrossEntry>, DecodeError> {
+        Ok(Some(match kind {
+            KIND_PREPARE => CrossEntry::Prepare(Box::new(take_prepare(reader)?)),
+            KIND_REFUSE => CrossEntry::Refuse(take_attempt(reader)?),
+            KIND_COMMIT => {
+                let attempt = take_attempt(reader)?;
+                let (reads, sums) = reader.reply()?;
+                CrossEntry::Decide(Decide::Commit(attempt, PartReply { reads, sums }))
+            }
+            KIND_ABORT => CrossEntry::Decide(Decide::Abort(take_attempt(reader)?)),
+            KIND_CLEAR => CrossEntry::Clear(take_attempt(reader)?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+pub(crate) fn put_prepare(out: &mut BytesMut, prepare: &Prepare) {
+    put_attempt(out, prepare.attempt);
+    put_varint(out, prepare.age.first_ms);
+    put_varint(out, u64::from(prepare.age.session.group.0));
+    put_varint(out, prepare.age.session.slot.0);
+    put_varint(out, prepare.age.sequence);
+    put_varint(out, prepare.lowest_unanswered);
+    put_groups(out, &prepare.participants);
+    put_groups(out, &prepare.order.reads);
+    put_groups(out, &prepare.order.sums);
+    put_effects(out, &prepare.write);
+    put_length(out, prepare.shared.len());
+    for at in &prepare.shared {
+        put_varint(out, u64::from(at.slice.0));
+        put_varint(out, u64::from(at.table.0));
+        put_varint(out, at.uid.0);
+        put_bytes(out, &at.key);
+    }
+}
+
+pub(crate) fn take_prepare(reader: &mut Reader<'_>) -> Result<Prepare, DecodeError> {
+    let attempt = take_attempt(reader)?;
+    let first_ms = reader.varint("age")?;
+    let group = take_group(reader)?;
+    let slot = Slot(reader.varint("session")?);
+    let age =
+        Age { first_ms, session: SessionId { group, slot }, sequence: reader.varint("sequence")? };
+    let lowest_unanswered = reader.varint("lowest unanswered")?;
+    let participants = reader.list("participants", take_group)?;
+    let order = ReplyOrder {
+        reads: reader.list("groups of reads", take_group)?,
+        sums: reader.list("groups of sums", take_group)?,
+    };
+    let write = take_write(reader, None)?;
+    let shared = reader.list("locked rows", |reader| {
+        Ok(RowKey {
+            slice: SliceId(reader.u16("slice")?),
+            table: TableId(reader.u16("table")?),
+            uid: Uid(reader.varint("uid")?),
+            key: reader.bytes("key")?,
+        })
+    })?;
+    Ok(Prepare { attempt, age, lowest_unanswered, participants, order, write, shared })
+}
+
+pub(crate) fn put_attempt(out: &mut BytesMut, attempt: Attempt) {
+    put_varint(out, u64::from(attempt.group.0));
+    put_varint(out, attempt.ballot.round);
+    put_varint(out, attempt.ballot.replica.0);
+    put_varint(out, attempt.counter);
+}
+
+pub(crate) fn take_attempt(reader: &mut Reader<'_>) -> Result<Attempt, DecodeError> {
+    let group = take_group(reader)?;
+    let round = reader.varint("ballot round")?;
+    let replica = ReplicaId(reader.varint("ballot replica")?);
+    let counter = reader.varint("counter")?;
+    Ok(Attempt { group, ballot: Ballot { round, replica }, counter })
+}
+
+pub(super) fn put_groups(out: &mut BytesMut, groups: &[GroupId]) {
+    put_length(out, groups.len());
+    for group in groups {
+        put_varint(out, u64::from(group.0));
+    }
+}
+
+pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError> {
+    let value = reader.varint("group")?;
+    let group = u32::try_from(value);
+    group.map(GroupId).map_err(|_| DecodeError::OutOfRange { what: "group", value })
+}

@@ -1,0 +1,140 @@
+//! The stored form of what a log says of attempts. Keys stand in `quorate_store::keys`.
+//!
+//! | record | format | fields |
+//! |---|---|---|
+//! | attempt | `0x01` | state, entry of the vote (slot, round, replica), then by state |
+//!
+//! States: 1 prepared, then PREPARE as in the log; 2 refused; 3 committed, then participants, reads
+//! and sums; 4 aborted.
+//!
+//! | record | format | fields |
+//! |---|---|---|
+//! | watermark | `0x01` | the attempt |
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_store::{Key, StoreError};
+use quorate_types::{Attempt, Ballot, EntryId, GroupId, PartReply, ReplicaId, Slot};
+
+use super::entry::{
+    Prepare, put_attempt, put_groups, put_prepare, take_attempt, take_group, take_prepare,
+};
+use crate::codec::{DecodeError, Reader, put_reply, put_varint};
+use crate::record::{damaged, take_format};
+
+const FORMAT: u8 = 0x01;
+
+const PREPARED: u8 = 1;
+const REFUSED: u8 = 2;
+const COMMITTED: u8 = 3;
+const ABORTED: u8 = 4;
+
+/// What the log says of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// PREPARE yes: locked, undecided here.
+    Prepared(Box<Prepare>),
+    /// PREPARE no.
+    Refused,
+    /// COMMIT: its effects are in the rows.
+    Committed {
+        /// Every group that voted.
+        participants: Vec<GroupId>,
+        /// This group's part of the reply: whoever coordinates may still have to ask for it.
+        reply: PartReply,
+    },
+    /// PREPARE yes, then ABORT.
+    Aborted,
+}
+
+impl State {
+    /// True once COMMIT is applied.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        matches!(self, State::Committed { .. })
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Prepared(_) => "prepared",
+            State::Refused => "refused",
+            State::Committed { .. } => "committed",
+            State::Aborted => "aborted",
+        }
+    }
+}
+
+/// What the log says of an attempt, and where it says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it says.
+    pub state: State,
+    /// The entry of the vote.
+    pub at: EntryId,
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(128);
+        out.put_u8(FORMAT);
+        out.put_u8(match self.state {
+            State::Prepared(_) => PREPARED,
+            State::Refused => REFUSED,
+            State::Committed { .. } => COMMITTED,
+            State::Aborted => ABORTED,
+        });
+        put_varint(&mut out, self.at.slot.0);
+        put_varint(&mut out, self.at.ballot.round);
+        put_varint(&mut out, self.at.ballot.replica.0);
+        match &self.state {
+            State::Prepared(prepare) => put_prepare(&mut out, prepare),
+            State::Committed { participants, reply } => {
+                put_groups(&mut out, participants);
+                put_reply(&mut out, &reply.reads, &reply.sums);
+            }
+            State::Refused | State::Aborted => {}
+        }
+        out.freeze()
+    }
+
+    pub(super) fn decode(key: &Key, bytes: &Bytes) -> Result<Record, StoreError> {
+        let decode = |mut reader: Reader<'_>| {
+            take_format(FORMAT, &mut reader)?;
+            let state = reader.u8("state")?;
+            let slot = Slot(reader.varint("slot")?);
+            let round = reader.varint("ballot round")?;
+            let replica = ReplicaId(reader.varint("ballot replica")?);
+            let at = EntryId { ballot: Ballot { round, replica }, slot };
+            let state = match state {
+                PREPARED => State::Prepared(Box::new(take_prepare(&mut reader)?)),
+                REFUSED => State::Refused,
+                COMMITTED => {
+                    let participants = reader.list("participants", take_group)?;
+                    let (reads, sums) = reader.reply()?;
+                    State::Committed { participants, reply: PartReply { reads, sums } }
+                }
+                ABORTED => State::Aborted,
+                tag => return Err(DecodeError::UnknownTag { what: "state", tag }),
+            };
+            reader.finish().map(|()| Record { state, at })
+        };
+        decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
+    }
+}
+
+pub(super) fn encode_watermark(watermark: Attempt) -> Bytes {
+    let mut out = BytesMut::with_capacity(24);
+    out.put_u8(FORMAT);
+    put_attempt(&mut out, watermark);
+    out.freeze()
+}
+
+pub(super) fn decode_watermark(key: &Key, bytes: &Bytes) -> Result<Attempt, StoreError> {
+    let decode = |mut reader: Reader<'_>| {
+        take_format(FORMAT, &mut reader)?;
+        let attempt = take_attempt(&mut reader)?;
+        reader.finish().map(|()| attempt)
+    };
+    decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
+}

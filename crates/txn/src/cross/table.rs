@@ -1,0 +1,274 @@
+//! What applied entries say of attempts: the same on every replica of the group.
+//!
+//! Changed by `apply.rs` only, one entry after the other. Like sessions, it lives in memory and
+//! reaches the store with checkpoints.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_store::{Change, Key, Keyspace, StoreError, View};
+use quorate_types::{Attempt, EntryId, GroupId, PartReply};
+
+use super::entry::{Decide, Prepare};
+use super::record::{Record, State, decode_watermark, encode_watermark};
+use crate::record::damaged;
+use crate::session::for_each_record;
+
+/// Memory that an attempt takes until the next checkpoint, roughly.
+const RECORD_MEMORY_BYTES: usize = 512;
+
+/// The attempts of a group and the watermarks below which none is taken up again.
+#[derive(Clone, Debug)]
+pub struct CrossTable {
+    keyspace: Keyspace,
+    /// Invariant: none is below the watermark of its coordinating group.
+    records: BTreeMap<Attempt, Record>,
+    /// By coordinating group. Only ever raised.
+    watermarks: BTreeMap<GroupId, Attempt>,
+    /// Records that differ from the store.
+    unsaved: BTreeSet<Attempt>,
+    /// Watermarks that differ from the store.
+    unsaved_watermarks: BTreeSet<GroupId>,
+    /// Records that the store has.
+    stored: BTreeSet<Attempt>,
+    /// Records to remove from the store.
+    removed: Vec<Key>,
+}
+
+/// What an entry did to the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrossEvent {
+    /// PREPARE yes stands.
+    Prepared(Attempt),
+    /// PREPARE no stands.
+    Refused(Attempt),
+    /// The attempt is decided here.
+    Decided {
+        /// The attempt.
+        attempt: Attempt,
+        /// Committed or aborted.
+        commit: bool,
+    },
+    /// These records are gone. Those that were undecided here had been aborted elsewhere.
+    Cleared(Vec<Attempt>),
+    /// The entry changed nothing: it was proposed when it was no longer needed.
+    Nothing(Attempt),
+}
+
+/// Two entries of one log contradict each other about an attempt. The replica must stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{attempt} is to be {wanted}, but is {found} here")]
+pub struct Contradiction {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What the entry says.
+    pub wanted: &'static str,
+    /// What the table says.
+    pub found: &'static str,
+}
+
+impl CrossTable {
+    /// Nothing known.
+    #[must_use]
+    pub fn new(keyspace: Keyspace) -> CrossTable {
+        CrossTable {
+            keyspace,
+            records: BTreeMap::new(),
+            watermarks: BTreeMap::new(),
+            unsaved: BTreeSet::new(),
+            unsaved_watermarks: BTreeSet::new(),
+            stored: BTreeSet::new(),
+            removed: Vec::new(),
+        }
+    }
+
+    /// The table as the store has it.
+    ///
+    /// # Errors
+    /// `StoreError` if records cannot be read or make no sense.
+    pub fn load(view: &dyn View, keyspace: Keyspace) -> Result<CrossTable, StoreError> {
+        let mut table = CrossTable::new(keyspace);
+        for_each_record(view, &keyspace.watermark_prefix(), |key, bytes| {
+            let watermark = decode_watermark(key, bytes)?;
+            table.watermarks.insert(watermark.group, watermark);
+            Ok(())
+        })?;
+        for_each_record(view, &keyspace.attempt_prefix(), |key, bytes| {
+            let attempt = quorate_store::keys::parse_attempt(key)
+                .ok_or_else(|| damaged(key, &"it is no attempt key"))?;
+            let record = Record::decode(key, bytes)?;
+            if table.is_below_watermark(attempt) {
+                return Err(damaged(key, &"it is below the watermark"));
+            }
+            table.records.insert(attempt, record);
+            table.stored.insert(attempt);
+            Ok(())
+        })?;
+        Ok(table)
+    }
+
+    /// The group it belongs to.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.keyspace.group
+    }
+
+    /// What is known of an attempt.
+    #[must_use]
+    pub fn get(&self, attempt: Attempt) -> Option<&Record> {
+        self.records.get(&attempt)
+    }
+
+    /// Every record, in order.
+    pub fn records(&self) -> impl Iterator<Item = (Attempt, &Record)> {
+        self.records.iter().map(|(attempt, record)| (*attempt, record))
+    }
+
+    /// How many attempts are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// True if no attempt is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// True if the attempt is over everywhere, as this log knows.
+    #[must_use]
+    pub fn is_below_watermark(&self, attempt: Attempt) -> bool {
+        self.watermarks.get(&attempt.group).is_some_and(|watermark| attempt < *watermark)
+    }
+
+    /// The watermark of a coordinating group, as this log knows it.
+    #[must_use]
+    pub fn watermark(&self, group: GroupId) -> Option<Attempt> {
+        self.watermarks.get(&group).copied()
+    }
+
+    /// True if a record of `group` is below this watermark.
+    #[must_use]
+    pub fn has_below(&self, watermark: Attempt) -> bool {
+        self.first_of(watermark.group).is_some_and(|first| first < watermark)
+    }
+
+    /// The first record of a coordinating group.
+    #[must_use]
+    pub fn first_of(&self, group: GroupId) -> Option<Attempt> {
+        let first = Attempt { group, ballot: quorate_types::Ballot::ZERO, counter: 0 };
+        let (attempt, _) = self.records.range(first..).next()?;
+        (attempt.group == group).then_some(*attempt)
+    }
+
+    /// The group said yes.
+    pub(crate) fn prepare(&mut self, prepare: Box<Prepare>, at: EntryId) -> CrossEvent {
+        let attempt = prepare.attempt;
+        if self.is_below_watermark(attempt) || self.records.contains_key(&attempt) {
+            return CrossEvent::Nothing(attempt);
+        }
+        self.put(attempt, Record { state: State::Prepared(prepare), at });
+        CrossEvent::Prepared(attempt)
+    }
+
+    /// The group said no.
+    pub(crate) fn refuse(&mut self, attempt: Attempt, at: EntryId) -> CrossEvent {
+        if self.is_below_watermark(attempt) || self.records.contains_key(&attempt) {
+            return CrossEvent::Nothing(attempt);
+        }
+        self.put(attempt, Record { state: State::Refused, at });
+        CrossEvent::Refused(attempt)
+    }
+
+    /// The yes of an attempt that is undecided here.
+    #[must_use]
+    pub fn prepared(&self, attempt: Attempt) -> Option<&Prepare> {
+        match &self.records.get(&attempt)?.state {
+            State::Prepared(prepare) => Some(prepare),
+            State::Refused | State::Committed { .. } | State::Aborted => None,
+        }
+    }
+
+    /// The attempt is decided.
+    pub(crate) fn decide(&mut self, decide: &Decide) -> Result<CrossEvent, Contradiction> {
+        let attempt = decide.attempt();
+        let commit = matches!(decide, Decide::Commit(..));
+        let wanted = if commit { "committed" } else { "aborted" };
+        let Some(record) = self.records.get_mut(&attempt) else {
+            // An abort of what was never prepared is no news; a commit of it cannot be.
+            let is_over = !commit || self.is_below_watermark(attempt);
+            let error = Contradiction { attempt, wanted, found: "unknown" };
+            return if is_over { Ok(CrossEvent::Nothing(attempt)) } else { Err(error) };
+        };
+        let after = match (&mut record.state, commit) {
+            (State::Prepared(prepare), true) => State::Committed {
+                participants: std::mem::take(&mut prepare.participants),
+                reply: PartReply {
+                    reads: std::mem::take(&mut prepare.write.reads),
+                    sums: std::mem::take(&mut prepare.write.sums),
+                },
+            },
+            (State::Prepared(_), false) => State::Aborted,
+            (State::Committed { .. }, true) | (State::Aborted | State::Refused, false) => {
+                return Ok(CrossEvent::Nothing(attempt));
+            }
+            (found, _) => {
+                return Err(Contradiction { attempt, wanted, found: found.word() });
+            }
+        };
+        record.state = after;
+        self.unsaved.insert(attempt);
+        Ok(CrossEvent::Decided { attempt, commit })
+    }
+
+    /// Attempts below the watermark are over.
+    pub(crate) fn clear(&mut self, watermark: Attempt) -> CrossEvent {
+        if self.watermarks.get(&watermark.group).is_some_and(|before| watermark <= *before) {
+            return CrossEvent::Nothing(watermark);
+        }
+        self.watermarks.insert(watermark.group, watermark);
+        self.unsaved_watermarks.insert(watermark.group);
+        let mut dropped = Vec::new();
+        while let Some(attempt) = self.first_of(watermark.group)
+            && attempt < watermark
+        {
+            self.records.remove(&attempt);
+            self.unsaved.remove(&attempt);
+            if self.stored.remove(&attempt) {
+                self.removed.push(self.keyspace.attempt(attempt));
+            }
+            dropped.push(attempt);
+        }
+        CrossEvent::Cleared(dropped)
+    }
+
+    fn put(&mut self, attempt: Attempt, record: Record) {
+        self.records.insert(attempt, record);
+        self.unsaved.insert(attempt);
+    }
+
+    /// Memory of what the next checkpoint takes from here.
+    #[must_use]
+    pub fn unsaved_bytes(&self) -> usize {
+        (self.unsaved.len() + self.removed.len()) * RECORD_MEMORY_BYTES
+    }
+
+    /// Changes that bring the store up to this table. To be called between two entries, when a
+    /// checkpoint begins, and to be part of it: the table counts on them from now on.
+    #[must_use = "what is not written is lost"]
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let removed = std::mem::take(&mut self.removed);
+        let mut changes: Vec<_> =
+            removed.into_iter().map(|key| Change { key, value: None }).collect();
+        for group in std::mem::take(&mut self.unsaved_watermarks) {
+            let value = Some(encode_watermark(self.watermarks[&group]));
+            changes.push(Change { key: self.keyspace.watermark(group), value });
+        }
+        for attempt in std::mem::take(&mut self.unsaved) {
+            let value = Some(self.records[&attempt].encode());
+            changes.push(Change { key: self.keyspace.attempt(attempt), value });
+            self.stored.insert(attempt);
+        }
+        changes
+    }
+}

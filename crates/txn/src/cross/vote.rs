@@ -1,0 +1,142 @@
+//! A group's own view of its part: what it would change, or why it cannot, or whose lock it meets.
+//!
+//! Called by the driver before a vote is logged, on the rows as entries in flight leave them. Calls
+//! `../transact.rs`, so a part is decided by the same code as a transaction of one group.
+
+use quorate_store::{Key, StoreError, View};
+use quorate_types::{Age, Attempt, Error, Part, PartReply};
+
+use super::locks::Locks;
+use crate::entry::{Effect, RowKey, Write};
+use crate::evaluate::Context;
+use crate::transact::{Decided, Stop, Transaction, transact};
+
+/// What a group makes of its part.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It can be done.
+    Yes(Yes),
+    /// It cannot: a condition, a guard, a limit.
+    No(Error),
+    /// Rows it needs are locked, or an older transaction waits for them.
+    Locked(Locked),
+}
+
+/// Who is in the way of a part, and of which rows.
+#[derive(Clone, Debug)]
+pub struct Locked {
+    /// These are; at least one.
+    pub ahead: Vec<Attempt>,
+    /// Rows the part changes.
+    pub exclusive: Vec<Key>,
+    /// Rows it looks at.
+    pub shared: Vec<Key>,
+}
+
+/// A part that can be done.
+#[derive(Clone, Debug)]
+pub struct Yes {
+    /// What it changes and brings to the reply. Without a request id.
+    pub write: Write,
+    /// Rows it only looks at.
+    pub shared: Vec<RowKey>,
+}
+
+impl Yes {
+    /// Its part of the reply.
+    #[must_use]
+    pub fn reply(&self) -> PartReply {
+        PartReply { reads: self.write.reads.clone(), sums: self.write.sums.clone() }
+    }
+}
+
+/// Decides a part on `overlay`, unless `locks` are in its way.
+///
+/// # Errors
+/// `StoreError` if rows could not be read.
+pub fn evaluate_part(
+    part: &Part,
+    age: Age,
+    context: &Context<'_>,
+    overlay: &dyn View,
+    locks: &Locks,
+) -> Result<Verdict, StoreError> {
+    let Part { conditions, mutations, reads } = part;
+    let asked = Transaction { conditions, mutations, reads };
+    if !locks.are_idle() {
+        let mut ahead = holders(&asked, context, locks);
+        ahead.extend(older_ones_that_wait(part, age, context, locks));
+        if !ahead.is_empty() {
+            let (exclusive, shared) = wanted_keys(part, context);
+            return Ok(Verdict::Locked(Locked { ahead, exclusive, shared }));
+        }
+    }
+    match transact(&asked, context, overlay) {
+        Ok(Decided { write, .. }) => {
+            Ok(Verdict::Yes(Yes { write, shared: looked_at(part, context) }))
+        }
+        Err(Stop::Refused(error)) => Ok(Verdict::No(*error)),
+        Err(Stop::Store(error)) => Err(error),
+    }
+}
+
+/// Who holds rows that a transaction needs. Each once, in order.
+pub(crate) fn holders(
+    asked: &Transaction<'_>,
+    context: &Context<'_>,
+    locks: &Locks,
+) -> Vec<Attempt> {
+    if locks.is_empty() {
+        return Vec::new();
+    }
+    let looked_at = asked.conditions.iter().map(|condition| condition.address()).chain(asked.reads);
+    let mut holders: Vec<Attempt> =
+        looked_at.filter_map(|at| locks.against_reading(&context.key(at))).collect();
+    for mutation in asked.mutations {
+        holders.extend(locks.against_writing(&context.key(mutation.address())));
+    }
+    holders.sort_unstable();
+    holders.dedup();
+    holders
+}
+
+/// Who waits for rows of a part and is older.
+fn older_ones_that_wait(
+    part: &Part,
+    age: Age,
+    context: &Context<'_>,
+    locks: &Locks,
+) -> Vec<Attempt> {
+    let (exclusive, shared) = wanted_keys(part, context);
+    let ahead = |keys: &[Key], is_exclusive| -> Vec<Attempt> {
+        keys.iter().flat_map(|key| locks.ahead_of(age, key, is_exclusive)).collect()
+    };
+    let mut found = ahead(&exclusive, true);
+    found.extend(ahead(&shared, false));
+    found
+}
+
+/// The rows a part changes, and those it looks at.
+fn wanted_keys(part: &Part, context: &Context<'_>) -> (Vec<Key>, Vec<Key>) {
+    let conditions = part.conditions.iter().map(|condition| condition.address());
+    let shared = conditions.chain(&part.reads).map(|at| context.key(at)).collect();
+    (part.mutations.iter().map(|mutation| context.key(mutation.address())).collect(), shared)
+}
+
+fn looked_at(part: &Part, context: &Context<'_>) -> Vec<RowKey> {
+    let conditions = part.conditions.iter().map(|condition| condition.address());
+    conditions.chain(&part.reads).map(|at| context.row_key(at)).collect()
+}
+
+/// The keys that a yes locks: for writing, and for reading.
+pub(crate) fn locked_keys(
+    write: &Write,
+    shared: &[RowKey],
+    keyspace: quorate_store::Keyspace,
+) -> (Vec<Key>, Vec<Key>) {
+    let written = write.effects.iter().map(|effect| match effect {
+        Effect::Put(at, _) | Effect::Delete(at) | Effect::Add { at, .. } => at.within(keyspace),
+    });
+    let read = shared.iter().map(|at| at.within(keyspace));
+    (written.collect(), read.collect())
+}

@@ -1,0 +1,176 @@
+//! What leaders of groups say to each other about attempts. Any message may be lost, doubled or late;
+//! each is a question that is asked again or the answer to one.
+
+use crate::attempt::{Age, Attempt};
+use crate::code::Error;
+use crate::command::{Condition, Mutation, RowAddress, Value};
+use crate::ids::GroupId;
+
+/// What a transaction asks of one group. Each list keeps the order of the request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+    /// Run in order.
+    pub mutations: Vec<Mutation>,
+    /// Rows to return.
+    pub reads: Vec<RowAddress>,
+}
+
+/// What one group brings to the reply: the rows read, and the sums made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartReply {
+    /// Of each row asked for, as it was before.
+    pub reads: Vec<Option<Value>>,
+    /// Of each add.
+    pub sums: Vec<i64>,
+}
+
+/// A message from the leader of one group to that of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrossMessage {
+    /// The sender's group.
+    pub from: GroupId,
+    /// The receiver's group.
+    pub to: GroupId,
+    /// What is said.
+    pub body: CrossBody,
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CrossBody {
+    /// The coordinator asks for a vote.
+    Prepare {
+        /// The attempt.
+        attempt: Attempt,
+        /// How old the transaction is.
+        age: Age,
+        /// Attempts of the coordinator below this one are over.
+        watermark: Attempt,
+        /// Every group that votes.
+        participants: Vec<GroupId>,
+        /// What this group is to do.
+        part: Part,
+    },
+    /// Somebody who has no decision asks what the receiver knows. A receiver that knows nothing
+    /// commits a no first (trap 28).
+    Ask {
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// What the sender's log says of the attempt: the answer to `Prepare` and `Ask`.
+    Voted {
+        /// The attempt.
+        attempt: Attempt,
+        /// The vote.
+        vote: Vote,
+    },
+    /// What became of the attempt.
+    Decide {
+        /// The attempt.
+        attempt: Attempt,
+        /// True: committed.
+        commit: bool,
+    },
+    /// The sender has applied the COMMIT.
+    Decided {
+        /// The attempt.
+        attempt: Attempt,
+    },
+    /// Attempts of the sender below this one are over.
+    Clear {
+        /// The watermark.
+        watermark: Attempt,
+    },
+}
+
+/// What a log says of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vote {
+    /// PREPARE yes is committed. Whether the attempt is, is not known here.
+    Yes(PartReply),
+    /// It is known to be committed.
+    Committed(PartReply),
+    /// PREPARE no is committed, or ABORT is, or the attempt is over and nothing of it was committed.
+    No(Refusal),
+}
+
+/// Why a group said no. Not logged: after a change of leader it is `Unknown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An older transaction holds a lock: the same request may be tried again.
+    Conflict,
+    /// A condition or a guard does not hold, or the part cannot be carried out.
+    Refused(Box<Error>),
+    /// The reason is gone: a tombstone, or another leader gave it.
+    Unknown,
+}
+
+impl CrossMessage {
+    /// Bytes it takes in a queue, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        const HEAD: usize = 96;
+        match &self.body {
+            CrossBody::Prepare { part, participants, .. } => {
+                HEAD + participants.len() * 4 + part.size()
+            }
+            CrossBody::Voted { vote: Vote::Yes(reply) | Vote::Committed(reply), .. } => {
+                HEAD + reply.size()
+            }
+            CrossBody::Voted { vote: Vote::No(_), .. }
+            | CrossBody::Ask { .. }
+            | CrossBody::Decide { .. }
+            | CrossBody::Decided { .. }
+            | CrossBody::Clear { .. } => HEAD,
+        }
+    }
+
+    /// The attempt it is about, or the watermark it carries.
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        match &self.body {
+            CrossBody::Prepare { attempt, .. }
+            | CrossBody::Ask { attempt }
+            | CrossBody::Voted { attempt, .. }
+            | CrossBody::Decide { attempt, .. }
+            | CrossBody::Decided { attempt }
+            | CrossBody::Clear { watermark: attempt } => *attempt,
+        }
+    }
+}
+
+impl Vote {
+    /// True for a vote from which an abort may be concluded.
+    #[must_use]
+    pub fn is_no(&self) -> bool {
+        matches!(self, Vote::No(_))
+    }
+}
+
+impl Part {
+    /// Bytes of its keys and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let row = |at: &RowAddress| at.key.len() + 16;
+        let conditions = self.conditions.iter().map(|condition| match condition {
+            Condition::Equals(at, value) => row(at) + value.size(),
+            Condition::Exists(at) | Condition::Absent(at) => row(at),
+        });
+        let mutations = self.mutations.iter().map(|mutation| match mutation {
+            Mutation::Put(at, value) => row(at) + value.size(),
+            Mutation::Delete(at) | Mutation::Add { at, .. } => row(at) + 24,
+        });
+        conditions.chain(mutations).chain(self.reads.iter().map(row)).sum()
+    }
+}
+
+impl PartReply {
+    /// Bytes of its values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let read = |read: &Option<Value>| 4 + read.as_ref().map_or(0, Value::size);
+        self.reads.iter().map(read).sum::<usize>() + 8 * self.sums.len()
+    }
+}
