@@ -64,6 +64,17 @@ enum Told {
     Unknown,
 }
 
+/// What the books say at the end.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    /// Everything that is wrong.
+    pub wrong: Vec<String>,
+    /// Transfers that were acknowledged.
+    pub paid: u64,
+    /// Audits that were answered.
+    pub audits: u64,
+}
+
 /// The bank of a run. Clones share it.
 #[derive(Clone)]
 pub struct Bank {
@@ -179,9 +190,8 @@ impl Bank {
         true
     }
 
-    /// After the faults: everybody can pay everybody again, and the books are right. Says what is
-    /// wrong; with how many transfers and audits were seen to succeed.
-    pub async fn close(&self, client: &Client, patience: Duration) -> (Vec<String>, u64, u64) {
+    /// After the faults: everybody can pay everybody again, and the books are right.
+    pub async fn close(&self, client: &Client, patience: Duration) -> Books {
         let client = client.with_timeout(CALL_TIMEOUT);
         let started = Instant::now();
         let mut number = u64::from(PROCESS - 1) * 1_000_000;
@@ -213,7 +223,7 @@ impl Bank {
         }
         let state = self.lock();
         let applied = state.transfers.values().filter(|(_, told)| *told == Told::Applied).count();
-        (state.wrong.clone(), applied as u64, state.audits)
+        Books { wrong: state.wrong.clone(), paid: applied as u64, audits: state.audits }
     }
 
     /// Compares balances, rows, and what callers were told.

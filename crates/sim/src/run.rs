@@ -12,7 +12,7 @@ use quorate_topology::Topology;
 use quorate_types::GroupId;
 use tokio::task::JoinHandle;
 
-use crate::bank::Bank;
+use crate::bank::{Bank, Books};
 use crate::cluster::Cluster;
 use crate::failover::Failover;
 use crate::faults::schedule;
@@ -109,14 +109,8 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     wrong.append(&mut found.wrong);
     wrong.extend(judged.wrong);
     wrong.extend(resent.wrong);
-    let (mut paid, mut audits) = (0, 0);
-    if let Some(bank) = bank {
-        let (client, patience) = (admin_client.clone(), options.recovery_max);
-        let closing = admin.spawn(async move { bank.close(&client, patience).await });
-        let closed = closing.await.unwrap_or_else(|error| panic!("closing ended: {error}"));
-        wrong.extend(closed.0);
-        (paid, audits) = (closed.1, closed.2);
-    }
+    let books = close_bank(bank, &options, &admin, &admin_client).await;
+    wrong.extend(books.wrong);
     let mut counts = count(&history);
     let applied = counts.iter().find(|(name, _)| *name == "applied").map_or(0, |(_, count)| *count);
     if applied < APPLIED_MIN {
@@ -124,8 +118,8 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     }
     counts.push(("starts", cluster.starts()));
     counts.push(("repeated", resent.repeated));
-    counts.push(("paid", paid));
-    counts.push(("audits", audits));
+    counts.push(("paid", books.paid));
+    counts.push(("audits", books.audits));
     counts.extend(faults);
     counts.extend(cluster.network().counts());
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));
@@ -194,6 +188,19 @@ async fn open_bank(
     });
     opening.await.unwrap_or_else(|error| panic!("no bank: {error}"));
     Some(bank)
+}
+
+/// What its books say at the end.
+async fn close_bank(
+    bank: Option<Bank>,
+    options: &Options,
+    admin: &NodeHandle,
+    client: &Client,
+) -> Books {
+    let Some(bank) = bank else { return Books::default() };
+    let (client, patience) = (client.clone(), options.recovery_max);
+    let closing = admin.spawn(async move { bank.close(&client, patience).await });
+    closing.await.unwrap_or_else(|error| panic!("closing ended: {error}"))
 }
 
 /// What every client machine is told.

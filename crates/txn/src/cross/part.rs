@@ -125,7 +125,7 @@ mod tests {
 
     /// Even users live in group 2, odd ones in group 1.
     fn group_of(_: TableId, uid: Uid) -> Option<GroupId> {
-        Some(GroupId(if uid.0 % 2 == 0 { 2 } else { 1 }))
+        Some(GroupId(if uid.0.is_multiple_of(2) { 2 } else { 1 }))
     }
 
     #[test]

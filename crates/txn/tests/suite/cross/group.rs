@@ -157,7 +157,7 @@ impl Replica {
                 self.slots.entry(slot).or_default().push(number);
             }
             Asked::Evaluated(Evaluation::Replay(reply)) => {
-                self.told.push((number, Some(Ok(reply))))
+                self.told.push((number, Some(Ok(reply))));
             }
             Asked::Evaluated(Evaluation::Refuse(error)) => {
                 // A refusal waits for what it saw; the simplest true answer here is to ask again.
