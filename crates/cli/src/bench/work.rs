@@ -16,6 +16,10 @@ pub(super) enum Measure {
     Scan,
     /// Transactions: a guarded add and a write of the same user
     Txn,
+    /// Transactions: money from one user to another of the same unit
+    Pay,
+    /// Transactions: money from one user to another of another unit
+    PayFar,
     /// Nothing: what the nodes spend while nobody asks
     Idle,
 }
@@ -28,6 +32,8 @@ impl Measure {
             Measure::Get => Some(Workload::Get),
             Measure::Scan => Some(Workload::Scan),
             Measure::Txn => Some(Workload::Txn),
+            Measure::Pay => Some(Workload::Pay),
+            Measure::PayFar => Some(Workload::PayFar),
             Measure::Idle => None,
         }
     }
@@ -44,6 +50,10 @@ pub(super) enum Workload {
     Scan,
     /// Transactions: a guarded add and a write of the same user
     Txn,
+    /// Money from one user to another of the same unit
+    Pay,
+    /// Money from one user to another of another unit
+    PayFar,
 }
 
 impl Workload {
@@ -53,6 +63,8 @@ impl Workload {
             Workload::Get => "get",
             Workload::Scan => "scan",
             Workload::Txn => "txn",
+            Workload::Pay => "pay",
+            Workload::PayFar => "pay-far",
         }
     }
 
@@ -97,7 +109,27 @@ impl Worker {
                 all.commit().await?;
                 Ok(1)
             }
+            Workload::Pay | Workload::PayFar => {
+                let other = self.other_user(uid, workload == Workload::PayFar);
+                let paying = self.client.transaction().add(&self.table, uid, "count", -1);
+                paying.add(&self.table, other, "count", 1).commit().await?;
+                Ok(1)
+            }
         }
+    }
+
+    /// Another user, of the same group or of another one; the same if there is no such.
+    fn other_user(&self, uid: Uid, is_far: bool) -> Uid {
+        let topology = self.client.topology();
+        let table = topology.table_by_name(&self.table).map(|table| table.id);
+        let group = |uid: Uid| topology.route(table?, uid).ok().map(|route| route.group.id);
+        let slices = u64::from(topology.slice_count());
+        // A user of the same slice comes after as many as there are slices; one of half of them on is
+        // as far away as can be.
+        let first = if is_far { slices / 2 } else { slices };
+        let others = (first..first + slices).map(|step| Uid(uid.0.wrapping_add(step)));
+        let is_wanted = |other: &Uid| (group(*other) != group(uid)) == is_far;
+        others.into_iter().find(is_wanted).unwrap_or(uid)
     }
 
     /// Writes all rows of a user at once.
