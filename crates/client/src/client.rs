@@ -216,7 +216,7 @@ impl Client {
         self.mutate(vec![condition], mutation).await
     }
 
-    /// Starts a transaction over rows of one unit.
+    /// Starts a transaction over rows of any users.
     pub fn transaction(&self) -> Transaction {
         Transaction::new(self.clone())
     }

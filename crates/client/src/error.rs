@@ -102,6 +102,11 @@ impl Error {
         Error { parts: Box::new(parts) }
     }
 
+    /// An error that ends several calls.
+    pub(crate) fn ended(error: quorate_types::Error, outcome: Outcome) -> Error {
+        Error::new(error, outcome, Trail::default())
+    }
+
     /// The deadline passed.
     pub(crate) fn deadline(budget: Duration, outcome: Outcome, trail: Trail) -> Error {
         let message = format!("no answer within {}", show(budget));

@@ -46,6 +46,7 @@ mod scan;
 mod session;
 mod size;
 mod status;
+mod transact;
 mod transaction;
 mod value;
 
@@ -55,6 +56,7 @@ pub use error::{Error, Outcome, Phase};
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};
 pub use status::NodeReport;
+pub use transact::{Transacted, Txn};
 pub use transaction::{Committed, Transaction};
 pub use value::IntoValue;
 

@@ -66,6 +66,17 @@ impl Transaction {
         Transaction { client, conditions, mutations, reads, mistake: None }
     }
 
+    /// The same with all its parts given.
+    pub(crate) fn with_parts(
+        mut self,
+        conditions: Vec<Condition>,
+        mutations: Vec<Mutation>,
+    ) -> Transaction {
+        self.conditions.extend(conditions);
+        self.mutations.extend(mutations);
+        self
+    }
+
     /// The row must exist.
     pub fn require_exists(self, table: &str, uid: Uid, key: impl Into<Bytes>) -> Transaction {
         self.with_row(table, uid, key.into(), |it, at| it.conditions.push(Condition::Exists(at)))

@@ -5,3 +5,4 @@
 mod calls;
 mod nodes;
 mod retries;
+mod transact;

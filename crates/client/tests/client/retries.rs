@@ -10,7 +10,7 @@ use super::nodes::{Fault, Nodes, load_row};
 
 const USER: Uid = Uid(0);
 
-fn refuse(code: Code) -> Fault {
+pub(crate) fn refuse(code: Code) -> Fault {
     Fault::Refuse(Error::new(code, "ordered by the test"))
 }
 
