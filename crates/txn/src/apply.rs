@@ -152,7 +152,10 @@ fn apply_cross(
                 let id = prepare.request();
                 let voted_at = attempts.get(*attempt).map_or(at, |record| record.at);
                 // The client may have given up on the request meanwhile: then nobody asks again.
-                if attempt.group == attempts.group() && sessions.standing(&id) == Standing::New {
+                if attempt.group == attempts.group()
+                    && sessions.standing(&id) == Standing::New
+                    && !planted(Bug::ResultForgotten)
+                {
                     let result = ResultRecord::new(voted_at, &reply.reads, &reply.sums);
                     sessions.keep_result(&id, log_time, result);
                 }

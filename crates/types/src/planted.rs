@@ -62,6 +62,13 @@ bugs! {
     DoubleApply "double-apply" "A request that comes again is executed again (trap 29)."
     NoChecksum "no-checksum" "Recovery of the log does not compare checksums (trap 5)."
     NoDirSync "no-dir-sync" "New segments are used before their name is on disk (trap 4)."
+    UnprepareAlone "unprepare-alone" "A group that said yes and hears no decision says no after a while, without asking."
+    NoTombstone "no-tombstone" "A group that is asked about an attempt it does not know says no without writing it down (trap 28)."
+    VoteBeforeLog "vote-before-log" "A group says yes before its vote is in its log."
+    ForgetDecision "forget-decision" "A coordinator forgets an attempt before every group has applied its COMMIT."
+    ReadAroundLocks "read-around-locks" "Transactions over several groups read rows that others hold."
+    ResultForgotten "result-forgotten" "The result of a transaction over several groups is not kept, so it can be run again (trap 29)."
+    FloorForgotten "floor-forgotten" "The floor of an add is not checked."
     AppliedApart "applied-apart" "The applied position reaches the disk apart from the rows (trap 6)."
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use quorate_types::limits::GROUP_CROSS_MAX;
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, BootTime, Code, CrossBody, Error, GroupId, Part, PartReply, Refusal, Reply,
     ReplyBody, RequestId, SessionId, Vote,
@@ -280,7 +281,8 @@ impl Cross {
             return;
         }
         running.acknowledged.insert(from);
-        if running.acknowledged.len() == running.participants.len() {
+        let is_over = running.acknowledged.len() == running.participants.len();
+        if is_over || planted(Bug::ForgetDecision) {
             let participants = std::mem::take(&mut running.participants);
             lead.running.remove(&attempt);
             lead.disarm(attempt);

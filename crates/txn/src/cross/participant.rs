@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use quorate_types::limits::GROUP_PARKED_MAX;
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{Age, Attempt, BootTime, CrossBody, GroupId, Part, PartReply, Refusal, Vote};
 
 use super::core::{ASK_AGAIN, Cross, Out};
@@ -72,6 +73,10 @@ impl Cross {
                 let (exclusive, shared) = locked_keys(&yes.write, &yes.shared, self.keyspace);
                 self.locks.take(attempt, asked.age, exclusive, shared);
                 lead.voting.insert(attempt);
+                if planted(Bug::VoteBeforeLog) {
+                    let body = CrossBody::Voted { attempt, vote: Vote::Yes(yes.reply()) };
+                    self.say(attempt.group, body, &mut out);
+                }
                 out.entries.push(CrossEntry::Prepare(Box::new(Prepare {
                     attempt,
                     age: asked.age,
@@ -139,6 +144,7 @@ impl Cross {
             None if self.table.is_below_watermark(attempt) => Vote::No(Refusal::Unknown),
             // Our StartWork is a no to every older attempt that has no PREPARE before it.
             None if is_ours && attempt.ballot < lead.ballot => Vote::No(Refusal::Unknown),
+            None if planted(Bug::NoTombstone) => Vote::No(Refusal::Unknown),
             None if is_ours => return, // Of a ballot after ours, or over: the watermark says so.
             None => return self.refuse(attempt, Refusal::Unknown, out),
         };
@@ -241,6 +247,9 @@ impl Cross {
             .filter(|it| *it != group && !asking.yes.contains(it))
             .collect();
         lead.arm(attempt, now + ASK_AGAIN);
+        if planted(Bug::UnprepareAlone) {
+            return self.decide(attempt, false, out);
+        }
         for to in unknown {
             self.say(to, CrossBody::Ask { attempt }, out);
         }
