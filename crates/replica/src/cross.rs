@@ -32,6 +32,9 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
 const AGAIN_FIRST: Duration = Duration::from_millis(2);
 /// and then after twice as long each time, up to this.
 const AGAIN_MAX: Duration = Duration::from_millis(64);
+/// A decision nobody waits for joins the next entry, if there is one within this time: it is off every
+/// caller's path, and a write of the log for it alone would delay those that are not.
+const DECISION_LINGERS: Duration = Duration::from_millis(1);
 /// A transaction that gave way this long is given up.
 const GIVE_WAY_MAX: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,8 @@ pub(crate) struct CrossDriver {
     pub(crate) rules: Cross,
     /// Entries for the end of the round.
     entries: Vec<CrossEntry>,
+    /// When entries that can wait are proposed at the latest; `None` if there are none.
+    linger_until: Option<BootTime>,
     transacting: BTreeMap<RequestKey, Transacting>,
     /// Requests by the attempt whose lock they wait for, with the time they began to.
     parked: BTreeMap<Attempt, Vec<(BootTime, Asked)>>,
@@ -79,6 +84,7 @@ impl CrossDriver {
         Ok(CrossDriver {
             rules: Cross::load(view, keyspace)?,
             entries: Vec::new(),
+            linger_until: None,
             transacting: BTreeMap::new(),
             parked: BTreeMap::new(),
             parked_count: 0,
@@ -90,7 +96,7 @@ impl CrossDriver {
     /// When the group must be looked at.
     pub(crate) fn next_deadline(&self) -> Option<BootTime> {
         let again = self.agains.first().map(|(at, _)| *at);
-        [self.rules.next_deadline(), again].into_iter().flatten().min()
+        [self.rules.next_deadline(), again, self.linger_until].into_iter().flatten().min()
     }
 
     /// How many requests wait for a lock.
@@ -403,14 +409,27 @@ impl GroupDriver {
 
     /// Stages the entries of this round, if the group can propose.
     pub(crate) fn stage_cross(&mut self, now: BootTime) {
-        if self.cross.entries.is_empty() {
+        if self.cross.entries.is_empty() || self.cross_entries_linger(now) {
             return;
         }
+        self.cross.linger_until = None;
         let Ok(serving) = self.core.serving(now) else { return };
         self.begin_round(&serving);
         for entry in std::mem::take(&mut self.cross.entries) {
             self.stage_payload(EntryPayload::Cross(entry).encode());
         }
+    }
+
+    /// True if the entries of this round can wait for others.
+    fn cross_entries_linger(&mut self, now: BootTime) -> bool {
+        let can_wait =
+            |entry: &CrossEntry| matches!(entry, CrossEntry::Decide(_) | CrossEntry::Clear(_));
+        let has_company = !self.proposals.is_empty();
+        let somebody_waits = 0 < self.cross.parked() || self.cross.rules.has_waiting();
+        if has_company || somebody_waits || !self.cross.entries.iter().all(can_wait) {
+            return false;
+        }
+        now < *self.cross.linger_until.get_or_insert(now + DECISION_LINGERS)
     }
 
     /// The group serves.
@@ -422,6 +441,7 @@ impl GroupDriver {
     pub(crate) fn lose_cross(&mut self, refused: &Answer, unknown: &Answer) {
         self.cross.rules.unlead();
         self.cross.entries.clear();
+        self.cross.linger_until = None;
         self.cross.agains.clear();
         for transacting in std::mem::take(&mut self.cross.transacting).into_values() {
             let is_waiting = transacting.again_at.is_some();

@@ -187,6 +187,12 @@ impl Cross {
         self.lead.as_ref().map_or(0, |lead| lead.running.len())
     }
 
+    /// True if a part of an older transaction waits for a lock.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| !lead.waiting.is_empty())
+    }
+
     /// What is known of a request that may be a cross-unit transaction; `None` if nothing is.
     #[must_use]
     pub fn standing(&self, id: &RequestId) -> Option<RequestStanding> {
