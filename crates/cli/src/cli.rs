@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Export(commands::export::ExportArgs),
     /// Look after groups
     Group(commands::group::GroupArgs),
+    /// Look at transactions over several groups
+    Txn(commands::txn::TxnArgs),
     /// Measure how fast a cluster is, and what an operation costs
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs

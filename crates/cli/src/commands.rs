@@ -10,4 +10,5 @@ pub(crate) mod server;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod topology;
+pub(crate) mod txn;
 pub(crate) mod version;

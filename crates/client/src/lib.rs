@@ -55,7 +55,7 @@ pub use client::{Client, Written};
 pub use error::{Error, Outcome, Phase};
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};
-pub use status::NodeReport;
+pub use status::{AttemptReport, NodeReport};
 pub use transact::{Transacted, Txn};
 pub use transaction::{Committed, Transaction};
 pub use value::IntoValue;
@@ -63,5 +63,6 @@ pub use value::IntoValue;
 pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
 pub use quorate_types::{
-    ClusterId, Code, EntryId, GroupId, NodeId, ScannedRow, SliceId, TableId, Uid, Value,
+    Attempt, AttemptState, AttemptStatus, ClusterId, Code, EntryId, GroupId, NodeId, ScannedRow,
+    SliceId, TableId, Uid, Value,
 };

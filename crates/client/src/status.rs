@@ -2,10 +2,11 @@
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use quorate_proto::convert::cross::{attempt_status_from_wire, attempt_to_wire};
 use quorate_proto::status::NodeStatus;
 use quorate_proto::v1;
 use quorate_proto::v1::admin_client::AdminClient;
-use quorate_types::{GroupId, NodeId};
+use quorate_types::{Attempt, AttemptStatus, GroupId, NodeId};
 use tokio::time::timeout;
 
 use crate::client::{Client, Inner};
@@ -86,6 +87,98 @@ impl Client {
     }
 }
 
+/// What a node knows of transactions over several groups, or why it did not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptReport {
+    /// The node.
+    pub node: NodeId,
+    /// What the groups that it leads know.
+    pub attempts: Result<Vec<AttemptStatus>, Error>,
+}
+
+impl Client {
+    /// What the leaders of all groups know of transactions over several groups, by node. Nodes that
+    /// cannot be reached are in it with the error.
+    pub async fn attempts(&self) -> Vec<AttemptReport> {
+        let topology = self.topology();
+        let asking = topology.nodes().map(|node| {
+            let (node, address) = (node.id, node.client.clone());
+            async move {
+                let asking = ask_attempts(self.inner(), &address);
+                AttemptReport { node, attempts: self.one_answer(&address, asking).await }
+            }
+        });
+        let asking: FuturesUnordered<_> = asking.collect();
+        let mut reports: Vec<AttemptReport> = asking.collect().await;
+        reports.sort_by_key(|report| report.node);
+        reports
+    }
+
+    /// Makes every leader that knows no decision about an attempt ask for it at once. Says how many
+    /// groups did.
+    ///
+    /// # Errors
+    /// See [`Error`], if no node answered.
+    pub async fn resolve_attempt(&self, attempt: Attempt) -> Result<u32, Error> {
+        let topology = self.topology();
+        let asking = topology.nodes().map(|node| {
+            let address = node.client.clone();
+            async move {
+                self.one_answer(&address, ask_to_resolve(self.inner(), &address, attempt)).await
+            }
+        });
+        let asking: FuturesUnordered<_> = asking.collect();
+        let answers: Vec<Result<u32, Error>> = asking.collect().await;
+        let (answered, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        match (answered.is_empty(), failed.into_iter().next()) {
+            (true, Some(Err(error))) => Err(error),
+            _ => Ok(answered.into_iter().flatten().sum()),
+        }
+    }
+
+    /// One question to one node, within the client's time.
+    async fn one_answer<T>(
+        &self,
+        address: &str,
+        asking: impl Future<Output = Result<T, quorate_types::Error>>,
+    ) -> Result<T, Error> {
+        let mut trail = Trail { phase: Some(Phase::Wait), ..Trail::default() };
+        trail.attempt(address);
+        match timeout(self.timeout(), asking).await {
+            Ok(answer) => answer.map_err(|error| Error::new(error, Outcome::NotApplied, trail)),
+            Err(_) => Err(Error::deadline(self.timeout(), Outcome::NotApplied, trail)),
+        }
+    }
+}
+
+async fn ask_attempts(
+    inner: &Inner,
+    address: &str,
+) -> Result<Vec<AttemptStatus>, quorate_types::Error> {
+    let channel = inner.pool.channel(address).await?;
+    let answer = AdminClient::new(channel).list_attempts(v1::ListAttemptsRequest {}).await;
+    let answer = answer.map_err(|status| refusal(address, &status))?;
+    let attempts = answer.into_inner().attempts.into_iter().map(attempt_status_from_wire);
+    Ok(attempts.collect::<Result<_, _>>()?)
+}
+
+async fn ask_to_resolve(
+    inner: &Inner,
+    address: &str,
+    attempt: Attempt,
+) -> Result<u32, quorate_types::Error> {
+    let channel = inner.pool.channel(address).await?;
+    let request = v1::ResolveAttemptRequest { attempt: Some(attempt_to_wire(attempt)) };
+    let answer = AdminClient::new(channel).resolve_attempt(request).await;
+    Ok(answer.map_err(|status| refusal(address, &status))?.into_inner().groups_asked)
+}
+
+fn refusal(address: &str, status: &tonic::Status) -> quorate_types::Error {
+    match end_of_unary(address, status) {
+        End::NotSent(error) | End::Lost(error) | End::Refused(error) => error,
+    }
+}
+
 async fn ask_status(
     inner: &Inner,
     address: &str,
@@ -95,8 +188,6 @@ async fn ask_status(
     trail.phase = Some(Phase::Wait);
     let request = v1::GetNodeStatusRequest {};
     let answer = AdminClient::new(channel).get_node_status(request).await;
-    let answer = answer.map_err(|status| match end_of_unary(address, &status) {
-        End::NotSent(error) | End::Lost(error) | End::Refused(error) => error,
-    })?;
+    let answer = answer.map_err(|status| refusal(address, &status))?;
     Ok(NodeStatus::from_wire(answer.into_inner())?)
 }

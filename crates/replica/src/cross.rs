@@ -17,8 +17,8 @@ use quorate_txn::cross::{
 use quorate_txn::{Context, EntryPayload, Evaluation, State};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Age, Attempt, Ballot, BootTime, Code, CrossMessage, Error, Request, RequestBody, RequestId,
-    limits,
+    Age, Attempt, AttemptStatus, Ballot, BootTime, Code, CrossMessage, Error, Request, RequestBody,
+    RequestId, limits,
 };
 
 use crate::clock::Clock;
@@ -405,6 +405,25 @@ impl GroupDriver {
         self.cross.parked.retain(|_, parked| !parked.is_empty());
         let out = self.cross.rules.clean();
         self.carry_out_cross(now, out, fx)
+    }
+
+    /// What the group knows of attempts while it leads.
+    pub(crate) fn attempts(&self) -> Vec<AttemptStatus> {
+        let parked = |attempt| self.cross.parked.get(&attempt).map_or(0, Vec::len);
+        self.cross.rules.report(&parked)
+    }
+
+    /// Asks at once about an attempt that is undecided here. False if there is none.
+    pub(crate) fn resolve(
+        &mut self,
+        now: BootTime,
+        attempt: Attempt,
+        fx: &mut Effects,
+    ) -> Result<bool, Fatal> {
+        let mut out = Out::default();
+        let asked = self.cross.rules.ask_now(now, attempt, &mut out);
+        self.carry_out_cross(now, out, fx)?;
+        Ok(asked)
     }
 
     /// Stages the entries of this round, if the group can propose.

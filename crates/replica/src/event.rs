@@ -5,7 +5,8 @@ use std::time::Duration;
 use quorate_log::LogCounters;
 use quorate_paxos::{Health, Status};
 use quorate_types::{
-    Ballot, CrossMessage, Error, GroupId, Incarnation, NodeId, Reply, Request, Slot,
+    Attempt, AttemptStatus, Ballot, CrossMessage, Error, GroupId, Incarnation, NodeId, Reply,
+    Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -110,6 +111,15 @@ pub enum Event {
     },
     /// The node is shutting down: hand every leadership over and take none.
     Drain,
+    /// Say what the groups that are led here know of cross-unit transactions.
+    Attempts(oneshot::Sender<Vec<AttemptStatus>>),
+    /// Ask at once about an attempt that nobody has decided for us.
+    Resolve {
+        /// The attempt.
+        attempt: Attempt,
+        /// Told how many groups that are led here asked.
+        reply: oneshot::Sender<u32>,
+    },
     /// Say where everything stands.
     Status(oneshot::Sender<ShardStatus>),
 }

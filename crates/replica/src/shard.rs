@@ -13,7 +13,8 @@ use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    BootTime, Code, CrossMessage, Error, GroupId, Incarnation, NodeId, Request, limits,
+    Attempt, AttemptStatus, BootTime, Code, CrossMessage, Error, GroupId, Incarnation, NodeId,
+    Request, limits,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, info};
@@ -158,6 +159,27 @@ impl ShardHandle {
     pub async fn status(&self) -> Result<ShardStatus, Error> {
         let (send, receive) = oneshot::channel();
         self.send(Event::Status(send))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// What the groups that this node leads know of cross-unit transactions.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn attempts(&self) -> Result<Vec<AttemptStatus>, Error> {
+        let (send, receive) = oneshot::channel();
+        self.send(Event::Attempts(send))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Makes the groups that this node leads ask at once about an attempt that they do not know the
+    /// decision of. Says how many did.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn resolve(&self, attempt: Attempt) -> Result<u32, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Resolve { attempt, reply })?;
         receive.await.map_err(|_| ended())
     }
 
@@ -419,6 +441,18 @@ impl Shard {
                 self.draining = true;
                 self.tell_health(now, fx)?;
                 self.hand_everything_over(now, fx)?;
+            }
+            Event::Attempts(reply) => {
+                let all = self.groups.values().flat_map(GroupDriver::attempts).collect();
+                let _gone = reply.send(all).is_err(); // The caller may have left.
+            }
+            Event::Resolve { attempt, reply } => {
+                let mut asked = 0;
+                for (group, driver) in &mut self.groups {
+                    fx.touched.push(*group);
+                    asked += u32::from(driver.resolve(now, attempt, fx)?);
+                }
+                let _gone = reply.send(asked).is_err(); // The caller may have left.
             }
             Event::Status(reply) => {
                 let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.

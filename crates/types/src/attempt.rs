@@ -1,9 +1,10 @@
 //! Names of cross-unit transactions: which attempt, and how old.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::ballot::Ballot;
-use crate::ids::{GroupId, SessionId};
+use crate::ids::{GroupId, ReplicaId, SessionId};
 
 /// One attempt at a transaction over several groups. Never reused: the coordinator counts within its
 /// ballot, and no two leaders of a group share a ballot.
@@ -26,6 +27,27 @@ impl fmt::Display for Attempt {
     }
 }
 
+impl FromStr for Attempt {
+    type Err = String;
+
+    /// Parses what `Display` writes: `g1/5.2/7`.
+    fn from_str(text: &str) -> Result<Attempt, String> {
+        let wrong = || format!("{text:?} is no attempt; it looks like g1/5.2/7");
+        let mut parts = text.split('/');
+        let (Some(group), Some(ballot), Some(counter), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(wrong());
+        };
+        let group = group.strip_prefix('g').unwrap_or(group).parse().map_err(|_| wrong())?;
+        let (round, replica) = ballot.split_once('.').ok_or_else(wrong)?;
+        let round = round.parse().map_err(|_| wrong())?;
+        let replica = ReplicaId(replica.parse().map_err(|_| wrong())?);
+        let counter = counter.parse().map_err(|_| wrong())?;
+        Ok(Attempt { group: GroupId(group), ballot: Ballot { round, replica }, counter })
+    }
+}
+
 /// How old a transaction is: the smaller, the older. A total order over all transactions; who meets
 /// whose lock decides by it who waits (wait-die: Rosenkrantz, Stearns, Lewis, "System Level
 /// Concurrency Control for Distributed Database Systems", 1978).
@@ -44,5 +66,22 @@ pub struct Age {
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms/{}#{}", self.first_ms, self.session, self.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_survives_text_and_back() {
+        // Goal: what a list shows can be asked for.
+        let ballot = Ballot { round: 5, replica: ReplicaId(2) };
+        let attempt = Attempt { group: GroupId(1), ballot, counter: 7 };
+        assert_eq!(attempt.to_string(), "g1/5.2/7");
+        assert_eq!("g1/5.2/7".parse(), Ok(attempt));
+        for wrong in ["", "g1", "g1/5/7", "g1/5.2/7/8", "x/5.2/7", "g1/5.2/-7"] {
+            assert!(wrong.parse::<Attempt>().is_err(), "{wrong}");
+        }
     }
 }

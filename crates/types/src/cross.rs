@@ -174,3 +174,56 @@ impl PartReply {
         self.reads.iter().map(read).sum::<usize>() + 8 * self.sums.len()
     }
 }
+
+/// An attempt as the leader of one group sees it, for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptStatus {
+    /// The group that says this.
+    pub group: GroupId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Where it stands here.
+    pub state: AttemptState,
+    /// How old the transaction is; `None` once it is decided.
+    pub age: Option<Age>,
+    /// Every group that votes; empty if the group does not know.
+    pub participants: Vec<GroupId>,
+    /// Groups whose answer is missing, as far as this one has asked.
+    pub waits_for: Vec<GroupId>,
+    /// Rows it locks here.
+    pub locked_rows: u64,
+    /// Requests and parts of other transactions that wait for those here.
+    pub waiting: u64,
+}
+
+/// Where an attempt stands in one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptState {
+    /// Its part waits for a lock.
+    Waiting,
+    /// A vote is on its way into the log.
+    Voting,
+    /// PREPARE yes is in the log, the decision is not.
+    Prepared,
+    /// PREPARE no is in the log.
+    Refused,
+    /// COMMIT is in the log.
+    Committed,
+    /// ABORT is in the log.
+    Aborted,
+}
+
+impl AttemptState {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            AttemptState::Waiting => "waiting",
+            AttemptState::Voting => "voting",
+            AttemptState::Prepared => "prepared",
+            AttemptState::Refused => "refused",
+            AttemptState::Committed => "committed",
+            AttemptState::Aborted => "aborted",
+        }
+    }
+}

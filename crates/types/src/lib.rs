@@ -21,7 +21,9 @@ pub use command::{
     Condition, Mutation, Outcome, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,
     ScanPage, ScanRange, ScannedRow, Value,
 };
-pub use cross::{CrossBody, CrossMessage, Part, PartReply, Refusal, Vote};
+pub use cross::{
+    AttemptState, AttemptStatus, CrossBody, CrossMessage, Part, PartReply, Refusal, Vote,
+};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };

@@ -439,6 +439,20 @@ impl Admin for Node {
         Ok(Response::new(status.into_wire()))
     }
 
+    async fn list_attempts(
+        &self,
+        _request: Request<v1::ListAttemptsRequest>,
+    ) -> Result<Response<v1::ListAttemptsResponse>, Status> {
+        Ok(Response::new(v1::ListAttemptsResponse::default()))
+    }
+
+    async fn resolve_attempt(
+        &self,
+        _request: Request<v1::ResolveAttemptRequest>,
+    ) -> Result<Response<v1::ResolveAttemptResponse>, Status> {
+        Ok(Response::new(v1::ResolveAttemptResponse::default()))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,

@@ -4,7 +4,8 @@
 //! between client and server.
 
 use quorate_types::{
-    Age, Attempt, CrossBody, CrossMessage, GroupId, Part, PartReply, Refusal, Vote,
+    Age, Attempt, AttemptState, AttemptStatus, CrossBody, CrossMessage, GroupId, Part, PartReply,
+    Refusal, Vote,
 };
 
 use super::ConvertError;
@@ -56,16 +57,20 @@ pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, Conver
         Body::Prepare(prepare) => {
             prepare_from_wire(prepare).map_err(|error| error.inside("prepare"))?
         }
-        Body::Ask(attempt) => CrossBody::Ask { attempt: named(Some(attempt), "ask")? },
+        Body::Ask(attempt) => CrossBody::Ask { attempt: attempt_from_wire(Some(attempt), "ask")? },
         Body::Voted(v1::CrossVoted { attempt, vote }) => CrossBody::Voted {
-            attempt: named(attempt, "voted.attempt")?,
+            attempt: attempt_from_wire(attempt, "voted.attempt")?,
             vote: vote_from_wire(required(vote, "voted.vote")?)?,
         },
         Body::Decide(v1::CrossDecide { attempt, commit }) => {
-            CrossBody::Decide { attempt: named(attempt, "decide.attempt")?, commit }
+            CrossBody::Decide { attempt: attempt_from_wire(attempt, "decide.attempt")?, commit }
         }
-        Body::Decided(attempt) => CrossBody::Decided { attempt: named(Some(attempt), "decided")? },
-        Body::Clear(watermark) => CrossBody::Clear { watermark: named(Some(watermark), "clear")? },
+        Body::Decided(attempt) => {
+            CrossBody::Decided { attempt: attempt_from_wire(Some(attempt), "decided")? }
+        }
+        Body::Clear(watermark) => {
+            CrossBody::Clear { watermark: attempt_from_wire(Some(watermark), "clear")? }
+        }
     };
     Ok(CrossMessage { from, to, body })
 }
@@ -74,9 +79,9 @@ fn prepare_from_wire(prepare: v1::CrossPrepare) -> Result<CrossBody, ConvertErro
     let v1::CrossPrepare { attempt, age, watermark, participants, part } = prepare;
     let no_names = |_: &str| None; // Nodes name tables by number.
     Ok(CrossBody::Prepare {
-        attempt: named(attempt, "attempt")?,
+        attempt: attempt_from_wire(attempt, "attempt")?,
         age: age_from_wire(required(age, "age")?).map_err(|error| error.inside("age"))?,
-        watermark: named(watermark, "watermark")?,
+        watermark: attempt_from_wire(watermark, "watermark")?,
         participants: words::each(participants, "participants", |group| {
             group_from_wire(group, "group")
         })?,
@@ -84,6 +89,61 @@ fn prepare_from_wire(prepare: v1::CrossPrepare) -> Result<CrossBody, ConvertErro
             Some(part) => part_from_wire(part, &no_names).map_err(|error| error.inside("part"))?,
             None => Part::default(),
         },
+    })
+}
+
+/// What an operator is told of an attempt, for the wire.
+#[must_use]
+pub fn attempt_status_to_wire(status: AttemptStatus) -> v1::AttemptStatus {
+    use v1::AttemptState as Wire;
+    let state = match status.state {
+        AttemptState::Waiting => Wire::Waiting,
+        AttemptState::Voting => Wire::Voting,
+        AttemptState::Prepared => Wire::Prepared,
+        AttemptState::Refused => Wire::Refused,
+        AttemptState::Committed => Wire::Committed,
+        AttemptState::Aborted => Wire::Aborted,
+    };
+    let numbers = |groups: Vec<GroupId>| groups.into_iter().map(|group| group.0).collect();
+    v1::AttemptStatus {
+        group: status.group.0,
+        attempt: Some(attempt_to_wire(status.attempt)),
+        state: state.into(),
+        age: status.age.map(age_to_wire),
+        participants: numbers(status.participants),
+        waits_for: numbers(status.waits_for),
+        locked_rows: status.locked_rows,
+        waiting: status.waiting,
+    }
+}
+
+/// The same from the wire.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn attempt_status_from_wire(status: v1::AttemptStatus) -> Result<AttemptStatus, ConvertError> {
+    use v1::AttemptState as Wire;
+    let state = match status.state() {
+        Wire::Unspecified => return Err(ConvertError::missing("state")),
+        Wire::Waiting => AttemptState::Waiting,
+        Wire::Voting => AttemptState::Voting,
+        Wire::Prepared => AttemptState::Prepared,
+        Wire::Refused => AttemptState::Refused,
+        Wire::Committed => AttemptState::Committed,
+        Wire::Aborted => AttemptState::Aborted,
+    };
+    let groups = |numbers: Vec<u32>, field: &str| {
+        words::each(numbers, field, |number| group_from_wire(number, "group"))
+    };
+    Ok(AttemptStatus {
+        group: group_from_wire(status.group, "group")?,
+        attempt: attempt_from_wire(status.attempt, "attempt")?,
+        state,
+        age: status.age.map(age_from_wire).transpose().map_err(|error| error.inside("age"))?,
+        participants: groups(status.participants, "participants")?,
+        waits_for: groups(status.waits_for, "waits_for")?,
+        locked_rows: status.locked_rows,
+        waiting: status.waiting,
     })
 }
 
@@ -117,12 +177,21 @@ fn vote_from_wire(vote: v1::cross_voted::Vote) -> Result<Vote, ConvertError> {
     })
 }
 
-fn attempt_to_wire(attempt: Attempt) -> v1::Attempt {
+/// An attempt for the wire.
+#[must_use]
+pub fn attempt_to_wire(attempt: Attempt) -> v1::Attempt {
     let Attempt { group, ballot, counter } = attempt;
     v1::Attempt { group: group.0, ballot: Some(words::ballot_to_wire(ballot)), counter }
 }
 
-fn named(attempt: Option<v1::Attempt>, field: &str) -> Result<Attempt, ConvertError> {
+/// An attempt from the wire; it must be present.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn attempt_from_wire(
+    attempt: Option<v1::Attempt>,
+    field: &str,
+) -> Result<Attempt, ConvertError> {
     let v1::Attempt { group, ballot, counter } = required(attempt, field)?;
     let inside = |error: ConvertError| error.inside(field);
     Ok(Attempt {

@@ -69,7 +69,41 @@ fn message() -> impl Strategy<Value = CrossMessage> {
     })
 }
 
+fn status() -> impl Strategy<Value = AttemptStatus> {
+    let states = [
+        AttemptState::Waiting,
+        AttemptState::Voting,
+        AttemptState::Prepared,
+        AttemptState::Refused,
+        AttemptState::Committed,
+        AttemptState::Aborted,
+    ];
+    let groups = || vec(strategies::group(), 0..3);
+    let who = (strategies::group(), attempt(), proptest::sample::select(states.to_vec()));
+    (who, option::of(age()), groups(), groups(), any::<u64>(), any::<u64>()).prop_map(
+        |((group, attempt, state), age, participants, waits_for, locked_rows, waiting)| {
+            AttemptStatus {
+                group,
+                attempt,
+                state,
+                age,
+                participants,
+                waits_for,
+                locked_rows,
+                waiting,
+            }
+        },
+    )
+}
+
 proptest! {
+    #[test]
+    fn what_operators_see_round_trips(status in status()) {
+        // Goal: the list shows what the leader knows.
+        let wire = attempt_status_to_wire(status.clone());
+        prop_assert_eq!(attempt_status_from_wire(wire), Ok(status));
+    }
+
     #[test]
     fn messages_round_trip(message in message()) {
         // Goal: what one leader says is what the other hears.

@@ -71,6 +71,18 @@ impl Running {
         }
     }
 
+    /// Other groups that have not voted, or not applied COMMIT.
+    pub(super) fn waits_for(&self, group: GroupId) -> Vec<GroupId> {
+        match self.decision {
+            None => missing(self, group),
+            Some(true) => {
+                let is_missing = |it: &GroupId| *it != group && !self.acknowledged.contains(it);
+                self.participants.iter().copied().filter(is_missing).collect()
+            }
+            Some(false) => Vec::new(),
+        }
+    }
+
     fn request(&self) -> RequestKey {
         (self.age.session, self.age.sequence)
     }

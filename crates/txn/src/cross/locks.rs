@@ -187,6 +187,12 @@ impl Locks {
         })
     }
 
+    /// How many rows an attempt has locked.
+    #[must_use]
+    pub fn rows_of(&self, attempt: Attempt) -> usize {
+        self.holders.get(&attempt).map_or(0, |it| it.exclusive.len() + it.shared.len())
+    }
+
     /// Attempts that hold locks, in order.
     pub fn attempts(&self) -> impl Iterator<Item = Attempt> + '_ {
         self.holders.keys().copied()

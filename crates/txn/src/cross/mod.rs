@@ -16,6 +16,7 @@
 //! | `locks.rs` | who holds which row |
 //! | `core.rs` | one replica of one group: applied entries and messages in, entries and messages out |
 //! | `coordinator.rs`, `participant.rs` | its two duties while it leads |
+//! | `report.rs` | what operators see |
 //! | `vote.rs` | the evaluation of a part against rows and locks |
 //!
 //! What leaders of groups say to each other stands in `quorate_types::cross`.
@@ -29,6 +30,7 @@ pub mod locks;
 pub mod part;
 pub mod participant;
 pub mod record;
+mod report;
 pub mod table;
 pub mod vote;
 

@@ -31,6 +31,12 @@ pub(super) struct Asking {
     yes: BTreeSet<GroupId>,
 }
 
+impl Asking {
+    pub(super) fn has_answered(&self, group: GroupId) -> bool {
+        self.yes.contains(&group)
+    }
+}
+
 impl Cross {
     /// A coordinator wants our vote.
     pub(super) fn asked_to_vote(&mut self, asked: VoteAsked, out: &mut Out) {
