@@ -15,7 +15,7 @@ use quorate_proto::v1;
 use quorate_store::{Keyspace, Overlay, Store, Twin};
 use quorate_topology::Topology;
 use quorate_topology::presets::{Options, one_city_three_idcs};
-use quorate_txn::cross::{CrossTable, Locks};
+use quorate_txn::cross::Cross;
 use quorate_txn::{Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate};
 use quorate_types::{
     Ballot, ClusterId, EntryId, GroupId, LogTime, Mutation, ReplicaId, Request, RequestBody,
@@ -61,8 +61,7 @@ struct Replica {
     sessions: SessionTable,
     overlay: Overlay,
     pending: Pending,
-    locks: Locks,
-    attempts: CrossTable,
+    cross: Cross,
     last: Slot,
     next_request: u64,
 }
@@ -76,8 +75,7 @@ impl Replica {
             sessions: SessionTable::new(Keyspace::first(GROUP)),
             overlay: Overlay::new(),
             pending: Pending::new(),
-            locks: Locks::default(),
-            attempts: CrossTable::new(Keyspace::first(GROUP)),
+            cross: Cross::load(&store, Keyspace::first(GROUP)).expect("a fresh store"),
             last: Slot::ZERO,
             next_request: 1,
         };
@@ -95,7 +93,7 @@ impl Replica {
             overlay: &view,
             sessions: &self.sessions,
             pending: &self.pending,
-            locks: &self.locks,
+            cross: &self.cross,
         };
         match evaluate(request, &context, &state).expect("memory can be read") {
             Evaluation::Propose(proposal) => proposal,
@@ -124,7 +122,7 @@ impl Replica {
             self.last = self.last.next();
             let at =
                 EntryId { ballot: Ballot { round: 1, replica: ReplicaId(1) }, slot: self.last };
-            let (sessions, attempts) = (&mut self.sessions, &mut self.attempts);
+            let (sessions, attempts) = (&mut self.sessions, self.cross.table_mut());
             let log_time = LogTime(self.last.0);
             let applied = apply(proposal.payload(), at, log_time, sessions, attempts, &self.store);
             let applied = applied.expect("it was decided here");

@@ -31,7 +31,12 @@ impl GroupDriver {
             Some(Proposed::At { first }) => {
                 assert_eq!(first, self.proposals_at, "{}: evaluated for another slot", self.group);
             }
-            Some(Proposed::Refused(reason)) => self.lose_leadership(reason),
+            Some(Proposed::Refused(reason)) => {
+                // Handing over may fail, and the ballot go on: what belongs to it must stay.
+                let handing_over = matches!(reason, NotServing::HandingOver(_));
+                assert!(!handing_over, "{}: proposed while handing over", self.group);
+                self.lose_leadership(reason);
+            }
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));

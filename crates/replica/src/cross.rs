@@ -11,14 +11,14 @@ use std::time::Duration;
 use quorate_paxos::Serving;
 use quorate_store::{Keyspace, StoreError};
 use quorate_txn::cross::{
-    Cross, CrossEntry, Out, RequestKey, RequestStanding, Settled, Split, Verdict, VoteAsked, Yes,
-    evaluate_part, split,
+    Cross, CrossEntry, Out, RequestKey, Settled, Split, Verdict, VoteAsked, Yes, evaluate_part,
+    split,
 };
-use quorate_txn::{Context, EntryPayload, Evaluation, State};
+use quorate_txn::{Context, Evaluation, State};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Age, Attempt, AttemptStatus, Ballot, BootTime, Code, CrossMessage, Error, Request, RequestBody,
-    RequestId, limits,
+    Age, Attempt, AttemptStatus, Ballot, BootTime, Code, CrossMessage, Error, Part, Request,
+    RequestBody, RequestId, limits,
 };
 
 use crate::clock::Clock;
@@ -43,6 +43,8 @@ const GIVE_WAY_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Asked {
     pub(crate) request: Request,
     pub(crate) reply: ReplyTo,
+    /// When it first waited for a lock.
+    pub(crate) parked_at: Option<BootTime>,
 }
 
 /// A request for several groups that is under way.
@@ -96,7 +98,10 @@ impl CrossDriver {
     /// When the group must be looked at.
     pub(crate) fn next_deadline(&self) -> Option<BootTime> {
         let again = self.agains.first().map(|(at, _)| *at);
-        [self.rules.next_deadline(), again, self.linger_until].into_iter().flatten().min()
+        // What came up while the round ended.
+        let is_new = !self.entries.is_empty() && self.linger_until.is_none();
+        let now = (is_new || !self.woken.is_empty()).then_some(BootTime::ZERO);
+        [self.rules.next_deadline(), again, self.linger_until, now].into_iter().flatten().min()
     }
 
     /// How many requests wait for a lock.
@@ -140,35 +145,37 @@ impl GroupDriver {
             return Ok(());
         }
         let first_ms = clock.wall_ms();
-        match self.cross.rules.standing(&id) {
-            Some(RequestStanding::Committed(reply)) => asked.reply.answer(Ok(reply)),
-            // A leader before us began it.
-            Some(RequestStanding::Running) => {
-                self.note_transacting(clock.now(), id, first_ms, asked);
-            }
-            None => match self.evaluate_cross(&id, first_ms, &asked.request)? {
-                Evaluated::Known(known) => return self.answer(clock, serving, asked, known, fx),
-                Evaluated::No(error) => {
-                    self.refuse_later(clock.now(), error, asked.reply, fx)?;
-                }
-                Evaluated::Locked(holder) => self.park(clock.now(), holder, asked),
-                Evaluated::Yes(cut, own) => {
-                    let now = clock.now();
-                    match self.cross.rules.begin(now, &id, first_ms, cut, own) {
-                        Ok(out) => {
-                            self.note_transacting(now, id, first_ms, asked);
-                            self.carry_out_cross(now, out, fx)?;
-                        }
-                        Err(error) => asked.reply.answer(Err(error)),
+        match self.evaluate_cross(&id, first_ms, &asked.request)? {
+            Evaluated::Known(known) => return self.answer(clock, serving, asked, known, fx),
+            Evaluated::No(error) => self.refuse_later(clock.now(), error, asked.reply, fx)?,
+            Evaluated::Locked(holder) => self.park(clock.now(), holder, asked),
+            Evaluated::Yes(cut, own) => {
+                let now = clock.now();
+                match self.cross.rules.begin(now, &id, first_ms, cut, own) {
+                    Ok(out) => {
+                        self.note_transacting(now, id, first_ms, asked);
+                        self.carry_out_cross(now, out, fx)?;
                     }
+                    Err(error) => asked.reply.answer(Err(error)),
                 }
-            },
+            }
         }
         Ok(())
     }
 
+    /// A request whose number an attempt has: ours, or one that a leader before us began.
+    pub(crate) fn join_attempt(&mut self, clock: &dyn Clock, asked: Asked) {
+        let Some(id) = asked.request.id else {
+            unreachable!("only requests with an id have attempts");
+        };
+        match self.cross.transacting.get_mut(&(id.session, id.sequence)) {
+            Some(transacting) => transacting.replies.push(asked.reply),
+            None => self.note_transacting(clock.now(), id, clock.wall_ms(), asked),
+        }
+    }
+
     fn note_transacting(&mut self, now: BootTime, id: RequestId, first_ms: u64, asked: Asked) {
-        let Asked { request, reply } = asked;
+        let Asked { request, reply, .. } = asked;
         let transacting = Transacting {
             id,
             request,
@@ -196,7 +203,7 @@ impl GroupDriver {
             overlay: &overlay,
             sessions: &self.sessions,
             pending: &self.pending,
-            locks: self.cross.rules.locks(),
+            cross: &self.cross.rules,
         };
         let fatal = |source| Fatal::Store { group: self.group, source };
         if let Some(known) = quorate_txn::recognise(id, &context, &state).map_err(fatal)? {
@@ -209,7 +216,9 @@ impl GroupDriver {
         };
         let own = cut.parts.get(&self.group).cloned().unwrap_or_default();
         let age = Age { first_ms, session: id.session, sequence: id.sequence };
-        let verdict = evaluate_part(&own, age, &context, &overlay, self.cross.rules.locks());
+        let groups = cut.parts.len() + usize::from(!cut.parts.contains_key(&self.group));
+        let locks = self.cross.rules.locks();
+        let verdict = evaluate_part(&own, (age, groups), &context, &overlay, locks);
         Ok(match verdict.map_err(fatal)? {
             Verdict::Yes(own) => Evaluated::Yes(cut, own),
             Verdict::No(error) => Evaluated::No(cut.renumber(self.group, error)),
@@ -220,14 +229,15 @@ impl GroupDriver {
     }
 
     /// Waits until an attempt gives its locks back.
-    pub(crate) fn park(&mut self, now: BootTime, holder: Attempt, asked: Asked) {
+    pub(crate) fn park(&mut self, now: BootTime, holder: Attempt, mut asked: Asked) {
         if limits::GROUP_PARKED_MAX <= self.cross.parked() {
             let message = format!("{} requests wait for locks", self.cross.parked());
             let error = Error::new(Code::Overloaded, message).after(LOCK_WAIT_MAX / 10);
             return asked.reply.answer(Err(error.with("group", self.group)));
         }
+        let since = *asked.parked_at.get_or_insert(now);
         self.cross.parked_count += 1;
-        self.cross.parked.entry(holder).or_default().push((now, asked));
+        self.cross.parked.entry(holder).or_default().push((since, asked));
     }
 
     /// Messages of another group.
@@ -282,8 +292,23 @@ impl GroupDriver {
         let slice_of = |table, uid| (self.options.slice_of)(table, uid);
         let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
         let overlay = self.overlay.over(self.store.as_ref());
-        evaluate_part(&asked.part, asked.age, &context, &overlay, self.cross.rules.locks())
+        if !self.owns_all(&asked.part) {
+            let message = format!("rows of the part do not belong to {}", self.group);
+            let error = Error::new(Code::WrongUnit, message).with("group", self.group);
+            return Ok(Verdict::No(error));
+        }
+        let transaction = (asked.age, asked.participants.len());
+        let locks = self.cross.rules.locks();
+        evaluate_part(&asked.part, transaction, &context, &overlay, locks)
             .map_err(|source| Fatal::Store { group: self.group, source })
+    }
+
+    /// True if every row of a part is ours: another node may route by another cluster file.
+    fn owns_all(&self, part: &Part) -> bool {
+        let conditions = part.conditions.iter().map(|condition| condition.address());
+        let mutations = part.mutations.iter().map(|mutation| mutation.address());
+        let mut rows = conditions.chain(mutations).chain(&part.reads);
+        rows.all(|at| (self.options.group_of)(at.table, at.uid) == Some(self.group))
     }
 
     /// Tells who waits for a transaction, or notes that it tries again.
@@ -371,7 +396,7 @@ impl GroupDriver {
             Evaluated::Known(known) => {
                 let replies = self.cross.transacting.remove(&key).map(|it| it.replies);
                 for reply in replies.into_iter().flatten() {
-                    let asked = Asked { request: request.clone(), reply };
+                    let asked = Asked { request: request.clone(), reply, parked_at: None };
                     match self.core.serving(now) {
                         Ok(serving) => self.answer(clock, &serving, asked, known.clone(), fx)?,
                         Err(reason) => {
@@ -431,11 +456,14 @@ impl GroupDriver {
         if self.cross.entries.is_empty() || self.cross_entries_linger(now) {
             return;
         }
+        let Ok(serving) = self.core.serving(now) else {
+            self.cross.linger_until = Some(now + DECISION_LINGERS); // Handing over may fail.
+            return;
+        };
         self.cross.linger_until = None;
-        let Ok(serving) = self.core.serving(now) else { return };
         self.begin_round(&serving);
         for entry in std::mem::take(&mut self.cross.entries) {
-            self.stage_payload(EntryPayload::Cross(entry).encode());
+            self.stage_cross_entry(entry);
         }
     }
 

@@ -13,8 +13,10 @@ use quorate_paxos::{
     Health, Input, Message, NotServing, Options, ReadToken, Replica, Restored, Serving,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
+use quorate_txn::cross::CrossEntry;
 use quorate_txn::{
-    ApplyError, Context, Evaluation, Pending, Proposal, SessionTable, State, evaluate, expire_idle,
+    ApplyError, Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State,
+    evaluate, expire_idle,
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
@@ -214,7 +216,7 @@ impl GroupDriver {
         evaluation: Evaluation,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
-        let Asked { request, reply } = asked;
+        let Asked { request, reply, parked_at } = asked;
         match evaluation {
             Evaluation::Propose(proposal) => {
                 self.begin_round(serving);
@@ -232,7 +234,10 @@ impl GroupDriver {
                 let answer = Ok(self.read_reply(body));
                 self.hold(clock.now(), Held { answer, reply }, fx)?;
             }
-            Evaluation::Wait(holder) => self.park(clock.now(), holder, Asked { request, reply }),
+            Evaluation::Wait(holder) => {
+                self.park(clock.now(), holder, Asked { request, reply, parked_at });
+            }
+            Evaluation::Attempt => self.join_attempt(clock, Asked { request, reply, parked_at }),
         }
         Ok(())
     }
@@ -246,7 +251,7 @@ impl GroupDriver {
             overlay: &overlay,
             sessions: &self.sessions,
             pending: &self.pending,
-            locks: self.cross.rules.locks(),
+            cross: &self.cross.rules,
         };
         evaluate(request, &context, &state)
             .map_err(|source| Fatal::Store { group: self.group, source })
@@ -269,8 +274,14 @@ impl GroupDriver {
     }
 
     /// The same for an entry whose effects nobody may see before it is applied.
-    pub(crate) fn stage_payload(&mut self, payload: Bytes) {
-        self.overlay.push(self.next_slot(), Vec::new());
+    pub(crate) fn stage_cross_entry(&mut self, entry: CrossEntry) {
+        let slot = self.next_slot();
+        self.overlay.push(slot, Vec::new());
+        if let Some(id) = self.cross.rules.acknowledges(&entry) {
+            self.pending.acknowledge(slot, &id);
+        }
+        let payload = EntryPayload::Cross(entry).encode();
+        assert!(payload.len() <= limits::ENTRY_BYTES_MAX, "{}: an entry is too large", self.group);
         self.proposals.push(payload);
     }
 
@@ -386,12 +397,14 @@ impl GroupDriver {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         let target = to.and_then(|to| self.replica_on(to));
+        self.propose(now, fx)?; // Later it would be refused, though the ballot may go on.
         self.step(now, Input::HandOver(target), fx)
     }
 
     /// Hands leadership to the best replica on a healthier node, if there is one: among equals in
     /// trouble, moving leadership would help nobody.
     pub(crate) fn give_way(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        self.propose(now, fx)?; // Later it would be refused, though the ballot may go on.
         self.step(now, Input::GiveWay, fx)
     }
 

@@ -7,7 +7,7 @@ use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
-use quorate_types::RowAddress;
+use quorate_types::{Mutation, RowAddress, Value};
 
 use super::*;
 
@@ -93,7 +93,9 @@ fn read(first: BootTime, after: BootTime) -> Option<Answer> {
     let (send, receive) = mpsc::channel();
     let reply = ReplyTo::new(None, move |answer| send.send(answer).expect("the test waits"));
     let mut fx = Effects::default();
-    leader().request(&clock, Asked { request, reply }, true, &mut fx).expect("nothing fails");
+    leader()
+        .request(&clock, Asked { request, reply, parked_at: None }, true, &mut fx)
+        .expect("nothing fails");
     receive.try_recv().ok()
 }
 
@@ -116,4 +118,31 @@ fn a_leader_elected_long_after_its_start_sends_heartbeats_at_once() {
     let sent = fx.messages.values().flatten();
     let heartbeats = sent.filter(|sent| matches!(sent.message, Message::Heartbeat(_))).count();
     assert_eq!(heartbeats, 2, "one to each follower");
+}
+
+/// Goal: what a round staged before it hands over is proposed, not dropped: the hand-over may not come
+/// about, the ballot goes on, and then everything that belongs to it is still there.
+#[test]
+fn a_hand_over_that_fails_takes_nothing_with_it() {
+    let mut driver = leader();
+    let now = BootTime(2 * SECOND + SECOND / 10);
+    let clock = Pausing { looks: AtomicU64::new(0), first: now, after: now };
+    let at = RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::from_static(b"k") };
+    let mutations = vec![Mutation::Put(at, Value::Integer(1))];
+    let body = RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() };
+    let reply = ReplyTo::new(None, |answer| panic!("nobody decided: {answer:?}"));
+    let asked = Asked { request: Request { id: None, body }, reply, parked_at: None };
+    let mut fx = Effects { disk_ok_at: now, ..Effects::default() };
+    driver.request(&clock, asked, true, &mut fx).expect("nothing fails");
+    let health = Health { serious_faults: 1, ..Health::default() };
+    driver.set_health(now, health, &mut fx).expect("nothing fails");
+    driver.give_way(now, &mut fx).expect("nothing fails");
+    assert!(driver.serving(now).is_err(), "it is handing over");
+    assert!(driver.proposals.is_empty() && driver.overlay.entries() == 1, "it was proposed");
+
+    let later = now + Timing::lan().round + Duration::from_millis(1);
+    fx.disk_ok_at = later;
+    driver.step(later, Input::Tick, &mut fx).expect("nothing fails");
+    assert!(driver.serving(later).is_ok(), "nobody took over");
+    assert!(driver.cross.rules.leads() && driver.overlay.entries() == 1);
 }

@@ -329,7 +329,12 @@ impl Shard {
             let clock = self.options.clock.as_ref();
             match self.groups.get_mut(&group) {
                 Some(driver) => {
-                    driver.request(clock, Asked { request, reply }, self.has_room, &mut fx)?;
+                    driver.request(
+                        clock,
+                        Asked { request, reply, parked_at: None },
+                        self.has_room,
+                        &mut fx,
+                    )?;
                 }
                 None => reply.answer(Err(refuse::wrong_node(group))),
             }

@@ -108,7 +108,7 @@ async fn read(
             messages.push(Arriving::Peer(checked(context, peer, message)?));
         }
         for message in frame.cross {
-            messages.push(Arriving::Cross(checked_cross(context, peer, message)?));
+            messages.extend(checked_cross(context, peer, message).map(Arriving::Cross));
         }
         if let Some(links) = &context.links {
             for message in messages {
@@ -168,21 +168,28 @@ fn hand_in(context: &NodeContext, peer: NodeId, arrived: Vec<Arriving>) -> Resul
     Ok(())
 }
 
-/// A message between groups that its node may send and that is for us.
+/// A message between groups that its node may send and that is for us. Another is dropped: nodes may have
+/// different cluster files for a while, and the groups they share must go on.
 fn checked_cross(
     context: &NodeContext,
     peer: NodeId,
     message: v1::CrossMessage,
-) -> Result<CrossMessage, Error> {
-    let message = cross_from_wire(message).map_err(Error::from)?;
+) -> Option<CrossMessage> {
+    let message = match cross_from_wire(message) {
+        Ok(message) => message,
+        Err(error) => {
+            warn!(%peer, %error, "a message between groups cannot be read");
+            return None;
+        }
+    };
     let has_replica = |group: GroupId, node: NodeId| {
         context.topology.group(group).is_some_and(|group| group.member_on(node).is_some())
     };
     if !has_replica(message.from, peer) || !has_replica(message.to, context.node) {
-        let message = format!("{peer} sent a message from {} to {}", message.from, message.to);
-        return Err(Error::new(Code::InvalidRequest, message));
+        warn!(%peer, from = %message.from, to = %message.to, "a message between groups is not for us");
+        return None;
     }
-    Ok(message)
+    Some(message)
 }
 
 /// A message that its node may send and that is for us.

@@ -82,6 +82,16 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// Bytes it takes in an entry, at most, with its sum.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Effect::Put(at, value) => EFFECT_BYTES_MAX + at.key.len() + value.size(),
+            Effect::Delete(at) | Effect::Add { at, .. } => EFFECT_BYTES_MAX + at.key.len(),
+        }
+    }
+}
+
 /// The effects of a transaction and the reply to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Write {
@@ -173,10 +183,7 @@ impl EntryPayload {
             EntryPayload::Cross(_) => CROSS_BYTES,
             EntryPayload::ExpireSessions(slots) => HEAD_BYTES_MAX + slots.len() * VARINT_BYTES_MAX,
             EntryPayload::Write(write) => {
-                let effects = write.effects.iter().map(|effect| match effect {
-                    Effect::Put(at, value) => EFFECT_BYTES_MAX + at.key.len() + value.size(),
-                    Effect::Delete(at) | Effect::Add { at, .. } => EFFECT_BYTES_MAX + at.key.len(),
-                });
+                let effects = write.effects.iter().map(Effect::size);
                 let reads = write
                     .reads
                     .iter()

@@ -20,8 +20,8 @@ use quorate_types::{
     SessionId, SliceId, Slot, TableId, Uid,
 };
 
-use crate::cross::Locks;
 use crate::cross::vote::holders;
+use crate::cross::{Cross, RequestStanding};
 use crate::draft::{RowStates, row_changes};
 use crate::entry::{EntryPayload, RowKey};
 use crate::limits::check_id;
@@ -67,8 +67,8 @@ pub struct State<'a> {
     pub sessions: &'a SessionTable,
     /// What entries in flight will do to them.
     pub pending: &'a Pending,
-    /// Rows of cross-unit transactions that are not decided.
-    pub locks: &'a Locks,
+    /// Transactions over several groups: their locks, and the requests they answer.
+    pub cross: &'a Cross,
 }
 
 /// What is to be done with a request.
@@ -87,6 +87,9 @@ pub enum Evaluation {
     Read(ReplyBody),
     /// A row it needs is locked by this attempt: evaluate again once that is decided.
     Wait(Attempt),
+    /// An attempt at a transaction over several groups is under way at the same request: settle the
+    /// caller with that.
+    Attempt,
 }
 
 /// An entry to append, and what the leader needs until it is applied.
@@ -133,8 +136,8 @@ pub fn evaluate(
         RequestBody::OpenSession => Ok(evaluate_open(state)),
         RequestBody::CloseSession(session) => Ok(evaluate_close(*session, context, state)),
         RequestBody::Get(at) => {
-            if !state.locks.is_empty()
-                && let Some(holder) = state.locks.against_reading(&context.key(at))
+            if !state.cross.locks().is_empty()
+                && let Some(holder) = state.cross.locks().against_reading(&context.key(at))
             {
                 return Ok(Evaluation::Wait(holder));
             }
@@ -142,9 +145,9 @@ pub fn evaluate(
             Ok(Evaluation::Read(ReplyBody::Row(row)))
         }
         RequestBody::Scan(range) => {
-            if !state.locks.is_empty() {
+            if !state.cross.locks().is_empty() {
                 let (from, end) = bounds(range, context);
-                if let Some(holder) = state.locks.against_scanning(&from, &end) {
+                if let Some(holder) = state.cross.locks().against_scanning(&from, &end) {
                     return Ok(Evaluation::Wait(holder));
                 }
             }
@@ -212,7 +215,7 @@ fn evaluate_transaction(
     {
         return Ok(known);
     }
-    if let Some(holder) = holders(asked, context, state.locks).first() {
+    if let Some(holder) = holders(asked, context, state.cross.locks()).first() {
         return Ok(Evaluation::Wait(*holder));
     }
     // Without an id nobody can ask again, so a transaction that changes nothing needs no entry.
@@ -259,6 +262,12 @@ pub fn recognise(
             return Ok(Some(Evaluation::Replay(result.into_reply())));
         }
         Standing::New => {}
+    }
+    // Before everything else: whatever rows it names this time, its number is taken.
+    match state.cross.standing(id) {
+        Some(RequestStanding::Committed(reply)) => return Ok(Some(Evaluation::Replay(reply))),
+        Some(RequestStanding::Running) => return Ok(Some(Evaluation::Attempt)),
+        None => {}
     }
     if let Some(slot) = state.pending.request(id) {
         return Ok(Some(Evaluation::Join(slot)));

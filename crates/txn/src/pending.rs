@@ -33,6 +33,13 @@ pub(crate) enum InFlight {
     Close(Vec<Slot>),
     /// It answers this request.
     Request(RequestId),
+    /// It commits a transaction over several groups, and with it what its request acknowledges.
+    Acknowledge {
+        /// The session.
+        session: Slot,
+        /// The lowest number it does not acknowledge.
+        lowest: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +50,8 @@ struct PendingSession {
     lowest: u64,
     /// The first entry that closes the session.
     closing: Option<Slot>,
+    /// How many entries acknowledge numbers without answering a request.
+    acknowledging: u32,
 }
 
 impl Pending {
@@ -57,10 +66,24 @@ impl Pending {
     /// # Panics
     /// If `slot` is not above every one noted before.
     pub fn propose(&mut self, slot: Slot, proposal: &Proposal) {
+        self.add(slot, proposal.in_flight().clone());
+    }
+
+    /// Notes that the entry at `slot` will commit a transaction over several groups, whose request
+    /// has this id. Numbers that it acknowledges are used from now on.
+    ///
+    /// # Panics
+    /// If `slot` is not above every one noted before.
+    pub fn acknowledge(&mut self, slot: Slot, id: &RequestId) {
+        let (session, lowest) = (id.session.slot, id.lowest_unanswered);
+        self.add(slot, InFlight::Acknowledge { session, lowest });
+    }
+
+    fn add(&mut self, slot: Slot, in_flight: InFlight) {
         if let Some((last, _)) = self.entries.back() {
             assert!(*last < slot, "slot {slot} was proposed after {last}");
         }
-        match proposal.in_flight() {
+        match &in_flight {
             InFlight::Anonymous => return,
             InFlight::Open => self.opening += 1,
             InFlight::Close(sessions) => {
@@ -74,8 +97,13 @@ impl Pending {
                 let before = session.requests.insert(id.sequence, slot);
                 assert!(before.is_none(), "request {} is in flight twice", id.sequence);
             }
+            InFlight::Acknowledge { session, lowest } => {
+                let session = self.sessions.entry(*session).or_default();
+                session.lowest = session.lowest.max(*lowest);
+                session.acknowledging += 1;
+            }
         }
-        self.entries.push_back((slot, proposal.in_flight().clone()));
+        self.entries.push_back((slot, in_flight));
     }
 
     /// Forgets entries up to and including `upto`: they are applied, the session table has them.
@@ -94,6 +122,9 @@ impl Pending {
                 InFlight::Request(id) => self.settle_session(id.session.slot, |pending| {
                     pending.requests.remove(&id.sequence);
                 }),
+                InFlight::Acknowledge { session, .. } => {
+                    self.settle_session(session, |pending| pending.acknowledging -= 1);
+                }
             }
         }
     }
@@ -142,7 +173,8 @@ impl Pending {
     fn settle_session(&mut self, slot: Slot, settle: impl FnOnce(&mut PendingSession)) {
         let session = self.sessions.get_mut(&slot).expect("a session in `entries` is here");
         settle(session);
-        if session.requests.is_empty() && session.closing.is_none() {
+        let is_idle = session.requests.is_empty() && session.acknowledging == 0;
+        if is_idle && session.closing.is_none() {
             self.sessions.remove(&slot);
         }
     }

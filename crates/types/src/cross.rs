@@ -1,7 +1,7 @@
 //! What leaders of groups say to each other about attempts. Any message may be lost, doubled or late;
 //! each is a question that is asked again or the answer to one.
 
-use crate::attempt::{Age, Attempt};
+use crate::attempt::{Age, Attempt, Watermark};
 use crate::code::Error;
 use crate::command::{Condition, Mutation, RowAddress, Value};
 use crate::ids::GroupId;
@@ -81,7 +81,7 @@ pub enum CrossBody {
     /// Attempts of the sender below this one are over.
     Clear {
         /// The watermark.
-        watermark: Attempt,
+        watermark: Watermark,
     },
 }
 
@@ -119,11 +119,11 @@ impl CrossMessage {
             CrossBody::Voted { vote: Vote::Yes(reply) | Vote::Committed(reply), .. } => {
                 HEAD + reply.size()
             }
+            CrossBody::Clear { watermark } => HEAD + 32 * watermark.except.len(),
             CrossBody::Voted { vote: Vote::No(_), .. }
             | CrossBody::Ask { .. }
             | CrossBody::Decide { .. }
-            | CrossBody::Decided { .. }
-            | CrossBody::Clear { .. } => HEAD,
+            | CrossBody::Decided { .. } => HEAD,
         }
     }
 
@@ -135,8 +135,8 @@ impl CrossMessage {
             | CrossBody::Ask { attempt }
             | CrossBody::Voted { attempt, .. }
             | CrossBody::Decide { attempt, .. }
-            | CrossBody::Decided { attempt }
-            | CrossBody::Clear { watermark: attempt } => *attempt,
+            | CrossBody::Decided { attempt } => *attempt,
+            CrossBody::Clear { watermark } => watermark.upto,
         }
     }
 }
@@ -167,11 +167,11 @@ impl Part {
 }
 
 impl PartReply {
-    /// Bytes of its values.
+    /// Bytes of its values in an entry, at most.
     #[must_use]
     pub fn size(&self) -> usize {
         let read = |read: &Option<Value>| 4 + read.as_ref().map_or(0, Value::size);
-        self.reads.iter().map(read).sum::<usize>() + 8 * self.sums.len()
+        self.reads.iter().map(read).sum::<usize>() + 10 * self.sums.len()
     }
 }
 

@@ -14,7 +14,7 @@ pub mod planted;
 pub mod slot;
 pub mod time;
 
-pub use attempt::{Age, Attempt};
+pub use attempt::{Age, Attempt, Watermark};
 pub use ballot::Ballot;
 pub use code::{Code, Error, RetryClass};
 pub use command::{

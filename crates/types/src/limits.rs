@@ -12,6 +12,8 @@ pub const TXN_OPS_MAX: usize = 1024;
 pub const TXN_GROUPS_MAX: usize = 16;
 /// Cross-unit transactions that a group coordinates at once. Beyond: `OVERLOADED`.
 pub const GROUP_CROSS_MAX: usize = 4096;
+/// Attempts that a group remembers at once, decided ones too. Beyond: `OVERLOADED`, and no votes.
+pub const GROUP_ATTEMPTS_MAX: usize = 65_536;
 /// Requests of a group that wait for a lock at once. Beyond: `OVERLOADED`.
 pub const GROUP_PARKED_MAX: usize = 4096;
 /// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.

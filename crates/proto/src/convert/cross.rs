@@ -5,7 +5,7 @@
 
 use quorate_types::{
     Age, Attempt, AttemptState, AttemptStatus, CrossBody, CrossMessage, GroupId, Part, PartReply,
-    Refusal, Vote,
+    Refusal, Vote, Watermark,
 };
 
 use super::ConvertError;
@@ -39,7 +39,10 @@ pub fn cross_to_wire(message: CrossMessage) -> v1::CrossMessage {
             Body::Decide(v1::CrossDecide { attempt: Some(attempt_to_wire(attempt)), commit })
         }
         CrossBody::Decided { attempt } => Body::Decided(attempt_to_wire(attempt)),
-        CrossBody::Clear { watermark } => Body::Clear(attempt_to_wire(watermark)),
+        CrossBody::Clear { watermark } => Body::Clear(v1::CrossClear {
+            upto: Some(attempt_to_wire(watermark.upto)),
+            except: watermark.except.into_iter().map(attempt_to_wire).collect(),
+        }),
     };
     v1::CrossMessage { from_group: from.0, to_group: to.0, body: Some(body) }
 }
@@ -68,11 +71,26 @@ pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, Conver
         Body::Decided(attempt) => {
             CrossBody::Decided { attempt: attempt_from_wire(Some(attempt), "decided")? }
         }
-        Body::Clear(watermark) => {
-            CrossBody::Clear { watermark: attempt_from_wire(Some(watermark), "clear")? }
+        Body::Clear(clear) => {
+            let watermark = watermark_from_wire(clear).map_err(|error| error.inside("clear"))?;
+            CrossBody::Clear { watermark }
         }
     };
     Ok(CrossMessage { from, to, body })
+}
+
+fn watermark_from_wire(clear: v1::CrossClear) -> Result<Watermark, ConvertError> {
+    let upto = attempt_from_wire(clear.upto, "upto")?;
+    let except =
+        words::each(clear.except, "except", |attempt| attempt_from_wire(Some(attempt), "attempt"))?;
+    let is_ours = |attempt: &Attempt| attempt.group == upto.group && *attempt < upto;
+    let is_sound = except.len() <= Watermark::EXCEPT_MAX
+        && except.is_sorted_by(|one, other| one < other)
+        && except.iter().all(is_ours);
+    if !is_sound {
+        return Err(ConvertError::malformed("except", "too many, or not in order, or not below"));
+    }
+    Ok(Watermark { upto, except })
 }
 
 fn prepare_from_wire(prepare: v1::CrossPrepare) -> Result<CrossBody, ConvertError> {

@@ -40,6 +40,16 @@ fn vote() -> impl Strategy<Value = Vote> {
     ]
 }
 
+fn watermark() -> impl Strategy<Value = Watermark> {
+    (attempt(), vec(any::<u64>(), 0..4)).prop_map(|(upto, counters)| {
+        let mut below: Vec<u64> = counters.into_iter().filter(|it| *it < upto.counter).collect();
+        below.sort_unstable();
+        below.dedup();
+        let except = below.into_iter().map(|counter| Attempt { counter, ..upto }).collect();
+        Watermark { upto, except }
+    })
+}
+
 fn body() -> impl Strategy<Value = CrossBody> {
     let participants = vec(strategies::group(), 0..4);
     prop_oneof![
@@ -57,7 +67,7 @@ fn body() -> impl Strategy<Value = CrossBody> {
         (attempt(), any::<bool>())
             .prop_map(|(attempt, commit)| CrossBody::Decide { attempt, commit }),
         attempt().prop_map(|attempt| CrossBody::Decided { attempt }),
-        attempt().prop_map(|watermark| CrossBody::Clear { watermark }),
+        watermark().prop_map(|watermark| CrossBody::Clear { watermark }),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_types::limits::GROUP_CROSS_MAX;
+use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_CROSS_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, BootTime, Code, CrossBody, Error, GroupId, Part, PartReply, Refusal, Reply,
@@ -107,8 +107,9 @@ impl Cross {
     ) -> Result<Out, Error> {
         let group = self.table.group();
         let lead = self.lead.as_mut().expect("only a leader begins an attempt");
-        if GROUP_CROSS_MAX <= lead.running.len() {
-            let message = format!("{group} coordinates {GROUP_CROSS_MAX} transactions");
+        let (running, known) = (lead.running.len(), self.table.len());
+        if GROUP_CROSS_MAX <= running || GROUP_ATTEMPTS_MAX <= known {
+            let message = format!("{group} coordinates {running} and remembers {known} attempts");
             return Err(Error::new(Code::Overloaded, message).after(RESEND_FIRST));
         }
         lead.counter += 1;
@@ -148,7 +149,7 @@ impl Cross {
 
     /// Sends its part to every group whose vote is missing.
     fn ask_for_votes(&self, attempt: Attempt, out: &mut Out) {
-        let (Some(lead), Some(watermark)) = (&self.lead, self.own_watermark()) else { return };
+        let (Some(lead), Some(watermark)) = (&self.lead, self.lowest_running()) else { return };
         let Some(running) = lead.running.get(&attempt) else { return };
         let Some(split) = &running.split else { return };
         for to in missing(running, self.table.group()) {
@@ -205,7 +206,7 @@ impl Cross {
         let Some(lead) = &self.lead else { return };
         let Some(watermark) = self.own_watermark() else { return };
         // Of a ballot after ours nothing is known here: we no longer lead.
-        if attempt.ballot <= lead.ballot && attempt < watermark {
+        if attempt.ballot <= lead.ballot && watermark.covers(attempt) {
             if matches!(vote, Vote::Yes(_)) {
                 // Had it been committed, `from` would have applied that before we forgot it.
                 self.say(from, CrossBody::Decide { attempt, commit: false }, out);
@@ -226,6 +227,7 @@ impl Cross {
         let at = at.expect("our own yes is applied, it was counted");
         let reply = Reply { at, replayed: false, body };
         running.reply = Some(reply.clone());
+        running.split = None; // Nobody is asked for a vote any more.
         running.pause = RESEND_FIRST;
         out.settled.push((running.request(), Settled::Committed(reply)));
         let others: Vec<GroupId> =

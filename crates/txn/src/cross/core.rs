@@ -18,11 +18,11 @@ use std::time::Duration;
 use quorate_store::{Keyspace, StoreError, View};
 use quorate_types::{
     Attempt, Ballot, BootTime, CrossBody, CrossMessage, Error, GroupId, PartReply, Refusal, Reply,
-    RequestId, SessionId, Vote,
+    RequestId, SessionId, Vote, Watermark,
 };
 
 use super::coordinator::Running;
-use super::entry::CrossEntry;
+use super::entry::{CrossEntry, Decide};
 use super::locks::Locks;
 use super::participant::{Asking, VoteAsked};
 use super::record::State;
@@ -73,9 +73,9 @@ pub(super) struct Lead {
     /// Why this group said no.
     pub(super) refusals: BTreeMap<Attempt, Refusal>,
     /// Watermarks heard from coordinators, which the log may not have.
-    pub(super) heard: BTreeMap<GroupId, Attempt>,
+    pub(super) heard: BTreeMap<GroupId, Watermark>,
     /// Watermarks proposed.
-    pub(super) clearing: BTreeMap<GroupId, Attempt>,
+    pub(super) clearing: BTreeMap<GroupId, Watermark>,
     /// Groups to be told our watermark.
     pub(super) owed: BTreeSet<GroupId>,
     /// When something is said again. Invariant: `due` has the same pairs.
@@ -271,7 +271,7 @@ impl Cross {
                 if attempt.group != from || watermark.group != from {
                     return out; // Only a coordinator asks for votes.
                 }
-                self.hear(watermark);
+                self.hear(Watermark::below(watermark));
                 self.asked_to_vote(VoteAsked { attempt, age, participants, part }, &mut out);
             }
             CrossBody::Ask { attempt } => self.asked(from, attempt, &mut out),
@@ -280,16 +280,27 @@ impl Cross {
             }
             CrossBody::Voted { attempt, vote } => self.told(from, attempt, vote, &mut out),
             CrossBody::Decide { attempt, commit } => {
-                self.told_decision(from, attempt, commit, &mut out);
+                if attempt.group == from {
+                    self.told_decision(from, attempt, commit, &mut out);
+                }
             }
             CrossBody::Decided { attempt } => self.acknowledged(from, attempt, &mut out),
             CrossBody::Clear { watermark } => {
-                if watermark.group == from {
+                if watermark.upto.group == from {
                     self.hear(watermark);
                 }
             }
         }
         out
+    }
+
+    /// The request whose result an entry will leave with its session, if it is such an entry: to be
+    /// noted in [`Pending`](crate::Pending) when the entry is proposed.
+    #[must_use]
+    pub fn acknowledges(&self, entry: &CrossEntry) -> Option<RequestId> {
+        let CrossEntry::Decide(Decide::Commit(attempt, _)) = entry else { return None };
+        let is_own = attempt.group == self.table.group();
+        self.table.prepared(*attempt).filter(|_| is_own).map(|prepare| prepare.request())
     }
 
     /// An entry about an attempt was applied to the table.
@@ -362,16 +373,17 @@ impl Cross {
         let Some(own) = self.own_watermark() else { return out };
         let group = self.table.group();
         let Some(lead) = &mut self.lead else { return out };
-        lead.heard.insert(group, own);
+        lead.heard.insert(group, own.clone());
         for (coordinator, watermark) in &lead.heard {
-            let is_proposed = lead.clearing.get(coordinator).is_some_and(|it| watermark <= it);
-            if !is_proposed && self.table.has_below(*watermark) {
-                lead.clearing.insert(*coordinator, *watermark);
-                out.entries.push(CrossEntry::Clear(*watermark));
+            let before = lead.clearing.get(coordinator);
+            let is_proposed = before.is_some_and(|before| before.raised_by(watermark).is_none());
+            if !is_proposed && self.table.covered(watermark).next().is_some() {
+                lead.clearing.insert(*coordinator, watermark.clone());
+                out.entries.push(CrossEntry::Clear(watermark.clone()));
             }
         }
         for to in std::mem::take(&mut lead.owed) {
-            let body = CrossBody::Clear { watermark: own };
+            let body = CrossBody::Clear { watermark: own.clone() };
             out.messages.push(CrossMessage { from: group, to, body });
         }
         for (attempt, watermark_missing) in self.lingering() {
@@ -394,7 +406,7 @@ impl Cross {
             }
             group = Some(attempt.group);
             let is_decided = !matches!(record.state, State::Prepared(_));
-            let is_heard = lead.heard.get(&attempt.group).is_some_and(|heard| attempt < *heard);
+            let is_heard = lead.heard.get(&attempt.group).is_some_and(|it| it.covers(attempt));
             found.push((attempt, is_decided && !is_heard));
         }
         found
@@ -422,17 +434,32 @@ impl Cross {
     }
 
     /// The lowest attempt of this group that is not over; the next one if all are.
-    pub(super) fn own_watermark(&self) -> Option<Attempt> {
+    pub(super) fn lowest_running(&self) -> Option<Attempt> {
         let lead = self.lead.as_ref()?;
         let group = self.table.group();
         let next = Attempt { group, ballot: lead.ballot, counter: lead.counter + 1 };
         Some(lead.running.keys().next().copied().unwrap_or(next))
     }
 
-    fn hear(&mut self, watermark: Attempt) {
+    /// What is over of this group's attempts: everything but what runs, up to the first attempt that
+    /// is one exception too many.
+    pub(super) fn own_watermark(&self) -> Option<Watermark> {
+        let lead = self.lead.as_ref()?;
+        let group = self.table.group();
+        let next = Attempt { group, ballot: lead.ballot, counter: lead.counter + 1 };
+        let mut running = lead.running.keys().copied();
+        let except: Vec<Attempt> = running.by_ref().take(Watermark::EXCEPT_MAX).collect();
+        Some(Watermark { upto: running.next().unwrap_or(next), except })
+    }
+
+    fn hear(&mut self, watermark: Watermark) {
         let Some(lead) = &mut self.lead else { return };
-        let heard = lead.heard.entry(watermark.group).or_insert(watermark);
-        *heard = watermark.max(*heard);
+        let group = watermark.upto.group;
+        let raised = match lead.heard.get(&group) {
+            None => Some(watermark),
+            Some(before) => before.raised_by(&watermark),
+        };
+        lead.heard.extend(raised.map(|watermark| (group, watermark)));
     }
 
     fn lock_prepared(&mut self, attempt: Attempt) {

@@ -6,7 +6,7 @@
 //! | `0x31` | PREPARE no | attempt |
 //! | `0x32` | COMMIT | attempt, reads, sums of the whole transaction (empty but in the coordinator's log) |
 //! | `0x33` | ABORT | attempt |
-//! | `0x34` | CLEAR | watermark: an attempt |
+//! | `0x34` | CLEAR | watermark: an attempt, and a list of excepted ones below it |
 //!
 //! An attempt is group, ballot round, ballot replica, counter; an age is milliseconds, session group,
 //! session slot, sequence. Every number is a varint.
@@ -14,7 +14,7 @@
 use bytes::{BufMut, BytesMut};
 use quorate_types::{
     Age, Attempt, Ballot, GroupId, PartReply, ReplicaId, RequestId, SessionId, SliceId, Slot,
-    TableId, Uid,
+    TableId, Uid, Watermark,
 };
 
 use super::part::ReplyOrder;
@@ -84,9 +84,8 @@ pub enum CrossEntry {
     Refuse(Attempt),
     /// COMMIT or ABORT.
     Decide(Decide),
-    /// Attempts of this group below this one are over everywhere: their records go, and none of them
-    /// is ever taken up again.
-    Clear(Attempt),
+    /// What it covers is over everywhere: the records go, and no such attempt is ever taken up again.
+    Clear(Watermark),
 }
 
 impl CrossEntry {
@@ -112,7 +111,7 @@ impl CrossEntry {
             }
             CrossEntry::Clear(watermark) => {
                 out.put_u8(KIND_CLEAR);
-                put_attempt(out, *watermark);
+                put_watermark(out, watermark);
             }
         }
     }
@@ -131,7 +130,7 @@ impl CrossEntry {
                 CrossEntry::Decide(Decide::Commit(attempt, PartReply { reads, sums }))
             }
             KIND_ABORT => CrossEntry::Decide(Decide::Abort(take_attempt(reader)?)),
-            KIND_CLEAR => CrossEntry::Clear(take_attempt(reader)?),
+            KIND_CLEAR => CrossEntry::Clear(take_watermark(reader)?),
             _ => return Ok(None),
         }))
     }
@@ -195,6 +194,20 @@ pub(crate) fn take_attempt(reader: &mut Reader<'_>) -> Result<Attempt, DecodeErr
     let replica = ReplicaId(reader.varint("ballot replica")?);
     let counter = reader.varint("counter")?;
     Ok(Attempt { group, ballot: Ballot { round, replica }, counter })
+}
+
+pub(super) fn put_watermark(out: &mut BytesMut, watermark: &Watermark) {
+    put_attempt(out, watermark.upto);
+    put_length(out, watermark.except.len());
+    for attempt in &watermark.except {
+        put_attempt(out, *attempt);
+    }
+}
+
+pub(super) fn take_watermark(reader: &mut Reader<'_>) -> Result<Watermark, DecodeError> {
+    let upto = take_attempt(reader)?;
+    let except = reader.list("excepted attempts", take_attempt)?;
+    Ok(Watermark { upto, except })
 }
 
 pub(super) fn put_groups(out: &mut BytesMut, groups: &[GroupId]) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_types::limits::GROUP_PARKED_MAX;
+use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_PARKED_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Age, Attempt, BootTime, CrossBody, GroupId, Part, PartReply, Refusal, Vote};
 
@@ -44,7 +44,7 @@ impl Cross {
         let group = self.table.group();
         let Some(lead) = &self.lead else { return };
         let is_over = self.table.is_below_watermark(attempt)
-            || lead.heard.get(&attempt.group).is_some_and(|heard| attempt < *heard);
+            || lead.heard.get(&attempt.group).is_some_and(|heard| heard.covers(attempt));
         if is_over || !asked.participants.contains(&group) {
             return; // Nobody waits for the vote any more.
         }
@@ -53,6 +53,9 @@ impl Cross {
         }
         if lead.voting.contains(&attempt) || lead.waiting.contains_key(&attempt) {
             return; // The vote is on its way.
+        }
+        if GROUP_ATTEMPTS_MAX <= self.table.len() {
+            return; // It will be asked for again.
         }
         out.evaluate.push(asked);
     }

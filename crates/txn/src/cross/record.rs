@@ -9,14 +9,14 @@
 //!
 //! | record | format | fields |
 //! |---|---|---|
-//! | watermark | `0x01` | the attempt |
+//! | watermark | `0x01` | as in CLEAR |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_store::{Key, StoreError};
-use quorate_types::{Attempt, Ballot, EntryId, GroupId, PartReply, ReplicaId, Slot};
+use quorate_types::{Ballot, EntryId, GroupId, PartReply, ReplicaId, Slot, Watermark};
 
 use super::entry::{
-    Prepare, put_attempt, put_groups, put_prepare, take_attempt, take_group, take_prepare,
+    Prepare, put_groups, put_prepare, put_watermark, take_group, take_prepare, take_watermark,
 };
 use crate::codec::{DecodeError, Reader, put_reply, put_varint};
 use crate::record::{damaged, take_format};
@@ -123,18 +123,18 @@ impl Record {
     }
 }
 
-pub(super) fn encode_watermark(watermark: Attempt) -> Bytes {
-    let mut out = BytesMut::with_capacity(24);
+pub(super) fn encode_watermark(watermark: &Watermark) -> Bytes {
+    let mut out = BytesMut::with_capacity(24 * (1 + watermark.except.len()));
     out.put_u8(FORMAT);
-    put_attempt(&mut out, watermark);
+    put_watermark(&mut out, watermark);
     out.freeze()
 }
 
-pub(super) fn decode_watermark(key: &Key, bytes: &Bytes) -> Result<Attempt, StoreError> {
+pub(super) fn decode_watermark(key: &Key, bytes: &Bytes) -> Result<Watermark, StoreError> {
     let decode = |mut reader: Reader<'_>| {
         take_format(FORMAT, &mut reader)?;
-        let attempt = take_attempt(&mut reader)?;
-        reader.finish().map(|()| attempt)
+        let watermark = take_watermark(&mut reader)?;
+        reader.finish().map(|()| watermark)
     };
     decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
 }

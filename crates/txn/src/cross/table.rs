@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
-use quorate_types::{Attempt, EntryId, GroupId, PartReply};
+use quorate_types::{Attempt, Ballot, EntryId, GroupId, PartReply, Watermark};
 
 use super::entry::{Decide, Prepare};
 use super::record::{Record, State, decode_watermark, encode_watermark};
@@ -20,10 +20,10 @@ const RECORD_MEMORY_BYTES: usize = 512;
 #[derive(Clone, Debug)]
 pub struct CrossTable {
     keyspace: Keyspace,
-    /// Invariant: none is below the watermark of its coordinating group.
+    /// Invariant: the watermark of its coordinating group covers none.
     records: BTreeMap<Attempt, Record>,
     /// By coordinating group. Only ever raised.
-    watermarks: BTreeMap<GroupId, Attempt>,
+    watermarks: BTreeMap<GroupId, Watermark>,
     /// Records that differ from the store.
     unsaved: BTreeSet<Attempt>,
     /// Watermarks that differ from the store.
@@ -89,7 +89,7 @@ impl CrossTable {
         let mut table = CrossTable::new(keyspace);
         for_each_record(view, &keyspace.watermark_prefix(), |key, bytes| {
             let watermark = decode_watermark(key, bytes)?;
-            table.watermarks.insert(watermark.group, watermark);
+            table.watermarks.insert(watermark.upto.group, watermark);
             Ok(())
         })?;
         for_each_record(view, &keyspace.attempt_prefix(), |key, bytes| {
@@ -138,27 +138,15 @@ impl CrossTable {
     /// True if the attempt is over everywhere, as this log knows.
     #[must_use]
     pub fn is_below_watermark(&self, attempt: Attempt) -> bool {
-        self.watermarks.get(&attempt.group).is_some_and(|watermark| attempt < *watermark)
+        self.watermarks.get(&attempt.group).is_some_and(|watermark| watermark.covers(attempt))
     }
 
-    /// The watermark of a coordinating group, as this log knows it.
-    #[must_use]
-    pub fn watermark(&self, group: GroupId) -> Option<Attempt> {
-        self.watermarks.get(&group).copied()
-    }
-
-    /// True if a record of `group` is below this watermark.
-    #[must_use]
-    pub fn has_below(&self, watermark: Attempt) -> bool {
-        self.first_of(watermark.group).is_some_and(|first| first < watermark)
-    }
-
-    /// The first record of a coordinating group.
-    #[must_use]
-    pub fn first_of(&self, group: GroupId) -> Option<Attempt> {
-        let first = Attempt { group, ballot: quorate_types::Ballot::ZERO, counter: 0 };
-        let (attempt, _) = self.records.range(first..).next()?;
-        (attempt.group == group).then_some(*attempt)
+    /// Records that a watermark covers, in order.
+    pub fn covered(&self, watermark: &Watermark) -> impl Iterator<Item = Attempt> + '_ {
+        let first = Attempt { ballot: Ballot::ZERO, counter: 0, ..watermark.upto };
+        let watermark = watermark.clone();
+        let below = self.records.range(first..watermark.upto).map(|(attempt, _)| *attempt);
+        below.filter(move |attempt| watermark.covers(*attempt))
     }
 
     /// The group said yes.
@@ -221,24 +209,26 @@ impl CrossTable {
         Ok(CrossEvent::Decided { attempt, commit })
     }
 
-    /// Attempts below the watermark are over.
-    pub(crate) fn clear(&mut self, watermark: Attempt) -> CrossEvent {
-        if self.watermarks.get(&watermark.group).is_some_and(|before| watermark <= *before) {
-            return CrossEvent::Nothing(watermark);
-        }
-        self.watermarks.insert(watermark.group, watermark);
-        self.unsaved_watermarks.insert(watermark.group);
-        let mut dropped = Vec::new();
-        while let Some(attempt) = self.first_of(watermark.group)
-            && attempt < watermark
-        {
-            self.records.remove(&attempt);
-            self.unsaved.remove(&attempt);
-            if self.stored.remove(&attempt) {
-                self.removed.push(self.keyspace.attempt(attempt));
+    /// What the watermark covers is over.
+    pub(crate) fn clear(&mut self, watermark: Watermark) -> CrossEvent {
+        let group = watermark.upto.group;
+        let watermark = match self.watermarks.get(&group) {
+            None => watermark,
+            Some(before) => match before.raised_by(&watermark) {
+                Some(raised) => raised,
+                None => return CrossEvent::Cleared(Vec::new()),
+            },
+        };
+        let dropped: Vec<Attempt> = self.covered(&watermark).collect();
+        for attempt in &dropped {
+            self.records.remove(attempt);
+            self.unsaved.remove(attempt);
+            if self.stored.remove(attempt) {
+                self.removed.push(self.keyspace.attempt(*attempt));
             }
-            dropped.push(attempt);
         }
+        self.watermarks.insert(group, watermark);
+        self.unsaved_watermarks.insert(group);
         CrossEvent::Cleared(dropped)
     }
 
@@ -261,7 +251,7 @@ impl CrossTable {
         let mut changes: Vec<_> =
             removed.into_iter().map(|key| Change { key, value: None }).collect();
         for group in std::mem::take(&mut self.unsaved_watermarks) {
-            let value = Some(encode_watermark(self.watermarks[&group]));
+            let value = Some(encode_watermark(&self.watermarks[&group]));
             changes.push(Change { key: self.keyspace.watermark(group), value });
         }
         for attempt in std::mem::take(&mut self.unsaved) {

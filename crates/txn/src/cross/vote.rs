@@ -4,8 +4,9 @@
 //! `../transact.rs`, so a part is decided by the same code as a transaction of one group.
 
 use quorate_store::{Key, StoreError, View};
+use quorate_types::limits::ENTRY_BYTES_MAX;
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Age, Attempt, Error, Part, PartReply};
+use quorate_types::{Age, Attempt, Code, Error, Part, PartReply};
 
 use super::locks::Locks;
 use crate::entry::{Effect, RowKey, Write};
@@ -49,15 +50,40 @@ impl Yes {
     pub fn reply(&self) -> PartReply {
         PartReply { reads: self.write.reads.clone(), sums: self.write.sums.clone() }
     }
+
+    /// Why no entry has room for it. PREPARE carries all of it; COMMIT in the coordinator's log carries
+    /// the replies of all groups, so each has its share of an entry: what was voted for must fit.
+    fn too_large(&self, groups: usize) -> Option<Error> {
+        let reply = self.reply().size();
+        let share = (ENTRY_BYTES_MAX - HEAD_BYTES) / groups.max(1);
+        if share < reply {
+            let message = format!("one group returns {reply} bytes; each of {groups} may {share}");
+            return Some(Error::new(Code::TxnTooLarge, message).with("length", reply));
+        }
+        let rows = self.write.effects.iter().map(Effect::size).sum::<usize>();
+        let locked = self.shared.iter().map(|at| ROW_BYTES + at.key.len()).sum::<usize>();
+        let length = HEAD_BYTES + reply + rows + locked;
+        if ENTRY_BYTES_MAX < length {
+            let message = format!("the part of one group takes {length} bytes in its log");
+            return Some(Error::new(Code::TxnTooLarge, message).with("length", length));
+        }
+        None
+    }
 }
 
-/// Decides a part on `overlay`, unless `locks` are in its way.
+/// Room for what an entry carries besides rows: attempt, age, groups, counts.
+const HEAD_BYTES: usize = 16 * 1024;
+/// What a row takes besides its key.
+const ROW_BYTES: usize = 24;
+
+/// Decides a part on `overlay`, unless `locks` are in its way. The transaction has this age and so many
+/// groups.
 ///
 /// # Errors
 /// `StoreError` if rows could not be read.
 pub fn evaluate_part(
     part: &Part,
-    age: Age,
+    (age, groups): (Age, usize),
     context: &Context<'_>,
     overlay: &dyn View,
     locks: &Locks,
@@ -74,7 +100,11 @@ pub fn evaluate_part(
     }
     match transact(&asked, context, overlay) {
         Ok(Decided { write, .. }) => {
-            Ok(Verdict::Yes(Yes { write, shared: looked_at(part, context) }))
+            let yes = Yes { write, shared: looked_at(part, context) };
+            Ok(match yes.too_large(groups) {
+                Some(error) => Verdict::No(error),
+                None => Verdict::Yes(yes),
+            })
         }
         Err(Stop::Refused(error)) => Ok(Verdict::No(*error)),
         Err(Stop::Store(error)) => Err(error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_store::{Change, Key, Keyspace, Overlay, StoreError, View};
-use quorate_txn::cross::{CrossTable, Locks};
+use quorate_txn::cross::{Cross, CrossTable};
 use quorate_txn::{
     Applied, Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
 };
@@ -142,7 +142,7 @@ impl Leader {
             overlay: &self.overlay.over(records),
             sessions: &self.replica.sessions,
             pending: &self.pending,
-            locks: &Locks::default(),
+            cross: &Cross::load(&Records::default(), SPACE).expect("memory does not fail"),
         };
         evaluate(request, &context(), &state).expect("memory does not fail")
     }
@@ -167,6 +167,7 @@ impl Leader {
             Evaluation::Join(slot) => Submitted::Joined(slot),
             Evaluation::Read(body) => Submitted::Read(body),
             Evaluation::Wait(attempt) => panic!("nothing is locked, but it waits for {attempt}"),
+            Evaluation::Attempt => panic!("there are no transactions over several groups"),
         }
     }
 

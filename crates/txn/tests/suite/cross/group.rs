@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_store::{Keyspace, Overlay};
-use quorate_txn::cross::{
-    Cross, Out, RequestKey, RequestStanding, Settled, Verdict, evaluate_part, split,
-};
+use quorate_txn::cross::{Cross, Out, RequestKey, Settled, Verdict, evaluate_part, split};
 use quorate_txn::{
     Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
 };
@@ -132,21 +130,12 @@ impl Replica {
         if !self.leads() {
             return self.told.push((number, None));
         }
-        if let Some(id) = &request.id {
-            if let Some((_, waiting)) = self.requests.get_mut(&(id.session, id.sequence)) {
-                return waiting.push(number);
-            }
-            match self.cross.standing(id) {
-                Some(RequestStanding::Committed(reply)) => {
-                    return self.told.push((number, Some(Ok(reply))));
-                }
-                Some(RequestStanding::Running) => {
-                    let key = (id.session, id.sequence);
-                    self.requests.insert(key, (request.clone(), vec![number]));
-                    return;
-                }
-                None => {}
-            }
+        // As in the driver: a request for one group that waits to try again is not looked for.
+        let spans = split(&request.body, &group_of).is_some_and(|cut| 1 < cut.parts.len());
+        if let Some(id) = request.id.filter(|_| spans)
+            && let Some((_, waiting)) = self.requests.get_mut(&(id.session, id.sequence))
+        {
+            return waiting.push(number);
         }
         match self.evaluate(now, &request) {
             Asked::Evaluated(Evaluation::Propose(proposal)) => {
@@ -171,6 +160,11 @@ impl Replica {
             Asked::Evaluated(Evaluation::Wait(holder)) => {
                 self.parked.entry(holder).or_default().push(Caller { number, request });
             }
+            Asked::Evaluated(Evaluation::Attempt) => {
+                let id = request.id.expect("only requests with an id have attempts");
+                let waiting = self.requests.entry((id.session, id.sequence));
+                waiting.or_insert((request, Vec::new())).1.push(number);
+            }
             Asked::Begun(out) => {
                 let id = request.id.expect("a cross-unit transaction has an id");
                 self.requests.insert((id.session, id.sequence), (request, vec![number]));
@@ -189,7 +183,7 @@ impl Replica {
             overlay: &overlay,
             sessions: &self.sessions,
             pending: &self.pending,
-            locks: self.cross.locks(),
+            cross: &self.cross,
         };
         let cut = split(&request.body, &group_of).filter(|cut| 1 < cut.parts.len());
         let Some(cut) = cut else {
@@ -203,7 +197,10 @@ impl Replica {
         }
         let own = cut.parts.get(&self.group).cloned().unwrap_or_default();
         let age = Age { first_ms: id.sequence, session: id.session, sequence: id.sequence };
-        match evaluate_part(&own, age, &context, &overlay, self.cross.locks()).expect("memory") {
+        let groups = cut.parts.len();
+        match evaluate_part(&own, (age, groups), &context, &overlay, self.cross.locks())
+            .expect("memory")
+        {
             Verdict::Locked(locked) => Asked::Evaluated(Evaluation::Wait(locked.ahead[0])),
             Verdict::No(error) => {
                 let error = cut.renumber(self.group, error);
@@ -230,6 +227,9 @@ impl Replica {
             for entry in out.entries {
                 let slot = self.next_slot();
                 self.overlay.push(slot, Vec::new());
+                if let Some(id) = self.cross.acknowledges(&entry) {
+                    self.pending.acknowledge(slot, &id);
+                }
                 self.proposed.push_back(EntryPayload::Cross(entry).encode());
             }
             self.sent.extend(out.messages);
@@ -238,8 +238,10 @@ impl Replica {
                 let context =
                     Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
                 let overlay = self.overlay.over(records);
-                let verdict =
-                    evaluate_part(&asked.part, asked.age, &context, &overlay, self.cross.locks());
+                let verdict = {
+                    let transaction = (asked.age, asked.participants.len());
+                    evaluate_part(&asked.part, transaction, &context, &overlay, self.cross.locks())
+                };
                 outs.push_back(self.cross.voted(asked, verdict.expect("memory")));
             }
             for (key, settled) in out.settled {

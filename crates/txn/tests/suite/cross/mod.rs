@@ -1,7 +1,9 @@
 //! Cross-unit transactions under random schedules: groups whose leaders change, messages that are lost,
-//! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many.
+//! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many,
+//! `joints.rs` has scripts of cases where sessions, entries and attempts meet.
 
 mod group;
+mod joints;
 mod world;
 
 use world::World;
