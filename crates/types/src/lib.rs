@@ -8,6 +8,7 @@ pub mod code;
 pub mod command;
 pub mod ids;
 pub mod limits;
+pub mod money;
 pub mod planted;
 pub mod slot;
 pub mod time;
@@ -20,6 +21,11 @@ pub use command::{
 };
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
+};
+pub use money::{
+    Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
+    HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,
+    TransferKind, TransferRecord, TransferResults, Verdict,
 };
 pub use slot::{EntryId, Slot};
 pub use time::{BootTime, LogTime};
