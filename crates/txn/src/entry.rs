@@ -10,6 +10,7 @@
 //! | `0x03` | expire sessions | count, opening slots |
 //! | `0x10` | write without a request id | effects, reads, sums |
 //! | `0x11` | write under a session | opening slot, sequence, sequence - lowest unanswered, effects, reads, sums |
+//! | `0x20`-`0x22` | about money | `money/entry.rs` |
 //!
 //! An effect is a tag (`0x01` put bytes, `0x02` put integer, `0x03` delete, `0x04` add), then slice,
 //! table, uid, key behind its length, then the value or the delta. `reads` and `sums` are the reply:
@@ -22,6 +23,7 @@ use quorate_types::{GroupId, RequestId, SessionId, SliceId, Slot, TableId, Uid, 
 use crate::codec::{
     DecodeError, Reader, VARINT_BYTES_MAX, put_bytes, put_length, put_reply, put_signed, put_varint,
 };
+use crate::money::MoneyEntry;
 
 const KIND_OPEN: u8 = 0x01;
 const KIND_CLOSE: u8 = 0x02;
@@ -102,6 +104,8 @@ pub enum EntryPayload {
     ExpireSessions(Vec<Slot>),
     /// Change rows.
     Write(Write),
+    /// Change accounts.
+    Money(MoneyEntry),
 }
 
 impl EntryPayload {
@@ -126,6 +130,7 @@ impl EntryPayload {
                 }
             }
             EntryPayload::Write(write) => put_write(&mut out, write),
+            EntryPayload::Money(entry) => entry.put(&mut out),
         }
         out.freeze()
     }
@@ -150,6 +155,9 @@ impl EntryPayload {
                 let id = take_id(&mut reader, group)?;
                 EntryPayload::Write(take_write(&mut reader, Some(id))?)
             }
+            kind if MoneyEntry::has_kind(kind) => {
+                EntryPayload::Money(MoneyEntry::take(kind, &mut reader)?)
+            }
             tag => return Err(DecodeError::UnknownTag { what: "kind", tag }),
         };
         reader.finish()?;
@@ -161,6 +169,7 @@ impl EntryPayload {
         match self {
             EntryPayload::OpenSession | EntryPayload::CloseSession(_) => HEAD_BYTES_MAX,
             EntryPayload::ExpireSessions(slots) => HEAD_BYTES_MAX + slots.len() * VARINT_BYTES_MAX,
+            EntryPayload::Money(entry) => entry.size_hint(),
             EntryPayload::Write(write) => {
                 let effects = write.effects.iter().map(|effect| match effect {
                     Effect::Put(at, value) => EFFECT_BYTES_MAX + at.key.len() + value.size(),

@@ -3,6 +3,9 @@
 mod common;
 mod entries;
 mod model;
+mod money;
+mod money_bank;
+mod money_model;
 mod replicas;
 mod sessions;
 mod transactions;

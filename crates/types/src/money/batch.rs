@@ -116,6 +116,13 @@ impl TransferBatch {
         self.0.is_empty()
     }
 
+    /// One of the transfers.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<Transfer> {
+        let (transfers, _) = self.0.as_chunks::<TRANSFER_BYTES>();
+        transfers.get(index).map(|transfer| decode(transfer).expect("the batch was checked"))
+    }
+
     /// The transfers in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = Transfer> + ExactSizeIterator + '_ {
         let (transfers, _) = self.0.as_chunks::<TRANSFER_BYTES>();
