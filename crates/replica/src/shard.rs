@@ -479,7 +479,7 @@ impl Shard {
             if group.0 % HOUSEKEEPING_PARTS != part {
                 continue;
             }
-            driver.expire_sessions(now);
+            driver.expire(now)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });

@@ -1,6 +1,7 @@
 //! The edge: a request is checked here, before it costs anything. The room before is `kv_service.rs` or
 //! `pipeline.rs`, the room after is `replica::ShardHandle::request`.
 
+use quorate_proto::convert::money::account_users;
 use quorate_proto::convert::request::addresses;
 use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
@@ -41,6 +42,12 @@ impl NodeContext {
                 return Err(self.misrouted(group, route.group.id, body));
             }
         }
+        for uid in account_users(body) {
+            let owner = self.topology.group_of_accounts(uid).map_err(Error::from)?.id;
+            if owner != group {
+                return Err(self.misrouted(group, owner, body));
+            }
+        }
         if let RequestBody::Scan(range) = body {
             let route = match range.uid {
                 Some(uid) => self.topology.route(range.table, uid),
@@ -55,12 +62,16 @@ impl NodeContext {
     }
 
     fn misrouted(&self, asked: GroupId, owner: GroupId, body: &RequestBody) -> Error {
-        let mut owners = addresses(body)
-            .filter_map(|at| self.topology.route(at.table, at.uid).ok())
-            .map(|route| route.group.id);
+        let mut owners =
+            addresses(body)
+                .filter_map(|at| self.topology.route(at.table, at.uid).ok())
+                .map(|route| route.group.id)
+                .chain(account_users(body).filter_map(|uid| {
+                    self.topology.group_of_accounts(uid).ok().map(|group| group.id)
+                }));
         let first = owners.next();
         if owners.any(|owner| Some(owner) != first) {
-            let message = "the rows of the transaction belong to several groups";
+            let message = "the rows or accounts belong to several groups";
             return self.routed(Error::new(Code::SeveralGroups, message));
         }
         let message = format!("the rows belong to {owner}, the request was sent to {asked}");
@@ -86,6 +97,7 @@ impl NodeContext {
             Place::Slice(table, slice) => {
                 self.topology.route_slice(table, slice).map_err(Error::from)?.group.id
             }
+            Place::Accounts(uid) => self.topology.group_of_accounts(uid).map_err(Error::from)?.id,
         };
         match call.group {
             Some(asked) if asked != owner => Err(self.misrouted(asked, owner, &call.request.body)),
@@ -117,10 +129,16 @@ fn request_bytes(request: &Request) -> usize {
             });
             compared.chain(written).sum()
         }
+        RequestBody::Transfers(batch) => batch.bytes().len(),
         RequestBody::OpenSession
         | RequestBody::CloseSession(_)
         | RequestBody::Get(_)
-        | RequestBody::Scan(_) => 0,
+        | RequestBody::Scan(_)
+        | RequestBody::CreateAccount(..)
+        | RequestBody::SetAccount(..)
+        | RequestBody::GetAccount(_)
+        | RequestBody::GetTransfer(..)
+        | RequestBody::History { .. } => 0,
     };
     let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
     keys + values
