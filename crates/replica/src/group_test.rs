@@ -7,7 +7,7 @@ use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
-use quorate_types::RowAddress;
+use quorate_types::{RequestBody, RowAddress};
 
 use super::*;
 

@@ -17,7 +17,7 @@ use quorate_replica::{
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
 use quorate_types::{
-    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, limits,
+    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId, limits,
 };
 use tonic::transport::Server;
 use tracing::info;

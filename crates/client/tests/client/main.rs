@@ -2,6 +2,8 @@
 //!
 //! Runs in the real and in the simulated build.
 
+mod bank;
 mod calls;
+mod money;
 mod nodes;
 mod retries;

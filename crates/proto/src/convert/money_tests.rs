@@ -44,7 +44,7 @@ fn mistakes_name_their_field() {
         (v1::Transfer { pending_id: vec![1; 16].into(), ..good.clone() }, "pending_id"),
         (v1::Transfer { timeout_ms: 1, ..good.clone() }, "timeout_ms"),
         (v1::Transfer { user_data: vec![1; 17].into(), ..good.clone() }, "user_data"),
-        (v1::Transfer { debit: None, ..good.clone() }, "debit"),
+        (v1::Transfer { debit: None, ..good }, "debit"),
     ];
     for (transfer, field) in cases {
         assert_eq!(transfer_from_wire(transfer).expect_err(field).field(), field);

@@ -213,15 +213,16 @@ fn account() -> impl Strategy<Value = Account> {
 }
 
 fn results() -> impl Strategy<Value = TransferResults> {
-    let one = (0..Verdict::ALL.len(), option::of((any::<u64>(), any::<u64>())));
+    let one = (0..Verdict::ALL.len(), any::<bool>(), any::<u64>(), any::<u64>());
     vec(one, 0..6).prop_map(|all| {
-        let verdicts = all.iter().map(|(verdict, _)| Verdict::ALL[*verdict]).collect();
-        let detail = |(index, (_, detail)): (usize, &(usize, Option<(u64, u64)>))| {
-            let (slot, amount) = (*detail)?;
-            let index = u32::try_from(index).expect("there are few");
-            Some(TransferDetail { index, slot: Slot(slot), amount })
-        };
-        TransferResults { verdicts, details: all.iter().enumerate().filter_map(detail).collect() }
+        let mut results = TransferResults::default();
+        for (index, (verdict, has_detail, slot, amount)) in (0..).zip(all) {
+            results.verdicts.push(Verdict::ALL[verdict]);
+            if has_detail {
+                results.details.push(TransferDetail { index, slot: Slot(slot), amount });
+            }
+        }
+        results
     })
 }
 
