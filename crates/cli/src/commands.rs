@@ -1,5 +1,6 @@
 //! One file or folder per command. Each has its arguments and a `run`.
 
+pub(crate) mod account;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod group;
@@ -10,4 +11,5 @@ pub(crate) mod server;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod topology;
+pub(crate) mod transfer;
 pub(crate) mod version;
