@@ -292,6 +292,13 @@ fn a_bench_measures_and_says_what_it_cost() {
         let is_write = ["put", "txn"].contains(&workload);
         assert_eq!(is_write, 256.0 < figure("/cost/log_bytes_per_node"), "{items}");
     }
+    let short = ["--seconds", "1", "--warm-up", "100ms", "--accounts", "50", "--batch", "100"];
+    for hot in [&[][..], &["--hot", "--zipf", "0.99"]] {
+        let items = cluster.items(&[&["bench", "transfer"], &short[..], hot].concat());
+        assert!(100 <= items[0]["operations"].as_u64().expect("a number"), "{items}");
+        assert_eq!(items[0]["errors"], 0, "{items}");
+    }
+    cluster.check(&["bench", "put", "--table", "purchases", "--batch", "1001"], 2, "at most 1000");
     let open = ["bench", "put", "--table", "purchases", "--rate", "50"];
     let items = cluster.items(&[&open[..], &quick[..]].concat());
     let operations = items[0]["operations"].as_u64().expect("a number");

@@ -1,9 +1,14 @@
 //! One request of each workload.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clap::ValueEnum;
 use quorate_client::{Client, Error, Uid};
+use quorate_types::limits;
 use rand::RngCore;
+
+use super::payments::Payments;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,6 +21,8 @@ pub(super) enum Measure {
     Scan,
     /// Transactions: a guarded add and a write of the same user
     Txn,
+    /// Transfers between accounts of one unit, many in each request
+    Transfer,
     /// Nothing: what the nodes spend while nobody asks
     Idle,
 }
@@ -28,6 +35,7 @@ impl Measure {
             Measure::Get => Some(Workload::Get),
             Measure::Scan => Some(Workload::Scan),
             Measure::Txn => Some(Workload::Txn),
+            Measure::Transfer => Some(Workload::Transfer),
             Measure::Idle => None,
         }
     }
@@ -44,6 +52,8 @@ pub(super) enum Workload {
     Scan,
     /// Transactions: a guarded add and a write of the same user
     Txn,
+    /// Transfers between accounts of one unit
+    Transfer,
 }
 
 impl Workload {
@@ -53,6 +63,7 @@ impl Workload {
             Workload::Get => "get",
             Workload::Scan => "scan",
             Workload::Txn => "txn",
+            Workload::Transfer => "transfer",
         }
     }
 
@@ -63,7 +74,17 @@ impl Workload {
 
     /// Rows of a user unless told otherwise.
     pub(super) fn rows_usual(self) -> u64 {
-        if self == Workload::Scan { 10 } else { 1 }
+        match self {
+            Workload::Scan => 10,
+            Workload::Transfer => limits::TRANSFERS_MAX as u64,
+            Workload::Put | Workload::Get | Workload::Txn => 1,
+        }
+    }
+
+    /// Requests in flight unless told otherwise: a batch of transfers is nearly a mebibyte, and a
+    /// group takes 8 of those at once.
+    pub(super) fn callers_usual(self) -> u64 {
+        if self == Workload::Transfer { 4 } else { 256 }
     }
 }
 
@@ -73,8 +94,10 @@ pub(super) struct Worker {
     pub(super) client: Client,
     pub(super) table: String,
     pub(super) value_bytes: usize,
-    /// Rows written by one request, or held by each user.
+    /// Rows written by one request, held by each user, or transfers of one request.
     pub(super) rows: u64,
+    /// The accounts of transfers.
+    pub(super) payments: Option<Arc<Payments>>,
 }
 
 impl Worker {
@@ -97,6 +120,10 @@ impl Worker {
                 all.commit().await?;
                 Ok(1)
             }
+            Workload::Transfer => match &self.payments {
+                Some(payments) => payments.pay(&self.client, uid, self.rows).await,
+                None => Ok(0),
+            },
         }
     }
 
