@@ -22,6 +22,7 @@ mod draft;
 mod entry;
 mod evaluate;
 mod holds;
+mod ids;
 mod limits;
 mod read;
 mod record;

@@ -7,13 +7,14 @@ use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
 use quorate_types::{
-    SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferId, TransferKind,
-    TransferRecord, TransferResults, Uid, Verdict,
+    SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferKind, TransferRecord,
+    TransferResults, Uid, Verdict,
 };
 
 use super::books::{Books, HoldKey, HoldNow, Item};
 use super::draft::{Created, Draft};
-use super::record::{ClosedHold, Expiry, OpenHold, decode_transfer};
+use super::ids::{Ids, Known};
+use super::record::{ClosedHold, Expiry, OpenHold};
 
 /// A batch with its verdicts.
 pub(super) struct Decided {
@@ -57,69 +58,6 @@ pub(super) fn decide(
     let mut deciding = Deciding { transfers, slices, places, books, ids, verdicts, amounts };
     deciding.all()?;
     Ok(deciding.finish(batch))
-}
-
-/// What is known of an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    /// Nothing has it.
-    Free,
-    /// A transfer of an earlier entry, by its place among those found.
-    Before(usize),
-    /// A transfer of this batch.
-    Here(usize),
-}
-
-/// The ids of a batch, each once, in the order of the keys of their records.
-struct Ids {
-    /// For each transfer, the place of its id.
-    places: Vec<usize>,
-    /// For each id, a transfer that has it and what is known of it.
-    ids: Vec<(usize, Known)>,
-    found: Vec<TransferRecord>,
-}
-
-impl Ids {
-    fn open(
-        view: &dyn View,
-        keyspace: Keyspace,
-        transfers: &[Transfer],
-        slices: &[SliceId],
-    ) -> Result<Ids, StoreError> {
-        let name = |(index, transfer): (usize, &Transfer)| {
-            (slices[2 * index], transfer.debit.uid, transfer.id, index)
-        };
-        let mut sorted: Vec<(SliceId, Uid, TransferId, usize)> =
-            transfers.iter().enumerate().map(name).collect();
-        sorted.sort_unstable();
-        let mut all = Ids { places: vec![0; transfers.len()], ids: Vec::new(), found: Vec::new() };
-        all.ids.reserve(transfers.len());
-        let mut last = None;
-        for (slice, debit, id, index) in sorted {
-            if last != Some((slice, debit, id)) {
-                last = Some((slice, debit, id));
-                let key = keyspace.transfer(slice, debit, id);
-                let known = match view.get(&key)? {
-                    None => Known::Free,
-                    Some(bytes) => {
-                        all.found.push(decode_transfer(&key, debit, id, &bytes)?);
-                        Known::Before(all.found.len() - 1)
-                    }
-                };
-                all.ids.push((index, known));
-            }
-            all.places[index] = all.ids.len() - 1;
-        }
-        Ok(all)
-    }
-
-    fn of(&self, index: usize) -> Known {
-        self.ids[self.places[index]].1
-    }
-
-    fn set(&mut self, index: usize, known: Known) {
-        self.ids[self.places[index]].1 = known;
-    }
 }
 
 struct Deciding<'a> {
@@ -207,7 +145,7 @@ impl Deciding<'_> {
         let asked = &self.transfers[index];
         match self.ids.of(index) {
             Known::Free => None,
-            Known::Before(found) => Some(self.ids.found[found].transfer == *asked),
+            Known::Before(found) => Some(self.ids.found(found).transfer == *asked),
             Known::Here(other) => Some(self.transfers[other] == *asked),
         }
     }
@@ -336,17 +274,15 @@ impl Deciding<'_> {
                 standing.push((slices[2 * index], slices[2 * index + 1]));
             }
             if let (Verdict::AlreadyApplied, Known::Before(found)) = (verdict, ids.of(index)) {
-                let TransferRecord { slot, amount, .. } = ids.found[found];
+                let TransferRecord { slot, amount, .. } = *ids.found(found);
                 known.push(detail(index, slot, amount));
             }
         }
-        let here = |(_, known): &(usize, Known)| match *known {
-            Known::Here(index) => {
-                Some(Created { index, slice: slices[2 * index], amount: amounts[index] })
-            }
-            Known::Free | Known::Before(_) => None,
+        let created = |index: usize| {
+            let (slice, amount) = (slices[2 * index], amounts[index]);
+            Created { index, slice, amount }
         };
-        let created: Vec<Created> = ids.ids.iter().filter_map(here).collect();
+        let created: Vec<Created> = ids.here().map(created).collect();
         let has_created = !created.is_empty();
         let draft = books.into_draft().with_transfers(batch.clone(), created);
         Decided { verdicts, slices: standing, known, draft, has_created }
