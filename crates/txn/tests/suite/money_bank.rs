@@ -57,6 +57,8 @@ pub(crate) struct Bank {
     pub(crate) accounts: BTreeMap<AccountAddress, Held>,
     pub(crate) transfers: BTreeMap<(Uid, TransferId), Done>,
     pending: BTreeMap<(Uid, TransferId), Pending>,
+    /// What was added to each account that keeps a history, and its balance afterwards.
+    pub(crate) histories: BTreeMap<AccountAddress, Vec<(TransferId, i128, i128)>>,
 }
 
 impl Bank {
@@ -258,7 +260,13 @@ impl Bank {
     }
 
     fn do_move(&mut self, transfer: &Transfer, amount: i128) {
-        self.account(&transfer.debit).balance -= amount;
-        self.account(&transfer.credit).balance += amount;
+        for (at, delta) in [(transfer.debit, -amount), (transfer.credit, amount)] {
+            let held = self.account(&at);
+            held.balance += delta;
+            let (keeps, balance) = (held.settings.history, held.balance);
+            if keeps {
+                self.histories.entry(at).or_default().push((transfer.id, delta, balance));
+            }
+        }
     }
 }

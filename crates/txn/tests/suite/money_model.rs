@@ -325,12 +325,32 @@ impl Banks {
             assert_eq!(held.reserved, reserved, "{at}");
             let floor = account.settings.floor.unwrap_or(i64::MIN);
             assert!(i128::from(floor) <= account.free(), "{account:?}");
+            let want = self.applied.histories.get(at).cloned().unwrap_or_default();
+            assert_eq!(self.history(*at), want, "the history of {at}");
         }
         for ledger in LEDGERS {
             assert_eq!(self.applied.sum(ledger), 0);
         }
         assert_eq!(self.other.state(), self.leader.replica.state());
         assert_eq!(self.other.sessions, self.leader.replica.sessions);
+    }
+
+    /// The history of an account, in small pages.
+    fn history(&self, at: AccountAddress) -> Vec<(TransferId, i128, i128)> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let body = RequestBody::History { account: at, after, limit: 3 };
+            let page = match self.leader.evaluate(&Request { id: None, body }) {
+                quorate_txn::Evaluation::Read(ReplyBody::History(page)) => page,
+                other => panic!("a history gave {other:?}"),
+            };
+            let told = page.entries.iter();
+            all.extend(told.map(|it| (it.transfer, it.delta.into(), it.balance.into())));
+            after = page.next;
+            if after.is_none() {
+                return all;
+            }
+        }
     }
 
     fn read(&self, at: AccountAddress) -> Option<Account> {
