@@ -7,6 +7,7 @@
 //! Both are answered like a refusal, see [`Evaluation::Answer`].
 
 use quorate_store::{StoreError, View};
+use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Code, Error, LogTime, ReplyBody,
     SliceId, TableId, TransferBatch, Uid,
@@ -20,8 +21,9 @@ use crate::entry::EntryPayload;
 use crate::evaluate::{Context, Evaluation, Proposal, State};
 use crate::session::SessionTable;
 
-/// Most holds one entry expires; what is left over goes with the next entry.
-pub const EXPIRE_HOLDS_MAX: usize = 1024;
+/// Most holds one entry expires; what is left over goes with the next entry. As many as a request may
+/// open, so that expiry keeps up with those who let everything expire.
+pub const EXPIRE_HOLDS_MAX: usize = TRANSFERS_MAX;
 
 impl Context<'_> {
     /// The slice of a user's accounts.
