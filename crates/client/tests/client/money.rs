@@ -113,16 +113,19 @@ async fn a_batch_is_split_by_group_and_answered_in_order() {
 #[tokio::test]
 async fn a_lost_answer_is_asked_for_again() {
     // Goal: money moves once, and the caller learns what became of it.
-    for fault in [Fault::BreakBefore, Fault::BreakAfter, Fault::Swallow, Fault::Mute] {
-        let (nodes, client) = with_accounts().await;
+    let (nodes, client) = with_accounts().await;
+    let faults = [Fault::BreakBefore, Fault::BreakAfter, Fault::Swallow, Fault::Mute];
+    for (number, fault) in (1_u64..).zip(faults) {
+        nodes.world().seen.clear();
         nodes.order(1, [fault.clone()]);
-        let outcome = client.transfer(post(1, 1, 101, 10)).await;
+        let outcome = client.transfer(post(number.into(), 1, 101, 10)).await;
         assert!(outcome.stands(), "{fault:?}: {outcome:?}");
         let has_applied = matches!(fault, Fault::BreakAfter | Fault::Mute);
         let is_repeat = matches!(outcome, TransferOutcome::AlreadyApplied(_));
         assert_eq!(is_repeat, has_applied, "{fault:?}");
-        assert_eq!(client.account(at(101)).await.unwrap().unwrap().balance, 10, "{fault:?}");
-        assert!(1 < nodes.world().seen.len());
+        assert!(1 < nodes.world().seen.len(), "{fault:?}");
+        let balance = client.account(at(101)).await.unwrap().expect("it was created").balance;
+        assert_eq!(balance, 10 * number as i64, "{fault:?}");
     }
 }
 
