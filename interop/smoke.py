@@ -154,21 +154,21 @@ class Client:
     """Sends each call to the node it believes to lead and follows NOT_LEADER."""
 
     def __init__(self, addresses):
-        self.channels, self.kv = {}, {}
+        self.channels, self.stubs = {}, {}
         self.addresses, self.leader, self.hops = list(addresses), None, 0
 
-    def stub(self, address):
-        from quorate.v1 import kv_pb2_grpc
-        if address not in self.kv:
-            self.channels[address] = grpc.insecure_channel(address)
-            self.kv[address] = kv_pb2_grpc.KvStub(self.channels[address])
-        return self.kv[address]
+    def method(self, address, name):
+        from quorate.v1 import bank_pb2_grpc, kv_pb2_grpc
+        if address not in self.stubs:
+            channel = self.channels[address] = grpc.insecure_channel(address)
+            self.stubs[address] = [kv_pb2_grpc.KvStub(channel), bank_pb2_grpc.BankStub(channel)]
+        return next(getattr(stub, name) for stub in self.stubs[address] if hasattr(stub, name))
 
     def call(self, name, request, at=None):
         address = at or self.leader or self.addresses[0]
         for _ in range(HOPS_MAX):
             try:
-                return getattr(self.stub(address), name)(request, timeout=CALL_SECONDS)
+                return self.method(address, name)(request, timeout=CALL_SECONDS)
             except grpc.RpcError as error:
                 metadata, detail = read_error(error)
                 if detail.code != "NOT_LEADER" or at is not None:
@@ -324,6 +324,49 @@ def transactions(client, uid):
     refused(client, "Transact", request, "NOT_AN_INTEGER")
 
 
+def money(client, uid):
+    """Accounts and transfers: each transfer takes effect once, reserved money is not spent twice."""
+    from quorate.v1 import bank_pb2, money_pb2
+    source, target = (money_pb2.AccountAddress(uid=uid, ledger=840, code=code) for code in (1, 2))
+
+    def create(at, **settings):
+        account = money_pb2.NewAccount(address=at, settings=money_pb2.AccountSettings(**settings))
+        return client.call("CreateAccount", bank_pb2.CreateAccountRequest(account=account))
+
+    expect("a new account", create(source, no_floor=True).header.replayed, False)
+    expect("the same account again", create(source, no_floor=True).header.replayed, True)
+    create(target, history=True)
+    other = bank_pb2.CreateAccountRequest(account=money_pb2.NewAccount(address=target))
+    refused(client, "CreateAccount", other, "ACCOUNT_EXISTS")
+
+    def move(number, debit, credit, amount, kind=money_pb2.TRANSFER_KIND_POST, **more):
+        return money_pb2.Transfer(id=number.to_bytes(16, "big"), kind=kind, debit=debit, credit=credit, amount=amount, **more)
+
+    def carry_out(*transfers):
+        answer = client.call("CreateTransfers", bank_pb2.CreateTransfersRequest(transfers=transfers))
+        return [(result.verdict, result.amount) for result in answer.results]
+
+    created, again = money_pb2.TRANSFER_VERDICT_CREATED, money_pb2.TRANSFER_VERDICT_ALREADY_APPLIED
+    fund = move(1, source, target, 100)
+    hold = move(2, target, source, 60, kind=money_pb2.TRANSFER_KIND_PENDING)
+    spend = move(3, target, source, 41)
+    floor = money_pb2.TRANSFER_VERDICT_FLOOR_REACHED
+    expect("a batch", carry_out(fund, fund, hold, spend), [(created, 100), (again, 100), (created, 60), (floor, 0)])
+    post = move(4, target, source, 0, kind=money_pb2.TRANSFER_KIND_POST_PENDING, pending_id=hold.id)
+    expect("a post of what is reserved", carry_out(post), [(created, 60)])
+    account = client.call("GetAccount", bank_pb2.GetAccountRequest(address=target)).account
+    expect("balance and what is reserved", (account.balance, account.reserved), (40, 0))
+    name = money_pb2.TransferName(debit_uid=uid, id=hold.id)
+    found = client.call("GetTransfer", bank_pb2.GetTransferRequest(name=name)).transfer
+    expect("the hold was posted", (found.hold.posted.amount, found.hold.posted.by), (60, post.id))
+    pages = bank_pb2.AccountHistoryRequest(range=money_pb2.HistoryRange(account=target))
+    entries = client.call("AccountHistory", pages).page.entries
+    expect("the history", [(entry.delta, entry.balance) for entry in entries], [(100, 100), (-60, 40)])
+    broken = bank_pb2.CreateTransfersRequest(transfers=[money_pb2.Transfer(id=b"short")])
+    detail = refused(client, "CreateTransfers", broken, "INVALID_REQUEST")
+    expect("the field that is wrong", detail.facts["field"], "transfers[0].kind")
+
+
 def sessions(client, uid):
     """The same request id takes effect once, however often it is sent."""
     from quorate.v1 import common_pb2, kv_pb2
@@ -394,6 +437,7 @@ def main():
             rows(client, uid)
             scans(client, uid)
             transactions(client, uid)
+            money(client, uid)
             sessions(client, uid)
             expect(f"uid {uid} is led by", client.leader or client.addresses[0], found[group])
         errors(Client([found[1], *cluster.addresses.values()]), 7)

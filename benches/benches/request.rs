@@ -70,12 +70,13 @@ impl Replica {
     /// One session is open and nothing is written yet.
     fn start() -> Replica {
         let store = Store::open(Arc::new(Twin::new()), [GROUP]).expect("a twin opens");
+        let cross = Cross::load(&store, Keyspace::first(GROUP)).expect("a fresh store");
         let mut replica = Replica {
             store,
             sessions: SessionTable::new(Keyspace::first(GROUP)),
             overlay: Overlay::new(),
             pending: Pending::new(),
-            cross: Cross::load(&store, Keyspace::first(GROUP)).expect("a fresh store"),
+            cross,
             last: Slot::ZERO,
             next_request: 1,
         };

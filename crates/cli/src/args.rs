@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quorate_types::{GroupId, Uid};
+use quorate_types::{AccountAddress, GroupId, TransferId, Uid};
 
 /// The longest time-out that makes sense to wait for on a terminal.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -19,6 +19,24 @@ pub(crate) fn uid(text: &str) -> Result<Uid, String> {
         .parse()
         .map(Uid)
         .map_err(|_| format!("{text:?} is too large for a UID; the largest is {}", u64::MAX))
+}
+
+/// An account: `uid:ledger` or `uid:ledger:code`.
+pub(crate) fn account(text: &str) -> Result<AccountAddress, String> {
+    text.trim().parse()
+}
+
+/// The id of a transfer: 1 to 32 hexadecimal digits.
+pub(crate) fn transfer_id(text: &str) -> Result<TransferId, String> {
+    text.trim().parse()
+}
+
+/// What a transfer carries for its caller: 1 to 32 hexadecimal digits.
+pub(crate) fn user_data(text: &str) -> Result<u128, String> {
+    let digits = text.trim();
+    let is_hex = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = u128::from_str_radix(digits, 16).ok().filter(|_| is_hex && digits.len() <= 32);
+    number.ok_or_else(|| format!("{text:?} is no user data; write 1 to 32 hexadecimal digits"))
 }
 
 /// A time span: a number with `ms`, `s`, `m` or `h`.
@@ -116,6 +134,15 @@ mod tests {
             let error = uid(text).unwrap_err();
             assert!(error.contains(&format!("{text:?}")), "{error}");
             assert!(error.contains("18446744073709551615"), "{error}");
+        }
+    }
+
+    #[test]
+    fn user_data_is_hexadecimal() {
+        assert_eq!(user_data(&"f".repeat(32)), Ok(u128::MAX));
+        assert_eq!(user_data("0"), Ok(0));
+        for text in ["", "+1", "-1", "g", &"0".repeat(33)] {
+            assert!(user_data(text).is_err(), "{text:?}");
         }
     }
 

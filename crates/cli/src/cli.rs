@@ -79,6 +79,10 @@ pub(crate) enum Command {
     Route(commands::route::RouteArgs),
     /// Read and write rows
     Kv(commands::kv::KvArgs),
+    /// Create accounts and look after them
+    Account(commands::account::AccountArgs),
+    /// Move money between accounts
+    Transfer(commands::transfer::TransferArgs),
     /// Write the rows of a CSV file
     Import(commands::import::ImportArgs),
     /// Write a table to a CSV file
@@ -212,6 +216,9 @@ mod tests {
             ("status -o yaml", "[possible values: table, json]"),
             ("", "a command is missing"),
             ("kv", "a command is missing"),
+            ("account show 42", "\"42\" is no account; write uid:ledger or uid:ledger:code"),
+            ("transfer show x --uid 1", "\"x\" is no transfer id; write 1 to 32 hexadecimal"),
+            ("transfer post a --uid 1 --amount 0", "0 is not in 1.."),
             ("group transfer-leader x", "\"x\" is no group; write its number or label"),
             ("import f.csv --table t --uid-column u --concurrency 0", "0 is not in 1..=4096"),
         ];

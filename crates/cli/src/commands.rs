@@ -1,5 +1,6 @@
 //! One file or folder per command. Each has its arguments and a `run`.
 
+pub(crate) mod account;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod group;
@@ -10,5 +11,6 @@ pub(crate) mod server;
 pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod topology;
+pub(crate) mod transfer;
 pub(crate) mod txn;
 pub(crate) mod version;

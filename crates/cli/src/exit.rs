@@ -52,8 +52,12 @@ impl Exit {
     #[must_use]
     pub(crate) fn of(code: Code) -> Exit {
         match code {
-            Code::UnknownTable | Code::UnknownGroup => Exit::NotFound,
-            Code::ConditionFailed | Code::GuardFailed => Exit::Conflict,
+            Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => Exit::NotFound,
+            Code::ConditionFailed
+            | Code::GuardFailed
+            | Code::AccountExists
+            | Code::FloorAboveBalance
+            | Code::TransferRefused => Exit::Conflict,
             Code::OutcomeUnknown | Code::SessionExpired => Exit::OutcomeUnknown,
             Code::NotLeader
             | Code::WrongNode
@@ -78,6 +82,8 @@ impl Exit {
             | Code::ValueTooLarge
             | Code::TxnTooLarge
             | Code::FrameTooLarge
+            | Code::BatchTooLarge
+            | Code::ChainSpansUnits
             | Code::ClusterMismatch
             | Code::NodeMismatch
             | Code::IncarnationMismatch
@@ -224,8 +230,17 @@ mod tests {
             exits.iter().filter(|(_, e)| *e == exit).map(|(code, _)| code.name()).collect()
         };
         assert_eq!(with(2), ["INVALID_REQUEST"]);
-        assert_eq!(with(3), ["UNKNOWN_TABLE", "UNKNOWN_GROUP"]);
-        assert_eq!(with(4), ["CONDITION_FAILED", "GUARD_FAILED"]);
+        assert_eq!(with(3), ["UNKNOWN_TABLE", "UNKNOWN_GROUP", "ACCOUNT_MISSING"]);
+        assert_eq!(
+            with(4),
+            [
+                "CONDITION_FAILED",
+                "GUARD_FAILED",
+                "ACCOUNT_EXISTS",
+                "FLOOR_ABOVE_BALANCE",
+                "TRANSFER_REFUSED"
+            ]
+        );
         assert_eq!(with(5), ["OUTCOME_UNKNOWN", "SESSION_EXPIRED"]);
         assert_eq!(
             with(6),

@@ -190,6 +190,72 @@ fn rows_are_written_read_and_guarded() {
     );
 }
 
+/// Goal: accounts and transfers by hand and by file, with the exit codes that scripts rely on.
+#[test]
+fn money_is_moved_reserved_and_listed() {
+    let cluster = Cluster::start();
+    let floorless = ["account", "create", "1:840", "--no-floor"];
+    cluster.check(&floorless, 0, "account 1:840:1 created");
+    cluster.check(&floorless, 0, "exists with these settings");
+    cluster.check(&["account", "create", "1:840"], 4, "error[ACCOUNT_EXISTS]");
+    cluster.check(&["account", "create", "42:840", "--history"], 0, "kept");
+    cluster.check(&["account", "create", "7:840", "--floor", "5"], 4, "error[FLOOR_ABOVE_BALANCE]");
+    cluster.check(&["account", "show", "9:840"], 3, "error[ACCOUNT_MISSING]");
+    cluster.check(&["account", "set", "42:840"], 2, "nothing is to change");
+
+    let create = |debit: &'static str, credit: &'static str, amount: &'static str| {
+        let sides = ["transfer", "create", "--debit", debit, "--credit", credit];
+        [&sides[..], &["--amount", amount]].concat()
+    };
+    let fund = [&create("1:840", "42:840", "100")[..], &["--id", "a1"]].concat();
+    cluster.check(&fund, 0, "post of 100 created, durable on a majority of g1");
+    cluster.check(&fund, 0, "post of 100 already applied");
+    cluster.check(&create("42:840", "1:840", "101"), 4, "floor_reached");
+    cluster.check(&create("42:840", "9:840", "1"), 4, "credit_account_missing");
+    cluster.check(&create("42:840", "42:840", "1"), 4, "debit and credit account are the same");
+
+    let hold = [&create("42:840", "1:840", "60")[..], &["--pending", "--id", "b1"]].concat();
+    cluster.check(&hold, 0, "pending of 60 created");
+    assert_eq!(cluster.items(&["account", "show", "42:840"])[0]["free"], "40");
+    let post = ["transfer", "post", "b1", "--uid", "42", "--amount", "25", "--id", "b2"];
+    cluster.check(&post, 0, "post_pending of 25 created");
+    cluster.check(&post, 0, "already applied");
+    cluster.check(&["transfer", "void", "b1", "--uid", "42"], 4, "pending_posted");
+    cluster.check(&["transfer", "show", "b1", "--uid", "42"], 0, "25 posted by");
+    let shown = cluster.items(&["transfer", "show", "b1", "--uid", "42"]);
+    assert_eq!((&shown[0]["state"], &shown[0]["posted"]), (&"posted".into(), &"25".into()));
+    cluster.check(&["transfer", "show", "b9", "--uid", "42"], 3, "took effect");
+    cluster.check(&["transfer", "void", "b9", "--uid", "42"], 3, "took effect");
+    let voided = [&create("42:840", "1:840", "10")[..], &["--pending", "--id", "c1"]].concat();
+    cluster.check(&voided, 0, "pending of 10 created");
+    cluster.check(&["transfer", "void", "c1", "--uid", "42"], 0, "void_pending of 10 created");
+
+    let file = "id,debit,credit,amount,linked\n\
+                d1,42:840,1:840,5,\nd2,42:840,1:840,6,true\nd3,42:840,1:840,999,\n";
+    cluster.file("batch.csv", file);
+    let batch = ["transfer", "batch", "batch.csv"];
+    let told = cluster.check(&batch, 4, "1 created, 0 had been applied, 2 refused");
+    assert!(told.contains("linked_failed") && told.contains("floor_reached"), "{told}");
+    let json = cluster.run(&["transfer", "batch", "batch.csv", "-o", "json"]);
+    assert_eq!(json.status.code(), Some(4));
+    let document: Value = serde_json::from_slice(&json.stdout).expect("a document");
+    let verdicts: Vec<_> =
+        document["items"].as_array().expect("items").iter().map(|it| &it["verdict"]).collect();
+    assert_eq!(verdicts, ["already_applied", "linked_failed", "floor_reached"]);
+
+    let history = cluster.items(&["account", "history", "42:840"]);
+    let balances: Vec<_> =
+        history.as_array().expect("items").iter().map(|it| &it["balance"]).collect();
+    assert_eq!(balances, ["100", "75", "70"]);
+    let limited = ["account", "history", "42:840", "--limit", "2"];
+    cluster.check(&limited, 0, "2 changes are shown and more exist");
+    cluster.check(&["account", "history", "1:840"], 0, "keeps no history");
+    let set = ["account", "set", "42:840", "--floor", "71"];
+    cluster.check(&set, 4, "has 70 free, less than its new floor");
+    cluster.check(&["account", "set", "42:840", "--no-debits", "true"], 0, "debits");
+    cluster.check(&create("42:840", "1:840", "1"), 4, "debits_frozen");
+}
+
 #[test]
 fn the_cluster_is_described_and_its_mistakes_are_coded() {
     let cluster = Cluster::start();
@@ -226,6 +292,13 @@ fn a_bench_measures_and_says_what_it_cost() {
         let is_write = ["put", "txn"].contains(&workload);
         assert_eq!(is_write, 256.0 < figure("/cost/log_bytes_per_node"), "{items}");
     }
+    let short = ["--seconds", "1", "--warm-up", "100ms", "--accounts", "50", "--batch", "100"];
+    for hot in [&[][..], &["--hot", "--zipf", "0.99"]] {
+        let items = cluster.items(&[&["bench", "transfer"], &short[..], hot].concat());
+        assert!(100 <= items[0]["operations"].as_u64().expect("a number"), "{items}");
+        assert_eq!(items[0]["errors"], 0, "{items}");
+    }
+    cluster.check(&["bench", "put", "--table", "purchases", "--batch", "1001"], 2, "at most 1000");
     let open = ["bench", "put", "--table", "purchases", "--rate", "50"];
     let items = cluster.items(&[&open[..], &quick[..]].concat());
     let operations = items[0]["operations"].as_u64().expect("a number");

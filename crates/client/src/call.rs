@@ -29,6 +29,8 @@ pub(crate) enum Place {
     Rows(Vec<(TableId, Uid)>),
     /// The group of a slice.
     Slice(TableId, SliceId),
+    /// The group of the accounts of all these users.
+    Accounts(Vec<Uid>),
 }
 
 /// A positive answer and the group it came from.
@@ -74,6 +76,27 @@ impl<'a> Call<'a> {
             let group = self.resolve(place, &attempts)?;
             match self.ask(&mut attempts, group, None, &body, bytes).await {
                 Ok(answered) => return Ok(answered),
+                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::NewSession) => {}
+                Err(Halt::Reroute) => self.refresh().await,
+            }
+        }
+    }
+
+    /// Asks for something that may be repeated without a session, and says what is known of the
+    /// attempts before the one that was answered: [`Outcome::Unknown`] if any of them may still take
+    /// effect.
+    pub(crate) async fn repeatable(
+        mut self,
+        place: &Place,
+        body: RequestBody,
+    ) -> Result<(Answered, Outcome), Error> {
+        let bytes = size::checked(&body).map_err(Error::local)?;
+        let mut attempts = Attempts::new(Kind::Write);
+        loop {
+            let group = self.resolve(place, &attempts)?;
+            match self.ask(&mut attempts, group, None, &body, bytes).await {
+                Ok(answered) => return Ok((answered, attempts.outcome())),
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::NewSession) => {}
                 Err(Halt::Reroute) => self.refresh().await,
@@ -200,6 +223,7 @@ impl<'a> Call<'a> {
     fn resolve(&mut self, place: &Place, attempts: &Attempts) -> Result<GroupId, Error> {
         let router = &self.inner.router;
         let found = match place {
+            Place::Accounts(users) => router.group_of_accounts(users),
             Place::Slice(table, slice) => router.group_of_slice(*table, *slice),
             Place::Rows(rows) => {
                 let groups: Result<Vec<GroupId>, _> =

@@ -158,7 +158,11 @@ impl Client {
             ReplyBody::Session(_)
             | ReplyBody::SessionClosed
             | ReplyBody::Page(_)
-            | ReplyBody::Committed { .. } => Err(Error::local(other_answer("Get"))),
+            | ReplyBody::Committed { .. }
+            | ReplyBody::Account(_)
+            | ReplyBody::Transfers(_)
+            | ReplyBody::Transfer(_)
+            | ReplyBody::History(_) => Err(Error::local(other_answer("Get"))),
         }
     }
 

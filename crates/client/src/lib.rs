@@ -34,6 +34,7 @@
 //!
 //! Dropping the future of a call stops the call; a write may then still take effect.
 
+mod bank;
 mod builder;
 mod call;
 mod client;
@@ -50,6 +51,7 @@ mod transact;
 mod transaction;
 mod value;
 
+pub use bank::{AccountHistory, AccountState, Refusal, TransferEffect, TransferOutcome};
 pub use builder::Builder;
 pub use client::{Client, Written};
 pub use error::{Error, Outcome, Phase};
@@ -63,6 +65,8 @@ pub use value::IntoValue;
 pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
 pub use quorate_types::{
-    Attempt, AttemptState, AttemptStatus, ClusterId, Code, EntryId, GroupId, NodeId, ScannedRow,
-    SliceId, TableId, Uid, Value,
+    Account, AccountAddress, AccountChange, AccountSettings, Attempt, AttemptState, AttemptStatus,
+    ClusterId, Code, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid, LogTime,
+    NodeId, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId, TransferKind, TransferRecord,
+    Uid, Value, Verdict,
 };

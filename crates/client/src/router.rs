@@ -125,6 +125,22 @@ impl Router {
         Ok(self.lock().topology.route(table, uid)?.group.id)
     }
 
+    /// The one group of these users' accounts.
+    pub(crate) fn group_of_accounts(&self, users: &[Uid]) -> Result<GroupId, Error> {
+        let state = self.lock();
+        let mut groups = users.iter().map(|uid| state.topology.group_of_accounts(*uid));
+        let nobody = || Error::new(Code::InvalidRequest, "no account is named");
+        let first = groups.next().ok_or_else(nobody)??.id;
+        for other in groups {
+            let other = other?.id;
+            if other != first {
+                let message = format!("accounts of {first} and of {other} are in one request");
+                return Err(Error::new(Code::SeveralGroups, message));
+            }
+        }
+        Ok(first)
+    }
+
     /// The slices of a table, in order.
     pub(crate) fn slices(&self, table: &str) -> Result<Vec<SliceId>, Error> {
         let state = self.lock();

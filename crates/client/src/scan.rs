@@ -187,6 +187,10 @@ async fn read_page(client: &Client, place: Place, range: ScanRange) -> Result<Sc
         ReplyBody::Session(_)
         | ReplyBody::SessionClosed
         | ReplyBody::Row(_)
-        | ReplyBody::Committed { .. } => Err(Error::local(other_answer("Scan"))),
+        | ReplyBody::Committed { .. }
+        | ReplyBody::Account(_)
+        | ReplyBody::Transfers(_)
+        | ReplyBody::Transfer(_)
+        | ReplyBody::History(_) => Err(Error::local(other_answer("Scan"))),
     }
 }

@@ -3,7 +3,9 @@
 //! Checked before a request is sent: a frame that is too large would break the stream, and with it
 //! the requests of everybody else on it. The server checks again, exactly.
 
-use quorate_types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX};
+use quorate_types::limits::{
+    ENTRY_BYTES_MAX, KEY_BYTES_MAX, TRANSFERS_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX,
+};
 use quorate_types::{Code, Condition, Error, Mutation, RequestBody, RowAddress, Value};
 
 /// An upper bound of the bytes around one key and value on the wire.
@@ -14,10 +16,23 @@ const HEAD_BYTES: usize = 128;
 /// An upper bound of the bytes of a request on the wire.
 ///
 /// # Errors
-/// `KEY_TOO_LARGE`, `VALUE_TOO_LARGE` or `TXN_TOO_LARGE`.
+/// `KEY_TOO_LARGE`, `VALUE_TOO_LARGE`, `TXN_TOO_LARGE` or `BATCH_TOO_LARGE`.
 pub(crate) fn checked(body: &RequestBody) -> Result<usize, Error> {
     let parts = match body {
         RequestBody::OpenSession | RequestBody::CloseSession(_) => 0,
+        RequestBody::CreateAccount(..)
+        | RequestBody::SetAccount(..)
+        | RequestBody::GetAccount(_)
+        | RequestBody::GetTransfer(..)
+        | RequestBody::History { .. } => PART_BYTES,
+        RequestBody::Transfers(batch) => {
+            let count = batch.len();
+            if count == 0 || TRANSFERS_MAX < count {
+                let message = format!("the batch has {count} transfers");
+                return Err(Error::new(Code::BatchTooLarge, message));
+            }
+            batch.bytes().len()
+        }
         RequestBody::Get(at) => part(at, None)?,
         RequestBody::Scan(range) => {
             if KEY_BYTES_MAX < range.prefix.len() {

@@ -169,7 +169,11 @@ impl Transaction {
             | ReplyBody::Session(_)
             | ReplyBody::SessionClosed
             | ReplyBody::Row(_)
-            | ReplyBody::Page(_) => {
+            | ReplyBody::Page(_)
+            | ReplyBody::Account(_)
+            | ReplyBody::Transfers(_)
+            | ReplyBody::Transfer(_)
+            | ReplyBody::History(_) => {
                 let error = other_answer("Transact");
                 Err(Error::new(error, Outcome::Unknown, Trail::default()))
             }

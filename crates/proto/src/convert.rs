@@ -3,8 +3,10 @@
 //! Towards the wire they cannot fail. From the wire they return a [`ConvertError`] that names the
 //! field by its path, such as `transaction.mutations[2].put.value`.
 
+pub mod bank;
 pub mod cross;
 pub mod error;
+pub mod money;
 pub mod peer;
 pub mod reply;
 pub mod request;

@@ -23,7 +23,7 @@ use quorate_types::{
 
 use crate::clock::Clock;
 use crate::event::{Answer, ReplyTo};
-use crate::group::{Effects, Fatal, GroupDriver};
+use crate::group::{Effects, Fatal, GroupDriver, Held};
 use crate::refuse;
 
 /// A request that waits for a lock longer than this is refused.
@@ -147,7 +147,10 @@ impl GroupDriver {
         let first_ms = clock.wall_ms();
         match self.evaluate_cross(&id, first_ms, &asked.request)? {
             Evaluated::Known(known) => return self.answer(clock, serving, asked, known, fx),
-            Evaluated::No(error) => self.refuse_later(clock.now(), error, asked.reply, fx)?,
+            Evaluated::No(error) => {
+                let held = Held { answer: Err(error), reply: asked.reply };
+                self.answer_later(clock.now(), held, fx)?;
+            }
             Evaluated::Locked(holder) => self.park(clock.now(), holder, asked),
             Evaluated::Yes(cut, own) => {
                 let now = clock.now();
@@ -388,7 +391,8 @@ impl GroupDriver {
             Evaluated::No(error) => {
                 let replies = self.cross.transacting.remove(&key).map(|it| it.replies);
                 for reply in replies.into_iter().flatten() {
-                    self.refuse_later(now, error.clone(), reply, fx)?;
+                    let held = Held { answer: Err(error.clone()), reply };
+                    self.answer_later(now, held, fx)?;
                 }
                 return Ok(());
             }

@@ -16,12 +16,12 @@ use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
 use quorate_txn::{
     ApplyError, Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State,
-    evaluate, expire_idle,
+    evaluate, expire_holds, expire_idle,
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody,
-    Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
+    Request, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::clock::Clock;
@@ -189,7 +189,7 @@ impl GroupDriver {
             }
         };
         let body = &asked.request.body;
-        let is_write = !matches!(body, RequestBody::Get(_) | RequestBody::Scan(_));
+        let is_write = !body.is_read();
         let uncommitted = self.core.uncommitted_bytes();
         if is_write && limits::GROUP_UNCOMMITTED_BYTES_MAX as u64 <= uncommitted {
             let limit = limits::GROUP_UNCOMMITTED_BYTES_MAX;
@@ -221,15 +221,25 @@ impl GroupDriver {
             Evaluation::Propose(proposal) => {
                 self.begin_round(serving);
                 let entry = self.stage(&proposal);
-                self.waiters.add(entry, reply, request.id.is_some());
+                self.waiters.add(entry, reply, can_ask_again(&request));
             }
             Evaluation::Join(slot) => {
                 // In flight under this ballot: entries of older ones are applied before we serve.
                 let entry = EntryId { ballot: serving.ballot, slot };
-                self.waiters.add(entry, reply, request.id.is_some());
+                self.waiters.add(entry, reply, can_ask_again(&request));
             }
             Evaluation::Replay(answer) => reply.answer(Ok(answer)),
-            Evaluation::Refuse(error) => self.refuse_later(clock.now(), error, reply, fx)?,
+            Evaluation::Refuse(error) => {
+                self.answer_later(clock.now(), Held { answer: Err(error), reply }, fx)?;
+            }
+            Evaluation::Answer { body, replayed } => {
+                let at = match self.overlay.last_slot() {
+                    Some(slot) => EntryId { ballot: serving.ballot, slot },
+                    None => self.applied_at(),
+                };
+                let answer = Ok(Reply { at, replayed, body });
+                self.answer_later(clock.now(), Held { answer, reply }, fx)?;
+            }
             Evaluation::Read(body) => {
                 let answer = Ok(self.read_reply(body));
                 self.hold(clock.now(), Held { answer, reply }, fx)?;
@@ -289,16 +299,14 @@ impl GroupDriver {
         self.proposals_at.slot.plus(self.proposals.len() as u64)
     }
 
-    /// A refusal is a read of everything it could have seen: it waits until that is applied, and then
-    /// for the verdict of the core.
-    pub(crate) fn refuse_later(
+    /// A refusal is a read of everything it could have seen, and so is an answer without an entry: it
+    /// waits until that is applied, and then for the verdict of the core.
+    pub(crate) fn answer_later(
         &mut self,
         now: BootTime,
-        error: Error,
-        reply: ReplyTo,
+        held: Held,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
-        let held = Held { answer: Err(error), reply };
         if planted(Bug::RefusalUnconfirmed) {
             held.reply.answer(held.answer);
             return Ok(());
@@ -324,9 +332,12 @@ impl GroupDriver {
     }
 
     fn read_reply(&self, body: ReplyBody) -> Reply {
+        Reply { at: self.applied_at(), replayed: false, body }
+    }
+
+    fn applied_at(&self) -> EntryId {
         let slot = self.core.slot_applied();
-        let at = self.core.log().id_at(slot).unwrap_or(EntryId { slot, ..EntryId::ZERO });
-        Reply { at, replayed: false, body }
+        self.core.log().id_at(slot).unwrap_or(EntryId { slot, ..EntryId::ZERO })
     }
 
     /// Proposes what was evaluated in this round.
@@ -376,17 +387,20 @@ impl GroupDriver {
         Ok(())
     }
 
-    /// Proposes the end of sessions that nobody uses.
-    pub(crate) fn expire_sessions(&mut self, now: BootTime) {
+    /// Proposes the end of sessions that nobody uses, and of reservations whose time is over.
+    pub(crate) fn expire(&mut self, now: BootTime) -> Result<(), Fatal> {
         let Ok(serving) = self.core.serving(now) else {
-            return;
+            return Ok(());
         };
-        if let Some(proposal) =
-            expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE)
-        {
+        let idle = expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE);
+        let overlay = self.overlay.over(self.store.as_ref());
+        let over = expire_holds(&self.sessions, &overlay, serving.log_time)
+            .map_err(|source| Fatal::Store { group: self.group, source })?;
+        for proposal in [idle, over].into_iter().flatten() {
             self.begin_round(&serving);
             self.stage(&proposal);
         }
+        Ok(())
     }
 
     /// Hands leadership to the replica on `to`, or to the best one.
@@ -484,6 +498,11 @@ impl GroupDriver {
             leaderships: self.leaderships,
         }
     }
+}
+
+/// Whether a write that was not answered may be sent once more.
+fn can_ask_again(request: &Request) -> bool {
+    request.id.is_some() || request.body.is_repeatable()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
-use quorate_types::{Mutation, RowAddress, Value};
+use quorate_types::{AccountAddress, AccountSettings, Mutation, RequestBody, RowAddress, Value};
 
 use super::*;
 
@@ -145,4 +145,50 @@ fn a_hand_over_that_fails_takes_nothing_with_it() {
     driver.step(later, Input::Tick, &mut fx).expect("nothing fails");
     assert!(driver.serving(later).is_ok(), "nobody took over");
     assert!(driver.cross.rules.leads() && driver.overlay.entries() == 1);
+}
+
+/// Goal: an answer without an entry is a read of what is in flight: nobody hears of an account before the
+/// entry that creates it is chosen, and then both callers do.
+#[test]
+fn an_answer_without_an_entry_waits_for_what_it_saw() {
+    let at = BootTime(2 * SECOND);
+    let clock = Pausing { looks: AtomicU64::new(0), first: at, after: at };
+    let mut driver = leader();
+    let mut fx = Effects::default();
+    let account = AccountAddress::new(Uid(1), 840);
+    let body = RequestBody::CreateAccount(account, AccountSettings::default());
+    let request = Request { id: None, body };
+    let mut ask = || {
+        let (send, receive) = mpsc::channel();
+        let reply = ReplyTo::new(None, move |answer| send.send(answer).expect("the test waits"));
+        driver
+            .request(
+                &clock,
+                Asked { request: request.clone(), reply, parked_at: None },
+                true,
+                &mut fx,
+            )
+            .expect("nothing fails");
+        receive
+    };
+    let (first, second) = (ask(), ask());
+    driver.propose(at, &mut fx).expect("nothing fails");
+    assert!(first.try_recv().is_err() && second.try_recv().is_err(), "nothing is chosen");
+
+    let (_, write) = *fx.writes.last().expect("the entry is written");
+    let ballot = Ballot { round: 1, replica: ReplicaId(1) };
+    let accepted = Accepted { ballot, slot_synced: Slot(2) };
+    for input in [
+        Input::Synced { write },
+        Input::Message { from: ReplicaId(2), message: Message::Accepted(accepted) },
+    ] {
+        driver.step(at, input, &mut fx).expect("nothing fails");
+    }
+    let told = |answers: mpsc::Receiver<Answer>| {
+        let reply = answers.try_recv().expect("it is chosen").expect("it is no refusal");
+        assert!(matches!(reply.body, ReplyBody::Account(Some(found)) if found.address == account));
+        (reply.at, reply.replayed)
+    };
+    let entry = EntryId { ballot, slot: Slot(2) };
+    assert_eq!((told(first), told(second)), ((entry, false), (entry, true)));
 }

@@ -556,7 +556,7 @@ impl Shard {
             if group.0 % HOUSEKEEPING_PARTS != part {
                 continue;
             }
-            driver.expire_sessions(now);
+            driver.expire(now)?;
             driver.clean_cross(now, fx)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");

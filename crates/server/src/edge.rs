@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use quorate_proto::convert::money::account_users;
 use quorate_proto::convert::request::addresses;
 use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
@@ -52,6 +53,12 @@ impl NodeContext {
         if !others.is_empty() {
             self.check_groups(group, is_ours, &others, request)?;
         }
+        for uid in account_users(body) {
+            let owner = self.topology.group_of_accounts(uid).map_err(Error::from)?.id;
+            if owner != group {
+                return Err(self.misrouted_money(group, owner, body));
+            }
+        }
         if let RequestBody::Scan(range) = body {
             let route = match range.uid {
                 Some(uid) => self.topology.route(range.table, uid),
@@ -88,6 +95,17 @@ impl NodeContext {
         Err(self.routed(Error::new(Code::SeveralGroups, message)))
     }
 
+    /// Refuses accounts of another group, or of several.
+    fn misrouted_money(&self, asked: GroupId, owner: GroupId, body: &RequestBody) -> Error {
+        let owner_of = |uid| self.topology.group_of_accounts(uid).ok().map(|group| group.id);
+        let owners: BTreeSet<GroupId> = account_users(body).filter_map(owner_of).collect();
+        if 1 < owners.len() {
+            let message = "the accounts belong to several groups";
+            return self.routed(Error::new(Code::SeveralGroups, message));
+        }
+        self.misrouted(asked, owner)
+    }
+
     fn misrouted(&self, asked: GroupId, owner: GroupId) -> Error {
         let message = format!("the rows belong to {owner}, the request was sent to {asked}");
         self.routed(Error::new(Code::WrongUnit, message).with("group", owner.0))
@@ -112,6 +130,7 @@ impl NodeContext {
             Place::Slice(table, slice) => {
                 self.topology.route_slice(table, slice).map_err(Error::from)?.group.id
             }
+            Place::Accounts(uid) => self.topology.group_of_accounts(uid).map_err(Error::from)?.id,
         };
         match call.group {
             Some(asked) if asked != owner => Err(self.misrouted(asked, owner)),
@@ -143,10 +162,16 @@ fn request_bytes(request: &Request) -> usize {
             });
             compared.chain(written).sum()
         }
+        RequestBody::Transfers(batch) => batch.bytes().len(),
         RequestBody::OpenSession
         | RequestBody::CloseSession(_)
         | RequestBody::Get(_)
-        | RequestBody::Scan(_) => 0,
+        | RequestBody::Scan(_)
+        | RequestBody::CreateAccount(..)
+        | RequestBody::SetAccount(..)
+        | RequestBody::GetAccount(_)
+        | RequestBody::GetTransfer(..)
+        | RequestBody::History { .. } => 0,
     };
     let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
     keys + values

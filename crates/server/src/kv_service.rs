@@ -29,7 +29,10 @@ impl KvService {
     }
 
     /// Runs a call to its answer or its deadline.
-    async fn call(&self, call: Result<Call, ConvertError>) -> Result<(GroupId, Reply), Status> {
+    pub(crate) async fn call(
+        &self,
+        call: Result<Call, ConvertError>,
+    ) -> Result<(GroupId, Reply), Status> {
         self.answer(call)
             .await
             .map_err(|error| status_from_error(&self.context.with_leader_address(error)))
@@ -57,7 +60,7 @@ impl KvService {
         }
     }
 
-    fn respond<T>(response: Result<T, Error>) -> Result<Response<T>, Status> {
+    pub(crate) fn respond<T>(response: Result<T, Error>) -> Result<Response<T>, Status> {
         response.map(Response::new).map_err(|error| status_from_error(&error))
     }
 }

@@ -1,7 +1,7 @@
 //! The server process: configuration, services, peer streams, wiring, shutdown.
 //!
 //! ```text
-//!   clients --> kv_service --> edge (route, limits) --> replica::ShardHandle
+//!   clients --> kv_service, bank_service --> edge (route, limits) --> replica::ShardHandle
 //!   peers ----> peer_service -------------------------> replica::ShardHandle
 //!   replica --> peer_network --> peers
 //!   people ---> topology_service, admin_service, admin_http
@@ -15,6 +15,7 @@ pub mod node;
 pub mod options;
 
 mod admin_service;
+mod bank_service;
 mod edge;
 mod kv_service;
 mod links;

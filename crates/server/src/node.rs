@@ -17,12 +17,13 @@ use quorate_replica::{
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
 use quorate_types::{
-    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, limits,
+    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId, limits,
 };
 use tonic::transport::Server;
 use tracing::info;
 
 use crate::admin_service::AdminService;
+use crate::bank_service::BankService;
 use crate::context::{Given, NodeContext};
 use crate::kv_service::KvService;
 use crate::links::Links;
@@ -162,11 +163,16 @@ impl Node {
         let kv = v1::kv_server::KvServer::new(KvService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        let bank = BankService::new(KvService::new(Arc::clone(&context)));
+        let bank = v1::bank_server::BankServer::new(bank)
+            .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
+            .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
         let peer = v1::peer_server::PeerServer::new(PeerService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
         let clients = server()
             .add_service(kv)
+            .add_service(bank)
             .add_service(v1::topology_server::TopologyServer::new(TopologyService::new(
                 Arc::clone(&context),
             )))
@@ -311,6 +317,7 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
             pinned: false,
         },
         slice_of: Arc::new(move |table, uid| match slices.route(table, uid) {
+            Err(_no_table) if table == TableId::ACCOUNTS => slices.slice_of(uid),
             Ok(route) => route.slice,
             // The edge refuses unknown tables; nothing else evaluates.
             Err(_unknown) => SliceId::UNSHARDED,

@@ -11,10 +11,20 @@
 //! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
 //! | `0x22` | attempt at a cross-unit transaction | group u32, incarnation u32, coordinating group u32, ballot round u64, ballot replica u64, counter u64 | `quorate-txn`, `cross/record.rs` |
 //! | `0x23` | watermark of a coordinating group | group u32, incarnation u32, coordinating group u32 | `quorate-txn`, `cross/record.rs` |
+//! | `0x30` | account | front, uid u64, ledger u32, code u16 | `quorate-txn`, `money/record.rs` |
+//! | `0x31` | transfer | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
+//! | `0x32` | open hold of a pending transfer | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
+//! | `0x33` | how a pending transfer ended | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
+//! | `0x34` | change of a balance | front, uid u64, ledger u32, code u16, slot u64, index u16 | `quorate-txn`, `money/record.rs` |
+//!
+//! The front of a record of money is group u32, incarnation u32, slice u16.
 //!
 //! The incarnation of a group's rows is 0 until snapshots install a new one.
 
-use quorate_types::{Attempt, Ballot, GroupId, ReplicaId, SliceId, Slot, TableId, Uid};
+use quorate_types::{
+    AccountAddress, Attempt, Ballot, GroupId, HistoryPosition, ReplicaId, SliceId, Slot, TableId,
+    TransferId, Uid,
+};
 
 use crate::key::Key;
 
@@ -24,11 +34,20 @@ const TAG_SESSION: u8 = 0x20;
 const TAG_RESULT: u8 = 0x21;
 const TAG_ATTEMPT: u8 = 0x22;
 const TAG_WATERMARK: u8 = 0x23;
+const TAG_ACCOUNT: u8 = 0x30;
+const TAG_TRANSFER: u8 = 0x31;
+const TAG_OPEN_HOLD: u8 = 0x32;
+const TAG_CLOSED_HOLD: u8 = 0x33;
+const TAG_HISTORY: u8 = 0x34;
 
 /// Bytes of tag, group and incarnation.
 const FRONT_BYTES: usize = 1 + 4 + 4;
 /// Bytes of a row key before the client's own key.
 const ROW_PREFIX_BYTES: usize = FRONT_BYTES + 2 + 2 + 8;
+/// Bytes of the key of a transfer or of its hold.
+const TRANSFER_KEY_BYTES: usize = FRONT_BYTES + 2 + 8 + 16;
+/// Bytes of the key of a change of a balance.
+const HISTORY_KEY_BYTES: usize = FRONT_BYTES + 2 + 8 + 4 + 2 + 8 + 2;
 
 /// What a key says of its record.
 impl Key {
@@ -127,6 +146,59 @@ impl Keyspace {
     pub fn watermark_prefix(self) -> Key {
         Key::from_bytes(&self.front(TAG_WATERMARK))
     }
+
+    /// The record of an account.
+    #[must_use]
+    pub fn account(self, slice: SliceId, at: AccountAddress) -> Key {
+        let (uid, code) = (at.uid.0.to_be_bytes(), at.code.to_be_bytes());
+        let slice = slice.0.to_be_bytes();
+        Key::of_parts(&[&self.front(TAG_ACCOUNT), &slice, &uid, &at.ledger.to_be_bytes(), &code])
+    }
+
+    /// The record of a transfer, by the user it debits.
+    #[must_use]
+    pub fn transfer(self, slice: SliceId, debit: Uid, id: TransferId) -> Key {
+        self.of_transfer(TAG_TRANSFER, slice, debit, id)
+    }
+
+    /// What a pending transfer reserves, as long as it does.
+    #[must_use]
+    pub fn open_hold(self, slice: SliceId, debit: Uid, pending: TransferId) -> Key {
+        self.of_transfer(TAG_OPEN_HOLD, slice, debit, pending)
+    }
+
+    /// What every open hold of the group starts with.
+    #[must_use]
+    pub fn open_hold_prefix(self) -> Key {
+        Key::from_bytes(&self.front(TAG_OPEN_HOLD))
+    }
+
+    /// How a pending transfer ended.
+    #[must_use]
+    pub fn closed_hold(self, slice: SliceId, debit: Uid, pending: TransferId) -> Key {
+        self.of_transfer(TAG_CLOSED_HOLD, slice, debit, pending)
+    }
+
+    /// The record of a change of an account's balance.
+    #[must_use]
+    pub fn history(self, slice: SliceId, account: AccountAddress, at: HistoryPosition) -> Key {
+        let prefix = self.history_prefix(slice, account);
+        Key::of_parts(&[prefix.as_bytes(), &at.slot.0.to_be_bytes(), &at.index.to_be_bytes()])
+    }
+
+    /// What every change of an account's balance starts with.
+    #[must_use]
+    pub fn history_prefix(self, slice: SliceId, account: AccountAddress) -> Key {
+        let AccountAddress { uid, ledger, code } = account;
+        let (slice, uid) = (slice.0.to_be_bytes(), uid.0.to_be_bytes());
+        let front = self.front(TAG_HISTORY);
+        Key::of_parts(&[&front, &slice, &uid, &ledger.to_be_bytes(), &code.to_be_bytes()])
+    }
+
+    fn of_transfer(self, tag: u8, slice: SliceId, debit: Uid, id: TransferId) -> Key {
+        let (uid, id) = (debit.0.to_be_bytes(), id.0.to_be_bytes());
+        Key::of_parts(&[&self.front(tag), &slice.0.to_be_bytes(), &uid, &id])
+    }
 }
 
 /// The key of a group's applied position.
@@ -177,6 +249,30 @@ pub fn parse_attempt(key: &Key) -> Option<Attempt> {
     })
 }
 
+/// Slice, debit user and id in the key of an open hold. `None` if it is no such key.
+#[must_use]
+pub fn parse_open_hold(key: &Key) -> Option<(SliceId, Uid, TransferId)> {
+    let bytes = key.as_bytes();
+    if bytes.len() != TRANSFER_KEY_BYTES || bytes.first() != Some(&TAG_OPEN_HOLD) {
+        return None;
+    }
+    let slice = u16::from_be_bytes(bytes[9..11].try_into().ok()?);
+    let uid = u64::from_be_bytes(bytes[11..19].try_into().ok()?);
+    let id = u128::from_be_bytes(bytes[19..35].try_into().ok()?);
+    Some((SliceId(slice), Uid(uid), TransferId(id)))
+}
+
+/// Slot and index in the key of a change of a balance. `None` if it is no such key.
+#[must_use]
+pub fn parse_history(key: &Key) -> Option<HistoryPosition> {
+    let bytes = key.as_bytes();
+    if bytes.len() != HISTORY_KEY_BYTES || bytes.first() != Some(&TAG_HISTORY) {
+        return None;
+    }
+    let slot = Slot(u64::from_be_bytes(bytes[25..33].try_into().ok()?));
+    Some(HistoryPosition { slot, index: u16::from_be_bytes(bytes[33..35].try_into().ok()?) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,5 +316,39 @@ mod tests {
             SPACE.row(SliceId(u16::MAX), TableId(u16::MAX), Uid(u64::MAX), &[255; 9])
                 < prefix.prefix_end()
         );
+    }
+
+    #[test]
+    fn keys_of_money_parse_back_and_lie_within_their_prefix() {
+        let id = TransferId(u128::MAX - 1);
+        let hold = SPACE.open_hold(SliceId(3), Uid(u64::MAX), id);
+        assert_eq!(parse_open_hold(&hold), Some((SliceId(3), Uid(u64::MAX), id)));
+        let prefix = SPACE.open_hold_prefix();
+        assert!(prefix < hold && hold < prefix.prefix_end());
+        assert_eq!(parse_open_hold(&SPACE.closed_hold(SliceId(3), Uid(1), id)), None);
+
+        let account = AccountAddress { uid: Uid(9), ledger: 840, code: 2 };
+        let at = HistoryPosition { slot: Slot(1 << 40), index: 8189 };
+        let key = SPACE.history(SliceId(3), account, at);
+        assert_eq!(parse_history(&key), Some(at));
+        assert_eq!(parse_history(&hold), None);
+        let prefix = SPACE.history_prefix(SliceId(3), account);
+        assert!(prefix < key && key < prefix.prefix_end());
+        let later = HistoryPosition { slot: Slot((1 << 40) + 1), index: 0 };
+        assert!(key < SPACE.history(SliceId(3), account, later));
+    }
+
+    #[test]
+    fn keys_of_money_are_held_in_place() {
+        // Goal: a batch of thousands of transfers compares and copies keys without allocations.
+        let account = AccountAddress { uid: Uid(1), ledger: 840, code: 1 };
+        let at = HistoryPosition { slot: Slot(1), index: 1 };
+        let keys = [
+            SPACE.account(SliceId(1), account),
+            SPACE.transfer(SliceId(1), Uid(1), TransferId(1)),
+            SPACE.open_hold(SliceId(1), Uid(1), TransferId(1)),
+            SPACE.history(SliceId(1), account, at),
+        ];
+        assert!(keys.iter().all(|key| key.bytes_outside() == 0));
     }
 }

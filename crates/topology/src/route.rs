@@ -90,6 +90,16 @@ impl Topology {
         self.route_slice(table, slice)
     }
 
+    /// The group of a user's accounts. They are sharded by UID like the rows of a unit table.
+    ///
+    /// # Errors
+    /// If no group holds the slice of the user.
+    pub fn group_of_accounts(&self, uid: Uid) -> Result<&Group, RouteError> {
+        let slice = self.slice_of(uid);
+        let nobody = || RouteError::WrongSlice { table: "accounts".to_owned(), slice };
+        self.group_of_slice(slice).ok_or_else(nobody)
+    }
+
     /// The route of all rows of one slice in one table, for scans.
     ///
     /// # Errors

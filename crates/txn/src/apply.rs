@@ -20,6 +20,7 @@ use crate::cross::table::Contradiction;
 use crate::cross::{CrossEntry, CrossEvent, CrossTable, Decide};
 use crate::draft::{Draft, RowStates, row_changes};
 use crate::entry::{Effect, EntryPayload, Write};
+use crate::money;
 use crate::record::ResultRecord;
 use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
 
@@ -77,6 +78,14 @@ pub enum ApplyError {
         /// The sum here; `None` if the row cannot be added to.
         found: Option<i64>,
     },
+    /// What was decided about accounts is not possible here: they are not those of the leader.
+    #[error("entry {at} about money: {what}; the accounts here are not those of the leader")]
+    Money {
+        /// The entry.
+        at: EntryId,
+        /// What is wrong.
+        what: &'static str,
+    },
 }
 
 impl ApplyError {
@@ -86,7 +95,9 @@ impl ApplyError {
         match self {
             ApplyError::Decode { .. } => Code::FormatUnknown,
             ApplyError::Store { source, .. } => source.code(),
-            ApplyError::Diverged { .. } | ApplyError::Cross { .. } => Code::StoreDamaged,
+            ApplyError::Diverged { .. } | ApplyError::Cross { .. } | ApplyError::Money { .. } => {
+                Code::StoreDamaged
+            }
         }
     }
 }
@@ -124,6 +135,9 @@ pub fn apply(
         EntryPayload::CloseSession(session) => Ok(close(session, at, sessions)),
         EntryPayload::ExpireSessions(slots) => Ok(expire(&slots, at, sessions)),
         EntryPayload::Write(write) => apply_write(write, at, log_time, sessions, view),
+        EntryPayload::Money(entry) => {
+            money::apply(&entry, at, log_time, keyspace, sessions.holds_mut(), view)
+        }
         EntryPayload::Cross(entry) => apply_cross(entry, at, log_time, sessions, attempts, view),
     }
 }
@@ -168,7 +182,7 @@ fn apply_cross(
     Ok(Applied { changes, reply, cross: Some(event) })
 }
 
-fn applied(at: EntryId, changes: Vec<Change>, body: ReplyBody) -> Applied {
+pub(crate) fn applied(at: EntryId, changes: Vec<Change>, body: ReplyBody) -> Applied {
     Applied { changes, reply: Ok(Reply { at, replayed: false, body }), cross: None }
 }
 

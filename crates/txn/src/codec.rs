@@ -5,6 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_types::Value;
+use quorate_types::money::BatchError;
 
 /// Longest encoding of a `u64`.
 pub(crate) const VARINT_BYTES_MAX: usize = 10;
@@ -56,6 +57,9 @@ pub enum DecodeError {
         /// How many.
         count: usize,
     },
+    /// Transfers that are none.
+    #[error("{0}")]
+    Batch(BatchError),
     /// An entry does not carry one sum for each add.
     #[error("{adds} adds but {sums} sums")]
     SumsMissing {
@@ -170,6 +174,31 @@ impl<'a> Reader<'a> {
         let bytes = self.bytes.slice(self.at..self.at + length);
         self.at += length;
         Ok(bytes)
+    }
+
+    /// As many bytes as are asked for, shared with the input.
+    pub(crate) fn slice(
+        &mut self,
+        what: &'static str,
+        length: usize,
+    ) -> Result<Bytes, DecodeError> {
+        if self.bytes.len() - self.at < length {
+            return Err(DecodeError::Truncated { what, at: self.bytes.len() });
+        }
+        let bytes = self.bytes.slice(self.at..self.at + length);
+        self.at += length;
+        Ok(bytes)
+    }
+
+    /// A field of fixed width.
+    pub(crate) fn fixed<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
+        let found = self.bytes[self.at..].first_chunk::<N>();
+        let found = *found.ok_or(DecodeError::Truncated { what, at: self.bytes.len() })?;
+        self.at += N;
+        Ok(found)
     }
 
     /// A length or count. Every item has at least one byte, so no more can follow than bytes are left.

@@ -10,6 +10,7 @@
 //! | `0x03` | expire sessions | count, opening slots |
 //! | `0x10` | write without a request id | effects, reads, sums |
 //! | `0x11` | write under a session | opening slot, sequence, sequence - lowest unanswered, effects, reads, sums |
+//! | `0x20`-`0x22` | about money | `money/entry.rs` |
 //! | `0x30` to `0x34` | steps of transactions over several groups | `cross/entry.rs` |
 //!
 //! An effect is a tag (`0x01` put bytes, `0x02` put integer, `0x03` delete, `0x04` add), then slice,
@@ -24,6 +25,7 @@ use crate::codec::{
     DecodeError, Reader, VARINT_BYTES_MAX, put_bytes, put_length, put_reply, put_signed, put_varint,
 };
 use crate::cross::CrossEntry;
+use crate::money::MoneyEntry;
 
 const KIND_OPEN: u8 = 0x01;
 const KIND_CLOSE: u8 = 0x02;
@@ -118,6 +120,8 @@ pub enum EntryPayload {
     Write(Write),
     /// A step of a transaction over several groups.
     Cross(CrossEntry),
+    /// Change accounts.
+    Money(MoneyEntry),
 }
 
 impl EntryPayload {
@@ -143,6 +147,7 @@ impl EntryPayload {
             }
             EntryPayload::Write(write) => put_write(&mut out, write),
             EntryPayload::Cross(entry) => entry.put(&mut out),
+            EntryPayload::Money(entry) => entry.put(&mut out),
         }
         out.freeze()
     }
@@ -167,6 +172,9 @@ impl EntryPayload {
                 let id = take_id(&mut reader, group)?;
                 EntryPayload::Write(take_write(&mut reader, Some(id))?)
             }
+            kind if MoneyEntry::has_kind(kind) => {
+                EntryPayload::Money(MoneyEntry::take(kind, &mut reader)?)
+            }
             tag => match CrossEntry::take(tag, &mut reader)? {
                 Some(entry) => EntryPayload::Cross(entry),
                 None => return Err(DecodeError::UnknownTag { what: "kind", tag }),
@@ -182,6 +190,7 @@ impl EntryPayload {
             EntryPayload::OpenSession | EntryPayload::CloseSession(_) => HEAD_BYTES_MAX,
             EntryPayload::Cross(_) => CROSS_BYTES,
             EntryPayload::ExpireSessions(slots) => HEAD_BYTES_MAX + slots.len() * VARINT_BYTES_MAX,
+            EntryPayload::Money(entry) => entry.size_hint(),
             EntryPayload::Write(write) => {
                 let effects = write.effects.iter().map(Effect::size);
                 let reads = write

@@ -5,7 +5,7 @@
 //! pending table whether the request was seen before.
 //!
 //! What is computed on the overlay may rest on entries that never commit. The driver therefore
-//! releases a [`Evaluation::Refuse`] only after everything proposed before it is committed and the
+//! releases a [`Evaluation::Refuse`] or an [`Evaluation::Answer`] only after everything proposed before it is committed and the
 //! lease was checked after the evaluation; it releases the reply to a [`Proposal`] after applying
 //! its entry.
 
@@ -25,6 +25,7 @@ use crate::cross::{Cross, RequestStanding};
 use crate::draft::{RowStates, row_changes};
 use crate::entry::{EntryPayload, RowKey};
 use crate::limits::check_id;
+use crate::money;
 use crate::pending::{InFlight, Pending};
 use crate::read::{bounds, read_row, scan_page};
 use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
@@ -83,6 +84,14 @@ pub enum Evaluation {
     Replay(Reply),
     /// The same request is in flight in the entry at this slot: settle the caller with that entry.
     Join(Slot),
+    /// An answer that is a read on the overlay: nothing changes, and it is true once everything
+    /// proposed before it is applied. Release it like a refusal.
+    Answer {
+        /// The answer.
+        body: ReplyBody,
+        /// True if what was asked for had taken effect before.
+        replayed: bool,
+    },
     /// A read of the applied rows. Release it after checking the lease.
     Read(ReplyBody),
     /// A row it needs is locked by this attempt: evaluate again once that is decided.
@@ -96,8 +105,15 @@ pub enum Evaluation {
 #[derive(Clone, Debug)]
 pub struct Proposal {
     payload: Bytes,
-    rows: RowStates,
+    rows: Rows,
     in_flight: InFlight,
+}
+
+/// What an entry changes, before it has a slot.
+#[derive(Clone, Debug)]
+enum Rows {
+    Of(RowStates),
+    OfMoney(Box<money::Draft>),
 }
 
 impl Proposal {
@@ -110,7 +126,11 @@ impl Proposal {
     /// What the entry will change in rows, for the overlay, once it is known to stand at `slot`.
     #[must_use]
     pub fn changes(&self, slot: Slot) -> Vec<Change> {
-        row_changes(&self.rows, slot)
+        match &self.rows {
+            Rows::Of(rows) => row_changes(rows, slot),
+            // The log time of the entry is not known yet; nothing decided on the overlay needs it.
+            Rows::OfMoney(draft) => draft.changes(slot, LogTime::default()),
+        }
     }
 
     pub(crate) fn in_flight(&self) -> &InFlight {
@@ -118,7 +138,13 @@ impl Proposal {
     }
 
     fn of_sessions(payload: &EntryPayload, in_flight: InFlight) -> Proposal {
-        Proposal { payload: payload.encode(), rows: RowStates::default(), in_flight }
+        let rows = Rows::Of(RowStates::default());
+        Proposal { payload: payload.encode(), rows, in_flight }
+    }
+
+    pub(crate) fn of_money(payload: &EntryPayload, draft: money::Draft) -> Proposal {
+        let rows = Rows::OfMoney(Box::new(draft));
+        Proposal { payload: payload.encode(), rows, in_flight: InFlight::Anonymous }
     }
 }
 
@@ -157,6 +183,23 @@ pub fn evaluate(
         RequestBody::Transact { conditions, mutations, reads } => {
             let asked = Transaction { conditions, mutations, reads };
             evaluate_transaction(request.id.as_ref(), &asked, context, state)
+        }
+        RequestBody::CreateAccount(at, settings) => {
+            money::create_account(*at, *settings, context, state)
+        }
+        RequestBody::SetAccount(at, change) => money::set_account(*at, change, context, state),
+        RequestBody::GetAccount(at) => {
+            let account = money::read_account(*at, context, state.applied)?;
+            Ok(Evaluation::Read(ReplyBody::Account(account)))
+        }
+        RequestBody::Transfers(batch) => money::transfers(batch, context, state),
+        RequestBody::GetTransfer(debit, id) => {
+            let found = money::read_transfer(*debit, *id, context, state.applied)?;
+            Ok(Evaluation::Read(ReplyBody::Transfer(found.map(Box::new))))
+        }
+        RequestBody::History { account, after, limit } => {
+            let page = money::read_history(*account, *after, *limit, context, state.applied)?;
+            Ok(Evaluation::Read(ReplyBody::History(page)))
         }
     }
 }
@@ -238,7 +281,7 @@ fn evaluate_transaction(
         return Ok(Evaluation::Refuse(error));
     }
     let in_flight = id.copied().map_or(InFlight::Anonymous, InFlight::Request);
-    Ok(Evaluation::Propose(Proposal { payload, rows, in_flight }))
+    Ok(Evaluation::Propose(Proposal { payload, rows: Rows::Of(rows), in_flight }))
 }
 
 /// Whether a request must not be evaluated: seen before, or its session cannot take it. `None` if it

@@ -6,6 +6,8 @@
 //! gets the same changes and the same reply. [`SessionTable`] is what applied entries say about
 //! sessions, [`Pending`] is what the leader's entries in flight will add to it.
 //!
+//! Accounts and transfers are decided and applied in [`money`].
+//!
 //! A first reading order: `entry.rs`, `evaluate.rs`, `transact.rs`, `apply.rs`, `session.rs`.
 //!
 //! Called by `quorate-replica` (evaluate, apply) and by the service edge ([`check_limits`]). Calls
@@ -22,6 +24,7 @@ pub mod cross;
 pub mod entry;
 pub mod evaluate;
 pub mod limits;
+pub mod money;
 pub mod pending;
 pub mod read;
 pub mod session;
@@ -31,5 +34,6 @@ pub use codec::DecodeError;
 pub use entry::{Effect, EntryPayload, RowKey, Write};
 pub use evaluate::{Context, Evaluation, Proposal, State, evaluate, expire_idle, recognise};
 pub use limits::check_limits;
+pub use money::{AccountEntry, MoneyEntry, TransfersEntry, expire_holds};
 pub use pending::Pending;
 pub use session::SessionTable;

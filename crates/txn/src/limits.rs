@@ -9,6 +9,7 @@ use quorate_types::{
 };
 
 use crate::entry::{EFFECT_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::money;
 
 /// Most characters of a key in a message.
 const KEY_SHOWN_MAX: usize = 64;
@@ -19,7 +20,8 @@ const KEY_SHOWN_MAX: usize = 64;
 /// together; only the leader sees those.
 ///
 /// # Errors
-/// `KEY_TOO_LARGE`, `VALUE_TOO_LARGE`, `TXN_TOO_LARGE` or `INVALID_REQUEST`.
+/// `KEY_TOO_LARGE`, `VALUE_TOO_LARGE`, `TXN_TOO_LARGE`, `BATCH_TOO_LARGE`, `FLOOR_ABOVE_BALANCE` or
+/// `INVALID_REQUEST`.
 pub fn check_limits(request: &Request) -> Result<(), Error> {
     match &request.body {
         RequestBody::OpenSession | RequestBody::CloseSession(_) => check_no_id(request),
@@ -28,6 +30,14 @@ pub fn check_limits(request: &Request) -> Result<(), Error> {
         RequestBody::Transact { conditions, mutations, reads } => {
             request.id.as_ref().map_or(Ok(()), check_id)?;
             check_transaction(conditions, mutations, reads)
+        }
+        RequestBody::CreateAccount(..)
+        | RequestBody::SetAccount(..)
+        | RequestBody::GetAccount(_)
+        | RequestBody::Transfers(_)
+        | RequestBody::GetTransfer(..)
+        | RequestBody::History { .. } => {
+            check_no_id(request).and_then(|()| money::check_limits(request))
         }
     }
 }

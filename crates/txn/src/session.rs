@@ -17,6 +17,7 @@ use quorate_store::{Change, Key, Keyspace, StoreError, View};
 use quorate_types::limits::{GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
 use quorate_types::{Code, Error, LogTime, RequestId, SessionId, Slot};
 
+use crate::money::HoldTable;
 use crate::record::{ResultRecord, SessionRecord, damaged};
 
 /// Memory of a session's record in a checkpoint.
@@ -32,6 +33,9 @@ pub struct SessionTable {
     /// By opening slot.
     sessions: BTreeMap<Slot, Session>,
     unsaved: Unsaved,
+    /// Reservations with a time-out. No sessions, but they live as these do: in memory, by applied
+    /// entries, read from the store at the start.
+    holds: HoldTable,
 }
 
 /// How the records in the store differ from the table.
@@ -99,7 +103,8 @@ impl SessionTable {
     /// The table of a group without sessions.
     #[must_use]
     pub fn new(keyspace: Keyspace) -> SessionTable {
-        SessionTable { keyspace, sessions: BTreeMap::new(), unsaved: Unsaved::default() }
+        let (sessions, unsaved) = (BTreeMap::new(), Unsaved::default());
+        SessionTable { keyspace, sessions, unsaved, holds: HoldTable::default() }
     }
 
     /// The table as of the last checkpoint.
@@ -108,6 +113,7 @@ impl SessionTable {
     /// `StoreError` if records cannot be read or contradict each other.
     pub fn load(view: &dyn View, keyspace: Keyspace) -> Result<SessionTable, StoreError> {
         let mut table = SessionTable::new(keyspace);
+        table.holds = HoldTable::load(view, keyspace)?;
         for_each_record(view, &keyspace.session_prefix(), |key, bytes| {
             let slot = session_slot(key)?;
             let record = SessionRecord::decode(key, bytes)?;
@@ -136,6 +142,16 @@ impl SessionTable {
     #[must_use]
     pub fn keyspace(&self) -> Keyspace {
         self.keyspace
+    }
+
+    /// The reservations with a time-out.
+    pub(crate) fn holds(&self) -> &HoldTable {
+        &self.holds
+    }
+
+    /// The same, for applying an entry.
+    pub(crate) fn holds_mut(&mut self) -> &mut HoldTable {
+        &mut self.holds
     }
 
     /// How many sessions are open.
@@ -311,6 +327,7 @@ pub(crate) fn sequence_reused(id: &RequestId, lowest: u64) -> Error {
         .with("lowest_unanswered", lowest)
 }
 
+/// Walks all records behind a prefix, page by page.
 pub(crate) fn for_each_record(
     view: &dyn View,
     prefix: &Key,

@@ -76,11 +76,20 @@ codes! {
     SessionLimit = (2008, "SESSION_LIMIT", Safe, "close sessions that are no longer used, then open again"),
     /// The request number was answered and acknowledged before.
     SequenceReused = (2009, "SEQUENCE_REUSED", No, "use a new number for a new request"),
-
     /// A cross-unit transaction was given up; it is aborted for ever.
-    TxnAborted = (2021, "TXN_ABORTED", Safe, "nothing happened; try again, under the same request id if you like"),
+    TxnAborted = (2010, "TXN_ABORTED", Safe, "nothing happened; try again, under the same request id if you like"),
     /// A row stayed locked by a transaction in doubt.
-    Locked = (2022, "LOCKED", Safe, "nothing happened; try again shortly, another transaction holds the row"),
+    Locked = (2011, "LOCKED", Safe, "nothing happened; try again shortly, another transaction holds the row"),
+    /// The account exists with other settings.
+    AccountExists = (2020, "ACCOUNT_EXISTS", No, "the account exists with other settings; `quorate account set` changes them"),
+    /// The account does not exist.
+    AccountMissing = (2021, "ACCOUNT_MISSING", No, "create the account first"),
+    /// The floor to be set lies above what the account has free.
+    FloorAboveBalance = (2022, "FLOOR_ABOVE_BALANCE", No, "set a floor that is not above the balance minus what is reserved"),
+    /// A transfer was refused; the verdict says why.
+    TransferRefused = (2023, "TRANSFER_REFUSED", No, "the verdict in the message says why; the id may be used again"),
+    /// The transfers of a chain belong to several units.
+    ChainSpansUnits = (2024, "CHAIN_SPANS_UNITS", No, "link only transfers whose accounts belong to one unit"),
 
     /// The leader cannot reach a majority.
     NoQuorum = (3001, "NO_QUORUM", Safe, "see `quorate status` for the members that are missing"),
@@ -103,6 +112,8 @@ codes! {
     TxnTooLarge = (4005, "TXN_TOO_LARGE", No, "a transaction has at most 1,024 parts and 1,048,576 bytes; split it"),
     /// A frame is too large.
     FrameTooLarge = (4006, "FRAME_TOO_LARGE", No, "frames have at most 2,097,152 bytes"),
+    /// A batch has too many transfers, or none.
+    BatchTooLarge = (4007, "BATCH_TOO_LARGE", No, "a batch has 1 to 8,190 transfers; split it"),
 
     /// The request cannot be understood.
     InvalidRequest = (6001, "INVALID_REQUEST", No, "the message says which field is wrong"),

@@ -4,6 +4,10 @@ use bytes::Bytes;
 
 use crate::code::Error;
 use crate::ids::{SessionId, TableId, Uid};
+use crate::money::{
+    Account, AccountAddress, AccountChange, AccountSettings, HistoryPage, HistoryPosition,
+    TransferBatch, TransferId, TransferRecord, TransferResults,
+};
 use crate::slot::EntryId;
 
 /// A value of a row: opaque bytes, or an integer that transactions may add to.
@@ -148,6 +152,58 @@ pub enum RequestBody {
         /// Rows to return.
         reads: Vec<RowAddress>,
     },
+    /// Create an account; nothing happens if it exists with these settings.
+    CreateAccount(AccountAddress, AccountSettings),
+    /// Change settings of an account.
+    SetAccount(AccountAddress, AccountChange),
+    /// Read an account, linearizable.
+    GetAccount(AccountAddress),
+    /// Carry out transfers between accounts of one group, each by itself, chains as a whole. No
+    /// request id: the ids of the transfers make repetition harmless.
+    Transfers(TransferBatch),
+    /// Read a transfer by its id and the user it debits, linearizable.
+    GetTransfer(Uid, TransferId),
+    /// Read one page of an account's history, each page linearizable by itself.
+    History {
+        /// The account.
+        account: AccountAddress,
+        /// Start after this: `next` of the previous page.
+        after: Option<HistoryPosition>,
+        /// Most entries of the page; 0 and everything above `HISTORY_ENTRIES_MAX` mean that.
+        limit: u32,
+    },
+}
+
+impl RequestBody {
+    /// True if it changes nothing, whatever the answer.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        match self {
+            RequestBody::Get(_)
+            | RequestBody::Scan(_)
+            | RequestBody::GetAccount(_)
+            | RequestBody::GetTransfer(..)
+            | RequestBody::History { .. } => true,
+            RequestBody::OpenSession
+            | RequestBody::CloseSession(_)
+            | RequestBody::Transact { .. }
+            | RequestBody::CreateAccount(..)
+            | RequestBody::SetAccount(..)
+            | RequestBody::Transfers(_) => false,
+        }
+    }
+
+    /// True if it may be repeated without a request id: it changes what it finds to what it says, or
+    /// carries ids of its own.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        matches!(
+            self,
+            RequestBody::CreateAccount(..)
+                | RequestBody::SetAccount(..)
+                | RequestBody::Transfers(_)
+        )
+    }
 }
 
 /// The identity of a write: retried under the same id it takes effect once.
@@ -199,6 +255,14 @@ pub enum ReplyBody {
         /// The new values of `Add` mutations, in order.
         sums: Vec<i64>,
     },
+    /// The account as it is now; `None` if it does not exist.
+    Account(Option<Account>),
+    /// What became of each transfer.
+    Transfers(TransferResults),
+    /// The transfer, if it took effect.
+    Transfer(Option<Box<TransferRecord>>),
+    /// A page of an account's history.
+    History(HistoryPage),
 }
 
 /// A positive answer with the position it stands on.

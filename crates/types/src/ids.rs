@@ -49,6 +49,12 @@ impl SliceId {
     pub const UNSHARDED: SliceId = SliceId(u16::MAX);
 }
 
+impl TableId {
+    /// Stands for accounts where a table is asked for. They are in no table of the cluster file, whose
+    /// numbers begin at 1, and are sharded by UID.
+    pub const ACCOUNTS: TableId = TableId(0);
+}
+
 /// A client session: the group and the slot of the entry that opened it. Never reused, because a
 /// slot of a group is chosen only once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

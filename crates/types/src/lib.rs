@@ -10,6 +10,7 @@ pub mod command;
 pub mod cross;
 pub mod ids;
 pub mod limits;
+pub mod money;
 pub mod planted;
 pub mod slot;
 pub mod time;
@@ -26,6 +27,11 @@ pub use cross::{
 };
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
+};
+pub use money::{
+    Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
+    HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,
+    TransferKind, TransferRecord, TransferResults, Verdict,
 };
 pub use slot::{EntryId, Slot};
 pub use time::{BootTime, LogTime};

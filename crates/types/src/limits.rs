@@ -1,5 +1,7 @@
 //! Every limit of the data path in one place, with what happens when it is reached.
 
+use crate::money::TRANSFER_BYTES;
+
 /// Longest row key in bytes. Longer: `KEY_TOO_LARGE` at the edge.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value in bytes. Longer: `VALUE_TOO_LARGE` at the edge.
@@ -44,10 +46,21 @@ pub const STREAM_IN_FLIGHT_MAX: usize = 4096;
 pub const SCAN_ROWS_MAX: usize = 1000;
 /// Bytes of one scan page. The page ends early and carries a resume token.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+/// Most transfers of one request. More, or none: `BATCH_TOO_LARGE` at the edge.
+pub const TRANSFERS_MAX: usize = 8190;
+/// Most transfers of a chain. More: `INVALID_REQUEST` at the edge.
+pub const CHAIN_MAX: usize = 1024;
+/// Greatest amount of a transfer. More: the verdict `invalid`.
+pub const TRANSFER_AMOUNT_MAX: u64 = i64::MAX as u64;
+/// Entries of one page of an account's history, and the default.
+pub const HISTORY_ENTRIES_MAX: usize = 1000;
 
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX < ENTRY_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ENTRY_BYTES_MAX);
 const _: () = assert!(2 * ENTRY_BYTES_MAX <= WIRE_FRAME_BYTES_MAX);
 const _: () = assert!(WIRE_FRAME_BYTES_MAX < WIRE_DECODE_BYTES_MAX);
+// A batch as received, a verdict and two slices for each transfer, and the head of the entry.
+const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 4) + 64 <= ENTRY_BYTES_MAX);
+const _: () = assert!(CHAIN_MAX <= TRANSFERS_MAX && TRANSFERS_MAX <= u16::MAX as usize);
 const _: () = assert!(PEER_IN_FLIGHT_BYTES_MAX <= PEER_QUEUE_BYTES_MAX);
 const _: () = assert!(GROUP_UNCOMMITTED_BYTES_MAX <= GROUP_CACHE_BYTES_MAX);

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!  keys      which user is next         work      one request of a workload
+//!  payments  the accounts of transfers
 //!  drive     closed and open loop, latencies
 //!  counters  what the nodes count       device    what the disk and the network do by themselves
 //!  report    all of it together         show      for people
@@ -16,11 +17,13 @@ mod device;
 mod drive;
 mod idle;
 mod keys;
+mod payments;
 mod report;
 mod show;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,11 +31,13 @@ use futures::StreamExt;
 use futures::stream;
 use quorate_client::{Client, Uid};
 use quorate_topology::Topology;
+use quorate_types::money::TRANSFER_BYTES;
 use quorate_types::{Code, limits};
 
 use self::counters::Counters;
 use self::drive::{Drive, Plan};
 use self::keys::Keys;
+use self::payments::Payments;
 use self::report::{Machine, Report, Setting};
 use self::work::{Measure, Worker, Workload};
 use crate::cli::Global;
@@ -56,15 +61,16 @@ const FILL_CALLERS: usize = 512;
 #[command(
     after_help = "Without --endpoints three nodes are started on this machine, with real disks, and \
                   removed afterwards. With --endpoints the rows b0, b1, ... and count of --keys \
-                  users of --table are overwritten. Compare figures of one machine only."
+                  users of --table are overwritten; transfer needs no table and creates --accounts \
+                  accounts of ledger 999000001. Compare figures of one machine only."
 )]
 pub(crate) struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
     measure: Measure,
-    /// Requests in flight; each caller asks again once answered
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    callers: u64,
+    /// Requests in flight; each caller asks again once answered [default: 256, for transfer 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    callers: Option<u64>,
     /// Open loop: requests due each second, whatever the cluster does; at most --callers in flight
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
@@ -80,8 +86,15 @@ pub(crate) struct BenchArgs {
     /// Bytes of each value
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=VALUE_BYTES_MAX))]
     value_bytes: u64,
-    /// Rows of a user in one request of put and txn, and rows that a scan reads; 1, for scan 10
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    /// Accounts of the workload transfer, all in the unit of --first-user
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(2..=10_000_000))]
+    accounts: u64,
+    /// All transfers credit one account
+    #[arg(long)]
+    hot: bool,
+    /// Rows of a user in one request of put and txn, rows that a scan reads, transfers of one request;
+    /// 1, for scan 10, for transfer 8190
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BATCH_MAX))]
     batch: Option<u64>,
     /// How long to measure, in seconds
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -106,12 +119,33 @@ pub(crate) struct BenchArgs {
     groups_per_unit: u32,
 }
 
+/// Most transfers of a request.
+const BATCH_MAX: u64 = limits::TRANSFERS_MAX as u64;
+/// Most rows of a request.
+const ROWS_MAX: u64 = 1000;
 const VALUE_BYTES_MAX: u64 = limits::VALUE_BYTES_MAX as u64;
 
 /// Runs `quorate bench`.
 pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Result<(), Failure> {
-    let keys = Keys::new(args.first_user, args.keys, args.zipf)
+    let (first, count) = match args.measure {
+        // Places among the accounts.
+        Measure::Transfer => (0, args.accounts),
+        _ => (args.first_user, args.keys),
+    };
+    let keys = Keys::new(first, count, args.zipf)
         .map_err(|reason| Failure::usage(reason, "leave --zipf out, or write --zipf 0.99"))?;
+    let is_transfer = args.measure == Measure::Transfer;
+    if !is_transfer && args.batch.is_some_and(|batch| ROWS_MAX < batch) {
+        return Err(Failure::usage(
+            format!("a request takes at most {ROWS_MAX} rows"),
+            "write a smaller --batch",
+        ));
+    }
+    if is_transfer && global.has_endpoints() {
+        let opened = crate::cluster::Cluster::open(global).await?;
+        let target = Target { keys, table: String::new(), client: opened.client(), sync: None };
+        return measure_as_asked(&args, target, out).await;
+    }
     if global.has_endpoints() {
         let Some(table) = args.table.clone() else {
             return Err(Failure::usage(
@@ -208,13 +242,26 @@ async fn measure(
     let Target { keys, table, client, sync } = target;
     let topology = client.topology();
     let rows = args.batch.unwrap_or_else(|| workload.rows_usual());
-    let worker = Worker {
-        client: client.clone(),
-        table,
-        value_bytes: usize::try_from(args.value_bytes).unwrap_or(usize::MAX),
-        rows,
+    let payments = match workload {
+        Workload::Transfer => {
+            let payments =
+                Payments::new(&topology, args.first_user, args.accounts, keys.clone(), args.hot);
+            Some(Arc::new(payments?))
+        }
+        Workload::Put
+        | Workload::Get
+        | Workload::Scan
+        | Workload::Txn
+        | Workload::Pay
+        | Workload::PayFar => None,
     };
-    let callers = usize::try_from(args.callers).unwrap_or(usize::MAX);
+    let value_bytes = match workload {
+        Workload::Transfer => TRANSFER_BYTES,
+        _ => usize::try_from(args.value_bytes).unwrap_or(usize::MAX),
+    };
+    let worker = Worker { client: client.clone(), table, value_bytes, rows, payments };
+    let callers = args.callers.unwrap_or_else(|| workload.callers_usual());
+    let callers = usize::try_from(callers).unwrap_or(usize::MAX);
     let address = topology.nodes().next().map(|node| node.client.clone()).unwrap_or_default();
     // Only for comparison: without it the report has fewer bounds. A node that nobody reaches is noticed
     // by the requests themselves.
@@ -223,6 +270,10 @@ async fn measure(
         let count = args.keys;
         out.note(format_args!("writing {rows} rows of each of {count} users first"));
         Box::pin(fill(&worker, &keys)).await?;
+    }
+    if let Some(payments) = &worker.payments {
+        out.note(format_args!("creating {} accounts first", args.accounts));
+        Box::pin(create_accounts(client, payments)).await?;
     }
     let plan = Plan { workload, worker, keys, callers, rate: args.rate };
     let mut drive = Drive::start(&plan)?;
@@ -238,7 +289,7 @@ async fn measure(
         workload: workload.word(),
         callers,
         rate: args.rate,
-        keys: args.keys,
+        keys: if workload == Workload::Transfer { args.accounts } else { args.keys },
         zipf: args.zipf,
         value_bytes: plan.worker.value_bytes,
         batch: rows,
@@ -254,6 +305,16 @@ async fn measure(
         let first = report.failed.first().map_or("nothing was answered", |it| it.first.as_str());
         return Err(Failure::new(Code::Unreachable, format!("no request ended well: {first}"))
             .with_fix("quorate status says how the cluster is"));
+    }
+    Ok(())
+}
+
+/// Creates the accounts of transfers.
+async fn create_accounts(client: &Client, payments: &Payments) -> Result<(), Failure> {
+    let creates = payments.accounts().map(|at| Payments::create(client, at));
+    let mut creating = stream::iter(creates).buffer_unordered(FILL_CALLERS);
+    while let Some(created) = creating.next().await {
+        created.map_err(|error| crate::cluster::failure(&error))?;
     }
     Ok(())
 }

@@ -174,11 +174,14 @@ fn bounds(setting: &Setting, latency: &Latency, cost: &Cost, machine: Machine) -
     let mut add = |what, measured: f64, bound: f64, because| {
         bounds.push(Bound { what, measured, bound, ratio: measured / bound, because });
     };
-    let is_write = matches!(setting.workload, "put" | "txn");
+    let is_write = matches!(setting.workload, "put" | "txn" | "transfer");
     let trip = machine.round_trip.map(micros);
     if is_write {
-        let payload = (KEY_BYTES + setting.value_bytes) as f64;
-        add("log bytes a node", cost.log_bytes_per_node, payload, "key and value, once");
+        let (payload, what) = match setting.workload {
+            "transfer" => (setting.value_bytes, "what is asked, once"),
+            _ => (KEY_BYTES + setting.value_bytes, "key and value, once"),
+        };
+        add("log bytes a node", cost.log_bytes_per_node, payload as f64, what);
         let together = setting.callers as f64 * setting.batch as f64;
         let syncs = 1.0 / together;
         add("syncs a node", cost.syncs_per_node, syncs, "one for all that is in flight");

@@ -1,9 +1,14 @@
 //! One request of each workload.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use clap::ValueEnum;
 use quorate_client::{Client, Error, Uid};
+use quorate_types::limits;
 use rand::RngCore;
+
+use super::payments::Payments;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -20,6 +25,8 @@ pub(super) enum Measure {
     Pay,
     /// Transactions: money from one user to another of another unit
     PayFar,
+    /// Transfers between accounts of one unit, many in each request
+    Transfer,
     /// Nothing: what the nodes spend while nobody asks
     Idle,
 }
@@ -34,6 +41,7 @@ impl Measure {
             Measure::Txn => Some(Workload::Txn),
             Measure::Pay => Some(Workload::Pay),
             Measure::PayFar => Some(Workload::PayFar),
+            Measure::Transfer => Some(Workload::Transfer),
             Measure::Idle => None,
         }
     }
@@ -54,6 +62,8 @@ pub(super) enum Workload {
     Pay,
     /// Money from one user to another of another unit
     PayFar,
+    /// Transfers between accounts of one unit
+    Transfer,
 }
 
 impl Workload {
@@ -65,6 +75,7 @@ impl Workload {
             Workload::Txn => "txn",
             Workload::Pay => "pay",
             Workload::PayFar => "pay-far",
+            Workload::Transfer => "transfer",
         }
     }
 
@@ -75,7 +86,17 @@ impl Workload {
 
     /// Rows of a user unless told otherwise.
     pub(super) fn rows_usual(self) -> u64 {
-        if self == Workload::Scan { 10 } else { 1 }
+        match self {
+            Workload::Scan => 10,
+            Workload::Transfer => limits::TRANSFERS_MAX as u64,
+            Workload::Put | Workload::Get | Workload::Txn | Workload::Pay | Workload::PayFar => 1,
+        }
+    }
+
+    /// Requests in flight unless told otherwise: a batch of transfers is nearly a mebibyte, and a
+    /// group takes 8 of those at once.
+    pub(super) fn callers_usual(self) -> u64 {
+        if self == Workload::Transfer { 4 } else { 256 }
     }
 }
 
@@ -85,8 +106,10 @@ pub(super) struct Worker {
     pub(super) client: Client,
     pub(super) table: String,
     pub(super) value_bytes: usize,
-    /// Rows written by one request, or held by each user.
+    /// Rows written by one request, held by each user, or transfers of one request.
     pub(super) rows: u64,
+    /// The accounts of transfers.
+    pub(super) payments: Option<Arc<Payments>>,
 }
 
 impl Worker {
@@ -115,6 +138,10 @@ impl Worker {
                 paying.add(&self.table, other, "count", 1).commit().await?;
                 Ok(1)
             }
+            Workload::Transfer => match &self.payments {
+                Some(payments) => payments.pay(&self.client, uid, self.rows).await,
+                None => Ok(0),
+            },
         }
     }
 

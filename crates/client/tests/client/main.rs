@@ -2,7 +2,9 @@
 //!
 //! Runs in the real and in the simulated build.
 
+mod bank;
 mod calls;
+mod money;
 mod nodes;
 mod retries;
 mod transact;

@@ -28,6 +28,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::bank::Bank;
+
 /// What happens to the next row request that reaches a node.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
@@ -64,6 +66,7 @@ pub(crate) struct World {
     /// How many transactions took effect.
     pub(crate) effects: u64,
     pub(crate) frames: u64,
+    pub(crate) bank: Bank,
     slot: u64,
 }
 
@@ -83,6 +86,9 @@ impl World {
     /// The answer to a request, as the leader would give it.
     fn answer(&mut self, item: &Item) -> Result<Reply, Error> {
         let at = self.next_entry();
+        if let Some(told) = self.bank.answer(&item.request.body, at) {
+            return told;
+        }
         let plain = |body| Ok(Reply { at, replayed: false, body });
         match &item.request.body {
             RequestBody::OpenSession => {
@@ -108,6 +114,7 @@ impl World {
                 results.insert(id.sequence, body.clone());
                 plain(body)
             }
+            other => panic!("the bank answers {other:?}"),
         }
     }
 
@@ -222,6 +229,7 @@ impl Nodes {
             rows: BTreeMap::new(),
             effects: 0,
             frames: 0,
+            bank: Bank::default(),
             slot: 0,
         };
         let nodes = Nodes { world: Arc::new(Mutex::new(world)), addresses };

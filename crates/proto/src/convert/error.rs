@@ -129,16 +129,23 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::NotReady
         | Code::Unreachable
         | Code::ShuttingDown => tonic::Code::Unavailable,
-        Code::UnknownTable | Code::UnknownGroup => tonic::Code::NotFound,
+        Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => tonic::Code::NotFound,
+        Code::AccountExists => tonic::Code::AlreadyExists,
         Code::SeveralGroups
         | Code::NotAnInteger
         | Code::KeyTooLarge
         | Code::ValueTooLarge
         | Code::TxnTooLarge
         | Code::FrameTooLarge
+        | Code::BatchTooLarge
+        | Code::ChainSpansUnits
         | Code::InvalidRequest => tonic::Code::InvalidArgument,
-        Code::ConditionFailed | Code::TxnAborted | Code::Locked => tonic::Code::Aborted,
-        Code::GuardFailed | Code::IntegerOverflow => tonic::Code::OutOfRange,
+        Code::ConditionFailed | Code::TransferRefused | Code::TxnAborted | Code::Locked => {
+            tonic::Code::Aborted
+        }
+        Code::GuardFailed | Code::IntegerOverflow | Code::FloorAboveBalance => {
+            tonic::Code::OutOfRange
+        }
         Code::OutcomeUnknown => tonic::Code::Unknown,
         Code::DeadlineExceeded => tonic::Code::DeadlineExceeded,
         Code::SessionFull | Code::SessionLimit | Code::Overloaded | Code::DiskFull => {

@@ -10,6 +10,7 @@ use quorate_types::{
 
 use super::ConvertError;
 use super::error::{LeaderHint, detail_from_error, error_from_detail};
+use super::money;
 use super::words::{self, required};
 use crate::v1;
 
@@ -181,11 +182,15 @@ fn committed_header(
         ReplyBody::Session(_)
         | ReplyBody::SessionClosed
         | ReplyBody::Row(_)
-        | ReplyBody::Page(_) => Err(other_answer(call, &reply.body)),
+        | ReplyBody::Page(_)
+        | ReplyBody::Account(_)
+        | ReplyBody::Transfers(_)
+        | ReplyBody::Transfer(_)
+        | ReplyBody::History(_) => Err(other_answer(call, &reply.body)),
     }
 }
 
-fn header(
+pub(super) fn header(
     group: GroupId,
     reply: &Reply,
     leader: Option<&LeaderHint>,
@@ -197,13 +202,17 @@ fn header(
     })
 }
 
-fn other_answer(call: &str, body: &ReplyBody) -> Error {
+pub(super) fn other_answer(call: &str, body: &ReplyBody) -> Error {
     let kind = match body {
         ReplyBody::Session(_) => "an opened session",
         ReplyBody::SessionClosed => "a closed session",
         ReplyBody::Row(_) => "a row",
         ReplyBody::Page(_) => "a page",
         ReplyBody::Committed { .. } => "a transaction",
+        ReplyBody::Account(_) => "an account",
+        ReplyBody::Transfers(_) => "verdicts on transfers",
+        ReplyBody::Transfer(_) => "a transfer",
+        ReplyBody::History(_) => "a history",
     };
     Error::new(Code::Internal, format!("{call} was answered with {kind}"))
 }
@@ -225,6 +234,16 @@ fn reply_to_wire(group: GroupId, reply: Reply) -> v1::Reply {
         ReplyBody::Row(value) => Body::Row(optional_to_wire(value)),
         ReplyBody::Page(page) => Body::Page(page_to_wire(page)),
         ReplyBody::Committed { reads, sums } => Body::Committed(committed_to_wire(reads, sums)),
+        ReplyBody::Account(account) => {
+            let account = account.map(money::account_to_wire);
+            Body::Account(v1::OptionalAccount { account })
+        }
+        ReplyBody::Transfers(results) => Body::Transfers(money::results_to_wire(&results)),
+        ReplyBody::Transfer(found) => {
+            let transfer = found.map(|record| money::record_to_wire(&record));
+            Body::Transfer(v1::OptionalTransfer { transfer })
+        }
+        ReplyBody::History(page) => Body::History(money::page_to_wire(page)),
     };
     let at = Some(position_to_wire(group, reply.at));
     v1::Reply { at, replayed: reply.replayed, body: Some(body) }
@@ -247,6 +266,22 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
             let (reads, sums) =
                 committed_from_wire(committed).map_err(|error| error.inside("committed"))?;
             ReplyBody::Committed { reads, sums }
+        }
+        Body::Account(v1::OptionalAccount { account }) => {
+            let account = account.map(money::account_from_wire).transpose();
+            ReplyBody::Account(account.map_err(|error| error.inside("account"))?)
+        }
+        Body::Transfers(results) => {
+            let results = money::results_from_wire(results);
+            ReplyBody::Transfers(results.map_err(|error| error.inside("transfers"))?)
+        }
+        Body::Transfer(v1::OptionalTransfer { transfer }) => {
+            let found = transfer.map(money::record_from_wire).transpose();
+            ReplyBody::Transfer(found.map_err(|error| error.inside("transfer"))?.map(Box::new))
+        }
+        Body::History(page) => {
+            let page = money::page_from_wire(page);
+            ReplyBody::History(page.map_err(|error| error.inside("history"))?)
         }
     };
     Ok((GroupId(position.group), Reply { at, replayed: reply.replayed, body }))

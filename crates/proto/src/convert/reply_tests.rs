@@ -22,6 +22,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         option::of(strategies::value()).prop_map(ReplyBody::Row),
         page().prop_map(ReplyBody::Page),
         committed.prop_map(|(reads, sums)| ReplyBody::Committed { reads, sums }),
+        strategies::money_reply(),
     ];
     (strategies::entry(), any::<bool>(), body).prop_map(|(at, replayed, body)| Reply {
         at,

@@ -10,6 +10,7 @@ use quorate_types::{
     ScanRange, SliceId, TableId, Uid,
 };
 
+use super::money;
 use super::words::{self, required};
 use super::{ConvertError, Tables};
 use crate::v1;
@@ -72,6 +73,8 @@ pub enum Place {
     Row(TableId, Uid),
     /// The group of this slice of this table.
     Slice(TableId, SliceId),
+    /// The group of this user's accounts.
+    Accounts(Uid),
 }
 
 /// A unary call.
@@ -218,7 +221,7 @@ impl Call {
         Call::new(context, place, body)
     }
 
-    fn new(
+    pub(super) fn new(
         context: Option<v1::RequestContext>,
         place: Place,
         body: RequestBody,
@@ -237,17 +240,23 @@ impl Call {
     }
 }
 
-/// Every row a request names, in the order of conditions, mutations, reads. Empty for scans and
-/// sessions.
+/// Every row a request names, in the order of conditions, mutations, reads. Empty for scans,
+/// sessions and money.
 pub fn addresses(body: &RequestBody) -> impl Iterator<Item = &RowAddress> {
     let (one, conditions, mutations, reads) = match body {
         RequestBody::Get(at) => (Some(at), &[][..], &[][..], &[][..]),
         RequestBody::Transact { conditions, mutations, reads } => {
             (None, &conditions[..], &mutations[..], &reads[..])
         }
-        RequestBody::OpenSession | RequestBody::CloseSession(_) | RequestBody::Scan(_) => {
-            (None, &[][..], &[][..], &[][..])
-        }
+        RequestBody::OpenSession
+        | RequestBody::CloseSession(_)
+        | RequestBody::Scan(_)
+        | RequestBody::CreateAccount(..)
+        | RequestBody::SetAccount(..)
+        | RequestBody::GetAccount(_)
+        | RequestBody::Transfers(_)
+        | RequestBody::GetTransfer(..)
+        | RequestBody::History { .. } => (None, &[][..], &[][..], &[][..]),
     };
     let conditions = conditions.iter().map(Condition::address);
     let mutations = mutations.iter().map(Mutation::address);
@@ -266,6 +275,18 @@ fn body_to_wire(body: RequestBody) -> v1::pipeline_item::Body {
         RequestBody::CloseSession(session) => Body::CloseSession(words::session_to_wire(session)),
         RequestBody::Get(at) => Body::Get(words::address_to_wire(at)),
         RequestBody::Scan(range) => Body::Scan(scan_to_wire(range)),
+        RequestBody::CreateAccount(at, settings) => {
+            Body::CreateAccount(money::new_account_to_wire(at, settings))
+        }
+        RequestBody::SetAccount(at, change) => {
+            Body::SetAccount(money::changed_account_to_wire(at, change))
+        }
+        RequestBody::GetAccount(at) => Body::GetAccount(money::address_to_wire(at)),
+        RequestBody::Transfers(batch) => Body::Transfers(batch.bytes().clone()),
+        RequestBody::GetTransfer(debit, id) => Body::GetTransfer(money::name_to_wire(debit, id)),
+        RequestBody::History { account, after, limit } => {
+            Body::History(money::range_to_wire(account, after, limit))
+        }
         RequestBody::Transact { conditions, mutations, reads } => {
             Body::Transact(part_to_wire(Part { conditions, mutations, reads }))
         }
@@ -311,6 +332,22 @@ fn body_from_wire(
             .map_err(|error| error.inside("scan")),
         Body::Transact(transaction) => {
             transaction_from_wire(transaction, tables).map_err(|error| error.inside("transact"))
+        }
+        Body::CreateAccount(account) => {
+            money::new_account_from_wire(account).map_err(|error| error.inside("create_account"))
+        }
+        Body::SetAccount(account) => {
+            money::changed_account_from_wire(account).map_err(|error| error.inside("set_account"))
+        }
+        Body::GetAccount(at) => money::address_from_wire(at)
+            .map(RequestBody::GetAccount)
+            .map_err(|error| error.inside("get_account")),
+        Body::Transfers(bytes) => money::batch_from_wire(bytes),
+        Body::GetTransfer(name) => {
+            money::name_from_wire(&name).map_err(|error| error.inside("get_transfer"))
+        }
+        Body::History(range) => {
+            money::range_from_wire(range).map_err(|error| error.inside("history"))
         }
     }
 }

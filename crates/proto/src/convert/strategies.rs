@@ -7,8 +7,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quorate_types::{
-    Ballot, Condition, EntryId, GroupId, Mutation, Part, ReplicaId, RequestBody, RequestId,
-    RowAddress, ScanRange, SessionId, Slot, TableId, Uid, Value,
+    Account, AccountAddress, AccountChange, AccountSettings, Ballot, Condition, EntryId, GroupId,
+    HistoryEntry, HistoryPage, HistoryPosition, Hold, LogTime, Mutation, Part, ReplicaId,
+    ReplyBody, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Slot, TableId, Transfer,
+    TransferBatch, TransferDetail, TransferId, TransferKind, TransferRecord, TransferResults, Uid,
+    Value, Verdict,
 };
 
 use crate::convert::LeaderHint;
@@ -115,10 +118,154 @@ pub(super) fn body() -> impl Strategy<Value = RequestBody> {
         session().prop_map(RequestBody::CloseSession),
         address().prop_map(RequestBody::Get),
         scan().prop_map(RequestBody::Scan),
+        money_body(),
         part().prop_map(|Part { conditions, mutations, reads }| RequestBody::Transact {
             conditions,
             mutations,
             reads
         }),
+    ]
+}
+
+pub(super) fn account_address() -> impl Strategy<Value = AccountAddress> {
+    (any::<u64>(), any::<u32>(), 1..=u16::MAX).prop_map(|(uid, ledger, code)| AccountAddress {
+        uid: Uid(uid),
+        ledger,
+        code,
+    })
+}
+
+fn account_settings() -> impl Strategy<Value = AccountSettings> {
+    (option::of(any::<i64>()), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(floor, no_debits, no_credits, history)| AccountSettings {
+            floor,
+            no_debits,
+            no_credits,
+            history,
+        },
+    )
+}
+
+fn account_change() -> impl Strategy<Value = AccountChange> {
+    let flag = || option::of(any::<bool>());
+    (option::of(option::of(any::<i64>())), flag(), flag(), flag()).prop_map(
+        |(floor, no_debits, no_credits, history)| AccountChange {
+            floor,
+            no_debits,
+            no_credits,
+            history,
+        },
+    )
+}
+
+fn transfer_id() -> impl Strategy<Value = TransferId> {
+    any::<u128>().prop_map(TransferId)
+}
+
+pub(super) fn transfer() -> impl Strategy<Value = Transfer> {
+    let kind = prop_oneof![
+        Just(TransferKind::Post),
+        any::<u32>().prop_map(|timeout_ms| TransferKind::Pending { timeout_ms }),
+        transfer_id().prop_map(TransferKind::PostPending),
+        transfer_id().prop_map(TransferKind::VoidPending),
+    ];
+    let user_data = prop_oneof![Just(0), any::<u128>()];
+    let sides = (account_address(), account_address());
+    (transfer_id(), kind, sides, any::<u64>(), user_data, any::<bool>()).prop_map(
+        |(id, kind, (debit, credit), amount, user_data, linked)| Transfer {
+            id,
+            kind,
+            debit,
+            credit,
+            amount,
+            user_data,
+            linked,
+        },
+    )
+}
+
+fn history_position() -> impl Strategy<Value = HistoryPosition> {
+    (any::<u64>(), any::<u16>())
+        .prop_map(|(slot, index)| HistoryPosition { slot: Slot(slot), index })
+}
+
+pub(super) fn money_body() -> impl Strategy<Value = RequestBody> {
+    let history = (account_address(), option::of(history_position()), any::<u32>());
+    prop_oneof![
+        (account_address(), account_settings())
+            .prop_map(|(at, settings)| RequestBody::CreateAccount(at, settings)),
+        (account_address(), account_change())
+            .prop_map(|(at, change)| RequestBody::SetAccount(at, change)),
+        account_address().prop_map(RequestBody::GetAccount),
+        vec(transfer(), 0..4)
+            .prop_map(|transfers| RequestBody::Transfers(TransferBatch::new(&transfers))),
+        (any::<u64>(), transfer_id()).prop_map(|(uid, id)| RequestBody::GetTransfer(Uid(uid), id)),
+        history.prop_map(|(account, after, limit)| RequestBody::History { account, after, limit }),
+    ]
+}
+
+fn account() -> impl Strategy<Value = Account> {
+    (account_address(), account_settings(), any::<i64>(), any::<u64>(), any::<u64>()).prop_map(
+        |(address, settings, balance, reserved, created)| Account {
+            address,
+            settings,
+            balance,
+            reserved,
+            created: LogTime(created),
+        },
+    )
+}
+
+fn results() -> impl Strategy<Value = TransferResults> {
+    let one = (0..Verdict::ALL.len(), any::<bool>(), any::<u64>(), any::<u64>());
+    vec(one, 0..6).prop_map(|all| {
+        let mut results = TransferResults::default();
+        for (index, (verdict, has_detail, slot, amount)) in (0..).zip(all) {
+            results.verdicts.push(Verdict::ALL[verdict]);
+            if has_detail {
+                results.details.push(TransferDetail { index, slot: Slot(slot), amount });
+            }
+        }
+        results
+    })
+}
+
+fn record() -> impl Strategy<Value = TransferRecord> {
+    let hold = prop_oneof![
+        option::of(any::<u64>()).prop_map(|expires| Hold::Open { expires: expires.map(LogTime) }),
+        (any::<u64>(), transfer_id()).prop_map(|(amount, by)| Hold::Posted { amount, by }),
+        transfer_id().prop_map(|by| Hold::Voided { by }),
+        Just(Hold::Expired),
+    ];
+    (transfer(), any::<u64>(), any::<u64>(), any::<u64>(), option::of(hold)).prop_map(
+        |(transfer, amount, slot, created, hold)| TransferRecord {
+            transfer,
+            amount,
+            slot: Slot(slot),
+            created: LogTime(created),
+            hold,
+        },
+    )
+}
+
+fn history_page() -> impl Strategy<Value = HistoryPage> {
+    let entry = (history_position(), any::<i64>(), any::<i64>(), transfer_id(), any::<u64>());
+    let entry = entry.prop_map(|(at, delta, balance, transfer, debit)| HistoryEntry {
+        at,
+        delta,
+        balance,
+        transfer,
+        debit: Uid(debit),
+    });
+    (vec(entry, 0..4), option::of(history_position()))
+        .prop_map(|(entries, next)| HistoryPage { entries, next })
+}
+
+pub(super) fn money_reply() -> impl Strategy<Value = ReplyBody> {
+    prop_oneof![
+        option::of(account()).prop_map(ReplyBody::Account),
+        results().prop_map(ReplyBody::Transfers),
+        option::of(record().prop_map(Box::new)).prop_map(ReplyBody::Transfer),
+        history_page().prop_map(ReplyBody::History),
     ]
 }

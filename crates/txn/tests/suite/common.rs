@@ -165,6 +165,7 @@ impl Leader {
             Evaluation::Refuse(error) => Submitted::Refused(error),
             Evaluation::Replay(reply) => Submitted::Replayed(reply),
             Evaluation::Join(slot) => Submitted::Joined(slot),
+            Evaluation::Answer { body, replayed } => Submitted::Answered(body, replayed),
             Evaluation::Read(body) => Submitted::Read(body),
             Evaluation::Wait(attempt) => panic!("nothing is locked, but it waits for {attempt}"),
             Evaluation::Attempt => panic!("there are no transactions over several groups"),
@@ -175,9 +176,16 @@ impl Leader {
     pub(crate) fn apply_next(&mut self) -> (Entry, Applied) {
         let (entry, changes) = self.in_flight.remove(0);
         let applied = self.replica.apply(&entry);
-        let rows: Vec<_> =
-            applied.changes.iter().filter(|change| is_row(change)).cloned().collect();
-        assert_eq!(rows, changes, "{} changes what its evaluation said", entry.at);
+        let keys = |changes: &[Change]| -> Vec<_> {
+            changes.iter().map(|change| change.key.clone()).collect()
+        };
+        assert_eq!(keys(&applied.changes), keys(&changes), "{} changes what it said", entry.at);
+        assert!(keys(&changes).is_sorted(), "{} changes in the order of keys", entry.at);
+        // Records of money tell the log time of their entry, which its evaluation did not know.
+        let is_same = |(one, other): (&Change, &Change)| {
+            one == other || (!is_row(one) && entry.log_time != LogTime(0))
+        };
+        assert!(applied.changes.iter().zip(&changes).all(is_same), "{}: other values", entry.at);
         self.overlay.settle(entry.at.slot);
         self.pending.settle(entry.at.slot);
         (entry, applied)
@@ -200,6 +208,7 @@ impl Leader {
             Submitted::Proposed(_) => self.apply_all().pop().expect("it is in flight").reply,
             Submitted::Refused(error) => Err(error),
             Submitted::Replayed(reply) => Ok(reply),
+            Submitted::Answered(body, replayed) => Ok(Reply { at: EntryId::ZERO, replayed, body }),
             Submitted::Read(body) => Ok(Reply { at: EntryId::ZERO, replayed: false, body }),
             Submitted::Joined(slot) => panic!("nothing is in flight, but it joined {slot}"),
         }
@@ -229,6 +238,7 @@ pub(crate) enum Submitted {
     Refused(Error),
     Replayed(Reply),
     Joined(Slot),
+    Answered(ReplyBody, bool),
     Read(ReplyBody),
 }
 

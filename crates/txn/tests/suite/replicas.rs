@@ -136,7 +136,9 @@ impl Cluster {
                 Code::SessionExpired | Code::SequenceReused => {}
                 other => panic!("{id:?} is refused with {other}"),
             },
-            Submitted::Read(body) => panic!("a write gave {body:?}"),
+            Submitted::Answered(body, _) | Submitted::Read(body) => {
+                panic!("a write gave {body:?}")
+            }
         }
     }
 

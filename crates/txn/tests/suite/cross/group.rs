@@ -165,6 +165,7 @@ impl Replica {
                 let waiting = self.requests.entry((id.session, id.sequence));
                 waiting.or_insert((request, Vec::new())).1.push(number);
             }
+            Asked::Evaluated(Evaluation::Answer { .. }) => panic!("nobody asks about money"),
             Asked::Begun(out) => {
                 let id = request.id.expect("a cross-unit transaction has an id");
                 self.requests.insert((id.session, id.sequence), (request, vec![number]));

@@ -1,0 +1,38 @@
+//! Accounts and transfers within one group: decided once by the leader, applied everywhere.
+//!
+//! ```text
+//!  request --evaluate--> decide --> books   the rows a batch touches, typed, read once
+//!                          |          |
+//!                        entry      draft --> changes of rows
+//!                          |          ^
+//!                        apply -------'     the same steps, with the verdicts of the leader
+//! ```
+//!
+//! A batch is decided item by item, in order, each on what the ones before it left; a chain of linked
+//! transfers stands or falls as a whole. What was decided is a byte for each transfer. Apply never
+//! decides: it does what the verdicts say, and stops the replica where that is not possible.
+//!
+//! Called by `evaluate.rs` and `apply.rs` of this crate. The layouts of rows are in `record.rs`, that
+//! of entries in `entry.rs`; `holds.rs` knows which reservations end when.
+
+mod apply;
+mod books;
+mod decide;
+mod draft;
+mod entry;
+mod evaluate;
+mod holds;
+mod ids;
+mod limits;
+mod read;
+mod record;
+
+pub use entry::{AccountEntry, MoneyEntry, TransfersEntry};
+pub use evaluate::{EXPIRE_HOLDS_MAX, expire_holds};
+
+pub(crate) use apply::apply;
+pub(crate) use draft::Draft;
+pub(crate) use evaluate::{create_account, set_account, transfers};
+pub(crate) use holds::HoldTable;
+pub(crate) use limits::check_limits;
+pub(crate) use read::{read_account, read_history, read_transfer};

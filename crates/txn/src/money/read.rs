@@ -1,0 +1,84 @@
+//! Reads of applied accounts, transfers and histories. The driver makes them linearizable, see
+//! `read.rs` of the crate.
+
+use quorate_store::keys::parse_history;
+use quorate_store::{StoreError, View};
+use quorate_types::limits::HISTORY_ENTRIES_MAX;
+use quorate_types::{
+    Account, AccountAddress, HistoryEntry, HistoryPage, HistoryPosition, Hold, TransferId,
+    TransferKind, TransferRecord, Uid,
+};
+
+use super::books::{HoldKey, HoldNow, stored_hold};
+use super::record::{HistoryRecord, decode_account, decode_history, decode_transfer};
+use crate::evaluate::Context;
+use crate::record::damaged;
+
+/// An account, if it exists.
+pub(crate) fn read_account(
+    at: AccountAddress,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<Option<Account>, StoreError> {
+    let key = context.keyspace.account(context.account_slice(at.uid), at);
+    let stored = view.get(&key)?;
+    stored.map(|bytes| decode_account(&key, at, &bytes)).transpose()
+}
+
+/// A transfer, if it took effect, and how it stands if it is a pending one.
+pub(crate) fn read_transfer(
+    debit: Uid,
+    id: TransferId,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<Option<TransferRecord>, StoreError> {
+    let slice = context.account_slice(debit);
+    let key = context.keyspace.transfer(slice, debit, id);
+    let Some(bytes) = view.get(&key)? else { return Ok(None) };
+    let mut record = decode_transfer(&key, debit, id, &bytes)?;
+    if let TransferKind::Pending { .. } = record.transfer.kind {
+        let of = HoldKey { slice, debit, pending: id };
+        record.hold = Some(match stored_hold(view, context.keyspace, of)? {
+            HoldNow::Open(hold) => Hold::Open { expires: hold.expiry.at(record.created) },
+            HoldNow::Closed(closed) => closed.into(),
+            HoldNow::Missing => return Err(damaged(&key, &"its hold is missing")),
+        });
+    }
+    Ok(Some(record))
+}
+
+/// One page of a history, oldest first.
+pub(crate) fn read_history(
+    account: AccountAddress,
+    after: Option<HistoryPosition>,
+    limit: u32,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<HistoryPage, StoreError> {
+    let slice = context.account_slice(account.uid);
+    let prefix = context.keyspace.history_prefix(slice, account);
+    let end = prefix.prefix_end();
+    let from = match after {
+        None => prefix,
+        Some(after) => context.keyspace.history(slice, account, after).successor(),
+    };
+    let limit = match usize::try_from(limit) {
+        Ok(limit @ 1..=HISTORY_ENTRIES_MAX) => limit,
+        _ => HISTORY_ENTRIES_MAX,
+    };
+    let mut page = HistoryPage::default();
+    if end <= from {
+        return Ok(page);
+    }
+    // One more than the page takes tells whether there is a next page.
+    for (key, bytes) in view.scan(&from, &end, limit + 1)? {
+        if page.entries.len() == limit {
+            page.next = page.entries.last().map(|last| last.at);
+            break;
+        }
+        let at = parse_history(&key).ok_or_else(|| damaged(&key, &"it is no key of a history"))?;
+        let HistoryRecord { delta, balance, debit, transfer } = decode_history(&key, &bytes)?;
+        page.entries.push(HistoryEntry { at, delta, balance, transfer, debit });
+    }
+    Ok(page)
+}
