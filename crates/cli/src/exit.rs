@@ -55,6 +55,8 @@ impl Exit {
             Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => Exit::NotFound,
             Code::ConditionFailed
             | Code::GuardFailed
+            | Code::TxnAborted
+            | Code::Locked
             | Code::AccountExists
             | Code::FloorAboveBalance
             | Code::TransferRefused => Exit::Conflict,
@@ -64,8 +66,6 @@ impl Exit {
             | Code::WrongUnit
             | Code::NoQuorum
             | Code::NotReady
-            | Code::TxnAborted
-            | Code::Locked
             | Code::DeadlineExceeded
             | Code::Unreachable
             | Code::ShuttingDown => Exit::Unreachable,
@@ -236,6 +236,8 @@ mod tests {
             [
                 "CONDITION_FAILED",
                 "GUARD_FAILED",
+                "TXN_ABORTED",
+                "LOCKED",
                 "ACCOUNT_EXISTS",
                 "FLOOR_ABOVE_BALANCE",
                 "TRANSFER_REFUSED"
