@@ -262,3 +262,145 @@ impl CrossTable {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_types::{
+        Age, Ballot, GroupId, ReplicaId, SessionId, SliceId, Slot, TableId, Uid, Value,
+    };
+
+    use super::*;
+    use crate::cross::part::ReplyOrder;
+    use crate::entry::{Effect, RowKey, Write};
+
+    const SPACE: Keyspace = Keyspace { group: GroupId(2), incarnation: 0 };
+
+    /// Records of a store.
+    #[derive(Default)]
+    struct Records(BTreeMap<Key, Bytes>);
+
+    impl Records {
+        fn change(&mut self, changes: Vec<Change>) {
+            for Change { key, value } in changes {
+                match value {
+                    Some(value) => self.0.insert(key, value),
+                    None => self.0.remove(&key),
+                };
+            }
+        }
+    }
+
+    impl View for Records {
+        fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn scan(
+            &self,
+            from: &Key,
+            end: &Key,
+            limit: usize,
+        ) -> Result<Vec<(Key, Bytes)>, StoreError> {
+            let pair = |(key, value): (&Key, &Bytes)| (key.clone(), value.clone());
+            Ok(self.0.range(from..end).take(limit).map(pair).collect())
+        }
+    }
+
+    fn attempt(counter: u64) -> Attempt {
+        let ballot = Ballot { round: 3, replica: ReplicaId(1) };
+        Attempt { group: GroupId(1), ballot, counter }
+    }
+
+    fn at(slot: u64) -> EntryId {
+        EntryId { ballot: Ballot { round: 3, replica: ReplicaId(2) }, slot: Slot(slot) }
+    }
+
+    fn yes(counter: u64) -> Box<Prepare> {
+        let session = SessionId { group: GroupId(1), slot: Slot(4) };
+        let key = Bytes::from_static(b"k");
+        let row = RowKey { slice: SliceId(1), table: TableId(1), uid: Uid(counter), key };
+        let write = Write {
+            effects: vec![Effect::Put(row.clone(), Value::Integer(1))],
+            reads: vec![None],
+            ..Write::default()
+        };
+        Box::new(Prepare {
+            attempt: attempt(counter),
+            age: Age { first_ms: 1, session, sequence: counter },
+            lowest_unanswered: 1,
+            participants: vec![GroupId(1), GroupId(2)],
+            order: ReplyOrder::default(),
+            write,
+            shared: vec![row],
+        })
+    }
+
+    fn commit(counter: u64) -> Decide {
+        Decide::Commit(attempt(counter), PartReply::default())
+    }
+
+    #[test]
+    fn a_vote_is_given_once_and_decided_once() {
+        // Goal: whatever is proposed too late or twice changes nothing, and what contradicts a vote
+        // stops the replica.
+        let mut table = CrossTable::new(SPACE);
+        assert_eq!(table.prepare(yes(1), at(1)), CrossEvent::Prepared(attempt(1)));
+        assert_eq!(table.refuse(attempt(1), at(2)), CrossEvent::Nothing(attempt(1)));
+        assert_eq!(table.refuse(attempt(2), at(3)), CrossEvent::Refused(attempt(2)));
+        assert_eq!(table.prepare(yes(2), at(4)), CrossEvent::Nothing(attempt(2)));
+        assert!(table.prepared(attempt(1)).is_some() && table.prepared(attempt(2)).is_none());
+
+        let decided = CrossEvent::Decided { attempt: attempt(1), commit: true };
+        assert_eq!(table.decide(&commit(1)), Ok(decided));
+        assert_eq!(table.decide(&commit(1)), Ok(CrossEvent::Nothing(attempt(1))));
+        assert!(table.decide(&Decide::Abort(attempt(1))).is_err(), "it is committed");
+        assert!(table.decide(&commit(2)).is_err(), "it was refused");
+        assert!(table.decide(&commit(3)).is_err(), "nobody knows it");
+        let abort = Decide::Abort(attempt(2));
+        assert_eq!(table.decide(&abort), Ok(CrossEvent::Nothing(attempt(2))));
+    }
+
+    #[test]
+    fn what_is_over_is_never_taken_up_again() {
+        // Goal: a watermark keeps late votes out, lets exceptions in, and is never lowered.
+        let mut table = CrossTable::new(SPACE);
+        let _ = (table.prepare(yes(1), at(1)), table.prepare(yes(2), at(2)));
+        let watermark = Watermark { upto: attempt(5), except: vec![attempt(2), attempt(3)] };
+        assert_eq!(table.clear(watermark), CrossEvent::Cleared(vec![attempt(1)]));
+        assert_eq!(table.prepare(yes(1), at(3)), CrossEvent::Nothing(attempt(1)));
+        assert_eq!(table.refuse(attempt(4), at(4)), CrossEvent::Nothing(attempt(4)));
+        assert_eq!(table.prepare(yes(3), at(5)), CrossEvent::Prepared(attempt(3)));
+        assert_eq!(table.clear(Watermark::below(attempt(1))), CrossEvent::Cleared(Vec::new()));
+        assert!(table.is_below_watermark(attempt(4)), "it was not lowered");
+        assert_eq!(table.decide(&commit(4)), Ok(CrossEvent::Nothing(attempt(4))));
+        let all = CrossEvent::Cleared(vec![attempt(2), attempt(3)]);
+        assert_eq!(table.clear(Watermark::below(attempt(5))), all);
+    }
+
+    #[test]
+    fn checkpoints_bring_the_store_up_to_the_table() {
+        // Goal: wherever checkpoints fall, a restart finds the table as it was, and nothing of what
+        // was cleared.
+        let (mut table, mut records) = (CrossTable::new(SPACE), Records::default());
+        let mut checkpoint = |table: &mut CrossTable| {
+            records.change(table.take_changes());
+            assert_eq!(table.unsaved_bytes(), 0);
+            let loaded = CrossTable::load(&records, SPACE).expect("our own records load");
+            assert!(loaded.records().eq(table.records()));
+            assert_eq!(loaded.watermarks, table.watermarks);
+            records.0.len()
+        };
+        let _ = (table.prepare(yes(1), at(1)), table.prepare(yes(2), at(2)));
+        let _ = table.refuse(attempt(3), at(3));
+        assert_eq!(checkpoint(&mut table), 3);
+        table.decide(&commit(1)).expect("it is prepared");
+        table.decide(&Decide::Abort(attempt(2))).expect("it is prepared");
+        assert_eq!(checkpoint(&mut table), 3);
+        let _ = table.prepare(yes(4), at(6));
+        let _ = table.clear(Watermark { upto: attempt(5), except: vec![attempt(4)] });
+        assert_eq!(checkpoint(&mut table), 2, "the one in doubt, and the watermark");
+        let _ = table.clear(Watermark::below(attempt(5)));
+        assert_eq!(checkpoint(&mut table), 1, "the watermark");
+    }
+}

@@ -25,6 +25,8 @@ const MARKS: TableId = TableId(2);
 const USERS: u64 = 8;
 const CALLERS: usize = 6;
 const START: i64 = 100;
+/// The number of whoever looks at single rows.
+const GLANCER: usize = usize::MAX;
 /// Rounds in which everything must settle once nothing is broken any more.
 const SETTLE_ROUNDS: usize = 3000;
 
@@ -312,6 +314,14 @@ impl Run {
             }
         }
         for (number, told) in told {
+            if number == GLANCER {
+                // Whoever asks for a row of a committed transfer sees it, in whatever group it is.
+                if let Some(answer) = told {
+                    let body = answer.map(|reply| reply.body);
+                    assert_eq!(body, Ok(ReplyBody::Row(Some(Value::Integer(1)))));
+                }
+                continue;
+            }
             let Some(running) = &self.callers[number] else { continue };
             let mark = mark_of(&running.request);
             match told {
@@ -319,6 +329,7 @@ impl Run {
                     if running.pays {
                         self.told_committed.extend(mark);
                         self.counts.committed += 1;
+                        self.glance(number);
                     } else {
                         assert_eq!(total(&reply), START * i64::try_from(USERS).expect("small"));
                     }
@@ -334,6 +345,21 @@ impl Run {
                 }
                 None => self.send(number),
             }
+        }
+    }
+
+    /// Asks for the marks of a transfer that its caller was just told is committed: each a read of one
+    /// row, at the leader of its group.
+    fn glance(&mut self, number: usize) {
+        let now = self.now;
+        let Some(running) = &self.callers[number] else { return };
+        let RequestBody::Transact { mutations, .. } = &running.request.body else { return };
+        let marks: Vec<RowAddress> = mutations.iter().map(Mutation::address).cloned().collect();
+        for at in marks.into_iter().filter(|at| at.table == MARKS) {
+            let group = group_of(at.table, at.uid).expect("it has one");
+            let group = self.groups.iter_mut().find(|it| it.id == group).expect("it exists");
+            let request = Request { id: None, body: RequestBody::Get(at) };
+            group.leader().ask(now, Caller { number: GLANCER, request });
         }
     }
 
