@@ -126,19 +126,6 @@ impl CrossMessage {
             | CrossBody::Decided { .. } => HEAD,
         }
     }
-
-    /// The attempt it is about, or the watermark it carries.
-    #[must_use]
-    pub fn attempt(&self) -> Attempt {
-        match &self.body {
-            CrossBody::Prepare { attempt, .. }
-            | CrossBody::Ask { attempt }
-            | CrossBody::Voted { attempt, .. }
-            | CrossBody::Decide { attempt, .. }
-            | CrossBody::Decided { attempt } => *attempt,
-            CrossBody::Clear { watermark } => watermark.upto,
-        }
-    }
 }
 
 impl Vote {

@@ -46,12 +46,6 @@ impl Locks {
         self.holders.is_empty()
     }
 
-    /// How many attempts hold locks.
-    #[must_use]
-    pub fn holders(&self) -> usize {
-        self.holders.len()
-    }
-
     /// How many rows are locked.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -1,0 +1,156 @@
+//! The way into a shard, for services and peer streams. What a shard may hold is bounded here: a request
+//! that does not fit is refused, a peer's message that does not is dropped and said again.
+
+use std::time::Duration;
+
+use quorate_types::{
+    Attempt, AttemptStatus, Code, CrossMessage, Error, GroupId, Incarnation, NodeId, Request,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::budget::{ByteBudget, Permit};
+use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::network::PeerMessage;
+
+/// The way into a shard. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    events: mpsc::UnboundedSender<Event>,
+    requests: ByteBudget,
+    peers: ByteBudget,
+}
+
+impl ShardHandle {
+    /// Over the mailbox of a shard, with the bytes it may hold of requests and of peers' messages.
+    pub(crate) fn new(
+        events: mpsc::UnboundedSender<Event>,
+        requests: ByteBudget,
+        peers: ByteBudget,
+    ) -> ShardHandle {
+        ShardHandle { events, requests, peers }
+    }
+
+    /// Puts a request of `bytes` in. Refused here, and nowhere deeper, when the node holds too much.
+    ///
+    /// # Errors
+    /// `OVERLOADED`; `SHUTTING_DOWN` if the shard has ended.
+    pub fn request(
+        &self,
+        group: GroupId,
+        request: Request,
+        bytes: usize,
+        answer: impl FnOnce(crate::event::Answer) + Send + 'static,
+    ) -> Result<(), Error> {
+        let Some(permit) = self.requests.take(bytes + REQUEST_OVERHEAD_BYTES) else {
+            let (used, limit) = (self.requests.used(), self.requests.limit());
+            let message = format!("the node holds {used} of at most {limit} bytes of requests");
+            return Err(Error::new(Code::Overloaded, message).after(Duration::from_millis(20)));
+        };
+        let reply = ReplyTo::new(Some(permit), answer);
+        self.send(Event::Request { group, request, reply })
+    }
+
+    /// Room for peer messages of `bytes`; `None` if the shard is behind, and then they are dropped:
+    /// the protocol says them again.
+    #[must_use]
+    pub fn peer_permit(&self, bytes: usize) -> Option<Permit> {
+        self.peers.take(bytes)
+    }
+
+    /// Puts messages between groups in that a peer sent.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn cross(
+        &self,
+        from: NodeId,
+        messages: Vec<CrossMessage>,
+        permit: Permit,
+    ) -> Result<(), Error> {
+        self.send(Event::Cross { from, messages, permit: Some(permit) })
+    }
+
+    /// Puts messages of a peer in.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn peer(&self, messages: Vec<PeerMessage>, permit: Permit) -> Result<(), Error> {
+        self.send(Event::Peer { messages, permit })
+    }
+
+    /// Where everything stands.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn status(&self) -> Result<ShardStatus, Error> {
+        let (send, receive) = oneshot::channel();
+        self.send(Event::Status(send))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// What the groups that this node leads know of cross-unit transactions.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn attempts(&self) -> Result<Vec<AttemptStatus>, Error> {
+        let (send, receive) = oneshot::channel();
+        self.send(Event::Attempts(send))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Makes the groups that this node leads ask at once about an attempt that they do not know the
+    /// decision of. Says how many did.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn resolve(&self, attempt: Attempt) -> Result<u32, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Resolve { attempt, reply })?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Hands leadership of a group over.
+    ///
+    /// # Errors
+    /// `NOT_LEADER` if this node does not lead it, `UNKNOWN_GROUP`, `INVALID_REQUEST`.
+    pub async fn transfer_leader(&self, group: GroupId, to: Option<NodeId>) -> Result<(), Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::TransferLeader { group, to, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Hands every leadership over, and takes none from now on.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn drain(&self) -> Result<(), Error> {
+        self.send(Event::Drain)
+    }
+
+    /// Remembers the incarnation of a peer's data folder if none is known, and says which one is.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn pin(&self, node: NodeId, incarnation: Incarnation) -> Result<Incarnation, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Pin { node, incarnation, reply })?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Bytes of requests held now.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        self.requests.used()
+    }
+
+    fn send(&self, event: Event) -> Result<(), Error> {
+        self.events.send(event).map_err(|_| ended())
+    }
+}
+
+/// What a request costs beyond its bytes: its waiter, its place in the queue.
+const REQUEST_OVERHEAD_BYTES: usize = 256;
+
+fn ended() -> Error {
+    Error::new(Code::ShuttingDown, "the node has stopped")
+}
