@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use quorate_paxos::Serving;
 use quorate_store::{Keyspace, StoreError};
+use quorate_txn::Evaluation;
 use quorate_txn::cross::{
     Cross, CrossEntry, Out, RequestKey, Settled, Split, Verdict, VoteAsked, Yes, evaluate_part,
     split,
 };
-use quorate_txn::{Context, Evaluation, State};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, AttemptStatus, Ballot, BootTime, Code, CrossMessage, Error, Part, Request,
@@ -198,18 +198,8 @@ impl GroupDriver {
         first_ms: u64,
         request: &Request,
     ) -> Result<Evaluated, Fatal> {
-        let slice_of = |table, uid| (self.options.slice_of)(table, uid);
-        let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
-        let overlay = self.overlay.over(self.store.as_ref());
-        let state = State {
-            applied: self.store.as_ref(),
-            overlay: &overlay,
-            sessions: &self.sessions,
-            pending: &self.pending,
-            cross: &self.cross.rules,
-        };
-        let fatal = |source| Fatal::Store { group: self.group, source };
-        if let Some(known) = quorate_txn::recognise(id, &context, &state).map_err(fatal)? {
+        let known = self.on_overlay(|context, state| quorate_txn::recognise(id, context, state))?;
+        if let Some(known) = known {
             return Ok(Evaluated::Known(known));
         }
         let cut = split(&request.body, &|table, uid| (self.options.group_of)(table, uid));
@@ -220,9 +210,7 @@ impl GroupDriver {
         let own = cut.parts.get(&self.group).cloned().unwrap_or_default();
         let age = Age { first_ms, session: id.session, sequence: id.sequence };
         let groups = cut.parts.len() + usize::from(!cut.parts.contains_key(&self.group));
-        let locks = self.cross.rules.locks();
-        let verdict = evaluate_part(&own, (age, groups), &context, &overlay, locks);
-        Ok(match verdict.map_err(fatal)? {
+        Ok(match self.evaluate_part(&own, (age, groups))? {
             Verdict::Yes(own) => Evaluated::Yes(cut, own),
             Verdict::No(error) => Evaluated::No(cut.renumber(self.group, error)),
             Verdict::Locked(locked) => {
@@ -292,18 +280,19 @@ impl GroupDriver {
     }
 
     fn evaluate_vote(&self, asked: &VoteAsked) -> Result<Verdict, Fatal> {
-        let slice_of = |table, uid| (self.options.slice_of)(table, uid);
-        let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
-        let overlay = self.overlay.over(self.store.as_ref());
         if !self.owns_all(&asked.part) {
             let message = format!("rows of the part do not belong to {}", self.group);
             let error = Error::new(Code::WrongUnit, message).with("group", self.group);
             return Ok(Verdict::No(error));
         }
-        let transaction = (asked.age, asked.participants.len());
-        let locks = self.cross.rules.locks();
-        evaluate_part(&asked.part, transaction, &context, &overlay, locks)
-            .map_err(|source| Fatal::Store { group: self.group, source })
+        self.evaluate_part(&asked.part, (asked.age, asked.participants.len()))
+    }
+
+    /// What we make of our part of a transaction of this age and so many groups.
+    fn evaluate_part(&self, part: &Part, transaction: (Age, usize)) -> Result<Verdict, Fatal> {
+        self.on_overlay(|context, state| {
+            evaluate_part(part, transaction, context, state.overlay, state.cross.locks())
+        })
     }
 
     /// True if every row of a part is ours: another node may route by another cluster file.

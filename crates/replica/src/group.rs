@@ -253,6 +253,14 @@ impl GroupDriver {
     }
 
     fn evaluate(&self, request: &Request) -> Result<Evaluation, Fatal> {
+        self.on_overlay(|context, state| evaluate(request, context, state))
+    }
+
+    /// Evaluates something on what is applied and in flight.
+    pub(crate) fn on_overlay<T>(
+        &self,
+        evaluate: impl FnOnce(&Context<'_>, &State<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, Fatal> {
         let slice_of = |table, uid| (self.options.slice_of)(table, uid);
         let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
         let overlay = self.overlay.over(self.store.as_ref());
@@ -263,8 +271,7 @@ impl GroupDriver {
             pending: &self.pending,
             cross: &self.cross.rules,
         };
-        evaluate(request, &context, &state)
-            .map_err(|source| Fatal::Store { group: self.group, source })
+        evaluate(&context, &state).map_err(|source| Fatal::Store { group: self.group, source })
     }
 
     /// Fixes where the proposals of this round will stand, once.

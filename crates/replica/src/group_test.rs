@@ -7,7 +7,10 @@ use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
-use quorate_types::{AccountAddress, AccountSettings, Mutation, RequestBody, RowAddress, Value};
+use quorate_types::{
+    AccountAddress, AccountSettings, Age, Attempt, CrossBody, Mutation, Part, RequestBody,
+    RowAddress, SessionId, Value,
+};
 
 use super::*;
 
@@ -50,7 +53,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
             pinned: false,
         },
         slice_of: Arc::new(|_, _| SliceId(0)),
-        group_of: Arc::new(move |_, _| Some(group)),
+        group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
         nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
     };
     let start = BootTime(SECOND);
@@ -191,4 +194,31 @@ fn an_answer_without_an_entry_waits_for_what_it_saw() {
     };
     let entry = EntryId { ballot, slot: Slot(2) };
     assert_eq!((told(first), told(second)), ((entry, false), (entry, true)));
+}
+
+/// Goal: a part whose rows are not all ours is refused by an entry, whatever its sender routes by: money
+/// must not go to rows that nobody looks at.
+#[test]
+fn a_part_with_rows_of_others_is_refused() {
+    let now = BootTime(2 * SECOND);
+    let vote_on = |uid| {
+        let mut driver = leader();
+        let at = RowAddress { table: TableId(1), uid: Uid(uid), key: Bytes::from_static(b"k") };
+        let mutations = vec![Mutation::Put(at, Value::Integer(1))];
+        let part = Part { mutations, ..Part::default() };
+        let (here, there) = (driver.group, GroupId(2));
+        let ballot = Ballot { round: 1, replica: ReplicaId(1) };
+        let attempt = Attempt { group: there, ballot, counter: 1 };
+        let session = SessionId { group: there, slot: Slot(1) };
+        let age = Age { first_ms: 1, session, sequence: 1 };
+        let participants = vec![here, there];
+        let body = CrossBody::Prepare { attempt, age, watermark: attempt, participants, part };
+        let message = CrossMessage { from: there, to: here, body };
+        driver.receive_cross(now, message, true, &mut Effects::default()).expect("nothing fails");
+        driver.stage_cross(now);
+        let payload = driver.proposals.pop().expect("a vote is proposed");
+        EntryPayload::decode(&payload, here).expect("our own entry")
+    };
+    assert!(matches!(vote_on(1), EntryPayload::Cross(CrossEntry::Prepare(_))));
+    assert!(matches!(vote_on(99), EntryPayload::Cross(CrossEntry::Refuse(_))));
 }

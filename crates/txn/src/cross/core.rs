@@ -199,6 +199,7 @@ impl Cross {
         let lead = self.lead.as_ref()?;
         let attempt = lead.by_request.get(&(id.session, id.sequence))?;
         let reply = lead.running.get(attempt).and_then(|running| running.reply.clone());
+        let reply = reply.map(|reply| Reply { replayed: true, ..reply });
         Some(reply.map_or(RequestStanding::Running, RequestStanding::Committed))
     }
 

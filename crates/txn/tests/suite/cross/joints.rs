@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use quorate_types::limits::ENTRY_BYTES_MAX;
 use quorate_types::{
-    BootTime, CrossMessage, Mutation, ReplyBody, Request, RequestBody, RequestId, RowAddress,
-    SessionId, TableId, Uid, Value,
+    Age, Attempt, BootTime, CrossBody, CrossMessage, GroupId, Mutation, Part, Refusal, ReplyBody,
+    Request, RequestBody, RequestId, RowAddress, SessionId, TableId, Uid, Value, Vote, Watermark,
 };
 
 use super::group::{Caller, GROUPS, Group, group_of};
@@ -136,6 +136,77 @@ fn one_number_takes_effect_once_whatever_rows_it_names() {
     }
     let effects = u32::from(world.sum(0) != 100) + u32::from(world.sum(4) != 100);
     assert_eq!(effects, 1, "number 1 took effect {effects} times");
+}
+
+#[test]
+fn strangers_decide_nothing() {
+    // Goal: votes count from participants, questions and watermarks from coordinators, decisions from the
+    // coordinator of the attempt; whatever else arrives changes nothing.
+    let mut world = Small::new();
+    for uid in [0, 1] {
+        world.put(uid, Value::Integer(100));
+    }
+    let session = world.session(0);
+    world.ask(0, 1, Some(id(session, 1, 1)), transact(vec![add(0, -1), add(1, 1)], Vec::new()));
+    world.choose(0);
+    world.deliver(None);
+    world.choose(1); // Both have PREPARE yes; the coordinator has not heard of the other's.
+    let attempt = world.at(1).leader().cross.locks().attempts().next().expect("it is prepared");
+    let next = Attempt { counter: attempt.counter + 1, ..attempt };
+    let age = Age { first_ms: 1, session, sequence: 9 };
+    let (here, there, stranger) = (GroupId(1), GroupId(2), GroupId(3));
+    let participants = vec![here, there];
+    let part = Part { mutations: vec![add(5, 1)], ..Part::default() };
+    let watermark = Watermark::below(next);
+    for (to, body) in [
+        (there, CrossBody::Decide { attempt, commit: false }),
+        (there, CrossBody::Decide { attempt, commit: true }),
+        (there, CrossBody::Clear { watermark }),
+        (there, CrossBody::Voted { attempt, vote: Vote::No(Refusal::Unknown) }),
+        (there, CrossBody::Prepare { attempt: next, age, watermark: next, participants, part }),
+        (here, CrossBody::Voted { attempt, vote: Vote::No(Refusal::Unknown) }),
+        (here, CrossBody::Decide { attempt, commit: false }),
+        (here, CrossBody::Decided { attempt }),
+    ] {
+        let shown = format!("{body:?}");
+        let message = CrossMessage { from: stranger, to, body };
+        let group = world.groups.iter_mut().find(|it| it.id == to).expect("it exists");
+        let out = group.leader().cross.receive(NOW, message);
+        let is_quiet = out.entries.is_empty() && out.evaluate.is_empty() && out.settled.is_empty();
+        assert!(is_quiet, "{shown} did something: {out:?}");
+    }
+    let out = world.at(1).leader().cross.clean();
+    assert!(out.entries.is_empty(), "a stranger's watermark counts: {:?}", out.entries);
+    world.deliver(None);
+    world.choose(0);
+    let told = world.at(0).leader().told.pop().expect("it is committed");
+    assert!(matches!(told, (1, Some(Ok(_)))), "{told:?}");
+}
+
+#[test]
+fn an_answer_given_again_says_so() {
+    // Goal: a caller that asks again learns that an earlier attempt took effect, from the attempt that is
+    // committed and from the session afterwards, and each time the first result.
+    let mut world = Small::new();
+    for uid in [0, 1] {
+        world.put(uid, Value::Integer(100));
+    }
+    let session = world.session(0);
+    let body = transact(vec![add(0, -1), add(1, 1)], Vec::new());
+    world.ask(0, 1, Some(id(session, 1, 1)), body.clone());
+    world.choose(0);
+    world.deliver(None);
+    world.choose(1);
+    world.deliver(None); // Committed; COMMIT is in flight.
+    world.ask(0, 2, Some(id(session, 1, 1)), body.clone());
+    world.choose(0);
+    world.ask(0, 3, Some(id(session, 1, 1)), body);
+    let told = std::mem::take(&mut world.at(0).leader().told);
+    let replies: Vec<_> =
+        told.into_iter().map(|(_, told)| told.expect("it leads").expect("it is done")).collect();
+    let replayed: Vec<bool> = replies.iter().map(|reply| reply.replayed).collect();
+    assert_eq!(replayed, [false, true, true]);
+    assert!(replies.iter().all(|it| it.at == replies[0].at && it.body == replies[0].body));
 }
 
 #[test]
