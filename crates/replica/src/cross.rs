@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::event::{Answer, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, Held};
 use crate::refuse;
+use crate::transfers::TransferWaits;
 
 /// A request that waits for a lock longer than this is refused.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -76,6 +77,8 @@ pub(crate) struct CrossDriver {
     woken: VecDeque<(BootTime, Asked)>,
     /// When something of `transacting` tries again.
     agains: BTreeSet<(BootTime, RequestKey)>,
+    /// Transfers with other groups, and reads that wait for them.
+    pub(crate) transfers: TransferWaits,
 }
 
 impl CrossDriver {
@@ -92,6 +95,7 @@ impl CrossDriver {
             parked_count: 0,
             woken: VecDeque::new(),
             agains: BTreeSet::new(),
+            transfers: TransferWaits::default(),
         })
     }
 
@@ -104,9 +108,16 @@ impl CrossDriver {
         [self.rules.next_deadline(), again, self.linger_until, now].into_iter().flatten().min()
     }
 
+    /// Requests that wait for an attempt may try again.
+    fn wake(&mut self, attempt: Attempt) {
+        let freed = self.parked.remove(&attempt).unwrap_or_default();
+        self.parked_count -= freed.len();
+        self.woken.extend(freed);
+    }
+
     /// How many requests wait for a lock.
     pub(crate) fn parked(&self) -> usize {
-        self.parked_count + self.woken.len()
+        self.parked_count + self.woken.len() + self.transfers.reads()
     }
 }
 
@@ -221,14 +232,23 @@ impl GroupDriver {
 
     /// Waits until an attempt gives its locks back.
     pub(crate) fn park(&mut self, now: BootTime, holder: Attempt, mut asked: Asked) {
-        if limits::GROUP_PARKED_MAX <= self.cross.parked() {
-            let message = format!("{} requests wait for locks", self.cross.parked());
-            let error = Error::new(Code::Overloaded, message).after(LOCK_WAIT_MAX / 10);
-            return asked.reply.answer(Err(error.with("group", self.group)));
+        if self.is_full_of_waits() {
+            return asked.reply.answer(Err(self.too_many_wait()));
         }
         let since = *asked.parked_at.get_or_insert(now);
         self.cross.parked_count += 1;
         self.cross.parked.entry(holder).or_default().push((since, asked));
+    }
+
+    /// True if nothing more may wait. What waits keeps its share of the node's budget of bytes.
+    pub(crate) fn is_full_of_waits(&self) -> bool {
+        limits::GROUP_PARKED_MAX <= self.cross.parked()
+    }
+
+    pub(crate) fn too_many_wait(&self) -> Error {
+        let message = format!("{} requests wait for locks", self.cross.parked());
+        let error = Error::new(Code::Overloaded, message).after(LOCK_WAIT_MAX / 10);
+        error.with("group", self.group)
     }
 
     /// Messages of another group.
@@ -270,10 +290,12 @@ impl GroupDriver {
             for (key, settled) in out.settled {
                 self.settle_transacting(now, key, settled);
             }
-            for attempt in out.released {
-                let freed = self.cross.parked.remove(&attempt).unwrap_or_default();
-                self.cross.parked_count -= freed.len();
-                self.cross.woken.extend(freed);
+            for (attempt, answer) in out.transferred {
+                self.cross.transfers.settle(attempt, answer);
+            }
+            for released in out.released {
+                self.cross.wake(released.attempt);
+                self.finish_reads(now, &released, fx)?;
             }
         }
         Ok(())
@@ -291,7 +313,8 @@ impl GroupDriver {
     /// What we make of our part of a transaction of this age and so many groups.
     fn evaluate_part(&self, part: &Part, transaction: (Age, usize)) -> Result<Verdict, Fatal> {
         self.on_overlay(|context, state| {
-            evaluate_part(part, transaction, context, state.overlay, state.cross.locks())
+            let held = (state.cross.locks(), state.cross.escrow());
+            evaluate_part(part, transaction, context, state.overlay, held)
         })
     }
 
@@ -300,7 +323,9 @@ impl GroupDriver {
         let conditions = part.conditions.iter().map(|condition| condition.address());
         let mutations = part.mutations.iter().map(|mutation| mutation.address());
         let mut rows = conditions.chain(mutations).chain(&part.reads);
+        let mut credits = part.credits.iter();
         rows.all(|at| (self.options.group_of)(at.table, at.uid) == Some(self.group))
+            && credits.all(|credit| self.group_of_accounts(credit.credit.uid) == Some(self.group))
     }
 
     /// Tells who waits for a transaction, or notes that it tries again.
@@ -421,6 +446,9 @@ impl GroupDriver {
             }
         }
         self.cross.parked.retain(|_, parked| !parked.is_empty());
+        for (reply, waited) in self.cross.transfers.late_reads(now, LOCK_WAIT_MAX) {
+            reply.answer(Err(still_locked(group, waited)));
+        }
         let out = self.cross.rules.clean();
         self.carry_out_cross(now, out, fx)
     }
@@ -445,19 +473,24 @@ impl GroupDriver {
     }
 
     /// Stages the entries of this round, if the group can propose.
-    pub(crate) fn stage_cross(&mut self, now: BootTime) {
+    pub(crate) fn stage_cross(&mut self, now: BootTime) -> Result<(), Fatal> {
         if self.cross.entries.is_empty() || self.cross_entries_linger(now) {
-            return;
+            return Ok(());
         }
         let Ok(serving) = self.core.serving(now) else {
             self.cross.linger_until = Some(now + DECISION_LINGERS); // Handing over may fail.
-            return;
+            return Ok(());
         };
         self.cross.linger_until = None;
         self.begin_round(&serving);
         for entry in std::mem::take(&mut self.cross.entries) {
-            self.stage_cross_entry(entry);
+            let on_overlay = self.stage_cross_entry(entry)?;
+            // Who waits for transfers need not wait until they are applied.
+            if let Some(attempt) = on_overlay {
+                self.cross.wake(attempt);
+            }
         }
+        Ok(())
     }
 
     /// True if the entries of this round can wait for others.
@@ -495,6 +528,7 @@ impl GroupDriver {
             asked.reply.answer(refused.clone());
         }
         self.cross.parked_count = 0;
+        self.cross.transfers.lose(refused, unknown);
     }
 }
 

@@ -20,8 +20,8 @@ use quorate_txn::{
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody,
-    Request, SliceId, Slot, TableId, Uid, limits,
+    Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody,
+    Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::clock::Clock;
@@ -203,6 +203,16 @@ impl GroupDriver {
         if self.spans_groups(body) {
             return self.request_cross(clock, &serving, asked, fx);
         }
+        if let RequestBody::Transfers(batch) = body {
+            match self.credit_group(batch) {
+                Ok(None) => {}
+                Ok(Some(to)) => return self.request_transfers(clock, to, asked, fx),
+                Err(error) => {
+                    asked.reply.answer(Err(error));
+                    return Ok(());
+                }
+            }
+        }
         let evaluation = self.evaluate(&asked.request)?;
         self.answer(clock, &serving, asked, evaluation, fx)
     }
@@ -247,6 +257,10 @@ impl GroupDriver {
             Evaluation::Wait(holder) => {
                 self.park(clock.now(), holder, Asked { request, reply, parked_at });
             }
+            Evaluation::ReadOnce { body, undecided } => {
+                let answer = self.read_reply(body);
+                self.read_once(clock.now(), answer, undecided, Asked { request, reply, parked_at });
+            }
             Evaluation::Attempt => self.join_attempt(clock, Asked { request, reply, parked_at }),
         }
         Ok(())
@@ -290,16 +304,28 @@ impl GroupDriver {
         EntryId { slot, ..self.proposals_at }
     }
 
-    /// The same for an entry whose effects nobody may see before it is applied.
-    pub(crate) fn stage_cross_entry(&mut self, entry: CrossEntry) {
-        let slot = self.next_slot();
-        self.overlay.push(slot, Vec::new());
+    /// The same for an entry of a cross-unit transaction. What it does to rows nobody may see before it is
+    /// applied: they are locked. What it does to accounts everybody sees who decides after it; then the
+    /// attempt comes back.
+    pub(crate) fn stage_cross_entry(
+        &mut self,
+        entry: CrossEntry,
+    ) -> Result<Option<Attempt>, Fatal> {
+        let (slot, group) = (self.next_slot(), self.group);
+        let at = EntryId { slot, ..self.proposals_at };
+        let overlay = self.overlay.over(self.store.as_ref());
+        let staged = self.cross.rules.stage(&entry, at, &overlay);
+        let staged = staged.map_err(|source| Fatal::Apply { group, source })?;
+        let is_on_overlay = !staged.is_empty();
+        self.overlay.push(slot, staged);
+        let attempt = entry.decides().filter(|_| is_on_overlay);
         if let Some(id) = self.cross.rules.acknowledges(&entry) {
             self.pending.acknowledge(slot, &id);
         }
         let payload = EntryPayload::Cross(entry).encode();
         assert!(payload.len() <= limits::ENTRY_BYTES_MAX, "{}: an entry is too large", self.group);
         self.proposals.push(payload);
+        Ok(attempt)
     }
 
     fn next_slot(&self) -> Slot {
@@ -327,7 +353,7 @@ impl GroupDriver {
         }
     }
 
-    fn hold(&mut self, now: BootTime, held: Held, fx: &mut Effects) -> Result<(), Fatal> {
+    pub(crate) fn hold(&mut self, now: BootTime, held: Held, fx: &mut Effects) -> Result<(), Fatal> {
         if planted(Bug::ReadUnconfirmed) && held.answer.is_ok() {
             held.reply.answer(held.answer);
             return Ok(());
@@ -338,7 +364,7 @@ impl GroupDriver {
         self.step(now, Input::Read(token), fx)
     }
 
-    fn read_reply(&self, body: ReplyBody) -> Reply {
+    pub(crate) fn read_reply(&self, body: ReplyBody) -> Reply {
         Reply { at: self.applied_at(), replayed: false, body }
     }
 
@@ -349,7 +375,7 @@ impl GroupDriver {
 
     /// Proposes what was evaluated in this round.
     pub(crate) fn propose(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        self.stage_cross(now);
+        self.stage_cross(now)?;
         if self.proposals.is_empty() {
             return Ok(());
         }
@@ -401,7 +427,8 @@ impl GroupDriver {
         };
         let idle = expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE);
         let overlay = self.overlay.over(self.store.as_ref());
-        let over = expire_holds(&self.sessions, &overlay, serving.log_time)
+        let escrow = self.cross.rules.escrow();
+        let over = expire_holds(&self.sessions, escrow, &overlay, serving.log_time)
             .map_err(|source| Fatal::Store { group: self.group, source })?;
         for proposal in [idle, over].into_iter().flatten() {
             self.begin_round(&serving);

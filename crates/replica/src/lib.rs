@@ -33,6 +33,7 @@ mod group;
 mod handle;
 mod leaders;
 mod refuse;
+mod transfers;
 mod turns;
 mod waiters;
 

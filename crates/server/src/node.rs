@@ -322,7 +322,10 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
             // The edge refuses unknown tables; nothing else evaluates.
             Err(_unknown) => SliceId::UNSHARDED,
         }),
-        group_of: Arc::new(move |table, uid| Some(groups.route(table, uid).ok()?.group.id)),
+        group_of: Arc::new(move |table, uid| match table {
+            TableId::ACCOUNTS => Some(groups.group_of_accounts(uid).ok()?.id),
+            table => Some(groups.route(table, uid).ok()?.group.id),
+        }),
         nodes: group.members.iter().map(|member| (member.replica, member.node)).collect(),
     }
 }

@@ -160,6 +160,15 @@ fn apply_cross(
         CrossEntry::Decide(decide) => {
             if let Decide::Commit(attempt, reply) = &decide
                 && let Some(prepare) = attempts.prepared(*attempt)
+                && let Some(leg) = &prepare.leg
+            {
+                let voted_at = attempts.get(*attempt).map_or(at, |record| record.at);
+                let (keyspace, slots) = (sessions.keyspace(), (at, voted_at.slot));
+                let draft = money::settle(leg, &reply.verdicts, slots, keyspace, view)?;
+                draft.note_holds(log_time, sessions.holds_mut());
+                changes = draft.changes(at.slot, log_time);
+            } else if let Decide::Commit(attempt, reply) = &decide
+                && let Some(prepare) = attempts.prepared(*attempt)
             {
                 let rows = rows_after(&prepare.write, at, sessions.keyspace(), view)?;
                 changes = row_changes(&rows, at.slot);

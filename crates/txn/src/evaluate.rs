@@ -12,18 +12,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_store::{Change, Key, Keyspace, StoreError, View};
+use quorate_store::{Change, StoreError, View};
 use quorate_types::limits::{ENTRY_BYTES_MAX, GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Attempt, Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,
-    SessionId, SliceId, Slot, TableId, Uid,
+    AccountAddress, Attempt, Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId,
+    SessionId, Slot,
 };
 
+use crate::context::Context;
 use crate::cross::vote::holders;
 use crate::cross::{Cross, RequestStanding};
 use crate::draft::{RowStates, row_changes};
-use crate::entry::{EntryPayload, RowKey};
+use crate::entry::EntryPayload;
 use crate::limits::check_id;
 use crate::money;
 use crate::pending::{InFlight, Pending};
@@ -34,28 +35,6 @@ use crate::transact::{Decided, Stop, Transaction, transact};
 /// Most sessions one entry expires. Each may have a thousand results to drop; what is left over goes
 /// with the next entry.
 pub const EXPIRE_SESSIONS_MAX: usize = 64;
-
-/// Where a group's rows live. Constant while the group leads.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// Group and incarnation.
-    pub keyspace: Keyspace,
-    /// The slice of a row: by UID, or `SliceId::UNSHARDED` for `home` and `global` tables.
-    pub slice_of: &'a dyn Fn(TableId, Uid) -> SliceId,
-}
-
-impl Context<'_> {
-    /// The store key of a row.
-    #[must_use]
-    pub fn key(&self, at: &RowAddress) -> Key {
-        self.keyspace.row((self.slice_of)(at.table, at.uid), at.table, at.uid, &at.key)
-    }
-
-    pub(crate) fn row_key(&self, at: &RowAddress) -> RowKey {
-        let slice = (self.slice_of)(at.table, at.uid);
-        RowKey { slice, table: at.table, uid: at.uid, key: at.key.clone() }
-    }
-}
 
 /// What the leader knows when it evaluates.
 #[derive(Clone, Copy)]
@@ -94,8 +73,20 @@ pub enum Evaluation {
     },
     /// A read of the applied rows. Release it after checking the lease.
     Read(ReplyBody),
-    /// A row it needs is locked by this attempt: evaluate again once that is decided.
+    /// A row it needs is locked by this attempt, or what it asks depends on the attempt's transfers:
+    /// evaluate again once that is decided.
     Wait(Attempt),
+    /// A read of the applied rows that is complete once these attempts are decided: to an account, what
+    /// they do to it is to be added; a history is to be read again. Then release it like a read.
+    ///
+    /// An account is not read again: what came after the read began could be seen without what came
+    /// before it.
+    ReadOnce {
+        /// What is applied now.
+        body: ReplyBody,
+        /// At least one.
+        undecided: Vec<Attempt>,
+    },
     /// An attempt at a transaction over several groups is under way at the same request: settle the
     /// caller with that.
     Attempt,
@@ -190,18 +181,56 @@ pub fn evaluate(
         RequestBody::SetAccount(at, change) => money::set_account(*at, change, context, state),
         RequestBody::GetAccount(at) => {
             let account = money::read_account(*at, context, state.applied)?;
+            let undecided = undecided(*at, state);
+            if !undecided.is_empty() {
+                return Ok(Evaluation::ReadOnce { body: ReplyBody::Account(account), undecided });
+            }
             Ok(Evaluation::Read(ReplyBody::Account(account)))
         }
         RequestBody::Transfers(batch) => money::transfers(batch, context, state),
         RequestBody::GetTransfer(debit, id) => {
+            if let Some(attempt) = state.cross.escrow().unapplied_id(*debit, *id) {
+                return Ok(Evaluation::Wait(attempt));
+            }
             let found = money::read_transfer(*debit, *id, context, state.applied)?;
             Ok(Evaluation::Read(ReplyBody::Transfer(found.map(Box::new))))
         }
-        RequestBody::History { account, after, limit } => {
-            let page = money::read_history(*account, *after, *limit, context, state.applied)?;
-            Ok(Evaluation::Read(ReplyBody::History(page)))
+        RequestBody::History { account, .. } => {
+            let body = read_history(&request.body, context, state.applied)?;
+            let undecided = undecided(*account, state);
+            if !undecided.is_empty() {
+                return Ok(Evaluation::ReadOnce { body, undecided });
+            }
+            Ok(Evaluation::Read(body))
         }
     }
+}
+
+/// A page of a history as it is applied, without regard to what is in escrow.
+///
+/// # Errors
+/// `StoreError` if records could not be read.
+///
+/// # Panics
+/// If the request is not for a history.
+pub fn read_history(
+    body: &RequestBody,
+    context: &Context<'_>,
+    applied: &dyn View,
+) -> Result<ReplyBody, StoreError> {
+    let RequestBody::History { account, after, limit } = body else {
+        unreachable!("only histories are read again once attempts are decided");
+    };
+    let page = money::read_history(*account, *after, *limit, context, applied)?;
+    Ok(ReplyBody::History(page))
+}
+
+/// The attempts that may be committed and whose effect on an account is not applied. Those whose
+/// PREPARE is not applied here are not committed yet.
+fn undecided(at: AccountAddress, state: &State<'_>) -> Vec<Attempt> {
+    let escrow = state.cross.escrow();
+    let table = state.cross.table();
+    escrow.unapplied(at).filter(|attempt| table.prepared(*attempt).is_some()).collect()
 }
 
 /// An entry that expires sessions idle for `idle_limit` or longer; `None` if there are none. Sessions

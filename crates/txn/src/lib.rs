@@ -15,6 +15,7 @@
 //! through. Knows no network, no Paxos and no clock; everything here is synchronous.
 
 mod codec;
+mod context;
 mod draft;
 mod record;
 mod transact;
@@ -32,7 +33,10 @@ pub mod session;
 pub use apply::{Applied, ApplyError, apply};
 pub use codec::DecodeError;
 pub use entry::{Effect, EntryPayload, RowKey, Write};
-pub use evaluate::{Context, Evaluation, Proposal, State, evaluate, expire_idle, recognise};
+pub use context::Context;
+pub use evaluate::{
+    Evaluation, Proposal, State, evaluate, expire_idle, read_history, recognise,
+};
 pub use limits::check_limits;
 pub use money::{AccountEntry, MoneyEntry, TransfersEntry, expire_holds};
 pub use pending::Pending;

@@ -9,7 +9,7 @@ use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value};
 
 use crate::draft::row_value;
-use crate::evaluate::Context;
+use crate::context::Context;
 use crate::record::damaged;
 
 /// Rows fetched at once. A page of large values ends after a few rows, and a seek is paid per fetch.

@@ -9,7 +9,7 @@ use quorate_types::{Code, Condition, Error, Mutation, RowAddress, Value};
 
 use crate::draft::{AddError, Draft, RowStates};
 use crate::entry::{Effect, Write};
-use crate::evaluate::Context;
+use crate::context::Context;
 use crate::limits::row_error;
 
 /// A transaction as it was asked for.

@@ -5,6 +5,7 @@ use crate::attempt::{Age, Attempt, Watermark};
 use crate::code::Error;
 use crate::command::{Condition, Mutation, RowAddress, Value};
 use crate::ids::GroupId;
+use crate::money::{TransferBatch, Verdict};
 
 /// What a transaction asks of one group. Each list keeps the order of the request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub struct Part {
     pub mutations: Vec<Mutation>,
     /// Rows to return.
     pub reads: Vec<RowAddress>,
+    /// Transfers from another group: to give their credit accounts the amounts that stand in them. A
+    /// part with these has nothing else.
+    pub credits: TransferBatch,
 }
 
 /// What one group brings to the reply: the rows read, and the sums made.
@@ -24,6 +28,8 @@ pub struct PartReply {
     pub reads: Vec<Option<Value>>,
     /// Of each add.
     pub sums: Vec<i64>,
+    /// Of each credit.
+    pub verdicts: Vec<Verdict>,
 }
 
 /// A message from the leader of one group to that of another.
@@ -149,7 +155,8 @@ impl Part {
             Mutation::Put(at, value) => row(at) + value.size(),
             Mutation::Delete(at) | Mutation::Add { at, .. } => row(at) + 24,
         });
-        conditions.chain(mutations).chain(self.reads.iter().map(row)).sum()
+        let rows: usize = conditions.chain(mutations).chain(self.reads.iter().map(row)).sum();
+        rows + self.credits.bytes().len()
     }
 }
 
@@ -158,7 +165,7 @@ impl PartReply {
     #[must_use]
     pub fn size(&self) -> usize {
         let read = |read: &Option<Value>| 4 + read.as_ref().map_or(0, Value::size);
-        self.reads.iter().map(read).sum::<usize>() + 10 * self.sums.len()
+        self.reads.iter().map(read).sum::<usize>() + 10 * self.sums.len() + self.verdicts.len()
     }
 }
 

@@ -18,6 +18,8 @@ pub const GROUP_CROSS_MAX: usize = 4096;
 pub const GROUP_ATTEMPTS_MAX: usize = 65_536;
 /// Requests of a group that wait for a lock at once. Beyond: `OVERLOADED`.
 pub const GROUP_PARKED_MAX: usize = 4096;
+/// Transfers between groups that are not decided in a group. Beyond: `OVERLOADED`, and no votes.
+pub const GROUP_ESCROW_MAX: usize = 262_144;
 /// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Most entries in one batch.
@@ -61,6 +63,9 @@ const _: () = assert!(2 * ENTRY_BYTES_MAX <= WIRE_FRAME_BYTES_MAX);
 const _: () = assert!(WIRE_FRAME_BYTES_MAX < WIRE_DECODE_BYTES_MAX);
 // A batch as received, a verdict and two slices for each transfer, and the head of the entry.
 const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 4) + 64 <= ENTRY_BYTES_MAX);
+// The same on the debit side of two groups: two amounts more, or what is known of the first time.
+const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 23) + 32 * 1024 <= ENTRY_BYTES_MAX);
+const _: () = assert!(TRANSFERS_MAX < GROUP_ESCROW_MAX);
 const _: () = assert!(CHAIN_MAX <= TRANSFERS_MAX && TRANSFERS_MAX <= u16::MAX as usize);
 const _: () = assert!(PEER_IN_FLIGHT_BYTES_MAX <= PEER_QUEUE_BYTES_MAX);
 const _: () = assert!(GROUP_UNCOMMITTED_BYTES_MAX <= GROUP_CACHE_BYTES_MAX);

@@ -1,7 +1,8 @@
-//! Cuts transfers into requests: by group, at the ends of chains, and not more than a group takes.
+//! Cuts transfers into requests: by the groups they are between, at the ends of chains, and not more
+//! than a group takes.
 //!
-//! Called by `bank.rs`. Requests of one group follow each other, because the order of its transfers
-//! counts; groups are asked side by side.
+//! Called by `bank.rs`. Requests between the same groups follow each other, because the order of their
+//! transfers counts; others are sent side by side.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -54,23 +55,27 @@ pub(super) async fn carry_out(client: &Client, transfers: &[Transfer]) -> Vec<Tr
 /// Chains that no request can carry, and why.
 type Refused = Vec<(Range<usize>, quorate_types::Error)>;
 
-/// The requests of each group, in order, and the chains that are in none.
-fn cut(topology: &Topology, transfers: &[Transfer]) -> (BTreeMap<GroupId, Vec<Part>>, Refused) {
-    let mut parts: BTreeMap<GroupId, Vec<Part>> = BTreeMap::new();
+/// Between which groups transfers are: that of the debit accounts, and that of the credit accounts, or
+/// the first again where these are not touched.
+type Pair = (GroupId, GroupId);
+
+/// The requests of each pair, in order, and the chains that are in none.
+fn cut(topology: &Topology, transfers: &[Transfer]) -> (BTreeMap<Pair, Vec<Part>>, Refused) {
+    let mut parts: BTreeMap<Pair, Vec<Part>> = BTreeMap::new();
     let mut refused = Vec::new();
     let mut start = 0;
     while start < transfers.len() {
         let links = transfers[start..].iter().position(|transfer| !transfer.linked);
         let end = links.map_or(transfers.len(), |links| start + links + 1);
-        match group_of_chain(topology, &transfers[start..end]) {
+        match pair_of_chain(topology, &transfers[start..end]) {
             Err(error) => refused.push((start..end, error)),
-            Ok(group) => {
-                let of_group = parts.entry(group).or_default();
-                match of_group.last_mut() {
+            Ok(pair) => {
+                let of_pair = parts.entry(pair).or_default();
+                match of_pair.last_mut() {
                     Some(last) if last.len() + (end - start) <= TRANSFERS_MAX => {
                         last.extend(start..end);
                     }
-                    Some(_) | None => of_group.push((start..end).collect()),
+                    Some(_) | None => of_pair.push((start..end).collect()),
                 }
             }
         }
@@ -79,27 +84,25 @@ fn cut(topology: &Topology, transfers: &[Transfer]) -> (BTreeMap<GroupId, Vec<Pa
     (parts, refused)
 }
 
-/// The one group of a chain; most have one link.
-fn group_of_chain(
-    topology: &Topology,
-    chain: &[Transfer],
-) -> Result<GroupId, quorate_types::Error> {
+/// The one pair of groups of a chain; most have one link.
+fn pair_of_chain(topology: &Topology, chain: &[Transfer]) -> Result<Pair, quorate_types::Error> {
     if CHAIN_MAX < chain.len() {
         let message = format!("a chain has {} transfers, {CHAIN_MAX} are allowed", chain.len());
         return Err(quorate_types::Error::new(Code::InvalidRequest, message));
     }
     let group = |uid| topology.group_of_accounts(uid).map(|group| group.id);
     let mut found = None;
-    for Transfer { debit, credit, .. } in chain {
-        for other in [group(debit.uid)?, group(credit.uid)?] {
-            let first = *found.get_or_insert(other);
-            if first != other {
-                let code =
-                    if chain.len() == 1 { Code::SeveralGroups } else { Code::ChainSpansUnits };
-                let message = format!("accounts of {first} and of {other} are in one transfer");
-                let error = quorate_types::Error::new(code, message);
-                return Err(error.with("debit", debit).with("credit", credit));
-            }
+    for Transfer { debit, credit, kind, .. } in chain {
+        let from = group(debit.uid)?;
+        let pair = if kind.gives() { (from, group(credit.uid)?) } else { (from, from) };
+        let first = *found.get_or_insert(pair);
+        if first != pair {
+            let message = format!(
+                "the chain goes from {} to {}, and from {} to {}",
+                first.0, first.1, pair.0, pair.1
+            );
+            let error = quorate_types::Error::new(Code::ChainSpansUnits, message);
+            return Err(error.with("debit", debit).with("credit", credit));
         }
     }
     found.ok_or_else(|| quorate_types::Error::new(Code::InvalidRequest, "the chain is empty"))
@@ -128,9 +131,9 @@ async fn ask(client: &Client, transfers: &[Transfer], part: &[usize]) -> Vec<Tra
     }
 }
 
-/// Users enough to find the group again: asking for each of thousands would take its time.
+/// Users enough to find the group of the debits again: asking for each of thousands would take its time.
 fn one_user_of_each_slice(topology: &Topology, transfers: &[Transfer]) -> Vec<Uid> {
-    let users = transfers.iter().flat_map(|transfer| [transfer.debit.uid, transfer.credit.uid]);
+    let users = transfers.iter().map(|transfer| transfer.debit.uid);
     let by_slice: BTreeMap<SliceId, Uid> = users.map(|uid| (topology.slice_of(uid), uid)).collect();
     by_slice.into_values().collect()
 }
@@ -180,7 +183,7 @@ fn refused(transfer: &Transfer, verdict: Verdict, before: Outcome) -> TransferOu
 #[cfg(test)]
 mod tests {
     use quorate_topology::presets;
-    use quorate_types::{AccountAddress, ClusterId, TransferId};
+    use quorate_types::{AccountAddress, ClusterId, TransferId, TransferKind};
 
     use super::*;
 
@@ -195,8 +198,8 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_cut_by_group_and_keep_the_order() {
-        // Goal: each transfer is in one request or refused; what spans groups is named.
+    fn requests_are_cut_by_groups_and_keep_the_order() {
+        // Goal: each transfer is in one request or refused; a chain is between the same groups.
         let topology = topology();
         let linked = |it| Transfer { linked: true, ..it };
         let transfers = [
@@ -207,15 +210,20 @@ mod tests {
             transfer(5, 30, 31),
             linked(transfer(6, 2, 3)),
             transfer(7, 4, 5),
+            linked(transfer(8, 4, 31)),
+            transfer(9, 5, 30),
+            Transfer { kind: TransferKind::Pending { timeout_ms: 0 }, ..transfer(10, 4, 31) },
         ];
         let (parts, refused) = cut(&topology, &transfers);
         let group = |uid| topology.group_of_accounts(Uid(uid)).expect("it is sharded").id;
         assert_ne!(group(1), group(30));
-        assert_eq!(parts[&group(1)], [vec![0, 5, 6]]);
-        assert_eq!(parts[&group(30)], [vec![1]]);
+        let (near, far) = (group(1), group(30));
+        assert_eq!(parts[&(near, near)], [vec![0, 5, 6, 9]]);
+        assert_eq!(parts[&(near, far)], [vec![2, 7, 8]]);
+        assert_eq!(parts[&(far, far)], [vec![1]]);
         let named: Vec<_> =
             refused.iter().map(|(chain, error)| (chain.clone(), error.code)).collect();
-        assert_eq!(named, [(2..3, Code::SeveralGroups), (3..5, Code::ChainSpansUnits)]);
+        assert_eq!(named, [(3..5, Code::ChainSpansUnits)]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Only the peer streams of the server call this. Rows travel with the number of their table, as
 //! between client and server.
 
+use bytes::Bytes;
+use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
     Age, Attempt, AttemptState, AttemptStatus, CrossBody, CrossMessage, GroupId, Part, PartReply,
-    Refusal, Vote, Watermark,
+    Refusal, TransferBatch, Verdict, Vote, Watermark,
 };
 
 use super::ConvertError;
@@ -27,14 +29,19 @@ pub fn cross_to_wire(message: CrossMessage) -> v1::CrossMessage {
                 age: Some(age_to_wire(age)),
                 watermark: Some(attempt_to_wire(watermark)),
                 participants: participants.into_iter().map(|group| group.0).collect(),
+                credits: part.credits.bytes().clone(),
                 part: Some(part_to_wire(part)),
             })
         }
         CrossBody::Ask { attempt } => Body::Ask(attempt_to_wire(attempt)),
-        CrossBody::Voted { attempt, vote } => Body::Voted(v1::CrossVoted {
-            attempt: Some(attempt_to_wire(attempt)),
-            vote: Some(vote_to_wire(vote)),
-        }),
+        CrossBody::Voted { attempt, vote } => {
+            let (vote, verdicts) = vote_to_wire(vote);
+            Body::Voted(v1::CrossVoted {
+                attempt: Some(attempt_to_wire(attempt)),
+                vote: Some(vote),
+                verdicts,
+            })
+        }
         CrossBody::Decide { attempt, commit } => {
             Body::Decide(v1::CrossDecide { attempt: Some(attempt_to_wire(attempt)), commit })
         }
@@ -61,9 +68,9 @@ pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, Conver
             prepare_from_wire(prepare).map_err(|error| error.inside("prepare"))?
         }
         Body::Ask(attempt) => CrossBody::Ask { attempt: attempt_from_wire(Some(attempt), "ask")? },
-        Body::Voted(v1::CrossVoted { attempt, vote }) => CrossBody::Voted {
+        Body::Voted(v1::CrossVoted { attempt, vote, verdicts }) => CrossBody::Voted {
             attempt: attempt_from_wire(attempt, "voted.attempt")?,
-            vote: vote_from_wire(required(vote, "voted.vote")?)?,
+            vote: vote_from_wire(required(vote, "voted.vote")?, &verdicts)?,
         },
         Body::Decide(v1::CrossDecide { attempt, commit }) => {
             CrossBody::Decide { attempt: attempt_from_wire(attempt, "decide.attempt")?, commit }
@@ -94,7 +101,7 @@ fn watermark_from_wire(clear: v1::CrossClear) -> Result<Watermark, ConvertError>
 }
 
 fn prepare_from_wire(prepare: v1::CrossPrepare) -> Result<CrossBody, ConvertError> {
-    let v1::CrossPrepare { attempt, age, watermark, participants, part } = prepare;
+    let v1::CrossPrepare { attempt, age, watermark, participants, part, credits } = prepare;
     let no_names = |_: &str| None; // Nodes name tables by number.
     Ok(CrossBody::Prepare {
         attempt: attempt_from_wire(attempt, "attempt")?,
@@ -103,9 +110,14 @@ fn prepare_from_wire(prepare: v1::CrossPrepare) -> Result<CrossBody, ConvertErro
         participants: words::each(participants, "participants", |group| {
             group_from_wire(group, "group")
         })?,
-        part: match part {
-            Some(part) => part_from_wire(part, &no_names).map_err(|error| error.inside("part"))?,
-            None => Part::default(),
+        part: Part {
+            credits: credits_from_wire(credits)?,
+            ..match part {
+                Some(part) => {
+                    part_from_wire(part, &no_names).map_err(|error| error.inside("part"))?
+                }
+                None => Part::default(),
+            }
         },
     })
 }
@@ -165,9 +177,24 @@ pub fn attempt_status_from_wire(status: v1::AttemptStatus) -> Result<AttemptStat
     })
 }
 
-fn vote_to_wire(vote: Vote) -> v1::cross_voted::Vote {
+fn credits_from_wire(credits: Bytes) -> Result<TransferBatch, ConvertError> {
+    let batch = TransferBatch::from_bytes(credits)
+        .map_err(|error| ConvertError::malformed("credits", error.to_string()))?;
+    if TRANSFERS_MAX < batch.len() {
+        return Err(ConvertError::malformed("credits", "there are too many"));
+    }
+    Ok(batch)
+}
+
+/// The vote, and the verdicts beside it.
+fn vote_to_wire(vote: Vote) -> (v1::cross_voted::Vote, Bytes) {
     use v1::cross_voted::Vote as Wire;
-    match vote {
+    let numbers = |verdicts: &[Verdict]| verdicts.iter().map(|it| it.number()).collect();
+    let verdicts = match &vote {
+        Vote::Yes(reply) | Vote::Committed(reply) => numbers(&reply.verdicts),
+        Vote::No(_) => Bytes::new(),
+    };
+    let vote = match vote {
         Vote::Yes(reply) => Wire::Yes(committed_to_wire(reply.reads, reply.sums)),
         Vote::Committed(reply) => Wire::Committed(committed_to_wire(reply.reads, reply.sums)),
         Vote::No(Refusal::Conflict) => Wire::No(v1::CrossNo { conflict: true, refused: None }),
@@ -175,14 +202,20 @@ fn vote_to_wire(vote: Vote) -> v1::cross_voted::Vote {
         Vote::No(Refusal::Refused(error)) => {
             Wire::No(v1::CrossNo { conflict: false, refused: Some(detail_from_error(&error)) })
         }
-    }
+    };
+    (vote, verdicts)
 }
 
-fn vote_from_wire(vote: v1::cross_voted::Vote) -> Result<Vote, ConvertError> {
+fn vote_from_wire(vote: v1::cross_voted::Vote, verdicts: &[u8]) -> Result<Vote, ConvertError> {
     use v1::cross_voted::Vote as Wire;
+    let verdict = |number: &u8| {
+        let unknown = || ConvertError::malformed("voted.verdicts", "an unknown verdict");
+        Verdict::from_number(*number).ok_or_else(unknown)
+    };
+    let verdicts: Vec<Verdict> = verdicts.iter().map(verdict).collect::<Result<_, _>>()?;
     let reply = |committed: v1::Committed, field: &str| {
         let read = committed_from_wire(committed).map_err(|error| error.inside(field));
-        read.map(|(reads, sums)| PartReply { reads, sums })
+        read.map(|(reads, sums)| PartReply { reads, sums, verdicts })
     };
     Ok(match vote {
         Wire::Yes(committed) => Vote::Yes(reply(committed, "voted.yes")?),

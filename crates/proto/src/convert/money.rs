@@ -11,7 +11,8 @@ use super::ConvertError;
 use super::words::{self, required};
 use crate::v1;
 
-/// The user of every account that a request about money names, in order; empty for other requests.
+/// The users whose group a request about money goes to, in order; empty for other requests. Of a
+/// transfer that is the user who is debited: the other may be in another group.
 pub fn account_users(body: &RequestBody) -> impl Iterator<Item = Uid> + '_ {
     let (one, batch) = match body {
         RequestBody::CreateAccount(at, _)
@@ -26,9 +27,8 @@ pub fn account_users(body: &RequestBody) -> impl Iterator<Item = Uid> + '_ {
         | RequestBody::Scan(_)
         | RequestBody::Transact { .. } => (None, None),
     };
-    let both = |transfer: Transfer| [transfer.debit.uid, transfer.credit.uid];
-    let of_batch = batch.into_iter().flat_map(move |batch| batch.iter().flat_map(both));
-    one.into_iter().chain(of_batch)
+    let debits = batch.into_iter().flat_map(|batch| batch.iter().map(|it| it.debit.uid));
+    one.into_iter().chain(debits)
 }
 
 pub(super) fn address_to_wire(at: AccountAddress) -> v1::AccountAddress {

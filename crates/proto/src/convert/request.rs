@@ -288,7 +288,7 @@ fn body_to_wire(body: RequestBody) -> v1::pipeline_item::Body {
             Body::History(money::range_to_wire(account, after, limit))
         }
         RequestBody::Transact { conditions, mutations, reads } => {
-            Body::Transact(part_to_wire(Part { conditions, mutations, reads }))
+            Body::Transact(part_to_wire(Part { conditions, mutations, reads, ..Part::default() }))
         }
     }
 }
@@ -311,6 +311,7 @@ pub(super) fn part_from_wire(
         conditions: words::each(conditions, "conditions", |c| condition_from_wire(c, tables))?,
         mutations: words::each(mutations, "mutations", |m| mutation_from_wire(m, tables))?,
         reads: words::each(reads, "reads", |at| words::address_from_wire(at, tables))?,
+        ..Part::default()
     })
 }
 
@@ -379,7 +380,7 @@ fn transaction_from_wire(
     transaction: v1::Transaction,
     tables: Tables<'_>,
 ) -> Result<RequestBody, ConvertError> {
-    let Part { conditions, mutations, reads } = part_from_wire(transaction, tables)?;
+    let Part { conditions, mutations, reads, .. } = part_from_wire(transaction, tables)?;
     Ok(RequestBody::Transact { conditions, mutations, reads })
 }
 

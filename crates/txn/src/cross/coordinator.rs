@@ -1,19 +1,22 @@
 //! The attempts this group began: asks for votes, counts them, tells what came of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_CROSS_MAX};
+use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_CROSS_MAX, GROUP_ESCROW_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, BootTime, Code, CrossBody, Error, GroupId, Part, PartReply, Refusal, Reply,
-    ReplyBody, RequestId, SessionId, Vote,
+    ReplyBody, RequestId, SessionId, Slot, Vote,
 };
 
 use super::core::{ATTEMPT_TIME_MAX, Cross, Out, RESEND_FIRST, RESEND_MAX, RequestKey, Settled};
 use super::entry::{CrossEntry, Decide, Prepare};
 use super::part::{ReplyOrder, Split};
 use super::vote::{Yes, locked_keys};
+use crate::entry::Write;
+use crate::money::{DebitLeg, Leg};
 
 /// An attempt that is not over.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Running {
     /// about, not asked for again.
     split: Option<Split>,
     order: ReplyOrder,
+    /// Our side of transfers, if it is about these.
+    leg: Option<Arc<Leg>>,
     /// Yes votes that are committed.
     yes: BTreeMap<GroupId, PartReply>,
     /// Committed or aborted, once that is known.
@@ -42,14 +47,15 @@ pub(super) struct Running {
 impl Running {
     /// Found prepared in the table.
     pub(super) fn recovered(now: BootTime, prepare: &Prepare) -> Running {
-        let Prepare { participants, age, order, .. } = prepare;
-        Running { order: order.clone(), ..Running::new(now, participants, *age) }
+        let Prepare { participants, age, order, leg, .. } = prepare;
+        let (order, leg) = (order.clone(), leg.clone());
+        Running { order, leg, ..Running::new(now, participants, *age) }
     }
 
     /// Found committed in the table of `group`.
     pub(super) fn committed(now: BootTime, group: GroupId, participants: &[GroupId]) -> Running {
         // The session has the result; the age plays no part any more.
-        let session = SessionId { group: GroupId(0), slot: quorate_types::Slot::ZERO };
+        let session = SessionId { group: GroupId(0), slot: Slot::ZERO };
         let age = Age { first_ms: 0, session, sequence: 0 };
         let acknowledged = BTreeSet::from([group]);
         Running { decision: Some(true), acknowledged, ..Running::new(now, participants, age) }
@@ -61,6 +67,7 @@ impl Running {
             age,
             split: None,
             order: ReplyOrder::default(),
+            leg: None,
             yes: BTreeMap::new(),
             decision: None,
             reply: None,
@@ -81,6 +88,15 @@ impl Running {
             }
             Some(false) => Vec::new(),
         }
+    }
+
+    /// True if a vote has as much in it as was asked for.
+    fn fits(&self, from: GroupId, group: GroupId, reply: &PartReply) -> bool {
+        let credits = match self.leg.as_deref() {
+            Some(leg) if from != group => leg.open(),
+            Some(_) | None => 0,
+        };
+        self.order.fits(from, reply) && reply.verdicts.len() == credits
     }
 
     fn request(&self) -> RequestKey {
@@ -106,14 +122,8 @@ impl Cross {
         own: Yes,
     ) -> Result<Out, Error> {
         let group = self.table.group();
+        let attempt = self.next_attempt()?;
         let lead = self.lead.as_mut().expect("only a leader begins an attempt");
-        let (running, known) = (lead.running.len(), self.table.len());
-        if GROUP_CROSS_MAX <= running || GROUP_ATTEMPTS_MAX <= known {
-            let message = format!("{group} coordinates {running} and remembers {known} attempts");
-            return Err(Error::new(Code::Overloaded, message).after(RESEND_FIRST));
-        }
-        lead.counter += 1;
-        let attempt = Attempt { group, ballot: lead.ballot, counter: lead.counter };
         let age = Age { first_ms, session: id.session, sequence: id.sequence };
         let mut participants: Vec<GroupId> = split.parts.keys().copied().collect();
         if !split.parts.contains_key(&group) {
@@ -142,9 +152,79 @@ impl Cross {
             order,
             write: own.write,
             shared: own.shared,
+            leg: None,
         })));
         self.ask_for_votes(attempt, &mut out);
         Ok(out)
+    }
+
+    /// Begins an attempt at transfers whose debits can be carried out here, to credit accounts of
+    /// another group. They have ids of their own, so no session is needed to ask for them again.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if the group coordinates too many.
+    ///
+    /// # Panics
+    /// If the replica does not lead.
+    pub fn begin_transfers(
+        &mut self,
+        now: BootTime,
+        first_ms: u64,
+        to: GroupId,
+        debits: DebitLeg,
+    ) -> Result<(Attempt, Out), Error> {
+        let group = self.table.group();
+        let open = self.escrow.len();
+        if GROUP_ESCROW_MAX < open + debits.able.len() {
+            let message = format!("{group} has {open} transfers with other groups under way");
+            return Err(Error::new(Code::Overloaded, message).after(RESEND_FIRST));
+        }
+        let attempt = self.next_attempt()?;
+        let lead = self.lead.as_mut().expect("only a leader begins an attempt");
+        // No session has slot 0, and no two attempts of a ballot have the same number.
+        let session = SessionId { group, slot: Slot::ZERO };
+        let age = Age { first_ms, session, sequence: attempt.counter };
+        let mut participants = vec![group, to];
+        participants.sort_unstable();
+        let part = Part { credits: debits.credits(), ..Part::default() };
+        let split = Split { parts: BTreeMap::from([(to, part)]), ..Split::default() };
+        let leg = Arc::new(Leg::Debit(debits));
+        self.locks.take(attempt, age, Vec::new(), Vec::new());
+        self.escrow.take(attempt, &leg);
+        lead.voting.insert(attempt);
+        let running = Running {
+            split: Some(split),
+            leg: Some(Arc::clone(&leg)),
+            ..Running::new(now, &participants, age)
+        };
+        lead.running.insert(attempt, running);
+        lead.arm(attempt, now + RESEND_FIRST);
+        let mut out = Out::default();
+        out.entries.push(CrossEntry::Prepare(Box::new(Prepare {
+            attempt,
+            age,
+            lowest_unanswered: 0,
+            participants,
+            order: ReplyOrder::default(),
+            write: Write::default(),
+            shared: Vec::new(),
+            leg: Some(leg),
+        })));
+        self.ask_for_votes(attempt, &mut out);
+        Ok((attempt, out))
+    }
+
+    /// A name for the next attempt, if there may be one more.
+    fn next_attempt(&mut self) -> Result<Attempt, Error> {
+        let group = self.table.group();
+        let lead = self.lead.as_mut().expect("only a leader begins an attempt");
+        let (running, known) = (lead.running.len(), self.table.len());
+        if GROUP_CROSS_MAX <= running || GROUP_ATTEMPTS_MAX <= known {
+            let message = format!("{group} coordinates {running} and remembers {known} attempts");
+            return Err(Error::new(Code::Overloaded, message).after(RESEND_FIRST));
+        }
+        lead.counter += 1;
+        Ok(Attempt { group, ballot: lead.ballot, counter: lead.counter })
     }
 
     /// Sends its part to every group whose vote is missing.
@@ -189,7 +269,7 @@ impl Cross {
         }
         match vote {
             Vote::Yes(reply) | Vote::Committed(reply) => {
-                if !running.order.fits(from, &reply) {
+                if !running.fits(from, group, &reply) {
                     return; // It does not answer what was asked; asking again may.
                 }
                 running.yes.insert(from, reply);
@@ -223,13 +303,19 @@ impl Cross {
         let Some(running) = lead.running.get_mut(&attempt) else { return };
         let merged = running.order.merge(&running.yes).expect("each vote was found to fit");
         running.decision = Some(true);
-        let body = ReplyBody::Committed { reads: merged.reads.clone(), sums: merged.sums.clone() };
         let at = at.expect("our own yes is applied, it was counted");
-        let reply = Reply { at, replayed: false, body };
-        running.reply = Some(reply.clone());
         running.split = None; // Nobody is asked for a vote any more.
         running.pause = RESEND_FIRST;
-        out.settled.push((running.request(), Settled::Committed(reply)));
+        if let Some(Leg::Debit(debits)) = running.leg.as_deref() {
+            let body = ReplyBody::Transfers(debits.results(&merged.verdicts, at.slot));
+            out.transferred.push((attempt, Ok(Reply { at, replayed: false, body })));
+        } else {
+            let (reads, sums) = (merged.reads.clone(), merged.sums.clone());
+            let body = ReplyBody::Committed { reads, sums };
+            let reply = Reply { at, replayed: false, body };
+            running.reply = Some(reply.clone());
+            out.settled.push((running.request(), Settled::Committed(reply)));
+        }
         let others: Vec<GroupId> =
             running.participants.iter().copied().filter(|it| *it != group).collect();
         lead.deciding.insert(attempt);
@@ -269,7 +355,7 @@ impl Cross {
     pub(super) fn own_decision_stands(&mut self, attempt: Attempt, commit: bool, out: &mut Out) {
         let Some(lead) = &mut self.lead else { return };
         let Some(running) = lead.running.get_mut(&attempt) else { return };
-        let request = running.request();
+        let (request, group) = (running.request(), self.table.group());
         let was_current = lead.by_request.get(&request) == Some(&attempt);
         if was_current {
             lead.by_request.remove(&request);
@@ -277,12 +363,20 @@ impl Cross {
         if commit {
             return self.acknowledged(self.table.group(), attempt, out);
         }
-        let settled = running.refusal.take();
+        let (settled, is_transfers) = (running.refusal.take(), running.leg.is_some());
         let participants = std::mem::take(&mut running.participants);
         lead.running.remove(&attempt);
         lead.owed.extend(participants.into_iter().filter(|it| *it != self.table.group()));
-        if let Some(settled) = settled {
-            out.settled.push((request, settled));
+        match settled {
+            Some(Settled::Refused(error)) if is_transfers => {
+                out.transferred.push((attempt, Err(error)));
+            }
+            Some(Settled::Again) if is_transfers => {
+                let error = given_up(attempt, group);
+                out.transferred.push((attempt, Err(error)));
+            }
+            Some(settled) => out.settled.push((request, settled)),
+            None => {}
         }
     }
 

@@ -13,21 +13,24 @@
 //! - the next attempt at a request begins after the one before is aborted in our own log (trap 27).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_store::{Keyspace, StoreError, View};
+use quorate_store::{Change, Keyspace, StoreError, View};
 use quorate_types::{
-    Attempt, Ballot, BootTime, CrossBody, CrossMessage, Error, GroupId, PartReply, Refusal, Reply,
-    RequestId, SessionId, Vote, Watermark,
+    AccountAddress, Attempt, Ballot, BootTime, CrossBody, CrossMessage, EntryId, Error, GroupId,
+    LogTime, Refusal, Reply, RequestId, SessionId, Verdict, Vote, Watermark,
 };
 
 use super::coordinator::Running;
 use super::entry::{CrossEntry, Decide};
 use super::locks::Locks;
 use super::participant::{Asking, VoteAsked};
-use super::record::State;
+use super::record::{Record, State};
 use super::table::{CrossEvent, CrossTable};
 use super::vote::locked_keys;
+use crate::apply::ApplyError;
+use crate::money::{self, Effect, Escrow, Leg};
 
 /// A participant that knows no decision asks for it after this long.
 pub const ASK_AFTER: Duration = Duration::from_secs(1);
@@ -48,6 +51,7 @@ pub type RequestKey = (SessionId, u64);
 pub struct Cross {
     pub(super) table: CrossTable,
     pub(super) locks: Locks,
+    pub(super) escrow: Escrow,
     pub(super) keyspace: Keyspace,
     pub(super) lead: Option<Lead>,
 }
@@ -94,8 +98,36 @@ pub struct Out {
     pub evaluate: Vec<VoteAsked>,
     /// Tell whoever waits for these requests.
     pub settled: Vec<(RequestKey, Settled)>,
-    /// Whoever waits for the locks of these attempts may try again.
-    pub released: Vec<Attempt>,
+    /// Tell whoever waits for the transfers of these attempts.
+    pub transferred: Vec<(Attempt, Result<Reply, Error>)>,
+    /// Whoever waits for these attempts may try again.
+    pub released: Vec<Released>,
+}
+
+/// An attempt that keeps nothing from others any more.
+#[derive(Clone, Debug)]
+pub struct Released {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// What it did to accounts, if it was committed and about transfers: our side, and the verdicts of
+    /// the credit side.
+    pub moved: Option<(Arc<Leg>, Vec<Verdict>)>,
+}
+
+impl Released {
+    /// What the attempt did to an account.
+    #[must_use]
+    pub fn effect_on(&self, account: AccountAddress) -> Effect {
+        let moved = self.moved.as_ref();
+        moved.map_or_else(Effect::default, |(leg, credits)| leg.effect_on(account, credits))
+    }
+}
+
+impl From<Attempt> for Released {
+    /// One that never held anything, or was aborted.
+    fn from(attempt: Attempt) -> Released {
+        Released { attempt, moved: None }
+    }
 }
 
 /// What became of a request.
@@ -125,6 +157,7 @@ impl Out {
         self.messages.extend(more.messages);
         self.evaluate.extend(more.evaluate);
         self.settled.extend(more.settled);
+        self.transferred.extend(more.transferred);
         self.released.extend(more.released);
     }
 }
@@ -150,7 +183,8 @@ impl Cross {
     /// `StoreError` if the records cannot be read.
     pub fn load(view: &dyn View, keyspace: Keyspace) -> Result<Cross, StoreError> {
         let table = CrossTable::load(view, keyspace)?;
-        let mut cross = Cross { table, locks: Locks::default(), keyspace, lead: None };
+        let (locks, escrow) = (Locks::default(), Escrow::default());
+        let mut cross = Cross { table, locks, escrow, keyspace, lead: None };
         let prepared: Vec<Attempt> = cross.table.records().map(|(attempt, _)| attempt).collect();
         for attempt in prepared {
             cross.lock_prepared(attempt);
@@ -173,6 +207,12 @@ impl Cross {
     #[must_use]
     pub fn locks(&self) -> &Locks {
         &self.locks
+    }
+
+    /// What undecided transfers keep from others.
+    #[must_use]
+    pub fn escrow(&self) -> &Escrow {
+        &self.escrow
     }
 
     /// True while it leads.
@@ -226,8 +266,10 @@ impl Cross {
             let is_own = attempt.group == self.table.group();
             match &record.state {
                 State::Prepared(prepare) if is_own => {
-                    let id = prepare.request();
-                    lead.by_request.insert((id.session, id.sequence), attempt);
+                    if prepare.leg.is_none() {
+                        let id = prepare.request();
+                        lead.by_request.insert((id.session, id.sequence), attempt);
+                    }
                     lead.running.insert(attempt, Running::recovered(now, prepare));
                     lead.arm(attempt, now);
                 }
@@ -252,10 +294,12 @@ impl Cross {
             return;
         }
         self.locks.forget_wants();
+        self.escrow.unstage();
         let held: Vec<Attempt> = self.locks.attempts().collect();
         for attempt in held {
             if self.table.prepared(attempt).is_none() {
                 self.locks.release(attempt); // Its vote may never be chosen.
+                self.escrow.release(attempt);
             }
         }
     }
@@ -301,7 +345,34 @@ impl Cross {
     pub fn acknowledges(&self, entry: &CrossEntry) -> Option<RequestId> {
         let CrossEntry::Decide(Decide::Commit(attempt, _)) = entry else { return None };
         let is_own = attempt.group == self.table.group();
-        self.table.prepared(*attempt).filter(|_| is_own).map(|prepare| prepare.request())
+        let prepare = self.table.prepared(*attempt).filter(|_| is_own)?;
+        prepare.leg.is_none().then(|| prepare.request())
+    }
+
+    /// What an entry will change in accounts, for the overlay: it is going to stand at `at`. From here on
+    /// who decides sees it there, and not in escrow. Nothing for entries that are not about transfers.
+    ///
+    /// # Errors
+    /// `ApplyError` if the accounts are not those that the vote was on.
+    pub fn stage(
+        &mut self,
+        entry: &CrossEntry,
+        at: EntryId,
+        overlay: &dyn View,
+    ) -> Result<Vec<Change>, ApplyError> {
+        let CrossEntry::Decide(Decide::Commit(attempt, reply)) = entry else {
+            return Ok(Vec::new());
+        };
+        let Some(Record { state: State::Prepared(prepare), at: voted }) = self.table.get(*attempt)
+        else {
+            return Ok(Vec::new());
+        };
+        let Some(leg) = &prepare.leg else { return Ok(Vec::new()) };
+        let slots = (at, voted.slot);
+        let draft = money::settle(leg, &reply.verdicts, slots, self.keyspace, overlay)?;
+        self.escrow.stage(*attempt);
+        // The log time of the entry is not known yet; nothing decided on the overlay needs it.
+        Ok(draft.changes(at.slot, LogTime::default()))
     }
 
     /// An entry about an attempt was applied to the table.
@@ -417,10 +488,7 @@ impl Cross {
     pub(super) fn vote_of(&self, attempt: Attempt) -> Option<Vote> {
         let record = self.table.get(attempt)?;
         Some(match &record.state {
-            State::Prepared(prepare) => Vote::Yes(PartReply {
-                reads: prepare.write.reads.clone(),
-                sums: prepare.write.sums.clone(),
-            }),
+            State::Prepared(prepare) => Vote::Yes(prepare.reply()),
             State::Committed { reply, .. } => Vote::Committed(reply.clone()),
             State::Refused | State::Aborted => {
                 let lead = self.lead.as_ref();
@@ -467,14 +535,22 @@ impl Cross {
         let Some(prepare) = self.table.prepared(attempt) else { return };
         let (exclusive, shared) = locked_keys(&prepare.write, &prepare.shared, self.keyspace);
         self.locks.take(attempt, prepare.age, exclusive, shared);
+        if let Some(leg) = &prepare.leg {
+            self.escrow.take(attempt, leg);
+        }
     }
 
-    /// Gives the locks of an attempt back; who waited for them is evaluated again.
+    /// Gives what an attempt holds back; who waited for it is evaluated again.
     fn release(&mut self, attempt: Attempt, out: &mut Out) {
         if !self.locks.release(attempt) {
             return;
         }
-        out.released.push(attempt);
+        let committed = match self.table.get(attempt).map(|record| &record.state) {
+            Some(State::Committed { reply, .. }) => Some(reply.verdicts.clone()),
+            _ => None,
+        };
+        let leg = self.escrow.release(attempt);
+        out.released.push(Released { attempt, moved: leg.zip(committed) });
         let Some(lead) = &mut self.lead else { return };
         let freed: Vec<Attempt> = lead
             .waiting

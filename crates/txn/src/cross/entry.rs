@@ -7,9 +7,17 @@
 //! | `0x32` | COMMIT | attempt, reads, sums of the whole transaction (empty but in the coordinator's log) |
 //! | `0x33` | ABORT | attempt |
 //! | `0x34` | CLEAR | watermark: an attempt, and a list of excepted ones below it |
+//! | `0x35` | PREPARE yes of transfers | as `0x30`, then one side of them |
+//! | `0x36` | COMMIT of transfers | attempt, count, a verdict u8 of each credit (none but in the coordinator's log) |
 //!
 //! An attempt is group, ballot round, ballot replica, counter; an age is milliseconds, session group,
 //! session slot, sequence. Every number is a varint.
+//!
+//! A side of transfers is `1` debit or `2` credit, count, the transfers in their layout, a verdict u8 of each;
+//! then for each that can be carried out the slice u16, big-endian, and on the debit side what it moves
+//! and releases; on the debit side a list of index, slot and amount of those that had taken effect before.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use quorate_types::{
@@ -20,12 +28,15 @@ use quorate_types::{
 use super::part::ReplyOrder;
 use crate::codec::{DecodeError, Reader, put_bytes, put_length, put_reply, put_varint};
 use crate::entry::{RowKey, Write, put_effects, take_write};
+use crate::money::{self, Leg};
 
 pub(crate) const KIND_PREPARE: u8 = 0x30;
 pub(crate) const KIND_REFUSE: u8 = 0x31;
 pub(crate) const KIND_COMMIT: u8 = 0x32;
 pub(crate) const KIND_ABORT: u8 = 0x33;
 pub(crate) const KIND_CLEAR: u8 = 0x34;
+pub(crate) const KIND_PREPARE_TRANSFERS: u8 = 0x35;
+pub(crate) const KIND_COMMIT_TRANSFERS: u8 = 0x36;
 
 /// PREPARE yes: the group will do its part if all others say yes too, and holds its locks until it
 /// knows.
@@ -45,9 +56,21 @@ pub struct Prepare {
     pub write: Write,
     /// Rows it only looked at, locked for reading.
     pub shared: Vec<RowKey>,
+    /// Our side of transfers; then there are no rows.
+    pub leg: Option<Arc<Leg>>,
 }
 
 impl Prepare {
+    /// This group's part of the reply.
+    #[must_use]
+    pub fn reply(&self) -> PartReply {
+        PartReply {
+            reads: self.write.reads.clone(),
+            sums: self.write.sums.clone(),
+            verdicts: self.leg.as_ref().map(|leg| leg.reply()).unwrap_or_default(),
+        }
+    }
+
     /// The request the transaction answers.
     #[must_use]
     pub fn request(&self) -> RequestId {
@@ -89,16 +112,34 @@ pub enum CrossEntry {
 }
 
 impl CrossEntry {
+    /// The attempt it decides.
+    #[must_use]
+    pub fn decides(&self) -> Option<Attempt> {
+        match self {
+            CrossEntry::Decide(decide) => Some(decide.attempt()),
+            CrossEntry::Prepare(_) | CrossEntry::Refuse(_) | CrossEntry::Clear(_) => None,
+        }
+    }
+
     /// Appends kind and fields.
     pub(crate) fn put(&self, out: &mut BytesMut) {
         match self {
             CrossEntry::Prepare(prepare) => {
-                out.put_u8(KIND_PREPARE);
+                out.put_u8(match prepare.leg {
+                    None => KIND_PREPARE,
+                    Some(_) => KIND_PREPARE_TRANSFERS,
+                });
                 put_prepare(out, prepare);
             }
             CrossEntry::Refuse(attempt) => {
                 out.put_u8(KIND_REFUSE);
                 put_attempt(out, *attempt);
+            }
+            CrossEntry::Decide(Decide::Commit(attempt, reply)) if !reply.verdicts.is_empty() => {
+                out.put_u8(KIND_COMMIT_TRANSFERS);
+                put_attempt(out, *attempt);
+                put_length(out, reply.verdicts.len());
+                money::put_verdicts(out, &reply.verdicts);
             }
             CrossEntry::Decide(Decide::Commit(attempt, reply)) => {
                 out.put_u8(KIND_COMMIT);
@@ -122,12 +163,21 @@ impl CrossEntry {
         reader: &mut Reader<'_>,
     ) -> Result<Option<CrossEntry>, DecodeError> {
         Ok(Some(match kind {
-            KIND_PREPARE => CrossEntry::Prepare(Box::new(take_prepare(reader)?)),
+            KIND_PREPARE => CrossEntry::Prepare(Box::new(take_prepare(reader, false)?)),
+            KIND_PREPARE_TRANSFERS => CrossEntry::Prepare(Box::new(take_prepare(reader, true)?)),
             KIND_REFUSE => CrossEntry::Refuse(take_attempt(reader)?),
             KIND_COMMIT => {
                 let attempt = take_attempt(reader)?;
                 let (reads, sums) = reader.reply()?;
-                CrossEntry::Decide(Decide::Commit(attempt, PartReply { reads, sums }))
+                let reply = PartReply { reads, sums, verdicts: Vec::new() };
+                CrossEntry::Decide(Decide::Commit(attempt, reply))
+            }
+            KIND_COMMIT_TRANSFERS => {
+                let attempt = take_attempt(reader)?;
+                let count = reader.count("verdicts")?;
+                let verdicts = money::take_verdicts(reader, count)?;
+                let reply = PartReply { verdicts, ..PartReply::default() };
+                CrossEntry::Decide(Decide::Commit(attempt, reply))
             }
             KIND_ABORT => CrossEntry::Decide(Decide::Abort(take_attempt(reader)?)),
             KIND_CLEAR => CrossEntry::Clear(take_watermark(reader)?),
@@ -154,9 +204,16 @@ pub(crate) fn put_prepare(out: &mut BytesMut, prepare: &Prepare) {
         put_varint(out, at.uid.0);
         put_bytes(out, &at.key);
     }
+    if let Some(leg) = &prepare.leg {
+        leg.put(out);
+    }
 }
 
-pub(crate) fn take_prepare(reader: &mut Reader<'_>) -> Result<Prepare, DecodeError> {
+/// `has_leg`: it is about transfers.
+pub(crate) fn take_prepare(
+    reader: &mut Reader<'_>,
+    has_leg: bool,
+) -> Result<Prepare, DecodeError> {
     let attempt = take_attempt(reader)?;
     let first_ms = reader.varint("age")?;
     let group = take_group(reader)?;
@@ -178,7 +235,8 @@ pub(crate) fn take_prepare(reader: &mut Reader<'_>) -> Result<Prepare, DecodeErr
             key: reader.bytes("key")?,
         })
     })?;
-    Ok(Prepare { attempt, age, lowest_unanswered, participants, order, write, shared })
+    let leg = if has_leg { Some(Arc::new(Leg::take(reader)?)) } else { None };
+    Ok(Prepare { attempt, age, lowest_unanswered, participants, order, write, shared, leg })
 }
 
 pub(crate) fn put_attempt(out: &mut BytesMut, attempt: Attempt) {

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use quorate_types::{
-    Error, GroupId, Mutation, Part, PartReply, RequestBody, RowAddress, TableId, Uid,
+    Code, Error, GroupId, Mutation, Part, PartReply, RequestBody, RowAddress, TableId,
+    TransferBatch, Uid,
 };
 
 /// Which group each value of the reply comes from, in the order of the request.
@@ -57,6 +58,32 @@ pub fn split(
     Some(cut)
 }
 
+/// The group of the credit accounts of a batch whose debit accounts are `group`'s, if it is another
+/// one. Only transfers that give something count: the others do not touch their credit account.
+///
+/// # Errors
+/// `SEVERAL_GROUPS` if not all its transfers are between the same two groups.
+pub fn credit_group(
+    batch: &TransferBatch,
+    group: GroupId,
+    group_of: &dyn Fn(Uid) -> Option<GroupId>,
+) -> Result<Option<GroupId>, Error> {
+    let mut found: Option<GroupId> = None;
+    for (index, transfer) in batch.iter().enumerate() {
+        let of = match transfer.kind.gives() {
+            true => group_of(transfer.credit.uid).unwrap_or(group),
+            false => group,
+        };
+        let first = *found.get_or_insert(of);
+        if first != of {
+            let message = format!("transfers to accounts of {first} and of {of} are in one request");
+            let error = Error::new(Code::SeveralGroups, message);
+            return Err(error.with("index", index).with("group", of.0));
+        }
+    }
+    Ok(found.filter(|found| *found != group))
+}
+
 impl Split {
     /// A refusal of `group` as the client must read it: it knows the number of a condition in its
     /// request, the group only that in its part.
@@ -92,6 +119,8 @@ impl ReplyOrder {
         Some(PartReply {
             reads: merged(&self.reads, &mut reads)?,
             sums: merged(&self.sums, &mut sums)?,
+            // One side of transfers has verdicts for the other.
+            verdicts: replies.values().flat_map(|reply| reply.verdicts.iter().copied()).collect(),
         })
     }
 }
@@ -111,7 +140,7 @@ fn merged<'a, T: Clone + 'a>(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use quorate_types::{Code, Condition, Value};
+    use quorate_types::{Condition, Value};
 
     use super::*;
 
@@ -121,6 +150,10 @@ mod tests {
 
     fn add(uid: u64, delta: i64) -> Mutation {
         Mutation::Add { at: at(uid), delta, floor: None, ceiling: None }
+    }
+
+    fn rows(reads: Vec<Option<Value>>, sums: Vec<i64>) -> PartReply {
+        PartReply { reads, sums, verdicts: Vec::new() }
     }
 
     /// Even users live in group 2, odd ones in group 1.
@@ -141,14 +174,11 @@ mod tests {
         assert_eq!(cut.parts[&GroupId(1)].mutations, [add(1, 5), add(3, 7)]);
         let number = |n| Some(Value::Integer(n));
         let replies = BTreeMap::from([
-            (GroupId(1), PartReply { reads: vec![number(3)], sums: vec![5, 7] }),
-            (GroupId(2), PartReply { reads: vec![number(4), None], sums: vec![6] }),
+            (GroupId(1), rows(vec![number(3)], vec![5, 7])),
+            (GroupId(2), rows(vec![number(4), None], vec![6])),
         ]);
         let merged = cut.order.merge(&replies).expect("they fit");
-        assert_eq!(
-            merged,
-            PartReply { reads: vec![number(4), number(3), None], sums: vec![5, 6, 7] }
-        );
+        assert_eq!(merged, rows(vec![number(4), number(3), None], vec![5, 6, 7]));
 
         let refusal = Error::new(Code::ConditionFailed, "no").with("condition", 0);
         assert_eq!(cut.renumber(GroupId(1), refusal).facts["condition"], "1");
@@ -160,7 +190,7 @@ mod tests {
         let order = ReplyOrder { reads: vec![GroupId(1)], sums: Vec::new() };
         let none = BTreeMap::from([(GroupId(1), PartReply::default())]);
         assert_eq!(order.merge(&none), None);
-        let two = PartReply { reads: vec![None, None], sums: Vec::new() };
+        let two = rows(vec![None, None], Vec::new());
         assert_eq!(order.merge(&BTreeMap::from([(GroupId(1), two)])), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_PARKED_MAX};
+use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_ESCROW_MAX, GROUP_PARKED_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Age, Attempt, BootTime, CrossBody, GroupId, Part, PartReply, Refusal, Vote};
 
@@ -54,7 +54,8 @@ impl Cross {
         if lead.voting.contains(&attempt) || lead.waiting.contains_key(&attempt) {
             return; // The vote is on its way.
         }
-        if GROUP_ATTEMPTS_MAX <= self.table.len() {
+        let has_room = self.escrow.len() + asked.part.credits.len() <= GROUP_ESCROW_MAX;
+        if GROUP_ATTEMPTS_MAX <= self.table.len() || !has_room {
             return; // It will be asked for again.
         }
         out.evaluate.push(asked);
@@ -77,10 +78,13 @@ impl Cross {
         let refusal = match verdict {
             Verdict::Yes(yes) => {
                 if self.locks.unwant(attempt) {
-                    out.released.push(attempt);
+                    out.released.push(attempt.into());
                 }
                 let (exclusive, shared) = locked_keys(&yes.write, &yes.shared, self.keyspace);
                 self.locks.take(attempt, asked.age, exclusive, shared);
+                if let Some(leg) = &yes.leg {
+                    self.escrow.take(attempt, leg);
+                }
                 lead.voting.insert(attempt);
                 if planted(Bug::VoteBeforeLog) {
                     let body = CrossBody::Voted { attempt, vote: Vote::Yes(yes.reply()) };
@@ -94,6 +98,7 @@ impl Cross {
                     order: ReplyOrder::default(),
                     write: yes.write,
                     shared: yes.shared,
+                    leg: yes.leg,
                 })));
                 return out;
             }
@@ -214,7 +219,7 @@ impl Cross {
             lead.waiting.remove(&attempt);
         }
         if self.locks.unwant(attempt) {
-            out.released.push(attempt);
+            out.released.push(attempt.into());
         }
     }
 

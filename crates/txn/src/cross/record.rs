@@ -5,7 +5,8 @@
 //! | attempt | `0x01` | state, entry of the vote (slot, round, replica), then by state |
 //!
 //! States: 1 prepared, then PREPARE as in the log; 2 refused; 3 committed, then participants, reads
-//! and sums; 4 aborted.
+//! and sums; 4 aborted; 5 prepared, with transfers; 6 committed, then participants, count, a verdict
+//! of each credit.
 //!
 //! | record | format | fields |
 //! |---|---|---|
@@ -18,7 +19,8 @@ use quorate_types::{Ballot, EntryId, GroupId, PartReply, ReplicaId, Slot, Waterm
 use super::entry::{
     Prepare, put_groups, put_prepare, put_watermark, take_group, take_prepare, take_watermark,
 };
-use crate::codec::{DecodeError, Reader, put_reply, put_varint};
+use crate::codec::{DecodeError, Reader, put_length, put_reply, put_varint};
+use crate::money;
 use crate::record::{damaged, take_format};
 
 const FORMAT: u8 = 0x01;
@@ -27,6 +29,8 @@ const PREPARED: u8 = 1;
 const REFUSED: u8 = 2;
 const COMMITTED: u8 = 3;
 const ABORTED: u8 = 4;
+const PREPARED_TRANSFERS: u8 = 5;
+const COMMITTED_TRANSFERS: u8 = 6;
 
 /// What the log says of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,9 +82,11 @@ impl Record {
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
         out.put_u8(FORMAT);
-        out.put_u8(match self.state {
+        out.put_u8(match &self.state {
+            State::Prepared(prepare) if prepare.leg.is_some() => PREPARED_TRANSFERS,
             State::Prepared(_) => PREPARED,
             State::Refused => REFUSED,
+            State::Committed { reply, .. } if !reply.verdicts.is_empty() => COMMITTED_TRANSFERS,
             State::Committed { .. } => COMMITTED,
             State::Aborted => ABORTED,
         });
@@ -91,7 +97,12 @@ impl Record {
             State::Prepared(prepare) => put_prepare(&mut out, prepare),
             State::Committed { participants, reply } => {
                 put_groups(&mut out, participants);
-                put_reply(&mut out, &reply.reads, &reply.sums);
+                if reply.verdicts.is_empty() {
+                    put_reply(&mut out, &reply.reads, &reply.sums);
+                } else {
+                    put_length(&mut out, reply.verdicts.len());
+                    money::put_verdicts(&mut out, &reply.verdicts);
+                }
             }
             State::Refused | State::Aborted => {}
         }
@@ -107,12 +118,21 @@ impl Record {
             let replica = ReplicaId(reader.varint("ballot replica")?);
             let at = EntryId { ballot: Ballot { round, replica }, slot };
             let state = match state {
-                PREPARED => State::Prepared(Box::new(take_prepare(&mut reader)?)),
+                PREPARED => State::Prepared(Box::new(take_prepare(&mut reader, false)?)),
+                PREPARED_TRANSFERS => State::Prepared(Box::new(take_prepare(&mut reader, true)?)),
                 REFUSED => State::Refused,
                 COMMITTED => {
                     let participants = reader.list("participants", take_group)?;
                     let (reads, sums) = reader.reply()?;
-                    State::Committed { participants, reply: PartReply { reads, sums } }
+                    let reply = PartReply { reads, sums, verdicts: Vec::new() };
+                    State::Committed { participants, reply }
+                }
+                COMMITTED_TRANSFERS => {
+                    let participants = reader.list("participants", take_group)?;
+                    let count = reader.count("verdicts")?;
+                    let verdicts = money::take_verdicts(&mut reader, count)?;
+                    let reply = PartReply { verdicts, ..PartReply::default() };
+                    State::Committed { participants, reply }
                 }
                 ABORTED => State::Aborted,
                 tag => return Err(DecodeError::UnknownTag { what: "state", tag }),

@@ -10,6 +10,7 @@ use quorate_types::{Attempt, Ballot, EntryId, GroupId, PartReply, Watermark};
 
 use super::entry::{Decide, Prepare};
 use super::record::{Record, State, decode_watermark, encode_watermark};
+use crate::money::Leg;
 use crate::record::damaged;
 use crate::session::for_each_record;
 
@@ -190,11 +191,8 @@ impl CrossTable {
         };
         let after = match (&mut record.state, commit) {
             (State::Prepared(prepare), true) => State::Committed {
+                reply: kept_reply(prepare, decide),
                 participants: std::mem::take(&mut prepare.participants),
-                reply: PartReply {
-                    reads: std::mem::take(&mut prepare.write.reads),
-                    sums: std::mem::take(&mut prepare.write.sums),
-                },
             },
             (State::Prepared(_), false) => State::Aborted,
             (State::Committed { .. }, true) | (State::Aborted | State::Refused, false) => {
@@ -260,6 +258,18 @@ impl CrossTable {
             self.stored.insert(attempt);
         }
         changes
+    }
+}
+
+/// What a group must be able to tell of its part once it is committed; the verdicts are those of the
+/// credit side in both groups.
+fn kept_reply(prepare: &Prepare, decide: &Decide) -> PartReply {
+    let reply = prepare.reply();
+    match (prepare.leg.as_deref(), decide) {
+        (Some(Leg::Debit(_)), Decide::Commit(_, told)) => {
+            PartReply { verdicts: told.verdicts.clone(), ..reply }
+        }
+        _ => reply,
     }
 }
 
@@ -333,6 +343,7 @@ mod tests {
             order: ReplyOrder::default(),
             write,
             shared: vec![row],
+            leg: None,
         })
     }
 

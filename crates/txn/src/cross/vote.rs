@@ -3,6 +3,8 @@
 //! Called by the driver before a vote is logged, on the rows as entries in flight leave them. Calls
 //! `../transact.rs`, so a part is decided by the same code as a transaction of one group.
 
+use std::sync::Arc;
+
 use quorate_store::{Key, StoreError, View};
 use quorate_types::limits::ENTRY_BYTES_MAX;
 use quorate_types::planted::{Bug, planted};
@@ -10,7 +12,8 @@ use quorate_types::{Age, Attempt, Code, Error, Part, PartReply};
 
 use super::locks::Locks;
 use crate::entry::{Effect, RowKey, Write};
-use crate::evaluate::Context;
+use crate::money::{self, Escrow, Leg};
+use crate::context::Context;
 use crate::transact::{Decided, Stop, Transaction, transact};
 
 /// What a group makes of its part.
@@ -42,13 +45,25 @@ pub struct Yes {
     pub write: Write,
     /// Rows it only looks at.
     pub shared: Vec<RowKey>,
+    /// Our side of transfers; then there are no rows.
+    pub leg: Option<Arc<Leg>>,
 }
 
 impl Yes {
+    /// A side of transfers.
+    #[must_use]
+    pub fn of_transfers(leg: Leg) -> Yes {
+        Yes { write: Write::default(), shared: Vec::new(), leg: Some(Arc::new(leg)) }
+    }
+
     /// Its part of the reply.
     #[must_use]
     pub fn reply(&self) -> PartReply {
-        PartReply { reads: self.write.reads.clone(), sums: self.write.sums.clone() }
+        PartReply {
+            reads: self.write.reads.clone(),
+            sums: self.write.sums.clone(),
+            verdicts: self.leg.as_ref().map(|leg| leg.reply()).unwrap_or_default(),
+        }
     }
 
     /// Why no entry has room for it. PREPARE carries all of it; COMMIT in the coordinator's log carries
@@ -86,9 +101,14 @@ pub fn evaluate_part(
     (age, groups): (Age, usize),
     context: &Context<'_>,
     overlay: &dyn View,
-    locks: &Locks,
+    (locks, escrow): (&Locks, &Escrow),
 ) -> Result<Verdict, StoreError> {
-    let Part { conditions, mutations, reads } = part;
+    let Part { conditions, mutations, reads, credits } = part;
+    if !credits.is_empty() {
+        // What is in escrow does not exclude it, and no row is locked by it.
+        let leg = money::credits(credits, context, overlay, escrow)?;
+        return Ok(Verdict::Yes(Yes::of_transfers(Leg::Credit(leg))));
+    }
     let asked = Transaction { conditions, mutations, reads };
     if !locks.are_idle() {
         let mut ahead = holders(&asked, context, locks);
@@ -100,7 +120,7 @@ pub fn evaluate_part(
     }
     match transact(&asked, context, overlay) {
         Ok(Decided { write, .. }) => {
-            let yes = Yes { write, shared: looked_at(part, context) };
+            let yes = Yes { write, shared: looked_at(part, context), leg: None };
             Ok(match yes.too_large(groups) {
                 Some(error) => Verdict::No(error),
                 None => Verdict::Yes(yes),

@@ -15,6 +15,7 @@ use super::decide::{detail, end_hold, ending, expiry};
 use super::draft::{Created, Draft};
 use super::entry::{AccountEntry, MoneyEntry, TransfersEntry};
 use super::holds::HoldTable;
+use super::leg::Leg;
 use super::record::{ClosedHold, decode_transfer};
 use crate::apply::{Applied, ApplyError, applied};
 
@@ -56,6 +57,21 @@ pub(crate) fn apply(
     })?;
     draft.note_holds(log_time, holds);
     Ok(applied(at, draft.changes(at.slot, log_time), body))
+}
+
+/// What changes when transfers between groups are committed, with the verdicts of the credit side.
+/// `voted_at` is the slot of our PREPARE. Used for the overlay, too.
+pub(crate) fn settle(
+    leg: &Leg,
+    credits: &[Verdict],
+    (at, voted_at): (EntryId, Slot),
+    keyspace: Keyspace,
+    view: &dyn View,
+) -> Result<Draft, ApplyError> {
+    let settled = leg.settle(credits, voted_at, keyspace, view);
+    settled
+        .map_err(|source| ApplyError::Store { at, source })?
+        .map_err(|Broken(what)| ApplyError::Money { at, what })
 }
 
 fn apply_account(
@@ -147,7 +163,8 @@ impl Step {
     /// Takes the steps of a created transfer. Returns what it moves, reserves or releases.
     fn take(&self, books: &mut Books<'_>, [debit, credit]: [usize; 2]) -> Result<u64, Stop> {
         let index = u16::try_from(self.index).map_err(|_| Stop::Differs("a batch is too large"))?;
-        let (item, transfer) = (Item { index, debit, credit }, &self.transfer);
+        let item = Item { index, debit: Some(debit), credit: Some(credit) };
+        let transfer = &self.transfer;
         match transfer.kind {
             TransferKind::Post => {
                 books.post(item, transfer, transfer.amount)?;

@@ -33,12 +33,34 @@ pub(super) enum HoldNow {
     Closed(ClosedHold),
 }
 
-/// One item of a batch: its number and the places of its accounts in the books.
+/// One item of a batch: its number and the places of its accounts in the books. A side that is in
+/// another group has none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
     pub(super) index: u16,
-    pub(super) debit: usize,
-    pub(super) credit: usize,
+    pub(super) debit: Option<usize>,
+    pub(super) credit: Option<usize>,
+}
+
+impl Item {
+    /// A transfer whose credit account is in another group.
+    pub(super) fn of_debit(index: usize, place: usize) -> Result<Item, Broken> {
+        Ok(Item { index: number_of(index)?, debit: Some(place), credit: None })
+    }
+
+    /// A transfer whose debit account is in another group.
+    pub(super) fn of_credit(index: usize, place: usize) -> Result<Item, Broken> {
+        Ok(Item { index: number_of(index)?, debit: None, credit: Some(place) })
+    }
+
+    /// The place of the debit account, for a step that only its group takes.
+    pub(super) fn debit(self) -> Result<usize, Broken> {
+        self.debit.ok_or(Broken("the debit account is in another group"))
+    }
+}
+
+fn number_of(index: usize) -> Result<u16, Broken> {
+    u16::try_from(index).map_err(|_| Broken("a batch is too large"))
 }
 
 /// A step is not possible on these accounts. After a check that it is, a bug or another state.
@@ -148,6 +170,11 @@ impl<'a> Books<'a> {
         self.accounts[at].account.as_ref()
     }
 
+    /// The addresses of the accounts, by their places.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = AccountAddress> + '_ {
+        self.accounts.iter().map(|entry| entry.address)
+    }
+
     /// How a pending transfer stands.
     pub(super) fn hold(&mut self, key: HoldKey) -> Result<HoldNow, StoreError> {
         if let Some(entry) = self.holds.get(&key) {
@@ -186,7 +213,7 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// Moves an amount.
+    /// Moves an amount, or the side of it that is ours.
     pub(super) fn post(
         &mut self,
         item: Item,
@@ -195,8 +222,13 @@ impl<'a> Books<'a> {
     ) -> Result<(), Broken> {
         let amount =
             i64::try_from(amount).map_err(|_| Broken("an amount has more than 63 bits"))?;
-        self.add(item.debit, item.index, transfer, -amount)?;
-        self.add(item.credit, item.index, transfer, amount)
+        if let Some(debit) = item.debit {
+            self.add(debit, item.index, transfer, -amount)?;
+        }
+        if let Some(credit) = item.credit {
+            self.add(credit, item.index, transfer, amount)?;
+        }
+        Ok(())
     }
 
     /// Reserves the amount of a pending transfer; `expiry` says until when.
@@ -207,11 +239,12 @@ impl<'a> Books<'a> {
         expiry: Expiry,
     ) -> Result<(), Broken> {
         let Transfer { debit, credit, amount, .. } = *transfer;
-        self.change(item.debit, |account| {
+        let place = item.debit()?;
+        self.change(place, |account| {
             account.reserved = account.reserved.checked_add(amount)?;
             Some(())
         })?;
-        let slice = self.accounts[item.debit].slice;
+        let slice = self.accounts[place].slice;
         let key = HoldKey { slice, debit: debit.uid, pending: transfer.id };
         let hold = OpenHold { debit, credit, amount, expiry };
         self.set_hold(key, HoldNow::Open(hold));
@@ -308,7 +341,7 @@ impl<'a> Books<'a> {
         }
         let account = entry.account.as_mut().ok_or(Broken("an account is missing"))?;
         step(account).ok_or(Broken("a number of an account leaves its 64 bits"))?;
-        if !keeps_floor(account) {
+        if !keeps_floor(account, 0) {
             return Err(Broken("the free balance of an account is below its floor"));
         }
         entry.is_changed = true;
@@ -328,9 +361,9 @@ impl<'a> Books<'a> {
 }
 
 /// The invariant of every account. Without a floor of its own an account has that of 64 bits, so that
-/// what is reserved can always be posted.
-pub(super) fn keeps_floor(account: &Account) -> bool {
-    i128::from(account.settings.floor.unwrap_or(i64::MIN)) <= account.free()
+/// what is reserved can always be posted. What is in doubt must be there, too.
+pub(super) fn keeps_floor(account: &Account, in_doubt: i128) -> bool {
+    i128::from(account.settings.floor.unwrap_or(i64::MIN)) <= account.free() - in_doubt
 }
 
 /// How a pending transfer stands in a view.

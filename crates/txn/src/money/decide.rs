@@ -1,20 +1,48 @@
 //! Decides a batch of transfers: a verdict for each, on what the ones before it left.
 //!
-//! Called by `evaluate.rs` over the overlay. Ids are looked up once, in the order of the store; most
-//! are absent. The checks of one transfer are in [`Deciding::one`], in the order in which they count.
+//! Called by `evaluate.rs` over the overlay, for transfers within the group or for one side of those
+//! between two. Ids are looked up once, in the order of the store; most are absent. The checks of one
+//! transfer are in [`Deciding::one`], in the order in which they count.
+//!
+//! What would be refused because of a transfer that is in escrow is not decided: it waits for that.
 
 use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
 use quorate_types::{
-    SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferKind, TransferRecord,
-    TransferResults, Uid, Verdict,
+    AccountAddress, Attempt, SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferKind,
+    TransferRecord, TransferResults, Uid, Verdict,
 };
 
 use super::books::{Books, HoldKey, HoldNow, Item};
 use super::draft::{Created, Draft};
+use super::escrow::{Escrow, InDoubt};
 use super::ids::{Ids, Known};
+use super::leg::{CreditLeg, Debit, DebitLeg};
 use super::record::{ClosedHold, Expiry, OpenHold};
+
+/// What a batch is decided on.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub(super) keyspace: Keyspace,
+    pub(super) slice_of: &'a dyn Fn(Uid) -> SliceId,
+    pub(super) view: &'a dyn View,
+    pub(super) escrow: &'a Escrow,
+}
+
+/// A batch decided, or the attempt that it must wait for.
+pub(super) enum Outcome<T> {
+    Decided(T),
+    Waits(Attempt),
+}
+
+/// Which accounts of the batch are ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sides {
+    Both,
+    Debits,
+    Credits,
+}
 
 /// A batch with its verdicts.
 pub(super) struct Decided {
@@ -36,47 +64,125 @@ impl Decided {
     }
 }
 
-/// Decides a batch on the rows of a view.
+/// Decides a batch whose accounts are all ours.
 pub(super) fn decide(
     batch: &TransferBatch,
-    keyspace: Keyspace,
-    slice_of: &dyn Fn(Uid) -> SliceId,
-    view: &dyn View,
-) -> Result<Decided, StoreError> {
-    let transfers: Vec<Transfer> = batch.iter().collect();
-    let side = |side: usize| {
-        let transfer = &transfers[side / 2];
-        let at = if side.is_multiple_of(2) { transfer.debit } else { transfer.credit };
-        (slice_of(at.uid), at)
-    };
-    let slices: Vec<SliceId> = (0..2 * transfers.len()).map(|at| side(at).0).collect();
-    let sides = slices.iter().enumerate().map(|(at, slice)| (*slice, side(at).1));
-    let (books, places) = Books::open(view, keyspace, sides)?;
-    let ids = Ids::open(view, keyspace, &transfers, &slices)?;
-    let count = transfers.len();
-    let (verdicts, amounts) = (vec![Verdict::LinkedFailed; count], vec![0; count]);
-    let mut deciding = Deciding { transfers, slices, places, books, ids, verdicts, amounts };
+    ground: Ground<'_>,
+) -> Result<Outcome<Decided>, StoreError> {
+    let mut deciding = Deciding::open(batch, Sides::Both, ground)?;
     deciding.all()?;
-    Ok(deciding.finish(batch))
+    Ok(match deciding.waits_for {
+        Some(attempt) => Outcome::Waits(attempt),
+        None => Outcome::Decided(deciding.finish(batch)),
+    })
+}
+
+/// Decides the debits of a batch whose credit accounts are in another group.
+pub(super) fn decide_debits(
+    batch: &TransferBatch,
+    ground: Ground<'_>,
+) -> Result<Outcome<DebitLeg>, StoreError> {
+    let mut deciding = Deciding::open(batch, Sides::Debits, ground)?;
+    deciding.all()?;
+    Ok(match deciding.waits_for {
+        Some(attempt) => Outcome::Waits(attempt),
+        None => Outcome::Decided(deciding.finish_debits(batch)),
+    })
+}
+
+/// Decides the credits of a batch whose debit accounts are in another group. Waits for nobody: what is
+/// in escrow could only make room.
+pub(super) fn decide_credits(
+    batch: &TransferBatch,
+    ground: Ground<'_>,
+) -> Result<CreditLeg, StoreError> {
+    let mut deciding = Deciding::open(batch, Sides::Credits, ground)?;
+    deciding.all()?;
+    let Deciding { slices, verdicts, .. } = deciding;
+    let able = |(index, verdict): (usize, &Verdict)| {
+        (*verdict == Verdict::Created).then(|| slices[2 * index + 1])
+    };
+    let slices = verdicts.iter().enumerate().filter_map(able).collect();
+    Ok(CreditLeg { batch: batch.clone(), verdicts, slices })
 }
 
 struct Deciding<'a> {
+    sides: Sides,
     transfers: Vec<Transfer>,
-    /// Of debit and credit account, by turns, as are the places in the books.
+    /// Of debit and credit account, by turns.
     slices: Vec<SliceId>,
-    places: Vec<usize>,
+    items: Vec<Item>,
     books: Books<'a>,
-    ids: Ids,
+    /// By the places of the books; empty if nothing is in escrow.
+    in_doubt: Vec<(AccountAddress, InDoubt)>,
+    escrow: &'a Escrow,
+    /// `None` on the credit side: ids belong to the debit side.
+    ids: Option<Ids>,
     verdicts: Vec<Verdict>,
     /// What each created transfer moves, reserves or releases.
     amounts: Vec<u64>,
+    /// What each created transfer takes from a reservation, where that is not its amount.
+    released: Vec<u64>,
+    /// Nothing is decided before this attempt is.
+    waits_for: Option<Attempt>,
 }
 
-impl Deciding<'_> {
+impl<'a> Deciding<'a> {
+    fn open(
+        batch: &TransferBatch,
+        sides: Sides,
+        ground: Ground<'a>,
+    ) -> Result<Deciding<'a>, StoreError> {
+        let Ground { keyspace, slice_of, view, escrow } = ground;
+        let transfers: Vec<Transfer> = batch.iter().collect();
+        let count = transfers.len();
+        let both = |transfer: &Transfer| [transfer.debit, transfer.credit];
+        let accounts: Vec<(SliceId, AccountAddress)> =
+            transfers.iter().flat_map(both).map(|at| (slice_of(at.uid), at)).collect();
+        let is_ours = |at: usize| match sides {
+            Sides::Both => true,
+            Sides::Debits => at.is_multiple_of(2),
+            Sides::Credits => !at.is_multiple_of(2),
+        };
+        let ours: Vec<_> =
+            (0..2 * count).filter(|at| is_ours(*at)).map(|at| accounts[at]).collect();
+        let (books, places) = Books::open(view, keyspace, ours.into_iter())?;
+        let mut places = places.into_iter();
+        let mut place = |at| if is_ours(at) { places.next() } else { None };
+        let item = |index: usize| {
+            let number = u16::try_from(index).expect("a batch has at most 8,190 transfers");
+            Item { index: number, debit: place(2 * index), credit: place(2 * index + 1) }
+        };
+        let items = (0..count).map(item).collect();
+        let slices: Vec<SliceId> = accounts.iter().map(|(slice, _)| *slice).collect();
+        let ids = match sides {
+            Sides::Both | Sides::Debits => Some(Ids::open(view, keyspace, &transfers, &slices)?),
+            Sides::Credits => None,
+        };
+        let in_doubt = match escrow.is_empty() {
+            true => Vec::new(),
+            false => books.addresses().map(|at| (at, escrow.in_doubt(at))).collect(),
+        };
+        Ok(Deciding {
+            sides,
+            transfers,
+            slices,
+            items,
+            books,
+            in_doubt,
+            escrow,
+            ids,
+            verdicts: vec![Verdict::LinkedFailed; count],
+            amounts: vec![0; count],
+            released: vec![0; count],
+            waits_for: None,
+        })
+    }
+
     /// Chain after chain; most have one link.
     fn all(&mut self) -> Result<(), StoreError> {
         let mut start = 0;
-        while start < self.transfers.len() {
+        while start < self.transfers.len() && self.waits_for.is_none() {
             let rest = &self.transfers[start..];
             match rest.iter().position(|transfer| !transfer.linked) {
                 Some(0) => {
@@ -113,8 +219,8 @@ impl Deciding<'_> {
         };
         self.books.take_back_chain();
         for index in chain.start..failed {
-            if self.verdicts[index] == Verdict::Created {
-                self.ids.set(index, Known::Free);
+            if let (Verdict::Created, Some(ids)) = (self.verdicts[index], &mut self.ids) {
+                ids.set(index, Known::Free);
             }
         }
         for index in chain.filter(|index| *index != failed) {
@@ -143,9 +249,10 @@ impl Deciding<'_> {
     /// Whether a transfer is the one that has its id; `None` if none has it.
     fn repeats(&self, index: usize) -> Option<bool> {
         let asked = &self.transfers[index];
-        match self.ids.of(index) {
+        let ids = self.ids.as_ref()?;
+        match ids.of(index) {
             Known::Free => None,
-            Known::Before(found) => Some(self.ids.found(found).transfer == *asked),
+            Known::Before(found) => Some(ids.found(found).transfer == *asked),
             Known::Here(other) => Some(self.transfers[other] == *asked),
         }
     }
@@ -161,10 +268,14 @@ impl Deciding<'_> {
             Some(false) => return Ok(Verdict::IdReused),
             None => {}
         }
-        let (debit, credit) = (self.places[2 * index], self.places[2 * index + 1]);
-        let item = u16::try_from(index).expect("a batch has at most 8,190 transfers");
-        let item = Item { index: item, debit, credit };
+        if let Some(attempt) = self.in_escrow(&transfer) {
+            self.waits_for = Some(attempt);
+            return Ok(Verdict::LinkedFailed); // Nobody is told.
+        }
+        let item = self.items[index];
         let decided = match transfer.kind {
+            // Where a reservation is posted, its amount stands in the transfer.
+            _ if self.sides == Sides::Credits => self.post(item, &transfer),
             TransferKind::Post => self.post(item, &transfer),
             TransferKind::Pending { timeout_ms } => self.reserve(item, &transfer, timeout_ms),
             TransferKind::PostPending(pending) | TransferKind::VoidPending(pending) => {
@@ -176,7 +287,9 @@ impl Deciding<'_> {
         };
         Ok(match decided {
             Ok(amount) => {
-                self.ids.set(index, Known::Here(index));
+                if let Some(ids) = &mut self.ids {
+                    ids.set(index, Known::Here(index));
+                }
                 self.amounts[index] = amount;
                 Verdict::Created
             }
@@ -184,20 +297,72 @@ impl Deciding<'_> {
         })
     }
 
-    fn post(&mut self, item: Item, transfer: &Transfer) -> Result<u64, Verdict> {
-        let debit = self.books.account(item.debit).ok_or(Verdict::DebitAccountMissing)?;
-        let credit = self.books.account(item.credit).ok_or(Verdict::CreditAccountMissing)?;
-        if debit.settings.no_debits {
+    /// The attempt that has the id of a transfer, or ends what it would end.
+    fn in_escrow(&self, transfer: &Transfer) -> Option<Attempt> {
+        if self.escrow.is_empty() || self.sides == Sides::Credits {
+            return None;
+        }
+        let debit = transfer.debit.uid;
+        let of_id = self.escrow.of_id(debit, transfer.id);
+        of_id.or_else(|| self.escrow.ends(debit, transfer.kind.ends()?))
+    }
+
+    fn in_doubt(&self, place: usize) -> InDoubt {
+        self.in_doubt.get(place).map_or_else(InDoubt::default, |(_, in_doubt)| *in_doubt)
+    }
+
+    /// A refusal, unless what is in escrow for the account may turn out so that there is none.
+    fn unless_in_doubt(&mut self, place: usize, verdict: Verdict) -> Verdict {
+        if self.sides != Sides::Credits
+            && let Some((account, _)) = self.in_doubt.get(place)
+        {
+            self.waits_for = self.waits_for.or(self.escrow.waits_for(*account));
+        }
+        verdict
+    }
+
+    /// The debit account, if it exists and can spare an amount.
+    fn may_debit(&mut self, place: usize, amount: u64) -> Result<(), Verdict> {
+        let debit = self.books.account(place).ok_or(Verdict::DebitAccountMissing)?;
+        let free = debit.free() - self.in_doubt(place).debits - i128::from(amount);
+        if free < floor(debit) {
+            return Err(self.unless_in_doubt(place, Verdict::FloorReached));
+        }
+        Ok(())
+    }
+
+    /// The credit account has room for an amount.
+    fn may_credit(&mut self, place: usize, amount: u64) -> Result<(), Verdict> {
+        let credit = self.books.account(place).ok_or(Verdict::CreditAccountMissing)?;
+        let sum = i128::from(credit.balance) + self.in_doubt(place).credits + i128::from(amount);
+        if i128::from(i64::MAX) < sum {
+            return Err(self.unless_in_doubt(place, Verdict::BalanceOverflow));
+        }
+        Ok(())
+    }
+
+    /// Accounts exist and may be used; in the order in which it counts.
+    fn may_move(&self, item: Item) -> Result<(), Verdict> {
+        let debit = item.debit.map(|place| self.books.account(place));
+        let credit = item.credit.map(|place| self.books.account(place));
+        let debit = debit.map(|it| it.ok_or(Verdict::DebitAccountMissing)).transpose()?;
+        let credit = credit.map(|it| it.ok_or(Verdict::CreditAccountMissing)).transpose()?;
+        if debit.is_some_and(|debit| debit.settings.no_debits) {
             return Err(Verdict::DebitsFrozen);
         }
-        if credit.settings.no_credits {
+        if credit.is_some_and(|credit| credit.settings.no_credits) {
             return Err(Verdict::CreditsFrozen);
         }
-        if debit.free() - i128::from(transfer.amount) < floor(debit) {
-            return Err(Verdict::FloorReached);
+        Ok(())
+    }
+
+    fn post(&mut self, item: Item, transfer: &Transfer) -> Result<u64, Verdict> {
+        self.may_move(item)?;
+        if let Some(debit) = item.debit {
+            self.may_debit(debit, transfer.amount)?;
         }
-        if credit.balance.checked_add_unsigned(transfer.amount).is_none() {
-            return Err(Verdict::BalanceOverflow);
+        if let Some(credit) = item.credit {
+            self.may_credit(credit, transfer.amount)?;
         }
         self.books.post(item, transfer, transfer.amount).expect("checked above");
         Ok(transfer.amount)
@@ -210,12 +375,9 @@ impl Deciding<'_> {
         transfer: &Transfer,
         timeout_ms: u32,
     ) -> Result<u64, Verdict> {
-        let debit = self.books.account(item.debit).ok_or(Verdict::DebitAccountMissing)?;
-        if debit.settings.no_debits {
-            return Err(Verdict::DebitsFrozen);
-        }
-        if debit.free() - i128::from(transfer.amount) < floor(debit) {
-            return Err(Verdict::FloorReached);
+        self.may_move(Item { credit: None, ..item })?;
+        if let Some(debit) = item.debit {
+            self.may_debit(debit, transfer.amount)?;
         }
         let expiry = expiry(timeout_ms);
         self.books.reserve(item, transfer, expiry).expect("checked above");
@@ -241,33 +403,23 @@ impl Deciding<'_> {
         }
         let ending = ending(transfer, &hold);
         if let Ending::Posted(amount) = ending {
-            self.may_post_hold(item, &hold, amount)?;
+            // The debit side has reserved the amount, so no floor is in the way.
+            if hold.amount < amount {
+                return Err(Verdict::AmountAbovePending);
+            }
+            self.may_move(item)?;
+            if let Some(credit) = item.credit {
+                self.may_credit(credit, amount)?;
+            }
         }
         end_hold(&mut self.books, item, transfer, key, &hold).expect("checked above");
+        self.released[usize::from(item.index)] = hold.amount;
         Ok(ending.amount(&hold))
-    }
-
-    /// The debit side has reserved the amount, so no floor is in the way.
-    fn may_post_hold(&self, item: Item, hold: &OpenHold, amount: u64) -> Result<(), Verdict> {
-        if hold.amount < amount {
-            return Err(Verdict::AmountAbovePending);
-        }
-        let debit = self.books.account(item.debit).ok_or(Verdict::DebitAccountMissing)?;
-        let credit = self.books.account(item.credit).ok_or(Verdict::CreditAccountMissing)?;
-        if debit.settings.no_debits {
-            return Err(Verdict::DebitsFrozen);
-        }
-        if credit.settings.no_credits {
-            return Err(Verdict::CreditsFrozen);
-        }
-        if credit.balance.checked_add_unsigned(amount).is_none() {
-            return Err(Verdict::BalanceOverflow);
-        }
-        Ok(())
     }
 
     fn finish(self, batch: &TransferBatch) -> Decided {
         let Deciding { slices, books, ids, verdicts, amounts, .. } = self;
+        let ids = ids.expect("the debit side has the ids");
         let (mut standing, mut known) = (Vec::new(), Vec::new());
         for (index, verdict) in verdicts.iter().enumerate() {
             if verdict.stands() {
@@ -286,6 +438,26 @@ impl Deciding<'_> {
         let has_created = !created.is_empty();
         let draft = books.into_draft().with_transfers(batch.clone(), created);
         Decided { verdicts, slices: standing, known, draft, has_created }
+    }
+
+    fn finish_debits(self, batch: &TransferBatch) -> DebitLeg {
+        let Deciding { slices, ids, verdicts, amounts, released, .. } = self;
+        let ids = ids.expect("the debit side has the ids");
+        let (mut able, mut known) = (Vec::new(), Vec::new());
+        for (index, verdict) in verdicts.iter().enumerate() {
+            let slice = slices[2 * index];
+            match (verdict, ids.of(index)) {
+                (Verdict::Created, _) => {
+                    able.push(Debit { slice, amount: amounts[index], released: released[index] });
+                }
+                (Verdict::AlreadyApplied, Known::Before(found)) => {
+                    let TransferRecord { slot, amount, .. } = *ids.found(found);
+                    known.push(detail(index, slot, amount));
+                }
+                _ => {}
+            }
+        }
+        DebitLeg { batch: batch.clone(), verdicts, able, known }
     }
 }
 
@@ -327,9 +499,9 @@ pub(super) fn end_hold(
 ) -> Result<(), super::books::Broken> {
     let by = transfer.id;
     match ending(transfer, hold) {
-        Ending::Voided => books.release(item.debit, key, hold, ClosedHold::Voided { by }),
+        Ending::Voided => books.release(item.debit()?, key, hold, ClosedHold::Voided { by }),
         Ending::Posted(amount) => {
-            books.release(item.debit, key, hold, ClosedHold::Posted { amount, by })?;
+            books.release(item.debit()?, key, hold, ClosedHold::Posted { amount, by })?;
             books.post(item, transfer, amount)
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct Draft {
     created: Vec<Created>,
     holds: Vec<HoldChange>,
     history: Vec<HistoryChange>,
+    /// The slot that the transfers name, if it is not that of the entry.
+    voted_at: Option<Slot>,
 }
 
 impl Draft {
@@ -55,12 +57,17 @@ impl Draft {
     ) -> Draft {
         history.sort_unstable_by_key(|change| (change.slice, change.account, change.index));
         let (batch, created) = (TransferBatch::default(), Vec::new());
-        Draft { keyspace, accounts, batch, created, holds, history }
+        Draft { keyspace, accounts, batch, created, holds, history, voted_at: None }
     }
 
     /// The same with the transfers of a batch that take effect, in the order of their keys.
     pub(super) fn with_transfers(self, batch: TransferBatch, created: Vec<Created>) -> Draft {
         Draft { batch, created, ..self }
+    }
+
+    /// The same with transfers that name the slot of the vote, which was told to who asked for them.
+    pub(super) fn voted_at(self, slot: Slot) -> Draft {
+        Draft { voted_at: Some(slot), ..self }
     }
 
     /// The account, where there is only one.
@@ -76,7 +83,7 @@ impl Draft {
             let key = self.keyspace.account(*slice, account.address);
             changes.push(Change { key, value: Some(encode_account(account, slot)) });
         }
-        self.put_transfers(slot, log_time, &mut changes);
+        self.put_transfers(self.voted_at.unwrap_or(slot), log_time, &mut changes);
         for HoldChange { key: HoldKey { slice, debit, pending }, now, .. } in &self.holds {
             let key = self.keyspace.open_hold(*slice, *debit, *pending);
             let value = match now {
@@ -121,7 +128,7 @@ impl Draft {
     }
 
     /// Tells the table which holds were opened and closed by an entry of this log time.
-    pub(super) fn note_holds(&self, log_time: LogTime, table: &mut HoldTable) {
+    pub(crate) fn note_holds(&self, log_time: LogTime, table: &mut HoldTable) {
         for HoldChange { key, before, now } in &self.holds {
             if let HoldNow::Open(hold) = before {
                 table.close(*key, hold.expiry.at(log_time));

@@ -94,9 +94,7 @@ impl MoneyEntry {
                 out.put_u8(KIND_TRANSFERS);
                 put_length(out, batch.len());
                 out.put_slice(batch.bytes());
-                for verdict in verdicts {
-                    out.put_u8(verdict.number());
-                }
+                put_verdicts(out, verdicts);
                 for (debit, credit) in slices {
                     out.put_u16(debit.0);
                     out.put_u16(credit.0);
@@ -180,18 +178,40 @@ fn take_account(reader: &mut Reader<'_>) -> Result<AccountEntry, DecodeError> {
     Ok(AccountEntry { is_new, slice, address, settings })
 }
 
-fn take_transfers(reader: &mut Reader<'_>) -> Result<TransfersEntry, DecodeError> {
-    let count = reader.count("transfers")?;
+/// So many transfers in their layout.
+pub(super) fn take_batch(
+    reader: &mut Reader<'_>,
+    count: usize,
+) -> Result<TransferBatch, DecodeError> {
     let bytes =
         reader.slice("transfers", count.saturating_mul(quorate_types::money::TRANSFER_BYTES))?;
-    let batch = TransferBatch::from_bytes(bytes).map_err(DecodeError::Batch)?;
-    let numbers: Bytes = reader.slice("verdicts", count)?;
-    let mut verdicts = Vec::with_capacity(count);
-    for number in &numbers {
-        let verdict = Verdict::from_number(*number);
-        let unknown = DecodeError::UnknownTag { what: "verdict", tag: *number };
-        verdicts.push(verdict.ok_or(unknown)?);
+    TransferBatch::from_bytes(bytes).map_err(DecodeError::Batch)
+}
+
+/// A byte for each verdict.
+pub(crate) fn put_verdicts(out: &mut BytesMut, verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        out.put_u8(verdict.number());
     }
+}
+
+/// So many verdicts.
+pub(crate) fn take_verdicts(
+    reader: &mut Reader<'_>,
+    count: usize,
+) -> Result<Vec<Verdict>, DecodeError> {
+    let numbers: Bytes = reader.slice("verdicts", count)?;
+    let verdict = |number: &u8| {
+        let unknown = DecodeError::UnknownTag { what: "verdict", tag: *number };
+        Verdict::from_number(*number).ok_or(unknown)
+    };
+    numbers.iter().map(verdict).collect()
+}
+
+fn take_transfers(reader: &mut Reader<'_>) -> Result<TransfersEntry, DecodeError> {
+    let count = reader.count("transfers")?;
+    let batch = take_batch(reader, count)?;
+    let verdicts = take_verdicts(reader, count)?;
     let standing = verdicts.iter().filter(|verdict| verdict.stands()).count();
     let bytes = reader.slice("slices", standing * SLICES_BYTES)?;
     let (pairs, _) = bytes.as_chunks::<SLICES_BYTES>();

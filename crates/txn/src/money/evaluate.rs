@@ -9,16 +9,19 @@
 use quorate_store::{StoreError, View};
 use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
-    Account, AccountAddress, AccountChange, AccountSettings, Code, Error, LogTime, ReplyBody,
-    SliceId, TableId, TransferBatch, Uid,
+    Account, AccountAddress, AccountChange, AccountSettings, Attempt, Code, Error, LogTime,
+    ReplyBody, SliceId, Slot, TableId, TransferBatch, Uid,
 };
 
 use super::apply::expire;
 use super::books::{Books, HoldKey, keeps_floor};
-use super::decide::{Decided, decide};
+use super::decide::{Decided, Ground, Outcome, decide, decide_credits, decide_debits};
 use super::entry::{AccountEntry, MoneyEntry, TransfersEntry};
+use super::escrow::Escrow;
+use super::leg::{CreditLeg, DebitLeg};
 use crate::entry::EntryPayload;
-use crate::evaluate::{Context, Evaluation, Proposal, State};
+use crate::context::Context;
+use crate::evaluate::{Evaluation, Proposal, State};
 use crate::session::SessionTable;
 
 /// Most holds one entry expires; what is left over goes with the next entry. As many as a request may
@@ -33,7 +36,8 @@ impl Context<'_> {
 }
 
 /// An entry that ends holds whose time is over at `now`; `None` if there are none. Those that an entry
-/// in flight ends are left to it. `overlay` is what the requests before this see.
+/// in flight ends are left to it, and so are those that a transfer in escrow ends. `overlay` is what
+/// the requests before this see.
 ///
 /// # Errors
 /// `StoreError` if records could not be read.
@@ -42,6 +46,7 @@ impl Context<'_> {
 /// If an open hold has no account, which no entry of ours leaves behind.
 pub fn expire_holds(
     sessions: &SessionTable,
+    escrow: &Escrow,
     overlay: &dyn View,
     now: LogTime,
 ) -> Result<Option<Proposal>, StoreError> {
@@ -49,7 +54,8 @@ pub fn expire_holds(
     let mut expired: Vec<HoldKey> = Vec::new();
     for key in sessions.holds().expired(now).take(EXPIRE_HOLDS_MAX) {
         let HoldKey { slice, debit, pending } = key;
-        if overlay.get(&keyspace.open_hold(slice, debit, pending))?.is_some() {
+        if escrow.ends(debit, pending).is_none()
+            && overlay.get(&keyspace.open_hold(slice, debit, pending))?.is_some() {
             expired.push(key);
         }
     }
@@ -110,7 +116,12 @@ pub(crate) fn set_account(
         let body = ReplyBody::Account(Some(account));
         return Ok(Evaluation::Answer { body, replayed: true });
     }
-    if !keeps_floor(&Account { settings, ..account }) {
+    let escrow = state.cross.escrow();
+    let doubtful = escrow.in_doubt(at).debits;
+    if !keeps_floor(&Account { settings, ..account }, doubtful) {
+        if let Some(attempt) = escrow.waits_for(at) {
+            return Ok(Evaluation::Wait(attempt));
+        }
         let free = account.free();
         let message = format!("account {at} has {free} free, less than its new floor");
         let error = Error::new(Code::FloorAboveBalance, message).with("account", at);
@@ -132,7 +143,10 @@ pub(crate) fn transfers(
     state: &State<'_>,
 ) -> Result<Evaluation, StoreError> {
     let slice_of = |uid| context.account_slice(uid);
-    let decided = decide(batch, context.keyspace, &slice_of, state.overlay)?;
+    let decided = match decide(batch, ground(context, state, &slice_of))? {
+        Outcome::Decided(decided) => decided,
+        Outcome::Waits(attempt) => return Ok(Evaluation::Wait(attempt)),
+    };
     if !decided.has_created {
         let body = ReplyBody::Transfers(decided.into_results());
         return Ok(Evaluation::Answer { body, replayed: false });
@@ -141,4 +155,56 @@ pub(crate) fn transfers(
     let entry = TransfersEntry { batch: batch.clone(), verdicts, slices };
     let payload = EntryPayload::Money(MoneyEntry::Transfers(entry));
     Ok(Evaluation::Propose(Proposal::of_money(&payload, draft)))
+}
+
+/// What comes of the debits of a batch whose credit accounts are in another group.
+#[derive(Clone, Debug)]
+pub enum Debits {
+    /// These can be carried out, if the other group agrees.
+    Able(DebitLeg),
+    /// None can: this is the answer. Release it like a refusal.
+    Nothing(ReplyBody),
+    /// Evaluate again once this attempt is decided.
+    Wait(Attempt),
+}
+
+/// Decides the debits of a batch whose credit accounts are in another group.
+///
+/// # Errors
+/// `StoreError` if records could not be read.
+pub fn evaluate_debits(
+    batch: &TransferBatch,
+    context: &Context<'_>,
+    state: &State<'_>,
+) -> Result<Debits, StoreError> {
+    let slice_of = |uid| context.account_slice(uid);
+    Ok(match decide_debits(batch, ground(context, state, &slice_of))? {
+        Outcome::Waits(attempt) => Debits::Wait(attempt),
+        Outcome::Decided(leg) if leg.able.is_empty() => {
+            // Nothing is asked of the other side, so no slot of a vote appears in the answer.
+            Debits::Nothing(ReplyBody::Transfers(leg.results(&[], Slot::ZERO)))
+        }
+        Outcome::Decided(leg) => Debits::Able(leg),
+    })
+}
+
+/// Decides the credits of a batch whose debit accounts are in another group.
+pub(crate) fn credits(
+    batch: &TransferBatch,
+    context: &Context<'_>,
+    view: &dyn View,
+    escrow: &Escrow,
+) -> Result<CreditLeg, StoreError> {
+    let slice_of = |uid| context.account_slice(uid);
+    let keyspace = context.keyspace;
+    decide_credits(batch, Ground { keyspace, slice_of: &slice_of, view, escrow })
+}
+
+fn ground<'a>(
+    context: &Context<'_>,
+    state: &State<'a>,
+    slice_of: &'a dyn Fn(Uid) -> SliceId,
+) -> Ground<'a> {
+    let escrow = state.cross.escrow();
+    Ground { keyspace: context.keyspace, slice_of, view: state.overlay, escrow }
 }

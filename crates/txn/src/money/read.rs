@@ -11,7 +11,7 @@ use quorate_types::{
 
 use super::books::{HoldKey, HoldNow, stored_hold};
 use super::record::{HistoryRecord, decode_account, decode_history, decode_transfer};
-use crate::evaluate::Context;
+use crate::context::Context;
 use crate::record::damaged;
 
 /// An account, if it exists.

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use quorate_txn::{expire_holds, money::EXPIRE_HOLDS_MAX};
+use quorate_txn::expire_holds;
+use quorate_txn::money::{EXPIRE_HOLDS_MAX, Escrow};
 use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Code, LogTime, ReplyBody, Request,
     RequestBody, Slot, Transfer, TransferBatch, TransferId, TransferKind, TransferResults, Uid,
@@ -287,7 +288,7 @@ impl Banks {
     fn expire(&mut self) {
         let records = &self.leader.replica.records;
         let overlay = self.leader.overlay.over(records);
-        let proposal = expire_holds(&self.leader.replica.sessions, &overlay, self.leader.now);
+        let proposal = expire_holds(&self.leader.replica.sessions, &Escrow::default(), &overlay, self.leader.now);
         let overdue = self.applied.overdue(self.leader.now);
         let expected: Vec<_> =
             overdue.into_iter().filter(|id| self.in_flight.is_open(*id)).collect();

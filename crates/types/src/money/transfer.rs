@@ -66,6 +66,12 @@ impl TransferKind {
         }
     }
 
+    /// True if the credit account is given something. The others touch the debit account alone.
+    #[must_use]
+    pub fn gives(self) -> bool {
+        matches!(self, TransferKind::Post | TransferKind::PostPending(_))
+    }
+
     /// The name in documents and tables.
     #[must_use]
     pub fn name(self) -> &'static str {

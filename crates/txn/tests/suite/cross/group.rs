@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_store::{Keyspace, Overlay};
-use quorate_txn::cross::{Cross, Out, RequestKey, Settled, Verdict, evaluate_part, split};
+use quorate_txn::cross::{
+    Cross, Out, Released, RequestKey, Settled, Verdict, credit_group, evaluate_part, split,
+};
+use quorate_txn::money::{Debits, evaluate_debits};
 use quorate_txn::{
     Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
 };
 use quorate_types::{
     Age, Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, LogTime, ReplicaId,
-    Reply, Request, SliceId, Slot, TableId, Uid,
+    Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
 };
 
 use crate::common::Records;
@@ -53,10 +56,23 @@ pub(super) struct Replica {
     requests: BTreeMap<RequestKey, (Request, Vec<usize>)>,
     /// Who waits for a lock.
     parked: BTreeMap<Attempt, Vec<Caller>>,
+    /// Who waits for transfers with another group.
+    transfers: BTreeMap<Attempt, usize>,
+    /// Answers that rest on the entry at a slot.
+    answers: BTreeMap<Slot, Vec<(usize, ReplyBody)>>,
+    /// Reads that are complete once attempts are decided.
+    reads: Vec<WaitingRead>,
     /// Transactions that gave way and try again.
     pub(super) again: Vec<Request>,
     pub(super) told: Vec<(usize, Told)>,
     pub(super) sent: Vec<CrossMessage>,
+}
+
+struct WaitingRead {
+    number: usize,
+    request: Request,
+    body: ReplyBody,
+    undecided: Vec<Attempt>,
 }
 
 /// A group and its replicas.
@@ -87,6 +103,9 @@ impl Replica {
             slots: BTreeMap::new(),
             requests: BTreeMap::new(),
             parked: BTreeMap::new(),
+            transfers: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            reads: Vec::new(),
             again: Vec::new(),
             told: Vec::new(),
             sent: Vec::new(),
@@ -165,13 +184,31 @@ impl Replica {
                 let waiting = self.requests.entry((id.session, id.sequence));
                 waiting.or_insert((request, Vec::new())).1.push(number);
             }
-            Asked::Evaluated(Evaluation::Answer { .. }) => panic!("nobody asks about money"),
+            Asked::Evaluated(Evaluation::Answer { body, .. }) => {
+                // It rests on what is in flight.
+                match self.overlay.last_slot() {
+                    Some(slot) => self.answers.entry(slot).or_default().push((number, body)),
+                    None => self.tell(number, body),
+                }
+            }
+            Asked::Evaluated(Evaluation::ReadOnce { body, undecided }) => {
+                self.reads.push(WaitingRead { number, request, body, undecided });
+            }
+            Asked::Transferring(attempt, out) => {
+                self.transfers.insert(attempt, number);
+                self.carry_out(now, out);
+            }
             Asked::Begun(out) => {
                 let id = request.id.expect("a cross-unit transaction has an id");
                 self.requests.insert((id.session, id.sequence), (request, vec![number]));
                 self.carry_out(now, out);
             }
         }
+    }
+
+    fn tell(&mut self, number: usize, body: ReplyBody) {
+        let reply = Reply { at: EntryId::ZERO, replayed: false, body };
+        self.told.push((number, Some(Ok(reply))));
     }
 
     /// Evaluates a request; begins an attempt if it is for several groups.
@@ -186,6 +223,23 @@ impl Replica {
             pending: &self.pending,
             cross: &self.cross,
         };
+        let group_of_user = |uid| group_of(TableId::ACCOUNTS, uid);
+        if let RequestBody::Transfers(batch) = &request.body
+            && let Some(to) =
+                credit_group(batch, self.group, &group_of_user).expect("between two groups")
+        {
+            return match evaluate_debits(batch, &context, &state).expect("memory") {
+                Debits::Wait(attempt) => Asked::Evaluated(Evaluation::Wait(attempt)),
+                Debits::Nothing(body) => {
+                    Asked::Evaluated(Evaluation::Answer { body, replayed: false })
+                }
+                Debits::Able(debits) => {
+                    let begun = self.cross.begin_transfers(now, 0, to, debits);
+                    let (attempt, out) = begun.expect("few run at once");
+                    Asked::Transferring(attempt, out)
+                }
+            };
+        }
         let cut = split(&request.body, &group_of).filter(|cut| 1 < cut.parts.len());
         let Some(cut) = cut else {
             return Asked::Evaluated(evaluate(request, &context, &state).expect("memory"));
@@ -199,9 +253,8 @@ impl Replica {
         let own = cut.parts.get(&self.group).cloned().unwrap_or_default();
         let age = Age { first_ms: id.sequence, session: id.session, sequence: id.sequence };
         let groups = cut.parts.len();
-        match evaluate_part(&own, (age, groups), &context, &overlay, self.cross.locks())
-            .expect("memory")
-        {
+        let held = (self.cross.locks(), self.cross.escrow());
+        match evaluate_part(&own, (age, groups), &context, &overlay, held).expect("memory") {
             Verdict::Locked(locked) => Asked::Evaluated(Evaluation::Wait(locked.ahead[0])),
             Verdict::No(error) => {
                 let error = cut.renumber(self.group, error);
@@ -224,10 +277,15 @@ impl Replica {
 
     pub(super) fn carry_out(&mut self, now: BootTime, out: Out) {
         let mut outs = VecDeque::from([out]);
+        let mut woken: Vec<Attempt> = Vec::new();
         while let Some(out) = outs.pop_front() {
             for entry in out.entries {
                 let slot = self.next_slot();
-                self.overlay.push(slot, Vec::new());
+                let at = EntryId { ballot: self.ballot.expect("it leads"), slot };
+                let overlay = self.overlay.over(&self.records);
+                let staged = self.cross.stage(&entry, at, &overlay).expect("what was voted for");
+                self.overlay.push(slot, staged);
+                woken.extend(entry.decides());
                 if let Some(id) = self.cross.acknowledges(&entry) {
                     self.pending.acknowledge(slot, &id);
                 }
@@ -241,18 +299,52 @@ impl Replica {
                 let overlay = self.overlay.over(records);
                 let verdict = {
                     let transaction = (asked.age, asked.participants.len());
-                    evaluate_part(&asked.part, transaction, &context, &overlay, self.cross.locks())
+                    let held = (self.cross.locks(), self.cross.escrow());
+                    evaluate_part(&asked.part, transaction, &context, &overlay, held)
                 };
                 outs.push_back(self.cross.voted(asked, verdict.expect("memory")));
             }
             for (key, settled) in out.settled {
                 self.settle(key, settled);
             }
-            for attempt in out.released {
-                for caller in self.parked.remove(&attempt).unwrap_or_default() {
-                    self.ask(now, caller);
-                }
+            for (attempt, told) in out.transferred {
+                let caller = self.transfers.remove(&attempt);
+                self.told.extend(caller.map(|number| (number, Some(told))));
             }
+            for released in out.released {
+                self.finish_reads(&released);
+                woken.push(released.attempt);
+            }
+        }
+        for attempt in woken {
+            for caller in self.parked.remove(&attempt).unwrap_or_default() {
+                self.ask(now, caller);
+            }
+        }
+    }
+
+    /// As in the driver: what an attempt did is added to the reads that wait for it.
+    fn finish_reads(&mut self, released: &Released) {
+        let mut complete = Vec::new();
+        for read in std::mem::take(&mut self.reads) {
+            let WaitingRead { number, request, mut body, mut undecided } = read;
+            let before = undecided.len();
+            undecided.retain(|attempt| *attempt != released.attempt);
+            if undecided.len() < before
+                && let ReplyBody::Account(Some(account)) = &mut body
+            {
+                let effect = released.effect_on(account.address);
+                account.balance += i64::try_from(effect.balance).expect("within bounds");
+                account.reserved -= u64::try_from(effect.released).expect("within bounds");
+            }
+            if undecided.is_empty() {
+                complete.push((number, body));
+            } else {
+                self.reads.push(WaitingRead { number, request, body, undecided });
+            }
+        }
+        for (number, body) in complete {
+            self.tell(number, body);
         }
     }
 
@@ -304,6 +396,9 @@ impl Replica {
             for number in self.slots.remove(&slot).unwrap_or_default() {
                 self.told.push((number, Some(applied.reply.clone())));
             }
+            for (number, body) in self.answers.remove(&slot).unwrap_or_default() {
+                self.tell(number, body);
+            }
             if let Some(event) = applied.cross {
                 let out = self.cross.applied(now, &event);
                 self.carry_out(now, out);
@@ -323,6 +418,10 @@ impl Replica {
         let requests = std::mem::take(&mut self.requests).into_values().flat_map(|(_, all)| all);
         let parked = std::mem::take(&mut self.parked).into_values().flatten();
         let all = slots.chain(requests).chain(parked.map(|caller| caller.number));
+        let transfers = std::mem::take(&mut self.transfers).into_values();
+        let reads = std::mem::take(&mut self.reads).into_iter().map(|read| read.number);
+        let answers = std::mem::take(&mut self.answers).into_values().flatten();
+        let all = all.chain(transfers).chain(reads).chain(answers.map(|(number, _)| number));
         self.told.extend(all.map(|number| (number, None)));
     }
 }
@@ -330,6 +429,7 @@ impl Replica {
 enum Asked {
     Evaluated(Evaluation),
     Begun(Out),
+    Transferring(Attempt, Out),
 }
 
 impl Group {

@@ -1,9 +1,10 @@
 //! Cross-unit transactions under random schedules: groups whose leaders change, messages that are lost,
 //! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many,
-//! `joints.rs` has scripts of cases where sessions, entries and attempts meet.
+//! `payments.rs` does the same with transfers, `joints.rs` has scripts of cases where sessions, entries and attempts meet.
 
 mod group;
 mod joints;
+mod payments;
 mod world;
 
 use world::World;
@@ -33,6 +34,28 @@ fn money_is_neither_lost_nor_doubled_whatever_happens() {
     let runs = seeds.end - seeds.start;
     println!("{runs} seeds, {committed} transactions committed");
     assert!(runs * 5 < committed, "only {committed} transactions committed: nothing was tested");
+}
+
+#[test]
+fn transfers_between_groups_are_neither_lost_nor_doubled_whatever_happens() {
+    // Goal: under any schedule, transfers between groups are atomic, keep every floor, take effect once
+    // under their id, and every balance read shows all that was acknowledged, in its order.
+    let (seeds, steps) = (seeds(), steps());
+    let (mut created, mut reads) = (0, 0);
+    for seed in seeds.clone() {
+        let result = std::panic::catch_unwind(|| payments::run(seed, steps));
+        match result {
+            Ok(counts) => (created, reads) = (created + counts.created, reads + counts.reads),
+            Err(_) => panic!(
+                "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} \
+                 scripts/cargo test -p quorate-txn --test suite cross::transfers",
+                seed + 1
+            ),
+        }
+    }
+    let runs = seeds.end - seeds.start;
+    println!("{runs} seeds, {created} transfers created, {reads} reads judged");
+    assert!(runs * 20 < created.min(reads), "only {created} and {reads}: nothing was tested");
 }
 
 fn seeds() -> std::ops::Range<u64> {
