@@ -20,8 +20,8 @@ use quorate_txn::{
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply, ReplyBody,
-    Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
+    Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply,
+    ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::clock::Clock;
@@ -353,7 +353,12 @@ impl GroupDriver {
         }
     }
 
-    pub(crate) fn hold(&mut self, now: BootTime, held: Held, fx: &mut Effects) -> Result<(), Fatal> {
+    pub(crate) fn hold(
+        &mut self,
+        now: BootTime,
+        held: Held,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         if planted(Bug::ReadUnconfirmed) && held.answer.is_ok() {
             held.reply.answer(held.answer);
             return Ok(());

@@ -215,7 +215,7 @@ fn a_part_with_rows_of_others_is_refused() {
         let body = CrossBody::Prepare { attempt, age, watermark: attempt, participants, part };
         let message = CrossMessage { from: there, to: here, body };
         driver.receive_cross(now, message, true, &mut Effects::default()).expect("nothing fails");
-        driver.stage_cross(now);
+        driver.stage_cross(now).expect("it is staged");
         let payload = driver.proposals.pop().expect("a vote is proposed");
         EntryPayload::decode(&payload, here).expect("our own entry")
     };

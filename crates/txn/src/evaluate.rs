@@ -16,8 +16,8 @@ use quorate_store::{Change, StoreError, View};
 use quorate_types::limits::{ENTRY_BYTES_MAX, GROUP_SESSIONS_MAX, SESSION_IN_FLIGHT_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    AccountAddress, Attempt, Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody, RequestId,
-    SessionId, Slot,
+    AccountAddress, Attempt, Code, Error, LogTime, Reply, ReplyBody, Request, RequestBody,
+    RequestId, SessionId, Slot,
 };
 
 use crate::context::Context;

@@ -8,8 +8,8 @@ use quorate_store::{Key, Row, StoreError, View};
 use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value};
 
-use crate::draft::row_value;
 use crate::context::Context;
+use crate::draft::row_value;
 use crate::record::damaged;
 
 /// Rows fetched at once. A page of large values ends after a few rows, and a seek is paid per fetch.

@@ -7,9 +7,9 @@ use quorate_types::limits::ENTRY_BYTES_MAX;
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Code, Condition, Error, Mutation, RowAddress, Value};
 
+use crate::context::Context;
 use crate::draft::{AddError, Draft, RowStates};
 use crate::entry::{Effect, Write};
-use crate::context::Context;
 use crate::limits::row_error;
 
 /// A transaction as it was asked for.

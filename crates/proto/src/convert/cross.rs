@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
     Age, Attempt, AttemptState, AttemptStatus, CrossBody, CrossMessage, GroupId, Part, PartReply,
-    Refusal, TransferBatch, Verdict, Vote, Watermark,
+    Refusal, SessionId, Slot, TransferBatch, Verdict, Vote, Watermark,
 };
 
 use super::ConvertError;
@@ -258,7 +258,9 @@ fn age_to_wire(age: Age) -> v1::Age {
 }
 
 fn age_from_wire(age: v1::Age) -> Result<Age, ConvertError> {
-    let session = words::session_from_wire(required(age.session, "session")?)?;
+    let v1::SessionId { group, slot } = required(age.session, "session")?;
+    // Transfers have no session; in its place stands slot 0.
+    let session = SessionId { group: group_from_wire(group, "session.group")?, slot: Slot(slot) };
     Ok(Age { first_ms: age.first_ms, session, sequence: age.sequence })
 }
 

@@ -15,13 +15,24 @@ fn attempt() -> impl Strategy<Value = Attempt> {
 }
 
 fn age() -> impl Strategy<Value = Age> {
-    (any::<u64>(), strategies::session(), any::<u64>())
-        .prop_map(|(first_ms, session, sequence)| Age { first_ms, session, sequence })
+    let session = (strategies::group(), any::<u64>());
+    let session = session.prop_map(|(group, slot)| SessionId { group, slot: Slot(slot) });
+    // That of transfers has slot 0.
+    let session = prop_oneof![
+        session,
+        strategies::group().prop_map(|group| SessionId { group, slot: Slot::ZERO })
+    ];
+    (any::<u64>(), session, any::<u64>()).prop_map(|(first_ms, session, sequence)| Age {
+        first_ms,
+        session,
+        sequence,
+    })
 }
 
 fn part_reply() -> impl Strategy<Value = PartReply> {
-    (vec(option::of(strategies::value()), 0..4), vec(any::<i64>(), 0..4))
-        .prop_map(|(reads, sums)| PartReply { reads, sums })
+    let verdict = proptest::sample::select(Verdict::ALL.to_vec());
+    (vec(option::of(strategies::value()), 0..4), vec(any::<i64>(), 0..4), vec(verdict, 0..4))
+        .prop_map(|(reads, sums, verdicts)| PartReply { reads, sums, verdicts })
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
@@ -50,10 +61,14 @@ fn watermark() -> impl Strategy<Value = Watermark> {
     })
 }
 
+fn part() -> impl Strategy<Value = Part> {
+    (strategies::part(), strategies::batch()).prop_map(|(part, credits)| Part { credits, ..part })
+}
+
 fn body() -> impl Strategy<Value = CrossBody> {
     let participants = vec(strategies::group(), 0..4);
     prop_oneof![
-        (attempt(), age(), attempt(), participants, strategies::part()).prop_map(
+        (attempt(), age(), attempt(), participants, part()).prop_map(
             |(attempt, age, watermark, participants, part)| CrossBody::Prepare {
                 attempt,
                 age,

@@ -108,8 +108,9 @@ fn scan() -> impl Strategy<Value = ScanRange> {
 }
 
 pub(super) fn part() -> impl Strategy<Value = Part> {
-    (vec(condition(), 0..4), vec(mutation(), 0..4), vec(address(), 0..4))
-        .prop_map(|(conditions, mutations, reads)| Part { conditions, mutations, reads })
+    (vec(condition(), 0..4), vec(mutation(), 0..4), vec(address(), 0..4)).prop_map(
+        |(conditions, mutations, reads)| Part { conditions, mutations, reads, ..Part::default() },
+    )
 }
 
 pub(super) fn body() -> impl Strategy<Value = RequestBody> {
@@ -119,7 +120,7 @@ pub(super) fn body() -> impl Strategy<Value = RequestBody> {
         address().prop_map(RequestBody::Get),
         scan().prop_map(RequestBody::Scan),
         money_body(),
-        part().prop_map(|Part { conditions, mutations, reads }| RequestBody::Transact {
+        part().prop_map(|Part { conditions, mutations, reads, .. }| RequestBody::Transact {
             conditions,
             mutations,
             reads
@@ -189,6 +190,10 @@ fn history_position() -> impl Strategy<Value = HistoryPosition> {
         .prop_map(|(slot, index)| HistoryPosition { slot: Slot(slot), index })
 }
 
+pub(super) fn batch() -> impl Strategy<Value = TransferBatch> {
+    vec(transfer(), 0..4).prop_map(|transfers| TransferBatch::new(&transfers))
+}
+
 pub(super) fn money_body() -> impl Strategy<Value = RequestBody> {
     let history = (account_address(), option::of(history_position()), any::<u32>());
     prop_oneof![
@@ -197,8 +202,7 @@ pub(super) fn money_body() -> impl Strategy<Value = RequestBody> {
         (account_address(), account_change())
             .prop_map(|(at, change)| RequestBody::SetAccount(at, change)),
         account_address().prop_map(RequestBody::GetAccount),
-        vec(transfer(), 0..4)
-            .prop_map(|transfers| RequestBody::Transfers(TransferBatch::new(&transfers))),
+        batch().prop_map(RequestBody::Transfers),
         (any::<u64>(), transfer_id()).prop_map(|(uid, id)| RequestBody::GetTransfer(Uid(uid), id)),
         history.prop_map(|(account, after, limit)| RequestBody::History { account, after, limit }),
     ]

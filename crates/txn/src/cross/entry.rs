@@ -210,10 +210,7 @@ pub(crate) fn put_prepare(out: &mut BytesMut, prepare: &Prepare) {
 }
 
 /// `has_leg`: it is about transfers.
-pub(crate) fn take_prepare(
-    reader: &mut Reader<'_>,
-    has_leg: bool,
-) -> Result<Prepare, DecodeError> {
+pub(crate) fn take_prepare(reader: &mut Reader<'_>, has_leg: bool) -> Result<Prepare, DecodeError> {
     let attempt = take_attempt(reader)?;
     let first_ms = reader.varint("age")?;
     let group = take_group(reader)?;

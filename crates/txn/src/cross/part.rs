@@ -76,7 +76,8 @@ pub fn credit_group(
         };
         let first = *found.get_or_insert(of);
         if first != of {
-            let message = format!("transfers to accounts of {first} and of {of} are in one request");
+            let message =
+                format!("transfers to accounts of {first} and of {of} are in one request");
             let error = Error::new(Code::SeveralGroups, message);
             return Err(error.with("index", index).with("group", of.0));
         }

@@ -11,9 +11,9 @@ use quorate_types::planted::{Bug, planted};
 use quorate_types::{Age, Attempt, Code, Error, Part, PartReply};
 
 use super::locks::Locks;
+use crate::context::Context;
 use crate::entry::{Effect, RowKey, Write};
 use crate::money::{self, Escrow, Leg};
-use crate::context::Context;
 use crate::transact::{Decided, Stop, Transaction, transact};
 
 /// What a group makes of its part.

@@ -183,10 +183,7 @@ impl Escrow {
     }
 
     /// Every attempt whose effect on an account is not applied.
-    pub(crate) fn unapplied(
-        &self,
-        account: AccountAddress,
-    ) -> impl Iterator<Item = Attempt> + '_ {
+    pub(crate) fn unapplied(&self, account: AccountAddress) -> impl Iterator<Item = Attempt> + '_ {
         let open = self.accounts.get(&account).into_iter();
         open.flat_map(|open| open.attempts.keys().copied())
     }
@@ -200,9 +197,12 @@ impl Escrow {
     pub(crate) fn unapplied_id(&self, debit: Uid, id: TransferId) -> Option<Attempt> {
         let has = |leg: &Leg| {
             let mut found = false;
-            leg.visit(|_, _| {}, |user, it, ends| {
-                found |= user == debit && (it == id || ends == Some(id));
-            });
+            leg.visit(
+                |_, _| {},
+                |user, it, ends| {
+                    found |= user == debit && (it == id || ends == Some(id));
+                },
+            );
             found
         };
         let open = self.ids.get(&(debit, id)).or_else(|| self.ends.get(&(debit, id)));

@@ -19,8 +19,8 @@ use super::decide::{Decided, Ground, Outcome, decide, decide_credits, decide_deb
 use super::entry::{AccountEntry, MoneyEntry, TransfersEntry};
 use super::escrow::Escrow;
 use super::leg::{CreditLeg, DebitLeg};
-use crate::entry::EntryPayload;
 use crate::context::Context;
+use crate::entry::EntryPayload;
 use crate::evaluate::{Evaluation, Proposal, State};
 use crate::session::SessionTable;
 
@@ -55,7 +55,8 @@ pub fn expire_holds(
     for key in sessions.holds().expired(now).take(EXPIRE_HOLDS_MAX) {
         let HoldKey { slice, debit, pending } = key;
         if escrow.ends(debit, pending).is_none()
-            && overlay.get(&keyspace.open_hold(slice, debit, pending))?.is_some() {
+            && overlay.get(&keyspace.open_hold(slice, debit, pending))?.is_some()
+        {
             expired.push(key);
         }
     }

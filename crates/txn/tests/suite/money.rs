@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use quorate_store::View;
 use quorate_txn::cross::CrossTable;
-use quorate_txn::{ApplyError, EntryPayload, Evaluation, SessionTable, apply, check_limits};
 use quorate_txn::money::Escrow;
+use quorate_txn::{ApplyError, EntryPayload, Evaluation, SessionTable, apply, check_limits};
 use quorate_txn::{MoneyEntry, expire_holds};
 use quorate_types::limits::{CHAIN_MAX, TRANSFER_AMOUNT_MAX, TRANSFERS_MAX};
 use quorate_types::{
@@ -277,7 +277,8 @@ fn a_hold_lives_within_one_batch() {
 
 fn expire(leader: &Leader) -> Option<quorate_txn::Proposal> {
     let overlay = leader.overlay.over(&leader.replica.records);
-    expire_holds(&leader.replica.sessions, &Escrow::default(), &overlay, leader.now).expect("memory does not fail")
+    expire_holds(&leader.replica.sessions, &Escrow::default(), &overlay, leader.now)
+        .expect("memory does not fail")
 }
 
 #[test]

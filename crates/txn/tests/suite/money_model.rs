@@ -288,7 +288,12 @@ impl Banks {
     fn expire(&mut self) {
         let records = &self.leader.replica.records;
         let overlay = self.leader.overlay.over(records);
-        let proposal = expire_holds(&self.leader.replica.sessions, &Escrow::default(), &overlay, self.leader.now);
+        let proposal = expire_holds(
+            &self.leader.replica.sessions,
+            &Escrow::default(),
+            &overlay,
+            self.leader.now,
+        );
         let overdue = self.applied.overdue(self.leader.now);
         let expected: Vec<_> =
             overdue.into_iter().filter(|id| self.in_flight.is_open(*id)).collect();

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use quorate_types::{
     Account, AccountAddress, AccountSettings, BootTime, Code, CrossMessage, GroupId, Reply,
-    ReplyBody, Request, RequestBody, TableId, Transfer, TransferBatch, TransferId,
-    TransferKind, Uid, Verdict,
+    ReplyBody, Request, RequestBody, TableId, Transfer, TransferBatch, TransferId, TransferKind,
+    Uid, Verdict,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -46,7 +46,10 @@ pub(super) struct Counts {
 enum Waiting {
     Transfers(Vec<Transfer>),
     /// Of a source or a sink, and the bits it was known to show by then.
-    Read { of: AccountAddress, known: u64 },
+    Read {
+        of: AccountAddress,
+        known: u64,
+    },
     Money(AccountAddress),
 }
 
@@ -322,6 +325,9 @@ impl Run {
         }
         let Some(last) = transfers.last_mut() else { return self.read() };
         last.linked = false;
+        if !is_chain && self.rng.random_bool(0.1) {
+            transfers.push(transfers[0]); // The same once more, in one request.
+        }
         if self.rng.random_bool(0.25) {
             transfers.truncate(1);
             transfers[0].linked = false;
