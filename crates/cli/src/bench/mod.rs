@@ -37,7 +37,7 @@ use quorate_types::{Code, limits};
 use self::counters::Counters;
 use self::drive::{Drive, Plan};
 use self::keys::Keys;
-use self::payments::Payments;
+use self::payments::{Payers, Payments};
 use self::report::{Machine, Report, Setting};
 use self::work::{Measure, Worker, Workload};
 use crate::cli::Global;
@@ -92,6 +92,9 @@ pub(crate) struct BenchArgs {
     /// All transfers credit one account
     #[arg(long)]
     hot: bool,
+    /// Transfers go to as many accounts of another unit
+    #[arg(long)]
+    far: bool,
     /// Rows of a user in one request of put and txn, rows that a scan reads, transfers of one request;
     /// 1, for scan 10, for transfer 8190
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=BATCH_MAX))]
@@ -244,9 +247,9 @@ async fn measure(
     let rows = args.batch.unwrap_or_else(|| workload.rows_usual());
     let payments = match workload {
         Workload::Transfer => {
-            let payments =
-                Payments::new(&topology, args.first_user, args.accounts, keys.clone(), args.hot);
-            Some(Arc::new(payments?))
+            let BenchArgs { first_user: first, accounts: count, hot, far, .. } = *args;
+            let payers = Payers { first, count, hot, far };
+            Some(Arc::new(Payments::new(&topology, payers, keys.clone())?))
         }
         Workload::Put
         | Workload::Get
@@ -272,7 +275,7 @@ async fn measure(
         Box::pin(fill(&worker, &keys)).await?;
     }
     if let Some(payments) = &worker.payments {
-        out.note(format_args!("creating {} accounts first", args.accounts));
+        out.note(format_args!("creating {} accounts first", payments.accounts().count()));
         Box::pin(create_accounts(client, payments)).await?;
     }
     let plan = Plan { workload, worker, keys, callers, rate: args.rate };
