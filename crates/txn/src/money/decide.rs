@@ -6,8 +6,9 @@
 use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferKind, TransferRecord,
+    Account, SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferKind, TransferRecord,
     TransferResults, Uid, Verdict,
 };
 
@@ -157,6 +158,9 @@ impl Deciding<'_> {
             return Ok(Verdict::Invalid);
         }
         match self.repeats(index) {
+            Some(true) if planted(Bug::RetryAnew) && self.lacks_funds(index) => {
+                return Ok(Verdict::FloorReached);
+            }
             Some(true) => return Ok(Verdict::AlreadyApplied),
             Some(false) => return Ok(Verdict::IdReused),
             None => {}
@@ -184,6 +188,12 @@ impl Deciding<'_> {
         })
     }
 
+    /// Whether a transfer could not be made now.
+    fn lacks_funds(&self, index: usize) -> bool {
+        let debit = self.books.account(self.places[2 * index]);
+        debit.is_some_and(|debit| !affords(debit, self.transfers[index].amount))
+    }
+
     fn post(&mut self, item: Item, transfer: &Transfer) -> Result<u64, Verdict> {
         let debit = self.books.account(item.debit).ok_or(Verdict::DebitAccountMissing)?;
         let credit = self.books.account(item.credit).ok_or(Verdict::CreditAccountMissing)?;
@@ -193,7 +203,7 @@ impl Deciding<'_> {
         if credit.settings.no_credits {
             return Err(Verdict::CreditsFrozen);
         }
-        if debit.free() - i128::from(transfer.amount) < floor(debit) {
+        if !affords(debit, transfer.amount) {
             return Err(Verdict::FloorReached);
         }
         if credit.balance.checked_add_unsigned(transfer.amount).is_none() {
@@ -214,7 +224,7 @@ impl Deciding<'_> {
         if debit.settings.no_debits {
             return Err(Verdict::DebitsFrozen);
         }
-        if debit.free() - i128::from(transfer.amount) < floor(debit) {
+        if !affords(debit, transfer.amount) {
             return Err(Verdict::FloorReached);
         }
         let expiry = expiry(timeout_ms);
@@ -232,6 +242,9 @@ impl Deciding<'_> {
         let hold = match hold {
             HoldNow::Open(hold) => hold,
             HoldNow::Missing => return Err(Verdict::PendingMissing),
+            HoldNow::Closed(ClosedHold::Posted { amount, .. }) if may_post_again(transfer) => {
+                return self.post(item, &Transfer { amount, ..*transfer });
+            }
             HoldNow::Closed(ClosedHold::Posted { .. }) => return Err(Verdict::PendingPosted),
             HoldNow::Closed(ClosedHold::Voided { .. }) => return Err(Verdict::PendingVoided),
             HoldNow::Closed(ClosedHold::Expired) => return Err(Verdict::PendingExpired),
@@ -287,6 +300,11 @@ impl Deciding<'_> {
         let draft = books.into_draft().with_transfers(batch.clone(), created);
         Decided { verdicts, slices: standing, known, draft, has_created }
     }
+}
+
+/// Never, but for the bug of this name.
+fn may_post_again(transfer: &Transfer) -> bool {
+    planted(Bug::HoldTwice) && matches!(transfer.kind, TransferKind::PostPending(_))
 }
 
 /// What ends a hold.
@@ -347,6 +365,7 @@ pub(super) fn detail(index: usize, slot: Slot, amount: u64) -> TransferDetail {
 }
 
 /// Without a floor of its own an account has that of 64 bits.
-fn floor(account: &quorate_types::Account) -> i128 {
-    account.settings.floor.unwrap_or(i64::MIN).into()
+fn affords(account: &Account, amount: u64) -> bool {
+    let floor = i128::from(account.settings.floor.unwrap_or(i64::MIN));
+    floor <= account.free() - i128::from(amount) || planted(Bug::TransferFloor)
 }
