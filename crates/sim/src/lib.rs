@@ -7,8 +7,9 @@
 //!                                      |-- faults     what breaks when; nemesis carries it out and mends
 //!                                      |-- failover   or one fault at a time, and how long it hurts
 //!                                      |-- workload   clients as they ship; every call in the history
+//!                                      |-- beside     bank, money, list_append: transactions, transfers
 //!                                      |-- resender   a client that asks again on purpose
-//!                                      `-- verdict    linearizability, acknowledged, sessions
+//!                                      `-- verdict    linearizability, serializability, acknowledged, sessions
 //! ```
 //!
 //! One seed is one process. Everything a run does follows from its seed: the options, the schedule of
@@ -21,10 +22,13 @@
 pub mod acknowledged;
 pub mod history;
 pub mod linearizability;
+pub mod serializability;
 pub mod sessions;
 
 #[cfg(madsim)]
 pub mod bank;
+#[cfg(madsim)]
+pub mod beside;
 #[cfg(madsim)]
 pub mod clock;
 #[cfg(madsim)]
@@ -35,6 +39,10 @@ pub mod failover;
 pub mod faults;
 #[cfg(madsim)]
 pub mod last_reads;
+#[cfg(madsim)]
+pub mod list_append;
+#[cfg(madsim)]
+pub mod money;
 #[cfg(madsim)]
 pub mod nemesis;
 #[cfg(madsim)]

@@ -73,6 +73,15 @@ fn a_user_of(topology: &Topology, group: GroupId) -> Option<(String, Uid)> {
     })
 }
 
+/// The first `count` users whose accounts are in a group; none where no slice leads to it.
+#[must_use]
+pub fn users_of(topology: &Topology, group: GroupId, count: usize) -> Vec<Uid> {
+    let has_slices = topology.group(group).is_some_and(|it| !it.slices.is_empty());
+    let uids = if has_slices { 1..UIDS_MAX } else { 0..0 };
+    let leads = |uid: &Uid| topology.group_of_accounts(*uid).is_ok_and(|it| it.id == group);
+    uids.map(Uid).filter(leads).take(count).collect()
+}
+
 /// The address of the machine of server `index`.
 #[must_use]
 pub fn server_ip(index: usize) -> IpAddr {

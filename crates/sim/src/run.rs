@@ -12,7 +12,7 @@ use quorate_topology::Topology;
 use quorate_types::GroupId;
 use tokio::task::JoinHandle;
 
-use crate::bank::{Bank, Books};
+use crate::beside::{Beside, Closed};
 use crate::cluster::Cluster;
 use crate::failover::Failover;
 use crate::faults::schedule;
@@ -63,9 +63,10 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let admin_client = client(&admin, &topology, &options).await;
 
     let ending = Ending::default();
-    let bank = open_bank(&options, &places, &admin, &admin_client, &trace).await;
+    let beside = Beside::new(&topology, &places, &trace);
+    let beside = open(beside, options.scenario, &admin, &admin_client).await;
     let load = Load {
-        bank: bank.clone(),
+        beside: beside.clone(),
         options: options.clone(),
         topology: Arc::clone(&topology),
         recorder: recorder.clone(),
@@ -109,8 +110,8 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     wrong.append(&mut found.wrong);
     wrong.extend(judged.wrong);
     wrong.extend(resent.wrong);
-    let books = close_bank(bank, &options, &admin, &admin_client).await;
-    wrong.extend(books.wrong);
+    let closed = close(beside, &options, &admin, &admin_client).await;
+    wrong.extend(closed.wrong);
     let mut counts = count(&history);
     let applied = counts.iter().find(|(name, _)| *name == "applied").map_or(0, |(_, count)| *count);
     if applied < APPLIED_MIN {
@@ -118,8 +119,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     }
     counts.push(("starts", cluster.starts()));
     counts.push(("repeated", resent.repeated));
-    counts.push(("paid", books.paid));
-    counts.push(("audits", books.audits));
+    counts.extend(closed.counts);
     counts.extend(faults);
     counts.extend(cluster.network().counts());
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));
@@ -164,22 +164,20 @@ async fn make_client(topology: Arc<Topology>, options: Options) -> Client {
     panic!("a client cannot be made although nothing is broken: {last:?}");
 }
 
-/// A bank with money in it. Failover is measured without one: it waits for nobody's locks.
-async fn open_bank(
-    options: &Options,
-    places: &[Place],
+/// What runs beside, with money in it. Failover is measured without: it waits for nobody's locks.
+async fn open(
+    beside: Beside,
+    scenario: Scenario,
     admin: &NodeHandle,
     client: &Client,
-    trace: &Trace,
-) -> Option<Bank> {
-    if options.scenario == Scenario::Failover {
+) -> Option<Beside> {
+    if scenario == Scenario::Failover {
         return None;
     }
-    let bank = Bank::new(places, trace.clone());
-    let (opened, client) = (bank.clone(), client.clone());
+    let (opened, client) = (beside.clone(), client.clone());
     let opening = admin.spawn(async move {
         for _ in 0..BUILDS_MAX {
-            if opened.open(&client).await.is_ok() {
+            if opened.open(&client).await {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -187,26 +185,26 @@ async fn open_bank(
         panic!("a bank cannot be opened although nothing is broken");
     });
     opening.await.unwrap_or_else(|error| panic!("no bank: {error}"));
-    Some(bank)
+    Some(beside)
 }
 
-/// What its books say at the end.
-async fn close_bank(
-    bank: Option<Bank>,
+/// What it says at the end.
+async fn close(
+    beside: Option<Beside>,
     options: &Options,
     admin: &NodeHandle,
     client: &Client,
-) -> Books {
-    let Some(bank) = bank else { return Books::default() };
+) -> Closed {
+    let Some(beside) = beside else { return Closed::default() };
     let (client, patience) = (client.clone(), options.recovery_max);
-    let closing = admin.spawn(async move { bank.close(&client, patience).await });
+    let closing = admin.spawn(async move { beside.close(&client, patience).await });
     closing.await.unwrap_or_else(|error| panic!("closing ended: {error}"))
 }
 
 /// What every client machine is told.
 #[derive(Clone)]
 struct Load {
-    bank: Option<Bank>,
+    beside: Option<Beside>,
     options: Options,
     topology: Arc<Topology>,
     recorder: Recorder,
@@ -217,11 +215,12 @@ struct Load {
 impl Load {
     /// Runs the workers of client machine `number`; ends with the last of them.
     async fn run(self, number: u32) {
-        let Load { bank, options, topology, recorder, places, ending } = self;
-        let client = make_client(topology, options.clone()).await;
+        let Load { beside, options, topology, recorder, places, ending } = self;
+        let client = make_client(Arc::clone(&topology), options.clone()).await;
         let mut workers = Vec::new();
-        if let Some(bank) = bank {
-            let running = bank.run(options.clone(), number, client.clone(), ending.clone());
+        if let Some(beside) = beside {
+            let clients = [client.clone(), make_client(topology, options.clone()).await];
+            let running = beside.run(options.clone(), number, clients, ending.clone());
             workers.push(tokio::spawn(running));
         }
         for worker in 0..options.workers {

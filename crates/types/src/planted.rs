@@ -69,6 +69,10 @@ bugs! {
     ReadAroundLocks "read-around-locks" "Transactions over several groups read rows that others hold."
     ResultForgotten "result-forgotten" "The result of a transaction over several groups is not kept, so it can be run again (trap 29)."
     FloorForgotten "floor-forgotten" "The floor of an add is not checked."
+    TransferFloor "transfer-floor" "Transfers and reservations do not look at the floor of the debit account."
+    TransferTwice "transfer-twice" "The id of a transfer is not looked up, so a retry moves the money again."
+    HoldTwice "hold-twice" "A reservation that was posted can be posted again."
+    RetryAnew "retry-anew" "A retry of a transfer that stands is told what would become of it now."
     AppliedApart "applied-apart" "The applied position reaches the disk apart from the rows (trap 6)."
 }
 

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Counts that are worth a total, in the order in which they are printed.
-const TOTALS: [(&str, &str); 12] = [
+const TOTALS: [(&str, &str); 15] = [
     ("asked", "calls"),
     ("applied", "acknowledged"),
     ("unknown", "with unknown outcome"),
     ("repeated", "answers asked for again"),
+    ("paid", "payments in rows"),
+    ("listed", "transactions over lists"),
+    ("moved", "transfers"),
     ("kill", "kills"),
     ("power-cut", "power cuts"),
     ("cut", "cuts"),

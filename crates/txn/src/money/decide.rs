@@ -9,9 +9,10 @@
 use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    AccountAddress, Attempt, SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferKind,
-    TransferRecord, TransferResults, Uid, Verdict,
+    Account, AccountAddress, Attempt, SliceId, Slot, Transfer, TransferBatch, TransferDetail,
+    TransferKind, TransferRecord, TransferResults, Uid, Verdict,
 };
 
 use super::books::{Books, HoldKey, HoldNow, Item};
@@ -264,6 +265,9 @@ impl<'a> Deciding<'a> {
             return Ok(Verdict::Invalid);
         }
         match self.repeats(index) {
+            Some(true) if planted(Bug::RetryAnew) && self.lacks_funds(index) => {
+                return Ok(Verdict::FloorReached);
+            }
             Some(true) => return Ok(Verdict::AlreadyApplied),
             Some(false) => return Ok(Verdict::IdReused),
             None => {}
@@ -307,6 +311,12 @@ impl<'a> Deciding<'a> {
         of_id.or_else(|| self.escrow.ends(debit, transfer.kind.ends()?))
     }
 
+    /// Whether a transfer could not be made now.
+    fn lacks_funds(&self, index: usize) -> bool {
+        let debit = self.items[index].debit.and_then(|place| self.books.account(place));
+        debit.is_some_and(|debit| !affords(debit, i128::from(self.transfers[index].amount)))
+    }
+
     fn in_doubt(&self, place: usize) -> InDoubt {
         self.in_doubt.get(place).map_or_else(InDoubt::default, |(_, in_doubt)| *in_doubt)
     }
@@ -324,8 +334,7 @@ impl<'a> Deciding<'a> {
     /// The debit account, if it exists and can spare an amount.
     fn may_debit(&mut self, place: usize, amount: u64) -> Result<(), Verdict> {
         let debit = self.books.account(place).ok_or(Verdict::DebitAccountMissing)?;
-        let free = debit.free() - self.in_doubt(place).debits - i128::from(amount);
-        if free < floor(debit) {
+        if !affords(debit, self.in_doubt(place).debits + i128::from(amount)) {
             return Err(self.unless_in_doubt(place, Verdict::FloorReached));
         }
         Ok(())
@@ -394,6 +403,9 @@ impl<'a> Deciding<'a> {
         let hold = match hold {
             HoldNow::Open(hold) => hold,
             HoldNow::Missing => return Err(Verdict::PendingMissing),
+            HoldNow::Closed(ClosedHold::Posted { amount, .. }) if may_post_again(transfer) => {
+                return self.post(item, &Transfer { amount, ..*transfer });
+            }
             HoldNow::Closed(ClosedHold::Posted { .. }) => return Err(Verdict::PendingPosted),
             HoldNow::Closed(ClosedHold::Voided { .. }) => return Err(Verdict::PendingVoided),
             HoldNow::Closed(ClosedHold::Expired) => return Err(Verdict::PendingExpired),
@@ -461,6 +473,11 @@ impl<'a> Deciding<'a> {
     }
 }
 
+/// Never, but for the bug of this name.
+fn may_post_again(transfer: &Transfer) -> bool {
+    planted(Bug::HoldTwice) && matches!(transfer.kind, TransferKind::PostPending(_))
+}
+
 /// What ends a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -519,6 +536,7 @@ pub(super) fn detail(index: usize, slot: Slot, amount: u64) -> TransferDetail {
 }
 
 /// Without a floor of its own an account has that of 64 bits.
-fn floor(account: &quorate_types::Account) -> i128 {
-    account.settings.floor.unwrap_or(i64::MIN).into()
+fn affords(account: &Account, amount: i128) -> bool {
+    let floor = i128::from(account.settings.floor.unwrap_or(i64::MIN));
+    floor <= account.free() - amount || planted(Bug::TransferFloor)
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, BytesMut};
 use quorate_store::{Keyspace, StoreError, View};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     AccountAddress, SliceId, Slot, Transfer, TransferBatch, TransferDetail, TransferId,
     TransferKind, TransferResults, Uid, Verdict,
@@ -376,6 +377,7 @@ fn settle_debits(
     rows.sort_unstable();
     if let Some((slice, debit, id, ..)) = rows.first()
         && view.get(&keyspace.transfer(*slice, *debit, *id))?.is_some()
+        && !planted(Bug::TransferTwice)
     {
         return Ok(Err(Broken("a transfer takes effect twice")));
     }
