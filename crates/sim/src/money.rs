@@ -192,6 +192,16 @@ impl Money {
             let what = asked::show(name(transfer));
             self.lock().wrong.push(format!("{what}: told {told:?}, then found {found:?}"));
         }
+        if !transfer.kind.gives() {
+            return;
+        }
+        for at in [transfer.credit, transfer.debit] {
+            let Ok(entries) = client.account_history(at).collect_all().await else { return };
+            if !entries.iter().any(|entry| (entry.debit, entry.transfer) == (debit, id)) {
+                let what = asked::show(name(transfer));
+                self.lock().wrong.push(format!("{what}: acknowledged, not in the history of {at}"));
+            }
+        }
     }
 
     /// After the faults: everybody can be paid again, and the books are right.

@@ -228,6 +228,9 @@ pub fn read_history(
 /// The attempts that may be committed and whose effect on an account is not applied. Those whose
 /// PREPARE is not applied here are not committed yet.
 fn undecided(at: AccountAddress, state: &State<'_>) -> Vec<Attempt> {
+    if planted(Bug::ReadAroundEscrow) {
+        return Vec::new();
+    }
     let escrow = state.cross.escrow();
     let table = state.cross.table();
     escrow.unapplied(at).filter(|attempt| table.prepared(*attempt).is_some()).collect()

@@ -73,6 +73,10 @@ bugs! {
     TransferTwice "transfer-twice" "The id of a transfer is not looked up, so a retry moves the money again."
     HoldTwice "hold-twice" "A reservation that was posted can be posted again."
     RetryAnew "retry-anew" "A retry of a transfer that stands is told what would become of it now."
+    EscrowIgnored "escrow-ignored" "Transfers are decided as if undecided ones with other groups did not exist."
+    ReadAroundEscrow "read-around-escrow" "Accounts are read without the transfers that are committed and not applied."
+    CreditUnasked "credit-unasked" "Debits happen whatever the credit side of a transfer says."
+    CommitOffOverlay "commit-off-overlay" "Who decides sees transfers between groups only once their COMMIT is applied, and no longer in escrow."
     AppliedApart "applied-apart" "The applied position reaches the disk apart from the rows (trap 6)."
 }
 

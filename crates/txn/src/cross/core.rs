@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_store::{Change, Keyspace, StoreError, View};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     AccountAddress, Attempt, Ballot, BootTime, CrossBody, CrossMessage, EntryId, Error, GroupId,
     LogTime, Refusal, Reply, RequestId, SessionId, Verdict, Vote, Watermark,
@@ -371,6 +372,9 @@ impl Cross {
         let slots = (at, voted.slot);
         let draft = money::settle(leg, &reply.verdicts, slots, self.keyspace, overlay)?;
         self.escrow.stage(*attempt);
+        if planted(Bug::CommitOffOverlay) {
+            return Ok(Vec::new());
+        }
         // The log time of the entry is not known yet; nothing decided on the overlay needs it.
         Ok(draft.changes(at.slot, LogTime::default()))
     }
