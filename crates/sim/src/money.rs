@@ -33,6 +33,8 @@ pub const ACROSS: bool = true;
 
 /// The ledger of all accounts.
 const LEDGER: u32 = 840;
+/// No account has this code.
+const NO_CODE: u16 = 9;
 /// What every account with a floor starts with.
 const START: u64 = 1_000;
 /// Accounts of one group; the first has no floor.
@@ -331,7 +333,18 @@ impl Caller {
 
     fn post(&mut self) -> Transfer {
         let (debit, credit) = self.pair();
+        let credit = self.or_nobody(credit);
         Transfer::post(self.new_id(), debit, credit, self.amount())
+    }
+
+    /// An account, or now and then one of the same user that does not exist: the side that is credited
+    /// refuses.
+    fn or_nobody(&mut self, at: AccountAddress) -> AccountAddress {
+        if self.rng.random_bool(0.05) { AccountAddress { code: NO_CODE, ..at } } else { at }
+    }
+
+    fn group(&self, at: AccountAddress) -> Option<GroupId> {
+        self.money.places.iter().find(|place| place.at == at).map(|place| place.group)
     }
 
     /// Something that was asked for before, or is being asked for just now, word for word.
@@ -379,10 +392,15 @@ impl Caller {
     /// Posts that stand or fall together, between the groups of one pair of accounts.
     fn chain(&mut self) -> Vec<Transfer> {
         let (debit, credit) = self.pair();
+        // Between groups a chain goes one way.
+        let back = match self.group(debit) == self.group(credit) {
+            true => (credit, debit),
+            false => (debit, credit),
+        };
         let mut chain = Vec::new();
         for _ in 0..self.rng.random_range(2..=4) {
-            let (from, to) =
-                pick(&mut self.rng, &[(debit, credit), (debit, credit), (credit, debit)]);
+            let (from, to) = pick(&mut self.rng, &[(debit, credit), (debit, credit), back]);
+            let to = self.or_nobody(to);
             let post = Transfer::post(self.new_id(), from, to, self.amount());
             chain.push(Transfer { linked: true, ..post });
         }
