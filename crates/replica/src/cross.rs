@@ -25,7 +25,7 @@ use crate::clock::Clock;
 use crate::event::{Answer, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, Held};
 use crate::refuse;
-use crate::transfers::TransferWaits;
+use crate::transfers::Callers;
 
 /// A request that waits for a lock longer than this is refused.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -77,8 +77,8 @@ pub(crate) struct CrossDriver {
     woken: VecDeque<(BootTime, Asked)>,
     /// When something of `transacting` tries again.
     agains: BTreeSet<(BootTime, RequestKey)>,
-    /// Transfers with other groups, and reads that wait for them.
-    pub(crate) transfers: TransferWaits,
+    /// Who waits for transfers with other groups.
+    pub(crate) callers: Callers,
 }
 
 impl CrossDriver {
@@ -95,7 +95,7 @@ impl CrossDriver {
             parked_count: 0,
             woken: VecDeque::new(),
             agains: BTreeSet::new(),
-            transfers: TransferWaits::default(),
+            callers: Callers::default(),
         })
     }
 
@@ -117,7 +117,7 @@ impl CrossDriver {
 
     /// How many requests wait for a lock.
     pub(crate) fn parked(&self) -> usize {
-        self.parked_count + self.woken.len() + self.transfers.reads()
+        self.parked_count + self.woken.len()
     }
 }
 
@@ -291,11 +291,11 @@ impl GroupDriver {
                 self.settle_transacting(now, key, settled);
             }
             for (attempt, answer) in out.transferred {
-                self.cross.transfers.settle(attempt, answer);
+                let rest = self.cross.callers.settle(attempt, answer);
+                self.cross.woken.extend(rest);
             }
-            for released in out.released {
-                self.cross.wake(released.attempt);
-                self.finish_reads(now, &released, fx)?;
+            for attempt in out.released {
+                self.cross.wake(attempt);
             }
         }
         Ok(())
@@ -446,9 +446,6 @@ impl GroupDriver {
             }
         }
         self.cross.parked.retain(|_, parked| !parked.is_empty());
-        for (reply, waited) in self.cross.transfers.late_reads(now, LOCK_WAIT_MAX) {
-            reply.answer(Err(still_locked(group, waited)));
-        }
         let out = self.cross.rules.clean();
         self.carry_out_cross(now, out, fx)
     }
@@ -528,7 +525,7 @@ impl GroupDriver {
             asked.reply.answer(refused.clone());
         }
         self.cross.parked_count = 0;
-        self.cross.transfers.lose(refused, unknown);
+        self.cross.callers.lose(unknown);
     }
 }
 

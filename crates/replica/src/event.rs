@@ -29,6 +29,12 @@ impl ReplyTo {
         ReplyTo { send: Box::new(send), _permit: permit }
     }
 
+    /// The same, of what `change` makes of the answer.
+    pub(crate) fn map(self, change: impl FnOnce(Answer) -> Answer + Send + 'static) -> ReplyTo {
+        let ReplyTo { send, _permit } = self;
+        ReplyTo { send: Box::new(move |answer| send(change(answer))), _permit }
+    }
+
     /// Answers.
     pub(crate) fn answer(self, answer: Answer) {
         (self.send)(answer);

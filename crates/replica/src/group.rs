@@ -257,9 +257,9 @@ impl GroupDriver {
             Evaluation::Wait(holder) => {
                 self.park(clock.now(), holder, Asked { request, reply, parked_at });
             }
-            Evaluation::ReadOnce { body, undecided } => {
-                let answer = self.read_reply(body);
-                self.read_once(clock.now(), answer, undecided, Asked { request, reply, parked_at });
+            Evaluation::WaitForTurn { attempt, account } => {
+                let asked = Asked { request, reply, parked_at };
+                self.wait_for_turn(clock.now(), attempt, account, asked);
             }
             Evaluation::Attempt => self.join_attempt(clock, Asked { request, reply, parked_at }),
         }

@@ -1,16 +1,13 @@
-//! Transfers between this group and another: whose debits are ours, who waits for them, and reads that
-//! must see how they end. Called by `group.rs` and `cross.rs`; the rules stand in `quorate_txn::money`
-//! and `quorate_txn::cross`.
+//! Transfers between this group and another: whose debits are ours, and who waits for them. Called by
+//! `group.rs` and `cross.rs`; the rules stand in `quorate_txn::money` and `quorate_txn::cross`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use quorate_txn::cross::{Released, credit_group};
+use quorate_txn::cross::credit_group;
 use quorate_txn::money::{Debits, evaluate_debits};
-use quorate_txn::read_history;
 use quorate_types::{
-    Account, Attempt, BootTime, Code, Error, GroupId, Reply, ReplyBody, Request, RequestBody,
-    TableId, TransferBatch, Uid,
+    AccountAddress, Attempt, BootTime, Code, Error, GroupId, Reply, ReplyBody, Request,
+    RequestBody, TableId, TransferBatch, TransferResults, Uid,
 };
 
 use crate::clock::Clock;
@@ -18,99 +15,64 @@ use crate::cross::Asked;
 use crate::event::{Answer, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, Held};
 
-/// Who waits for transfers between groups. Belongs to one ballot.
+/// Whom to tell what became of the transfers of an attempt. Belongs to one ballot.
 #[derive(Debug, Default)]
-pub(crate) struct TransferWaits {
-    /// Whom to tell what became of the transfers of an attempt.
-    callers: BTreeMap<Attempt, ReplyTo>,
-    /// Reads that are complete once attempts are decided, by a number of their own.
-    reads: BTreeMap<u64, WaitingRead>,
-    /// The reads that wait for an attempt.
-    by_attempt: BTreeMap<Attempt, Vec<u64>>,
-    next_read: u64,
-}
+pub(crate) struct Callers(BTreeMap<Attempt, Caller>);
 
-/// A read that waits.
 #[derive(Debug)]
-struct WaitingRead {
+struct Caller {
+    /// Since when transfers of the request are under way.
     since: BootTime,
-    request: Request,
-    /// What was applied when it began, and what these attempts add to it as they are decided.
-    answer: Reply,
-    undecided: BTreeSet<Attempt>,
     reply: ReplyTo,
+    /// What is left of the batch once these are decided.
+    rest: TransferBatch,
 }
 
-impl TransferWaits {
-    /// How many reads wait.
-    pub(crate) fn reads(&self) -> usize {
-        self.reads.len()
-    }
-
-    /// Tells who waits for the transfers of an attempt.
-    pub(crate) fn settle(&mut self, attempt: Attempt, answer: Answer) {
-        if let Some(caller) = self.callers.remove(&attempt) {
-            caller.answer(answer);
-        }
-    }
-
-    /// Takes out the reads that have waited too long.
-    pub(crate) fn late_reads(
-        &mut self,
-        now: BootTime,
-        patience: Duration,
-    ) -> Vec<(ReplyTo, Duration)> {
-        let is_late = |read: &WaitingRead| patience < now.since(read.since);
-        let late: Vec<u64> =
-            self.reads.iter().filter(|(_, read)| is_late(read)).map(|(id, _)| *id).collect();
-        let taken = late.into_iter().filter_map(|id| self.reads.remove(&id));
-        taken.map(|read| (read.reply, now.since(read.since))).collect()
-    }
-
-    /// The ballot is over: transfers may have taken effect, reads were not answered.
-    pub(crate) fn lose(&mut self, refused: &Answer, unknown: &Answer) {
-        for caller in std::mem::take(&mut self.callers).into_values() {
-            caller.answer(unknown.clone());
-        }
-        for read in std::mem::take(&mut self.reads).into_values() {
-            read.reply.answer(refused.clone());
-        }
-        self.by_attempt.clear();
-    }
-
-    fn add(&mut self, read: WaitingRead) {
-        self.next_read += 1;
-        for attempt in &read.undecided {
-            self.by_attempt.entry(*attempt).or_default().push(self.next_read);
-        }
-        self.reads.insert(self.next_read, read);
-    }
-
-    /// Adds what an attempt did to the reads that wait for it. Returns those that are complete.
-    fn decided(&mut self, released: &Released) -> Vec<WaitingRead> {
-        let waiting = self.by_attempt.remove(&released.attempt).unwrap_or_default();
-        let mut complete = Vec::new();
-        for id in waiting {
-            let Some(read) = self.reads.get_mut(&id) else { continue };
-            read.undecided.remove(&released.attempt);
-            if let ReplyBody::Account(Some(account)) = &mut read.answer.body {
-                add_effect(account, released);
+impl Callers {
+    /// Tells who waits for the transfers of an attempt; or returns what is left to be asked, since when.
+    pub(crate) fn settle(&mut self, attempt: Attempt, answer: Answer) -> Option<(BootTime, Asked)> {
+        let Caller { since, reply, rest } = self.0.remove(&attempt)?;
+        let first = match answer {
+            Ok(Reply { body: ReplyBody::Transfers(first), .. }) if !rest.is_empty() => first,
+            answer => {
+                reply.answer(answer);
+                return None;
             }
-            if read.undecided.is_empty() {
-                complete.extend(self.reads.remove(&id));
-            }
+        };
+        let request = Request { id: None, body: RequestBody::Transfers(rest) };
+        let reply = reply.map(move |answer| joined(first, answer));
+        Some((since, Asked { request, reply, parked_at: Some(since) }))
+    }
+
+    /// The ballot is over: transfers may have taken effect.
+    pub(crate) fn lose(&mut self, unknown: &Answer) {
+        for caller in std::mem::take(&mut self.0).into_values() {
+            caller.reply.answer(unknown.clone());
         }
-        complete
     }
 }
 
-/// The account as an attempt leaves it.
-fn add_effect(account: &mut Account, released: &Released) {
-    let effect = released.effect_on(account.address);
-    let balance = i64::try_from(i128::from(account.balance) + effect.balance);
-    account.balance = balance.expect("votes keep balances in 64 bits");
-    let reserved = u64::try_from(i128::from(account.reserved) - effect.released);
-    account.reserved = reserved.expect("what is released was reserved");
+/// The answer to a whole batch from what was said of its parts.
+fn joined(first: TransferResults, rest: Answer) -> Answer {
+    let Reply { at, replayed, body } = match rest {
+        Ok(reply) => reply,
+        Err(error) if first.verdicts.iter().any(|verdict| verdict.stands()) => {
+            let message = format!("a part of the batch took effect, then: {error}");
+            return Err(Error::new(Code::OutcomeUnknown, message));
+        }
+        Err(error) => return Err(error),
+    };
+    let ReplyBody::Transfers(mut results) = body else {
+        let error = Error::new(Code::Internal, "transfers were answered by something else");
+        return Err(error);
+    };
+    let count = u32::try_from(first.verdicts.len()).unwrap_or(u32::MAX);
+    for detail in &mut results.details {
+        detail.index += count;
+    }
+    results.verdicts.splice(0..0, first.verdicts);
+    results.details.splice(0..0, first.details);
+    Ok(Reply { at, replayed, body: ReplyBody::Transfers(results) })
 }
 
 impl GroupDriver {
@@ -145,11 +107,12 @@ impl GroupDriver {
                 let held = Held { answer: Ok(self.read_reply(body)), reply: asked.reply };
                 self.answer_later(now, held, fx)?;
             }
-            Debits::Able(debits) => {
-                let begun = self.cross.rules.begin_transfers(now, clock.wall_ms(), to, debits);
-                match begun {
+            Debits::Able { leg, rest } => {
+                match self.cross.rules.begin_transfers(now, clock.wall_ms(), to, leg) {
                     Ok((attempt, out)) => {
-                        self.cross.transfers.callers.insert(attempt, asked.reply);
+                        let since = asked.parked_at.unwrap_or(now);
+                        let caller = Caller { since, reply: asked.reply, rest };
+                        self.cross.callers.0.insert(attempt, caller);
                         self.carry_out_cross(now, out, fx)?;
                     }
                     Err(error) => asked.reply.answer(Err(error)),
@@ -159,38 +122,48 @@ impl GroupDriver {
         Ok(())
     }
 
-    /// A read that is complete once these attempts are decided.
-    pub(crate) fn read_once(
+    /// A read of an account that undecided transfers touch waits for its turn.
+    pub(crate) fn wait_for_turn(
         &mut self,
         now: BootTime,
-        answer: Reply,
-        undecided: Vec<Attempt>,
+        attempt: Attempt,
+        account: AccountAddress,
         asked: Asked,
     ) {
-        let Asked { request, reply, .. } = asked;
-        if self.is_full_of_waits() {
-            return reply.answer(Err(self.too_many_wait()));
-        }
-        let undecided = undecided.into_iter().collect();
-        self.cross.transfers.add(WaitingRead { since: now, request, answer, undecided, reply });
+        self.cross.rules.fence(now, account);
+        self.park(now, attempt, asked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::{EntryId, Slot, TransferDetail, Verdict};
+
+    use super::*;
+
+    fn results(verdicts: &[Verdict], index: u32) -> TransferResults {
+        let details = vec![TransferDetail { index, slot: Slot(3), amount: 5 }];
+        TransferResults { verdicts: verdicts.to_vec(), details }
     }
 
-    /// An attempt is decided here: completes the reads that wait for nothing else.
-    pub(crate) fn finish_reads(
-        &mut self,
-        now: BootTime,
-        released: &Released,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        for read in self.cross.transfers.decided(released) {
-            let WaitingRead { request, mut answer, reply, .. } = read;
-            if let RequestBody::History { .. } = &request.body {
-                answer = self.read_reply(self.on_overlay(|context, state| {
-                    read_history(&request.body, context, state.applied)
-                })?);
-            }
-            self.hold(now, Held { answer: Ok(answer), reply }, fx)?;
-        }
-        Ok(())
+    #[test]
+    fn the_parts_of_a_batch_are_answered_as_one() {
+        // Goal: places are those of the whole batch, and nothing that took effect is reported as refused.
+        let first = results(&[Verdict::Created, Verdict::AlreadyApplied], 1);
+        let rest = results(&[Verdict::FloorReached, Verdict::AlreadyApplied], 1);
+        let body = ReplyBody::Transfers(rest);
+        let rest = Ok(Reply { at: EntryId::ZERO, replayed: false, body });
+        let ReplyBody::Transfers(all) = joined(first.clone(), rest).expect("both are").body else {
+            panic!("transfers stay transfers");
+        };
+        assert_eq!(all.verdicts.len(), 4);
+        assert_eq!(all.verdicts[2], Verdict::FloorReached);
+        let places: Vec<u32> = all.details.iter().map(|detail| detail.index).collect();
+        assert_eq!(places, [1, 3]);
+        let locked = || Err(Error::new(Code::Locked, "it waited"));
+        let error = joined(first, locked()).expect_err("a part took effect");
+        assert_eq!(error.code, Code::OutcomeUnknown);
+        let refused = results(&[Verdict::FloorReached], 0);
+        assert_eq!(joined(refused, locked()).expect_err("nothing did").code, Code::Locked);
     }
 }

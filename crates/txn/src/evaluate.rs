@@ -76,16 +76,13 @@ pub enum Evaluation {
     /// A row it needs is locked by this attempt, or what it asks depends on the attempt's transfers:
     /// evaluate again once that is decided.
     Wait(Attempt),
-    /// A read of the applied rows that is complete once these attempts are decided: to an account, what
-    /// they do to it is to be added; a history is to be read again. Then release it like a read.
-    ///
-    /// An account is not read again: what came after the read began could be seen without what came
-    /// before it.
-    ReadOnce {
-        /// What is applied now.
-        body: ReplyBody,
-        /// At least one.
-        undecided: Vec<Attempt>,
+    /// A read of an account that undecided transfers touch: evaluate again once this attempt is decided.
+    /// To be told to [`Cross::fence`] first, so that no others come in between for ever.
+    WaitForTurn {
+        /// One of those that touch it.
+        attempt: Attempt,
+        /// The account.
+        account: AccountAddress,
     },
     /// An attempt at a transaction over several groups is under way at the same request: settle the
     /// caller with that.
@@ -180,11 +177,10 @@ pub fn evaluate(
         }
         RequestBody::SetAccount(at, change) => money::set_account(*at, change, context, state),
         RequestBody::GetAccount(at) => {
-            let account = money::read_account(*at, context, state.applied)?;
-            let undecided = undecided(*at, state);
-            if !undecided.is_empty() {
-                return Ok(Evaluation::ReadOnce { body: ReplyBody::Account(account), undecided });
+            if let Some(attempt) = undecided(*at, state) {
+                return Ok(Evaluation::WaitForTurn { attempt, account: *at });
             }
+            let account = money::read_account(*at, context, state.applied)?;
             Ok(Evaluation::Read(ReplyBody::Account(account)))
         }
         RequestBody::Transfers(batch) => money::transfers(batch, context, state),
@@ -195,45 +191,24 @@ pub fn evaluate(
             let found = money::read_transfer(*debit, *id, context, state.applied)?;
             Ok(Evaluation::Read(ReplyBody::Transfer(found.map(Box::new))))
         }
-        RequestBody::History { account, .. } => {
-            let body = read_history(&request.body, context, state.applied)?;
-            let undecided = undecided(*account, state);
-            if !undecided.is_empty() {
-                return Ok(Evaluation::ReadOnce { body, undecided });
+        RequestBody::History { account, after, limit } => {
+            if let Some(attempt) = undecided(*account, state) {
+                return Ok(Evaluation::WaitForTurn { attempt, account: *account });
             }
-            Ok(Evaluation::Read(body))
+            let page = money::read_history(*account, *after, *limit, context, state.applied)?;
+            Ok(Evaluation::Read(ReplyBody::History(page)))
         }
     }
 }
 
-/// A page of a history as it is applied, without regard to what is in escrow.
-///
-/// # Errors
-/// `StoreError` if records could not be read.
-///
-/// # Panics
-/// If the request is not for a history.
-pub fn read_history(
-    body: &RequestBody,
-    context: &Context<'_>,
-    applied: &dyn View,
-) -> Result<ReplyBody, StoreError> {
-    let RequestBody::History { account, after, limit } = body else {
-        unreachable!("only histories are read again once attempts are decided");
-    };
-    let page = money::read_history(*account, *after, *limit, context, applied)?;
-    Ok(ReplyBody::History(page))
-}
-
-/// The attempts that may be committed and whose effect on an account is not applied. Those whose
-/// PREPARE is not applied here are not committed yet.
-fn undecided(at: AccountAddress, state: &State<'_>) -> Vec<Attempt> {
+/// An attempt that may be committed and whose effect on an account is not applied. One whose PREPARE is
+/// not applied here is not committed yet.
+fn undecided(at: AccountAddress, state: &State<'_>) -> Option<Attempt> {
     if planted(Bug::ReadAroundEscrow) {
-        return Vec::new();
+        return None;
     }
-    let escrow = state.cross.escrow();
     let table = state.cross.table();
-    escrow.unapplied(at).filter(|attempt| table.prepared(*attempt).is_some()).collect()
+    state.cross.escrow().unapplied(at).find(|attempt| table.prepared(*attempt).is_some())
 }
 
 /// An entry that expires sessions idle for `idle_limit` or longer; `None` if there are none. Sessions

@@ -34,7 +34,7 @@ pub use apply::{Applied, ApplyError, apply};
 pub use codec::DecodeError;
 pub use context::Context;
 pub use entry::{Effect, EntryPayload, RowKey, Write};
-pub use evaluate::{Evaluation, Proposal, State, evaluate, expire_idle, read_history, recognise};
+pub use evaluate::{Evaluation, Proposal, State, evaluate, expire_idle, recognise};
 pub use limits::check_limits;
 pub use money::{AccountEntry, MoneyEntry, TransfersEntry, expire_holds};
 pub use pending::Pending;

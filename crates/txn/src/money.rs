@@ -36,7 +36,7 @@ mod record;
 pub use entry::{AccountEntry, MoneyEntry, TransfersEntry};
 pub use escrow::Escrow;
 pub use evaluate::{Debits, EXPIRE_HOLDS_MAX, evaluate_debits, expire_holds};
-pub use leg::{CreditLeg, Debit, DebitLeg, Effect, Leg};
+pub use leg::{CreditLeg, Debit, DebitLeg, Leg};
 
 pub(crate) use apply::{apply, settle};
 pub(crate) use draft::Draft;

@@ -8,7 +8,7 @@ use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_CROSS_MAX, GROUP_ESCROW_MA
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, BootTime, Code, CrossBody, Error, GroupId, Part, PartReply, Refusal, Reply,
-    ReplyBody, RequestId, SessionId, Slot, Vote,
+    ReplyBody, RequestId, SessionId, Slot, Verdict, Vote,
 };
 
 use super::core::{ATTEMPT_TIME_MAX, Cross, Out, RESEND_FIRST, RESEND_MAX, RequestKey, Settled};
@@ -93,10 +93,12 @@ impl Running {
     /// True if a vote has as much in it as was asked for.
     fn fits(&self, from: GroupId, group: GroupId, reply: &PartReply) -> bool {
         let credits = match self.leg.as_deref() {
-            Some(leg) if from != group => leg.open(),
+            Some(leg) if from != group => leg.able(),
             Some(_) | None => 0,
         };
-        self.order.fits(from, reply) && reply.verdicts.len() == credits
+        let is_known = |verdict: &Verdict| *verdict == Verdict::AlreadyApplied; // Ids are not theirs.
+        let fits = reply.verdicts.len() == credits && !reply.verdicts.iter().any(is_known);
+        fits && self.order.fits(from, reply)
     }
 
     fn request(&self) -> RequestKey {
@@ -175,7 +177,8 @@ impl Cross {
     ) -> Result<(Attempt, Out), Error> {
         let group = self.table.group();
         let open = self.escrow.len();
-        if GROUP_ESCROW_MAX < open + debits.able.len() {
+        // The other half is left for votes: two groups that fill each other would never end.
+        if GROUP_ESCROW_MAX / 2 < open + debits.batch.len() {
             let message = format!("{group} has {open} transfers with other groups under way");
             return Err(Error::new(Code::Overloaded, message).after(RESEND_FIRST));
         }

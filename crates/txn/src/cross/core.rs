@@ -13,14 +13,13 @@
 //! - the next attempt at a request begins after the one before is aborted in our own log (trap 27).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_store::{Change, Keyspace, StoreError, View};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     AccountAddress, Attempt, Ballot, BootTime, CrossBody, CrossMessage, EntryId, Error, GroupId,
-    LogTime, Refusal, Reply, RequestId, SessionId, Verdict, Vote, Watermark,
+    LogTime, Refusal, Reply, RequestId, SessionId, Vote, Watermark,
 };
 
 use super::coordinator::Running;
@@ -31,7 +30,7 @@ use super::record::{Record, State};
 use super::table::{CrossEvent, CrossTable};
 use super::vote::locked_keys;
 use crate::apply::ApplyError;
-use crate::money::{self, Effect, Escrow, Leg};
+use crate::money::{self, Escrow};
 
 /// A participant that knows no decision asks for it after this long.
 pub const ASK_AFTER: Duration = Duration::from_secs(1);
@@ -71,6 +70,8 @@ pub(super) struct Lead {
     pub(super) asking: BTreeMap<Attempt, Asking>,
     /// Parts that an older transaction waits to have evaluated, and for whose lock.
     pub(super) waiting: BTreeMap<Attempt, (Attempt, VoteAsked)>,
+    /// Votes about credits to accounts that a read waits for.
+    pub(super) deferred: BTreeMap<Attempt, VoteAsked>,
     /// Votes proposed and not applied.
     pub(super) voting: BTreeSet<Attempt>,
     /// Decisions proposed and not applied.
@@ -102,33 +103,7 @@ pub struct Out {
     /// Tell whoever waits for the transfers of these attempts.
     pub transferred: Vec<(Attempt, Result<Reply, Error>)>,
     /// Whoever waits for these attempts may try again.
-    pub released: Vec<Released>,
-}
-
-/// An attempt that keeps nothing from others any more.
-#[derive(Clone, Debug)]
-pub struct Released {
-    /// The attempt.
-    pub attempt: Attempt,
-    /// What it did to accounts, if it was committed and about transfers: our side, and the verdicts of
-    /// the credit side.
-    pub moved: Option<(Arc<Leg>, Vec<Verdict>)>,
-}
-
-impl Released {
-    /// What the attempt did to an account.
-    #[must_use]
-    pub fn effect_on(&self, account: AccountAddress) -> Effect {
-        let moved = self.moved.as_ref();
-        moved.map_or_else(Effect::default, |(leg, credits)| leg.effect_on(account, credits))
-    }
-}
-
-impl From<Attempt> for Released {
-    /// One that never held anything, or was aborted.
-    fn from(attempt: Attempt) -> Released {
-        Released { attempt, moved: None }
-    }
+    pub released: Vec<Attempt>,
 }
 
 /// What became of a request.
@@ -254,6 +229,7 @@ impl Cross {
             by_request: BTreeMap::new(),
             asking: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            deferred: BTreeMap::new(),
             voting: BTreeSet::new(),
             deciding: BTreeSet::new(),
             refusals: BTreeMap::new(),
@@ -296,6 +272,7 @@ impl Cross {
         }
         self.locks.forget_wants();
         self.escrow.unstage();
+        self.escrow.unfence_all();
         let held: Vec<Attempt> = self.locks.attempts().collect();
         for attempt in held {
             if self.table.prepared(attempt).is_none() {
@@ -415,9 +392,27 @@ impl Cross {
         out
     }
 
+    /// A read waits for the undecided transfers of an account: for a moment no others come in between.
+    /// A moment is enough for those whose groups have majorities.
+    pub fn fence(&mut self, now: BootTime, account: AccountAddress) {
+        if self.lead.is_some() {
+            self.escrow.fence(now, account);
+        }
+    }
+
+    /// Votes that waited for a read may be evaluated.
+    fn unfence(&mut self, out: &mut Out) {
+        let Some(lead) = &mut self.lead else { return };
+        out.evaluate.extend(std::mem::take(&mut lead.deferred).into_values());
+    }
+
     /// Says again what was not answered.
     pub fn tick(&mut self, now: BootTime) -> Out {
         let mut out = Out::default();
+        for attempt in self.escrow.end_fences(now) {
+            out.released.push(attempt); // Who waited for the read need not wait for this.
+            self.unfence(&mut out);
+        }
         let Some(lead) = &mut self.lead else { return out };
         let mut due = Vec::new();
         while let Some((at, attempt)) = lead.timers.first().copied()
@@ -439,7 +434,8 @@ impl Cross {
     /// When the next tick is wanted.
     #[must_use]
     pub fn next_deadline(&self) -> Option<BootTime> {
-        self.lead.as_ref()?.timers.first().map(|(at, _)| *at)
+        let timer = self.lead.as_ref()?.timers.first().map(|(at, _)| *at);
+        [timer, self.escrow.next_fence_end()].into_iter().flatten().min()
     }
 
     /// Drops what is over: proposes watermarks, tells ours to those it concerns, and asks for that of
@@ -549,12 +545,10 @@ impl Cross {
         if !self.locks.release(attempt) {
             return;
         }
-        let committed = match self.table.get(attempt).map(|record| &record.state) {
-            Some(State::Committed { reply, .. }) => Some(reply.verdicts.clone()),
-            _ => None,
-        };
-        let leg = self.escrow.release(attempt);
-        out.released.push(Released { attempt, moved: leg.zip(committed) });
+        out.released.push(attempt);
+        if self.escrow.release(attempt) {
+            self.unfence(out);
+        }
         let Some(lead) = &mut self.lead else { return };
         let freed: Vec<Attempt> = lead
             .waiting

@@ -14,8 +14,8 @@
 //! session slot, sequence. Every number is a varint.
 //!
 //! A side of transfers is `1` debit or `2` credit, count, the transfers in their layout, a verdict u8 of each;
-//! then for each that can be carried out the slice u16, big-endian, and on the debit side what it moves
-//! and releases; on the debit side a list of index, slot and amount of those that had taken effect before.
+//! then for each that can be carried out the slice u16, big-endian, and on the debit side what it moves;
+//! on the debit side a list of index, slot and amount of those that had taken effect before.
 
 use std::sync::Arc;
 

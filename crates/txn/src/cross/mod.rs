@@ -34,7 +34,7 @@ mod report;
 pub mod table;
 pub mod vote;
 
-pub use self::core::{Cross, Out, Released, RequestKey, RequestStanding, Settled};
+pub use self::core::{Cross, Out, RequestKey, RequestStanding, Settled};
 pub use entry::{CrossEntry, Decide, Prepare};
 pub use locks::Locks;
 pub use part::{ReplyOrder, Split, credit_group, split};

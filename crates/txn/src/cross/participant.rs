@@ -11,6 +11,9 @@ use super::entry::{CrossEntry, Decide, Prepare};
 use super::part::ReplyOrder;
 use super::vote::{Locked, Verdict, locked_keys};
 
+/// Most votes that wait until an account is read; the others will be asked for again.
+const DEFERRED_MAX: usize = 64;
+
 /// A coordinator's question for a vote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VoteAsked {
@@ -51,12 +54,20 @@ impl Cross {
         if let Some(vote) = self.vote_of(attempt) {
             return self.say(attempt.group, CrossBody::Voted { attempt, vote }, out);
         }
-        if lead.voting.contains(&attempt) || lead.waiting.contains_key(&attempt) {
+        let waits = lead.waiting.contains_key(&attempt) || lead.deferred.contains_key(&attempt);
+        if lead.voting.contains(&attempt) || waits {
             return; // The vote is on its way.
         }
         let has_room = self.escrow.len() + asked.part.credits.len() <= GROUP_ESCROW_MAX;
         if GROUP_ATTEMPTS_MAX <= self.table.len() || !has_room {
             return; // It will be asked for again.
+        }
+        let is_fenced = asked.part.credits.iter().any(|it| self.escrow.is_fenced(it.credit));
+        if is_fenced && let Some(lead) = &mut self.lead {
+            if lead.deferred.len() < DEFERRED_MAX {
+                lead.deferred.insert(attempt, asked);
+            }
+            return;
         }
         out.evaluate.push(asked);
     }
@@ -78,7 +89,7 @@ impl Cross {
         let refusal = match verdict {
             Verdict::Yes(yes) => {
                 if self.locks.unwant(attempt) {
-                    out.released.push(attempt.into());
+                    out.released.push(attempt);
                 }
                 let (exclusive, shared) = locked_keys(&yes.write, &yes.shared, self.keyspace);
                 self.locks.take(attempt, asked.age, exclusive, shared);
@@ -219,7 +230,7 @@ impl Cross {
             lead.waiting.remove(&attempt);
         }
         if self.locks.unwant(attempt) {
-            out.released.push(attempt.into());
+            out.released.push(attempt);
         }
     }
 

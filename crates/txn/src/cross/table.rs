@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
+use quorate_types::money::TRANSFER_BYTES;
 use quorate_types::{Attempt, Ballot, EntryId, GroupId, PartReply, Watermark};
 
 use super::entry::{Decide, Prepare};
@@ -29,6 +30,8 @@ pub struct CrossTable {
     unsaved: BTreeSet<Attempt>,
     /// Watermarks that differ from the store.
     unsaved_watermarks: BTreeSet<GroupId>,
+    /// Transfers that came with these.
+    unsaved_transfers: usize,
     /// Records that the store has.
     stored: BTreeSet<Attempt>,
     /// Records to remove from the store.
@@ -77,6 +80,7 @@ impl CrossTable {
             watermarks: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             unsaved_watermarks: BTreeSet::new(),
+            unsaved_transfers: 0,
             stored: BTreeSet::new(),
             removed: Vec::new(),
         }
@@ -156,6 +160,7 @@ impl CrossTable {
         if self.is_below_watermark(attempt) || self.records.contains_key(&attempt) {
             return CrossEvent::Nothing(attempt);
         }
+        self.unsaved_transfers += prepare.leg.as_ref().map_or(0, |leg| leg.len());
         self.put(attempt, Record { state: State::Prepared(prepare), at });
         CrossEvent::Prepared(attempt)
     }
@@ -239,12 +244,14 @@ impl CrossTable {
     #[must_use]
     pub fn unsaved_bytes(&self) -> usize {
         (self.unsaved.len() + self.removed.len()) * RECORD_MEMORY_BYTES
+            + self.unsaved_transfers * TRANSFER_BYTES
     }
 
     /// Changes that bring the store up to this table. To be called between two entries, when a
     /// checkpoint begins, and to be part of it: the table counts on them from now on.
     #[must_use = "what is not written is lost"]
     pub fn take_changes(&mut self) -> Vec<Change> {
+        self.unsaved_transfers = 0;
         let removed = std::mem::take(&mut self.removed);
         let mut changes: Vec<_> =
             removed.into_iter().map(|key| Change { key, value: None }).collect();

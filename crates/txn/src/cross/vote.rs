@@ -106,8 +106,14 @@ pub fn evaluate_part(
     let Part { conditions, mutations, reads, credits } = part;
     if !credits.is_empty() {
         // What is in escrow does not exclude it, and no row is locked by it.
-        let leg = money::credits(credits, context, overlay, escrow)?;
-        return Ok(Verdict::Yes(Yes::of_transfers(Leg::Credit(leg))));
+        return Ok(match money::credits(credits, context, overlay, escrow)? {
+            Ok(leg) => Verdict::Yes(Yes::of_transfers(Leg::Credit(leg))),
+            // Nobody knows yet whether there is room: the debit side may ask again.
+            Err(other) => {
+                let message = format!("an account may run over, depending on {other}");
+                Verdict::No(Error::new(Code::TxnAborted, message).with("attempt", other))
+            }
+        });
     }
     let asked = Transaction { conditions, mutations, reads };
     if !locks.are_idle() {

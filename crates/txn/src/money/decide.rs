@@ -6,6 +6,7 @@
 //!
 //! What would be refused because of a transfer that is in escrow is not decided: it waits for that.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
@@ -78,33 +79,42 @@ pub(super) fn decide(
     })
 }
 
-/// Decides the debits of a batch whose credit accounts are in another group.
+/// Decides the debits of a batch whose credit accounts are in another group. What is left of the batch
+/// rests on what the credit side will say of these.
 pub(super) fn decide_debits(
     batch: &TransferBatch,
     ground: Ground<'_>,
-) -> Result<Outcome<DebitLeg>, StoreError> {
+) -> Result<Outcome<(DebitLeg, TransferBatch)>, StoreError> {
     let mut deciding = Deciding::open(batch, Sides::Debits, ground)?;
     deciding.all()?;
-    Ok(match deciding.waits_for {
+    // What was decided before the cut stands, whatever is in escrow.
+    let end = deciding.cut.unwrap_or(batch.len());
+    Ok(match deciding.waits_for.filter(|_| deciding.cut.is_none()) {
         Some(attempt) => Outcome::Waits(attempt),
-        None => Outcome::Decided(deciding.finish_debits(batch)),
+        None => {
+            let leg = deciding.finish_debits(batch.range(0..end));
+            Outcome::Decided((leg, batch.range(end..batch.len())))
+        }
     })
 }
 
-/// Decides the credits of a batch whose debit accounts are in another group. Waits for nobody: what is
-/// in escrow could only make room.
+/// Decides the credits of a batch whose debit accounts are in another group. They must not wait, or
+/// groups could wait for each other in a circle: who is asked says no to all of them.
 pub(super) fn decide_credits(
     batch: &TransferBatch,
     ground: Ground<'_>,
-) -> Result<CreditLeg, StoreError> {
+) -> Result<Outcome<CreditLeg>, StoreError> {
     let mut deciding = Deciding::open(batch, Sides::Credits, ground)?;
     deciding.all()?;
+    if let Some(attempt) = deciding.waits_for {
+        return Ok(Outcome::Waits(attempt));
+    }
     let Deciding { slices, verdicts, .. } = deciding;
     let able = |(index, verdict): (usize, &Verdict)| {
         (*verdict == Verdict::Created).then(|| slices[2 * index + 1])
     };
     let slices = verdicts.iter().enumerate().filter_map(able).collect();
-    Ok(CreditLeg { batch: batch.clone(), verdicts, slices })
+    Ok(Outcome::Decided(CreditLeg { batch: batch.clone(), verdicts, slices }))
 }
 
 struct Deciding<'a> {
@@ -122,10 +132,25 @@ struct Deciding<'a> {
     verdicts: Vec<Verdict>,
     /// What each created transfer moves, reserves or releases.
     amounts: Vec<u64>,
-    /// What each created transfer takes from a reservation, where that is not its amount.
-    released: Vec<u64>,
     /// Nothing is decided before this attempt is.
     waits_for: Option<Attempt>,
+    /// On the debit side: what earlier chains of the batch do if the credit side agrees.
+    undecided: Undecided,
+    /// The first link of the chain that is being decided.
+    chain_start: usize,
+    /// It has more than one.
+    is_in_chain: bool,
+    /// From this chain on, the batch rests on what the credit side will say of what comes before.
+    cut: Option<usize>,
+}
+
+/// What may still be refused.
+#[derive(Debug, Default)]
+struct Undecided {
+    /// The places of accounts that are debited.
+    debited: BTreeSet<usize>,
+    /// Pending transfers that are ended.
+    ended: BTreeSet<HoldKey>,
 }
 
 impl<'a> Deciding<'a> {
@@ -175,37 +200,68 @@ impl<'a> Deciding<'a> {
             ids,
             verdicts: vec![Verdict::LinkedFailed; count],
             amounts: vec![0; count],
-            released: vec![0; count],
             waits_for: None,
+            undecided: Undecided::default(),
+            chain_start: 0,
+            is_in_chain: false,
+            cut: None,
         })
     }
 
     /// Chain after chain; most have one link.
     fn all(&mut self) -> Result<(), StoreError> {
         let mut start = 0;
-        while start < self.transfers.len() && self.waits_for.is_none() {
+        while start < self.transfers.len() && self.waits_for.is_none() && self.cut.is_none() {
+            self.chain_start = start;
             let rest = &self.transfers[start..];
-            match rest.iter().position(|transfer| !transfer.linked) {
+            let end = match rest.iter().position(|transfer| !transfer.linked) {
                 Some(0) => {
                     self.verdicts[start] = self.one(start)?;
-                    start += 1;
+                    start + 1
                 }
                 Some(links) => {
                     self.chain(start..start + links + 1)?;
-                    start += links + 1;
+                    start + links + 1
                 }
                 None => {
                     self.open_chain(start);
-                    start = self.transfers.len();
+                    self.transfers.len()
                 }
+            };
+            if self.sides == Sides::Debits && self.cut.is_none() {
+                self.note_undecided(start..end);
             }
+            start = end;
         }
         Ok(())
+    }
+
+    /// A chain of the debit side is over: what it can do rests on the credit side.
+    fn note_undecided(&mut self, chain: Range<usize>) {
+        for index in chain.filter(|index| self.verdicts[*index] == Verdict::Created) {
+            let transfer = &self.transfers[index];
+            self.undecided.debited.extend(self.items[index].debit);
+            let (slice, debit) = (self.slices[2 * index], transfer.debit.uid);
+            let ended = transfer.kind.ends().map(|pending| HoldKey { slice, debit, pending });
+            self.undecided.ended.extend(ended);
+        }
+    }
+
+    /// What would be said of a chain rests on an earlier one that the credit side may yet refuse.
+    fn cut(&mut self) {
+        self.cut = self.cut.or(Some(self.chain_start));
+    }
+
+    /// True if a transfer is of an earlier chain that the credit side may yet refuse.
+    fn is_undecided(&self, known: Known) -> bool {
+        let is_before = matches!(known, Known::Here(other) if other < self.chain_start);
+        is_before && self.sides == Sides::Debits
     }
 
     /// A chain: all of it or nothing. What had taken effect before the chain stands in any case.
     fn chain(&mut self, chain: Range<usize>) -> Result<(), StoreError> {
         self.books.begin_chain();
+        self.is_in_chain = true;
         let mut failed = None;
         for index in chain.clone() {
             self.verdicts[index] = self.one(index)?;
@@ -214,6 +270,7 @@ impl<'a> Deciding<'a> {
                 break;
             }
         }
+        self.is_in_chain = false;
         let Some(failed) = failed else {
             self.books.end_chain();
             return Ok(());
@@ -268,8 +325,14 @@ impl<'a> Deciding<'a> {
             Some(true) if planted(Bug::RetryAnew) && self.lacks_funds(index) => {
                 return Ok(Verdict::FloorReached);
             }
-            Some(true) => return Ok(Verdict::AlreadyApplied),
-            Some(false) => return Ok(Verdict::IdReused),
+            Some(is_same) => {
+                let known = self.ids.as_ref().map_or(Known::Free, |ids| ids.of(index));
+                // One that is alone has the fate of the one it repeats; a chain must know it.
+                if self.is_undecided(known) && (self.is_in_chain || !is_same) {
+                    self.cut();
+                }
+                return Ok(if is_same { Verdict::AlreadyApplied } else { Verdict::IdReused });
+            }
             None => {}
         }
         if let Some(attempt) = self.in_escrow(&transfer) {
@@ -301,10 +364,13 @@ impl<'a> Deciding<'a> {
         })
     }
 
-    /// The attempt that has the id of a transfer, or ends what it would end.
+    /// The attempt that has the id of a transfer, or ends what it would end, or that a read waits for.
     fn in_escrow(&self, transfer: &Transfer) -> Option<Attempt> {
         if self.escrow.is_empty() || self.sides == Sides::Credits {
             return None;
+        }
+        if self.sides == Sides::Debits && self.escrow.is_fenced(transfer.debit) {
+            return self.escrow.unapplied(transfer.debit).next();
         }
         let debit = transfer.debit.uid;
         let of_id = self.escrow.of_id(debit, transfer.id);
@@ -324,33 +390,41 @@ impl<'a> Deciding<'a> {
         self.in_doubt.get(place).map_or_else(InDoubt::default, |(_, in_doubt)| *in_doubt)
     }
 
-    /// A refusal, unless what is in escrow for the account may turn out so that there is none.
-    fn unless_in_doubt(&mut self, place: usize, verdict: Verdict) -> Verdict {
-        if self.sides != Sides::Credits
-            && let Some((account, _)) = self.in_doubt.get(place)
-        {
+    /// What is in escrow for an account may turn out so that nothing is refused.
+    fn wait_for(&mut self, place: usize) {
+        if let Some((account, _)) = self.in_doubt.get(place) {
             self.waits_for = self.waits_for.or(self.escrow.waits_for(*account));
         }
-        verdict
     }
 
-    /// The debit account, if it exists and can spare an amount.
+    /// The debit account, if it exists and can spare an amount, whatever becomes of what is in doubt.
     fn may_debit(&mut self, place: usize, amount: u64) -> Result<(), Verdict> {
         let debit = self.books.account(place).ok_or(Verdict::DebitAccountMissing)?;
-        if !affords(debit, self.in_doubt(place).debits + i128::from(amount)) {
-            return Err(self.unless_in_doubt(place, Verdict::FloorReached));
+        let (in_doubt, amount) = (self.in_doubt(place), i128::from(amount));
+        if affords(debit, in_doubt.debits + amount) {
+            return Ok(());
         }
-        Ok(())
+        let can_turn_out_well = affords(debit, amount - in_doubt.credits);
+        if self.undecided.debited.contains(&place) {
+            self.cut();
+        } else if can_turn_out_well {
+            self.wait_for(place);
+        }
+        Err(Verdict::FloorReached)
     }
 
-    /// The credit account has room for an amount.
+    /// The credit account has room for an amount, whatever becomes of what is in doubt.
     fn may_credit(&mut self, place: usize, amount: u64) -> Result<(), Verdict> {
         let credit = self.books.account(place).ok_or(Verdict::CreditAccountMissing)?;
-        let sum = i128::from(credit.balance) + self.in_doubt(place).credits + i128::from(amount);
-        if i128::from(i64::MAX) < sum {
-            return Err(self.unless_in_doubt(place, Verdict::BalanceOverflow));
+        let sum = i128::from(credit.balance) + i128::from(amount);
+        let (in_doubt, most) = (self.in_doubt(place), i128::from(i64::MAX));
+        if sum + in_doubt.credits <= most {
+            return Ok(());
         }
-        Ok(())
+        if sum - in_doubt.debits <= most {
+            self.wait_for(place);
+        }
+        Err(Verdict::BalanceOverflow)
     }
 
     /// Accounts exist and may be used; in the order in which it counts.
@@ -403,6 +477,9 @@ impl<'a> Deciding<'a> {
         key: HoldKey,
         hold: HoldNow,
     ) -> Result<u64, Verdict> {
+        if self.undecided.ended.contains(&key) {
+            self.cut();
+        }
         let hold = match hold {
             HoldNow::Open(hold) => hold,
             HoldNow::Missing => return Err(Verdict::PendingMissing),
@@ -428,7 +505,6 @@ impl<'a> Deciding<'a> {
             }
         }
         end_hold(&mut self.books, item, transfer, key, &hold).expect("checked above");
-        self.released[usize::from(item.index)] = hold.amount;
         Ok(ending.amount(&hold))
     }
 
@@ -455,15 +531,16 @@ impl<'a> Deciding<'a> {
         Decided { verdicts, slices: standing, known, draft, has_created }
     }
 
-    fn finish_debits(self, batch: &TransferBatch) -> DebitLeg {
-        let Deciding { slices, ids, verdicts, amounts, released, .. } = self;
+    fn finish_debits(self, batch: TransferBatch) -> DebitLeg {
+        let Deciding { slices, ids, mut verdicts, amounts, .. } = self;
+        verdicts.truncate(batch.len());
         let ids = ids.expect("the debit side has the ids");
         let (mut able, mut known) = (Vec::new(), Vec::new());
         for (index, verdict) in verdicts.iter().enumerate() {
             let slice = slices[2 * index];
             match (verdict, ids.of(index)) {
                 (Verdict::Created, _) => {
-                    able.push(Debit { slice, amount: amounts[index], released: released[index] });
+                    able.push(Debit { slice, amount: amounts[index] });
                 }
                 (Verdict::AlreadyApplied, Known::Before(found)) => {
                     let TransferRecord { slot, amount, .. } = *ids.found(found);
@@ -472,7 +549,7 @@ impl<'a> Deciding<'a> {
                 _ => {}
             }
         }
-        DebitLeg { batch: batch.clone(), verdicts, able, known }
+        DebitLeg { batch, verdicts, able, known }
     }
 }
 

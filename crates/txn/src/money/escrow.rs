@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use quorate_types::{AccountAddress, Attempt, TransferId, Uid};
+use quorate_types::{AccountAddress, Attempt, BootTime, TransferId, Uid};
 
 use super::leg::Leg;
 
@@ -23,12 +24,22 @@ pub struct Escrow {
     attempts: BTreeMap<Attempt, Open>,
     /// Invariant: the sums of what the attempts that are not staged may do.
     accounts: BTreeMap<AccountAddress, OpenAccount>,
-    /// Ids of debits that are not staged, and the pending transfers that they end.
+    /// Ids of debits, and the pending transfers that they end. One attempt each: who decides finds the one
+    /// before here, or on the overlay if that is staged.
     ids: BTreeMap<(Uid, TransferId), Attempt>,
     ends: BTreeMap<(Uid, TransferId), Attempt>,
     /// Transfers of all attempts.
     count: usize,
+    /// Accounts that a read waits for, and how long nothing new may touch them for its sake.
+    fences: BTreeMap<AccountAddress, BootTime>,
+    /// Accounts whose reads waited in vain, and how long others go first.
+    cooling: BTreeMap<AccountAddress, BootTime>,
 }
+
+/// Reads keep others out of an account for so long: many times what it takes to decide a transfer.
+const FENCE: Duration = Duration::from_millis(50);
+/// And then for this long not again, if it was in vain.
+const COOLING: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 struct Open {
@@ -69,13 +80,7 @@ impl Escrow {
     /// How many of them an attempt has.
     #[must_use]
     pub fn len_of(&self, attempt: Attempt) -> usize {
-        self.attempts.get(&attempt).map_or(0, |open| open.leg.open())
-    }
-
-    /// The transfers of an attempt.
-    #[must_use]
-    pub fn leg(&self, attempt: Attempt) -> Option<&Arc<Leg>> {
-        self.attempts.get(&attempt).map(|open| &open.leg)
+        self.attempts.get(&attempt).map_or(0, |open| open.leg.able())
     }
 
     /// Keeps what an attempt may do from others. Nothing happens if it does so already.
@@ -95,7 +100,7 @@ impl Escrow {
                 ends.extend(pending.map(|pending| ((debit, pending), attempt)));
             },
         );
-        self.count += leg.open();
+        self.count += leg.len();
         self.attempts.insert(attempt, Open { leg: Arc::clone(leg), is_staged: false });
     }
 
@@ -108,67 +113,106 @@ impl Escrow {
         open.is_staged = true;
         let leg = Arc::clone(&open.leg);
         self.free(attempt, &leg);
-        let accounts = &mut self.accounts;
-        let mark = |account, _| {
-            let open = accounts.get_mut(&account).and_then(|open| open.attempts.get_mut(&attempt));
-            if let Some(is_staged) = open {
-                *is_staged = true;
-            }
-        };
-        leg.visit(mark, |_, _, _| {});
     }
 
     /// The overlay is gone: what was on it is in doubt again.
     pub fn unstage(&mut self) {
         let staged = self.attempts.iter().filter(|(_, open)| open.is_staged);
-        let staged: Vec<Attempt> = staged.map(|(attempt, _)| *attempt).collect();
-        for attempt in staged {
-            if let Some(leg) = self.release(attempt) {
-                self.take(attempt, &leg);
-            }
+        let staged: Vec<(Attempt, Arc<Leg>)> =
+            staged.map(|(attempt, open)| (*attempt, Arc::clone(&open.leg))).collect();
+        for (attempt, leg) in staged {
+            self.release(attempt);
+            self.take(attempt, &leg);
         }
     }
 
-    /// An attempt is decided, and that is applied. Returns its transfers.
-    pub fn release(&mut self, attempt: Attempt) -> Option<Arc<Leg>> {
-        let Open { leg, is_staged } = self.attempts.remove(&attempt)?;
+    /// An attempt is decided, and that is applied. True if that ends a fence: see [`Escrow::fence`].
+    pub fn release(&mut self, attempt: Attempt) -> bool {
+        let Some(Open { leg, is_staged }) = self.attempts.remove(&attempt) else { return false };
         if !is_staged {
             self.free(attempt, &leg);
         }
-        let accounts = &mut self.accounts;
-        let drop = |account, _| {
-            let Some(open) = accounts.get_mut(&account) else { return };
-            open.attempts.remove(&attempt);
-            if open.attempts.is_empty() {
-                accounts.remove(&account);
-            }
-        };
-        leg.visit(drop, |_, _, _| {});
-        self.count -= leg.open();
-        Some(leg)
-    }
-
-    /// Takes an attempt out of the sums and the ids.
-    fn free(&mut self, attempt: Attempt, leg: &Leg) {
-        let Escrow { accounts, ids, ends, .. } = self;
-        let is_ours = |held: Option<&Attempt>| held == Some(&attempt);
+        let Escrow { accounts, ids, ends, fences, .. } = self;
+        let mut ended = false;
         leg.visit(
-            |account, amount| {
-                if let Some(open) = accounts.get_mut(&account) {
-                    open.in_doubt.add_back(amount);
+            |account, _| {
+                let Some(open) = accounts.get_mut(&account) else { return };
+                open.attempts.remove(&attempt);
+                if open.attempts.is_empty() {
+                    accounts.remove(&account);
+                    ended |= fences.remove(&account).is_some();
                 }
             },
             |debit, id, pending| {
-                if is_ours(ids.get(&(debit, id))) {
-                    ids.remove(&(debit, id));
-                }
-                if let Some(pending) = pending
-                    && is_ours(ends.get(&(debit, pending)))
-                {
-                    ends.remove(&(debit, pending));
+                forget(ids, (debit, id), attempt);
+                if let Some(pending) = pending {
+                    forget(ends, (debit, pending), attempt);
                 }
             },
         );
+        self.count -= leg.len();
+        ended
+    }
+
+    /// Takes an attempt out of the sums.
+    fn free(&mut self, attempt: Attempt, leg: &Leg) {
+        let accounts = &mut self.accounts;
+        let add_back = |account, amount| {
+            if let Some(open) = accounts.get_mut(&account) {
+                open.in_doubt.add_back(amount);
+                open.attempts.insert(attempt, true);
+            }
+        };
+        leg.visit(add_back, |_, _, _| {});
+    }
+
+    /// A read waits for an account: nothing new may touch it until all that is undecided about it is
+    /// decided, but not for long, and not again and again if somebody is in the way for long.
+    pub fn fence(&mut self, now: BootTime, account: AccountAddress) {
+        let is_cooling = self.cooling.get(&account).is_some_and(|until| now < *until);
+        if self.accounts.contains_key(&account) && !is_cooling {
+            self.fences.entry(account).or_insert(now + FENCE);
+        }
+    }
+
+    /// True if a read waits for the account.
+    #[must_use]
+    pub fn is_fenced(&self, account: AccountAddress) -> bool {
+        !self.fences.is_empty() && self.fences.contains_key(&account)
+    }
+
+    /// When the next fence ends in vain, at the latest.
+    #[must_use]
+    pub fn next_fence_end(&self) -> Option<BootTime> {
+        self.fences.values().min().copied()
+    }
+
+    /// Ends the fences whose time is over. Returns the attempts that were in the way, some of them twice.
+    pub fn end_fences(&mut self, now: BootTime) -> Vec<Attempt> {
+        let is_over = |until: &BootTime| *until <= now;
+        if !self.fences.values().any(is_over) {
+            return Vec::new();
+        }
+        self.cooling.retain(|_, until| !is_over(until));
+        let over: Vec<AccountAddress> = self
+            .fences
+            .iter()
+            .filter(|(_, until)| is_over(until))
+            .map(|(account, _)| *account)
+            .collect();
+        let mut attempts = Vec::new();
+        for account in over {
+            self.fences.remove(&account);
+            self.cooling.insert(account, now + COOLING);
+            attempts.extend(self.unapplied(account));
+        }
+        attempts
+    }
+
+    /// No read waits any more.
+    pub fn unfence_all(&mut self) {
+        self.fences.clear();
+        self.cooling.clear();
     }
 
     /// What is in doubt about an account for whoever decides on the overlay.
@@ -190,32 +234,33 @@ impl Escrow {
 
     /// The attempt that has a transfer with this id, for whoever decides on the overlay.
     pub(super) fn of_id(&self, debit: Uid, id: TransferId) -> Option<Attempt> {
-        self.ids.get(&(debit, id)).copied()
+        self.ids.get(&(debit, id)).copied().filter(|attempt| !self.is_staged(*attempt))
     }
 
-    /// The attempt that has a transfer with this id and is not applied.
-    pub(crate) fn unapplied_id(&self, debit: Uid, id: TransferId) -> Option<Attempt> {
-        let has = |leg: &Leg| {
-            let mut found = false;
-            leg.visit(
-                |_, _| {},
-                |user, it, ends| {
-                    found |= user == debit && (it == id || ends == Some(id));
-                },
-            );
-            found
-        };
-        let open = self.ids.get(&(debit, id)).or_else(|| self.ends.get(&(debit, id)));
-        // Few attempts are staged at any time, and those for a moment.
-        open.copied().or_else(|| {
-            let mut staged = self.attempts.iter().filter(|(_, open)| open.is_staged);
-            staged.find(|(_, open)| has(&open.leg)).map(|(attempt, _)| *attempt)
-        })
-    }
-
-    /// The attempt that ends a pending transfer.
+    /// The attempt that ends a pending transfer, for whoever decides on the overlay.
     pub(super) fn ends(&self, debit: Uid, pending: TransferId) -> Option<Attempt> {
-        self.ends.get(&(debit, pending)).copied()
+        self.ends.get(&(debit, pending)).copied().filter(|attempt| !self.is_staged(*attempt))
+    }
+
+    /// The attempt that has a transfer with this id, or ends it, and is not applied.
+    pub(crate) fn unapplied_id(&self, debit: Uid, id: TransferId) -> Option<Attempt> {
+        let found = self.ids.get(&(debit, id)).or_else(|| self.ends.get(&(debit, id)));
+        found.copied()
+    }
+
+    fn is_staged(&self, attempt: Attempt) -> bool {
+        self.attempts.get(&attempt).is_some_and(|open| open.is_staged)
+    }
+}
+
+/// Removes an attempt from a table, unless another has taken its place.
+fn forget(
+    table: &mut BTreeMap<(Uid, TransferId), Attempt>,
+    name: (Uid, TransferId),
+    attempt: Attempt,
+) {
+    if table.get(&name) == Some(&attempt) {
+        table.remove(&name);
     }
 }
 

@@ -52,11 +52,11 @@ pub fn expire_holds(
 ) -> Result<Option<Proposal>, StoreError> {
     let keyspace = sessions.keyspace();
     let mut expired: Vec<HoldKey> = Vec::new();
-    for key in sessions.holds().expired(now).take(EXPIRE_HOLDS_MAX) {
+    let in_escrow = |key: &HoldKey| escrow.ends(key.debit, key.pending).is_some();
+    let over = sessions.holds().expired(now).filter(|key| !in_escrow(key));
+    for key in over.take(EXPIRE_HOLDS_MAX) {
         let HoldKey { slice, debit, pending } = key;
-        if escrow.ends(debit, pending).is_none()
-            && overlay.get(&keyspace.open_hold(slice, debit, pending))?.is_some()
-        {
+        if overlay.get(&keyspace.open_hold(slice, debit, pending))?.is_some() {
             expired.push(key);
         }
     }
@@ -118,9 +118,11 @@ pub(crate) fn set_account(
         return Ok(Evaluation::Answer { body, replayed: true });
     }
     let escrow = state.cross.escrow();
-    let doubtful = escrow.in_doubt(at).debits;
-    if !keeps_floor(&Account { settings, ..account }, doubtful) {
-        if let Some(attempt) = escrow.waits_for(at) {
+    let in_doubt = escrow.in_doubt(at);
+    let changed = Account { settings, ..account };
+    if !keeps_floor(&changed, in_doubt.debits) {
+        let can_turn_out_well = keeps_floor(&changed, -in_doubt.credits);
+        if let Some(attempt) = escrow.waits_for(at).filter(|_| can_turn_out_well) {
             return Ok(Evaluation::Wait(attempt));
         }
         let free = account.free();
@@ -162,7 +164,12 @@ pub(crate) fn transfers(
 #[derive(Clone, Debug)]
 pub enum Debits {
     /// These can be carried out, if the other group agrees.
-    Able(DebitLeg),
+    Able {
+        /// The first part of the batch, or all of it.
+        leg: DebitLeg,
+        /// The rest, which rests on what becomes of the first part: to be asked for then. Mostly empty.
+        rest: TransferBatch,
+    },
     /// None can: this is the answer. Release it like a refusal.
     Nothing(ReplyBody),
     /// Evaluate again once this attempt is decided.
@@ -181,24 +188,30 @@ pub fn evaluate_debits(
     let slice_of = |uid| context.account_slice(uid);
     Ok(match decide_debits(batch, ground(context, state, &slice_of))? {
         Outcome::Waits(attempt) => Debits::Wait(attempt),
-        Outcome::Decided(leg) if leg.able.is_empty() => {
-            // Nothing is asked of the other side, so no slot of a vote appears in the answer.
+        Outcome::Decided((leg, _)) if leg.able.is_empty() => {
+            // Nothing is asked of the other side, so no slot of a vote appears in the answer. And there is
+            // no rest, which would rest on something.
             Debits::Nothing(ReplyBody::Transfers(leg.results(&[], Slot::ZERO)))
         }
-        Outcome::Decided(leg) => Debits::Able(leg),
+        Outcome::Decided((leg, rest)) => Debits::Able { leg, rest },
     })
 }
 
-/// Decides the credits of a batch whose debit accounts are in another group.
+/// Decides the credits of a batch whose debit accounts are in another group. An attempt if it would have
+/// to wait for that.
 pub(crate) fn credits(
     batch: &TransferBatch,
     context: &Context<'_>,
     view: &dyn View,
     escrow: &Escrow,
-) -> Result<CreditLeg, StoreError> {
+) -> Result<Result<CreditLeg, Attempt>, StoreError> {
     let slice_of = |uid| context.account_slice(uid);
     let keyspace = context.keyspace;
-    decide_credits(batch, Ground { keyspace, slice_of: &slice_of, view, escrow })
+    let decided = decide_credits(batch, Ground { keyspace, slice_of: &slice_of, view, escrow })?;
+    Ok(match decided {
+        Outcome::Decided(leg) => Ok(leg),
+        Outcome::Waits(attempt) => Err(attempt),
+    })
 }
 
 fn ground<'a>(

@@ -54,8 +54,6 @@ pub struct Debit {
     pub slice: SliceId,
     /// What it moves.
     pub amount: u64,
-    /// What it releases of the reservation it ends; 0 if it ends none.
-    pub released: u64,
 }
 
 /// The credit side.
@@ -69,15 +67,6 @@ pub struct CreditLeg {
     pub slices: Vec<SliceId>,
 }
 
-/// What transfers do to one account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effect {
-    /// Added to the balance.
-    pub balance: i128,
-    /// Taken from what is reserved.
-    pub released: i128,
-}
-
 impl Leg {
     /// What this side tells the other: of the credit side its verdicts.
     #[must_use]
@@ -88,9 +77,24 @@ impl Leg {
         }
     }
 
-    /// How many transfers wait for the decision.
+    /// How many transfers it has, whatever it says of them.
     #[must_use]
-    pub fn open(&self) -> usize {
+    pub fn len(&self) -> usize {
+        match self {
+            Leg::Debit(leg) => leg.batch.len(),
+            Leg::Credit(leg) => leg.batch.len(),
+        }
+    }
+
+    /// True if it has none, which no leg of ours is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many transfers this side can carry out.
+    #[must_use]
+    pub fn able(&self) -> usize {
         match self {
             Leg::Debit(leg) => leg.able.len(),
             Leg::Credit(leg) => leg.slices.len(),
@@ -113,24 +117,6 @@ impl Leg {
             }
             Leg::Credit(leg) => Box::new(leg.able()),
         }
-    }
-
-    /// What they do to an account if they are committed with these verdicts of the credit side.
-    #[must_use]
-    pub fn effect_on(&self, account: AccountAddress, credits: &[Verdict]) -> Effect {
-        let mut effect = Effect::default();
-        for (_, transfer, debit) in self.standing(credits) {
-            let amount = i128::from(debit.amount);
-            match self {
-                Leg::Debit(_) if transfer.debit == account => {
-                    effect.balance -= amount;
-                    effect.released += i128::from(debit.released);
-                }
-                Leg::Credit(_) if transfer.credit == account => effect.balance += amount,
-                Leg::Debit(_) | Leg::Credit(_) => {}
-            }
-        }
-        effect
     }
 
     /// Calls `each` with every account whose balance may change, and by what at most; and `ends` with
@@ -196,7 +182,6 @@ impl Leg {
                 for debit in &leg.able {
                     out.put_u16(debit.slice.0);
                     put_varint(out, debit.amount);
-                    put_varint(out, debit.released);
                 }
                 put_length(out, leg.known.len());
                 for known in &leg.known {
@@ -228,8 +213,7 @@ impl Leg {
                 let mut debits = Vec::with_capacity(able);
                 for _ in 0..able {
                     let slice = take_slice(reader)?;
-                    let amount = reader.varint("amount")?;
-                    debits.push(Debit { slice, amount, released: reader.varint("released")? });
+                    debits.push(Debit { slice, amount: reader.varint("amount")? });
                 }
                 let known = reader.list("known transfers", |reader| {
                     let index = reader.varint("index")?;
@@ -266,14 +250,33 @@ impl DebitLeg {
         created.zip(&self.able).map(|((index, (transfer, _)), debit)| (index, transfer, *debit))
     }
 
-    /// What the credit side is asked: these, with the amounts that move.
+    /// What the credit side is asked: these, with the amounts that move. Those of a chain stay linked,
+    /// without the ones that had taken effect before.
     #[must_use]
     pub fn credits(&self) -> TransferBatch {
-        let credits = self.able().map(|(_, transfer, debit)| {
-            let amount = debit.amount;
-            Transfer { amount, ..transfer }
-        });
-        TransferBatch::new(&credits.collect::<Vec<_>>())
+        let mut credits: Vec<(usize, Transfer)> = Vec::with_capacity(self.able.len());
+        let chains = self.chains();
+        for (index, transfer, debit) in self.able() {
+            if let Some((before, last)) = credits.last_mut() {
+                last.linked = chains[*before] == chains[index];
+            }
+            credits.push((index, Transfer { amount: debit.amount, linked: false, ..transfer }));
+        }
+        let credits: Vec<Transfer> = credits.into_iter().map(|(_, transfer)| transfer).collect();
+        TransferBatch::new(&credits)
+    }
+
+    /// The chain of each transfer, by the place of its first link.
+    fn chains(&self) -> Vec<usize> {
+        let mut first = 0;
+        let chain = |(index, transfer): (usize, Transfer)| {
+            let of = first;
+            if !transfer.linked {
+                first = index + 1;
+            }
+            of
+        };
+        self.batch.iter().enumerate().map(chain).collect()
     }
 
     /// What became of every transfer, with the verdicts of the credit side; `voted_at` is the slot of
@@ -338,7 +341,7 @@ impl CreditLeg {
         let created = self.batch.iter().zip(&self.verdicts).enumerate();
         let created = created.filter(|(_, (_, verdict))| **verdict == Verdict::Created);
         created.zip(&self.slices).map(|((index, (transfer, _)), slice)| {
-            let debit = Debit { slice: *slice, amount: transfer.amount, released: 0 };
+            let debit = Debit { slice: *slice, amount: transfer.amount };
             (index, transfer, debit)
         })
     }

@@ -168,8 +168,8 @@ impl Leader {
             Evaluation::Answer { body, replayed } => Submitted::Answered(body, replayed),
             Evaluation::Read(body) => Submitted::Read(body),
             Evaluation::Wait(attempt) => panic!("nothing is locked, but it waits for {attempt}"),
-            Evaluation::ReadOnce { undecided, .. } => {
-                panic!("nothing is in escrow, but it waits for {undecided:?}")
+            Evaluation::WaitForTurn { attempt, .. } => {
+                panic!("nothing is in escrow, but it waits for {attempt}")
             }
             Evaluation::Attempt => panic!("there are no transactions over several groups"),
         }

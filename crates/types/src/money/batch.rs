@@ -116,6 +116,15 @@ impl TransferBatch {
         self.0.is_empty()
     }
 
+    /// Some of them, in order. Shares the memory.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
+    pub fn range(&self, range: std::ops::Range<usize>) -> TransferBatch {
+        TransferBatch(self.0.slice(range.start * TRANSFER_BYTES..range.end * TRANSFER_BYTES))
+    }
+
     /// One of the transfers.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Transfer> {

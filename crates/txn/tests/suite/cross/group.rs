@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_store::{Keyspace, Overlay};
 use quorate_txn::cross::{
-    Cross, Out, Released, RequestKey, Settled, Verdict, credit_group, evaluate_part, split,
+    Cross, Out, RequestKey, Settled, Verdict as Part, credit_group, evaluate_part, split,
 };
 use quorate_txn::money::{Debits, evaluate_debits};
 use quorate_txn::{
@@ -13,7 +13,7 @@ use quorate_txn::{
 };
 use quorate_types::{
     Age, Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, LogTime, ReplicaId,
-    Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
+    Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, TransferBatch, Uid, Verdict,
 };
 
 use crate::common::Records;
@@ -57,22 +57,15 @@ pub(super) struct Replica {
     /// Who waits for a lock.
     parked: BTreeMap<Attempt, Vec<Caller>>,
     /// Who waits for transfers with another group.
-    transfers: BTreeMap<Attempt, usize>,
+    transfers: BTreeMap<Attempt, (usize, TransferBatch)>,
+    /// What was said of the first parts of batches.
+    parts: BTreeMap<usize, Vec<Verdict>>,
     /// Answers that rest on the entry at a slot.
     answers: BTreeMap<Slot, Vec<(usize, ReplyBody)>>,
-    /// Reads that are complete once attempts are decided.
-    reads: Vec<WaitingRead>,
     /// Transactions that gave way and try again.
     pub(super) again: Vec<Request>,
     pub(super) told: Vec<(usize, Told)>,
     pub(super) sent: Vec<CrossMessage>,
-}
-
-struct WaitingRead {
-    number: usize,
-    request: Request,
-    body: ReplyBody,
-    undecided: Vec<Attempt>,
 }
 
 /// A group and its replicas.
@@ -104,8 +97,8 @@ impl Replica {
             requests: BTreeMap::new(),
             parked: BTreeMap::new(),
             transfers: BTreeMap::new(),
+            parts: BTreeMap::new(),
             answers: BTreeMap::new(),
-            reads: Vec::new(),
             again: Vec::new(),
             told: Vec::new(),
             sent: Vec::new(),
@@ -191,11 +184,12 @@ impl Replica {
                     None => self.tell(number, body),
                 }
             }
-            Asked::Evaluated(Evaluation::ReadOnce { body, undecided }) => {
-                self.reads.push(WaitingRead { number, request, body, undecided });
+            Asked::Evaluated(Evaluation::WaitForTurn { attempt, account }) => {
+                self.cross.fence(now, account);
+                self.parked.entry(attempt).or_default().push(Caller { number, request });
             }
-            Asked::Transferring(attempt, out) => {
-                self.transfers.insert(attempt, number);
+            Asked::Transferring(attempt, rest, out) => {
+                self.transfers.insert(attempt, (number, rest));
                 self.carry_out(now, out);
             }
             Asked::Begun(out) => {
@@ -208,7 +202,10 @@ impl Replica {
 
     fn tell(&mut self, number: usize, body: ReplyBody) {
         let reply = Reply { at: EntryId::ZERO, replayed: false, body };
-        self.told.push((number, Some(Ok(reply))));
+        match reply.body {
+            ReplyBody::Transfers(_) => self.tell_transfers(number, Ok(reply)),
+            _ => self.told.push((number, Some(Ok(reply)))),
+        }
     }
 
     /// Evaluates a request; begins an attempt if it is for several groups.
@@ -233,11 +230,10 @@ impl Replica {
                 Debits::Nothing(body) => {
                     Asked::Evaluated(Evaluation::Answer { body, replayed: false })
                 }
-                Debits::Able(debits) => {
-                    let begun = self.cross.begin_transfers(now, 0, to, debits);
-                    let (attempt, out) = begun.expect("few run at once");
-                    Asked::Transferring(attempt, out)
-                }
+                Debits::Able { leg, rest } => match self.cross.begin_transfers(now, 0, to, leg) {
+                    Ok((attempt, out)) => Asked::Transferring(attempt, rest, out),
+                    Err(error) => Asked::Evaluated(Evaluation::Refuse(error)),
+                },
             };
         }
         let cut = split(&request.body, &group_of).filter(|cut| 1 < cut.parts.len());
@@ -255,12 +251,12 @@ impl Replica {
         let groups = cut.parts.len();
         let held = (self.cross.locks(), self.cross.escrow());
         match evaluate_part(&own, (age, groups), &context, &overlay, held).expect("memory") {
-            Verdict::Locked(locked) => Asked::Evaluated(Evaluation::Wait(locked.ahead[0])),
-            Verdict::No(error) => {
+            Part::Locked(locked) => Asked::Evaluated(Evaluation::Wait(locked.ahead[0])),
+            Part::No(error) => {
                 let error = cut.renumber(self.group, error);
                 Asked::Evaluated(Evaluation::Refuse(error))
             }
-            Verdict::Yes(yes) => {
+            Part::Yes(yes) => {
                 let begun = self.cross.begin(now, &id, id.sequence, cut, yes);
                 Asked::Begun(begun.expect("few run at once"))
             }
@@ -308,13 +304,13 @@ impl Replica {
                 self.settle(key, settled);
             }
             for (attempt, told) in out.transferred {
-                let caller = self.transfers.remove(&attempt);
-                self.told.extend(caller.map(|number| (number, Some(told))));
+                let Some((number, rest)) = self.transfers.remove(&attempt) else { continue };
+                match told {
+                    Ok(reply) if !rest.is_empty() => self.go_on(now, number, reply, rest),
+                    told => self.tell_transfers(number, told),
+                }
             }
-            for released in out.released {
-                self.finish_reads(&released);
-                woken.push(released.attempt);
-            }
+            woken.extend(out.released);
         }
         for attempt in woken {
             for caller in self.parked.remove(&attempt).unwrap_or_default() {
@@ -323,29 +319,26 @@ impl Replica {
         }
     }
 
-    /// As in the driver: what an attempt did is added to the reads that wait for it.
-    fn finish_reads(&mut self, released: &Released) {
-        let mut complete = Vec::new();
-        for read in std::mem::take(&mut self.reads) {
-            let WaitingRead { number, request, mut body, mut undecided } = read;
-            let before = undecided.len();
-            undecided.retain(|attempt| *attempt != released.attempt);
-            if undecided.len() < before
-                && let ReplyBody::Account(Some(account)) = &mut body
-            {
-                let effect = released.effect_on(account.address);
-                account.balance += i64::try_from(effect.balance).expect("within bounds");
-                account.reserved -= u64::try_from(effect.released).expect("within bounds");
+    /// As in the driver: the rest of a batch, once what it rests on is decided.
+    fn go_on(&mut self, now: BootTime, number: usize, reply: Reply, rest: TransferBatch) {
+        let ReplyBody::Transfers(results) = reply.body else { panic!("of transfers") };
+        self.parts.entry(number).or_default().extend(results.verdicts);
+        let request = Request { id: None, body: RequestBody::Transfers(rest) };
+        self.ask(now, Caller { number, request });
+    }
+
+    /// The answer to transfers, after the parts that were answered before.
+    fn tell_transfers(&mut self, number: usize, told: Result<Reply, Error>) {
+        let before = self.parts.remove(&number).unwrap_or_default();
+        let told = match told {
+            Ok(Reply { body: ReplyBody::Transfers(mut results), at, replayed }) => {
+                results.verdicts.splice(0..0, before);
+                Some(Ok(Reply { at, replayed, body: ReplyBody::Transfers(results) }))
             }
-            if undecided.is_empty() {
-                complete.push((number, body));
-            } else {
-                self.reads.push(WaitingRead { number, request, body, undecided });
-            }
-        }
-        for (number, body) in complete {
-            self.tell(number, body);
-        }
+            Err(_) if !before.is_empty() => None, // Some of it took effect.
+            told => Some(told),
+        };
+        self.told.push((number, told));
     }
 
     fn settle(&mut self, key: RequestKey, settled: Settled) {
@@ -418,10 +411,10 @@ impl Replica {
         let requests = std::mem::take(&mut self.requests).into_values().flat_map(|(_, all)| all);
         let parked = std::mem::take(&mut self.parked).into_values().flatten();
         let all = slots.chain(requests).chain(parked.map(|caller| caller.number));
-        let transfers = std::mem::take(&mut self.transfers).into_values();
-        let reads = std::mem::take(&mut self.reads).into_iter().map(|read| read.number);
+        self.parts.clear();
+        let transfers = std::mem::take(&mut self.transfers).into_values().map(|(number, _)| number);
         let answers = std::mem::take(&mut self.answers).into_values().flatten();
-        let all = all.chain(transfers).chain(reads).chain(answers.map(|(number, _)| number));
+        let all = all.chain(transfers).chain(answers.map(|(number, _)| number));
         self.told.extend(all.map(|number| (number, None)));
     }
 }
@@ -429,7 +422,7 @@ impl Replica {
 enum Asked {
     Evaluated(Evaluation),
     Begun(Out),
-    Transferring(Attempt, Out),
+    Transferring(Attempt, TransferBatch, Out),
 }
 
 impl Group {

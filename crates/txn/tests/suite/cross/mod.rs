@@ -1,10 +1,12 @@
 //! Cross-unit transactions under random schedules: groups whose leaders change, messages that are lost,
 //! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many,
-//! `payments.rs` does the same with transfers, `joints.rs` has scripts of cases where sessions, entries and attempts meet.
+//! `payments.rs` does the same with transfers. `joints.rs` has scripts of cases where sessions, entries and
+//! attempts meet, `sides.rs` of what two groups say of one batch.
 
 mod group;
 mod joints;
 mod payments;
+mod sides;
 mod world;
 
 use world::World;

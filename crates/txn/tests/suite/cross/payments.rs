@@ -49,6 +49,7 @@ enum Waiting {
     Read {
         of: AccountAddress,
         known: u64,
+        begun: u64,
     },
     Money(AccountAddress),
 }
@@ -63,6 +64,21 @@ struct Hop {
     to: AccountAddress,
     /// What was known when it began: who shows this bit shows that, too.
     before: Known,
+    span: Span,
+}
+
+/// A read of a source or a sink, and the bits it showed.
+struct Look {
+    of: AccountAddress,
+    shown: u64,
+    span: Span,
+}
+
+/// When a call began, and when its first answer came.
+#[derive(Clone, Copy)]
+struct Span {
+    begun: u64,
+    ended: u64,
 }
 
 struct Run {
@@ -72,6 +88,9 @@ struct Run {
     network: Vec<CrossMessage>,
     callers: Vec<Option<Waiting>>,
     hops: Vec<Hop>,
+    looks: Vec<Look>,
+    /// Counts calls and answers.
+    moment: u64,
     next_bit: u32,
     /// Bits that a relay has got and not passed on.
     relayed: Vec<(u64, AccountAddress)>,
@@ -104,6 +123,8 @@ pub(super) fn run(seed: u64, steps: usize) -> Counts {
         network: Vec::new(),
         callers: (0..CALLERS).map(|_| None).collect(),
         hops: Vec::new(),
+        looks: Vec::new(),
+        moment: 0,
         next_bit: 0,
         relayed: Vec::new(),
         known: Known::new(),
@@ -282,7 +303,8 @@ impl Run {
         } else {
             return self.read();
         };
-        self.hops.push(Hop { bit, from, to, before: self.known.clone() });
+        let span = Span { begun: self.next_moment(), ended: u64::MAX };
+        self.hops.push(Hop { bit, from, to, before: self.known.clone(), span });
         let transfer = Transfer::post(self.id(), from, to, bit);
         self.note(&[transfer]);
         Waiting::Transfers(vec![transfer])
@@ -291,7 +313,12 @@ impl Run {
     fn read(&mut self) -> Waiting {
         let kind = if self.rng.random_bool(0.3) { SOURCE } else { SINK };
         let of = account(kind + self.rng.random_range(0..GROUPS));
-        Waiting::Read { of, known: self.known_of(of) }
+        Waiting::Read { of, known: self.known_of(of), begun: self.next_moment() }
+    }
+
+    fn next_moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
     }
 
     fn known_of(&self, of: AccountAddress) -> u64 {
@@ -411,8 +438,8 @@ impl Run {
                 let stand = results.verdicts.iter().filter(|it| it.stands()).count();
                 assert!(!is_chain || stand == 0 || stand == all.len(), "half a chain: {results:?}");
             }
-            (Some(Waiting::Read { of, known }), ReplyBody::Account(Some(found))) => {
-                self.judge_read(of, known, &found);
+            (Some(Waiting::Read { of, known, begun }), ReplyBody::Account(Some(found))) => {
+                self.judge_read(of, (known, begun), &found);
             }
             (Some(Waiting::Money(_)), ReplyBody::Account(Some(found))) => {
                 assert!(0 <= found.free(), "{found:?}");
@@ -432,7 +459,12 @@ impl Run {
         if verdict.stands() {
             self.counts.created += 1;
             let is_news = self.told_created.insert(transfer.id);
+            let moment = self.next_moment();
             if is_hop {
+                let is_it =
+                    |hop: &&mut Hop| (hop.bit, hop.from) == (transfer.amount, transfer.debit);
+                let hop = self.hops.iter_mut().find(is_it).expect("it was begun");
+                hop.span.ended = hop.span.ended.min(moment);
                 *self.known.entry(transfer.debit).or_default() |= transfer.amount;
                 *self.known.entry(transfer.credit).or_default() |= transfer.amount;
             }
@@ -444,7 +476,7 @@ impl Run {
 
     /// A balance shows every bit that was known when the read began, and with each bit those that were
     /// known when that one began.
-    fn judge_read(&mut self, of: AccountAddress, known: u64, found: &Account) {
+    fn judge_read(&mut self, of: AccountAddress, (known, begun): (u64, u64), found: &Account) {
         self.counts.reads += 1;
         let is_source = of.uid.0 < SINK;
         let opened = if is_source { i64::try_from(2 * START).expect("small") } else { 0 };
@@ -459,6 +491,8 @@ impl Run {
             assert_eq!(before & !shown, 0, "{of} shows {shown:b}, before {} {before:b}", hop.bit);
         }
         *self.known.entry(of).or_default() |= shown;
+        let span = Span { begun, ended: self.next_moment() };
+        self.looks.push(Look { of, shown, span });
     }
 
     /// Nothing is broken any more: everything must come to an end by itself.
@@ -513,6 +547,7 @@ impl Run {
     /// Every balance is what the transfers that have a row say, in both groups, and what a caller was
     /// told is there.
     fn judge(&mut self) {
+        self.judge_order();
         let mut balances: BTreeMap<AccountAddress, i64> = BTreeMap::new();
         let sent: Vec<Transfer> = self.sent.values().copied().collect();
         let mut all: BTreeSet<AccountAddress> = (0..USERS).map(account).collect();
@@ -550,6 +585,45 @@ impl Run {
                 assert_eq!(first.state(), replica.state(), "{}", group.id);
             }
         }
+    }
+
+    /// There is one order of all transfers of bits and all reads of them in which each read shows what came
+    /// before it, and that agrees with the order in which callers saw them begin and end: no long fork.
+    fn judge_order(&self) {
+        let spans = self.hops.iter().map(|hop| hop.span);
+        let spans: Vec<Span> = spans.chain(self.looks.iter().map(|look| look.span)).collect();
+        let count = spans.len();
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); count];
+        for (one, span) in spans.iter().enumerate() {
+            let later = (0..count).filter(|other| span.ended < spans[*other].begun);
+            after[one].extend(later);
+        }
+        for (number, look) in self.looks.iter().enumerate() {
+            let look_at = self.hops.len() + number;
+            for (hop_at, hop) in self.hops.iter().enumerate() {
+                if hop.from != look.of && hop.to != look.of {
+                    continue;
+                }
+                match look.shown & hop.bit != 0 {
+                    true => after[hop_at].push(look_at),
+                    false => after[look_at].push(hop_at),
+                }
+            }
+        }
+        let mut before = vec![0_usize; count];
+        after.iter().flatten().for_each(|at| before[*at] += 1);
+        let mut free: Vec<usize> = (0..count).filter(|at| before[*at] == 0).collect();
+        let mut placed = 0;
+        while let Some(at) = free.pop() {
+            placed += 1;
+            for next in &after[at] {
+                before[*next] -= 1;
+                if before[*next] == 0 {
+                    free.push(*next);
+                }
+            }
+        }
+        assert_eq!(placed, count, "no order explains all reads");
     }
 
     /// The history of an account ends at its balance.
