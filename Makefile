@@ -19,6 +19,8 @@ SOAK ?= 5000
 # How many rounds of kills, power cuts and pauses `make test` does, and how many `make crash`.
 KILL_ROUNDS ?= 3
 ROUNDS ?= 100
+# How many payments and transfers the bank of `make crash` carries out.
+TRANSACTIONS ?= 1000000
 
 cargo := scripts/cargo
 target := $(shell . scripts/env.sh && echo "$$quorate_target")
@@ -78,7 +80,7 @@ crash: setup ## the same for longer: ROUNDS=100, and every kind of file damaged 
 	$(cargo) build --release -p quorate-cli -p quorate-jepsen
 	mkdir -p target/crash
 	$(target)/release/quorate-jepsen --server $(quorate) --rounds $(ROUNDS) --thorough \
-	  --report target/crash/report.json
+	  --transactions $(TRANSACTIONS) --report target/crash/report.json
 
 check: lint test ## formatting, lints and docs with warnings denied, then every test; writes nothing
 

@@ -17,6 +17,9 @@ use quorate_client::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::Failure;
+use crate::network::Network;
+
 /// Ports of a node, for clients, peers and administration.
 const PORTS: u16 = 3;
 /// From the ports of a node to those of the next.
@@ -96,17 +99,35 @@ pub(crate) struct Cluster {
     /// Put before the command of a server.
     launcher: Option<PathBuf>,
     members: Vec<Member>,
+    /// Where the nodes are, if not all in the network of this process. Goes after the processes.
+    network: Option<Network>,
 }
 
 impl Cluster {
     /// Writes the cluster file. Starts nothing.
     pub(crate) fn new(binary: &Path, folder: &Path, base_port: u16) -> io::Result<Cluster> {
-        fs::write(folder.join("cluster.toml"), cluster_file(base_port))?;
+        Cluster::in_network(binary, folder, base_port, None)
+    }
+
+    /// The same with every node in a namespace of its own, if a network is given.
+    pub(crate) fn in_network(
+        binary: &Path,
+        folder: &Path,
+        base_port: u16,
+        network: Option<Network>,
+    ) -> io::Result<Cluster> {
+        let text = cluster_file(base_port, |node| host(network.as_ref(), node));
+        fs::write(folder.join("cluster.toml"), text)?;
         let member =
             |node: Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
         let members = Node::ALL.into_iter().map(member).collect();
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
-        Ok(Cluster { binary, folder, base_port, launcher: None, members })
+        Ok(Cluster { binary, folder, base_port, launcher: None, members, network })
+    }
+
+    /// The network of the nodes, to be broken.
+    pub(crate) fn network(&self) -> Result<&Network, Failure> {
+        self.network.as_ref().ok_or_else(|| "the nodes have no network of their own".into())
     }
 
     /// Moves the data folder of a node that was never started.
@@ -132,7 +153,8 @@ impl Cluster {
 
     /// Where clients reach one node.
     pub(crate) fn address(&self, node: Node) -> String {
-        format!("127.0.0.1:{}", first_port(self.base_port, node))
+        let host = host(self.network.as_ref(), node);
+        format!("{host}:{}", first_port(self.base_port, node))
     }
 
     /// Fails if somebody else has one of our ports: killed processes must be ours.
@@ -160,6 +182,9 @@ impl Cluster {
         let mut log = OpenOptions::new().create(true).append(true).open(self.log(node))?;
         writeln!(log, "--- started by quorate-jepsen")?;
         let mut words: Vec<OsString> = self.launcher.iter().map(OsString::from).collect();
+        if let Some(network) = &self.network {
+            words.extend(network.launcher(node).map(OsString::from));
+        }
         words.push(self.binary.clone().into());
         let member = &mut self.members[node.index()];
         assert!(member.child.is_none(), "{node} runs already");
@@ -344,17 +369,22 @@ fn first_port(base_port: u16, node: Node) -> u16 {
     base_port + PORTS_APART * (node.0 - 1)
 }
 
-fn cluster_file(base_port: u16) -> String {
+/// The address of a node.
+fn host(network: Option<&Network>, node: Node) -> String {
+    network.map_or_else(|| Ipv4Addr::LOCALHOST.to_string(), |network| network.ip(node))
+}
+
+fn cluster_file(base_port: u16, host: impl Fn(Node) -> String) -> String {
     let mut text = String::from(
         "[cluster]\nname = \"kill-loop\"\nid = \"0c5d7e1f2a3b4c5d6e7f8091a2b3c4d5\"\nlease = \"lan\"\n\n\
          [[city]]\nname = \"sh\"\n",
     );
     for (node, letter) in Node::ALL.into_iter().zip('a'..) {
-        let client = first_port(base_port, node);
+        let (client, host) = (first_port(base_port, node), host(node));
         text += &format!(
             "\n[[idc]]\nname = \"sh-{letter}\"\ncity = \"sh\"\n\n\
-             [[node]]\nid = {}\nzone = \"sh-{letter}\"\nclient = \"127.0.0.1:{client}\"\n\
-             peer = \"127.0.0.1:{}\"\nadmin = \"127.0.0.1:{}\"\n",
+             [[node]]\nid = {}\nzone = \"sh-{letter}\"\nclient = \"{host}:{client}\"\n\
+             peer = \"{host}:{}\"\nadmin = \"{host}:{}\"\n",
             node.0,
             client + 1,
             client + 2,

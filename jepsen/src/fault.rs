@@ -1,5 +1,6 @@
 //! The faults, one file each. Each starts a cluster of its own, and says what came out.
 
+pub(crate) mod bank;
 pub(crate) mod damage;
 pub(crate) mod disk_full;
 pub(crate) mod kill;
@@ -34,5 +35,6 @@ pub(crate) async fn run(fault: Choice, order: Order<'_>) -> Result<Outcome, Fail
         Choice::DiskFull => Box::pin(disk_full::run(order)).await,
         Choice::SlowDisk => Box::pin(slow_disk::run(order)).await,
         Choice::Pause => Box::pin(pause::run(order)).await,
+        Choice::Bank => Box::pin(bank::run(order)).await,
     }
 }

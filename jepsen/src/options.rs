@@ -46,6 +46,9 @@ pub(crate) struct Options {
     /// Tasks that add to counters.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) adders: u64,
+    /// So many payments and transfers of `bank` are acknowledged before it ends.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) transactions: u64,
     /// Writes the result as JSON into this file.
     #[arg(long)]
     pub(crate) report: Option<PathBuf>,
@@ -68,6 +71,8 @@ pub(crate) enum Choice {
     SlowDisk,
     /// A leader is stopped for longer than its lease, then goes on.
     Pause,
+    /// Payments between units and transfers, under kills, pauses and cuts of the network. As root.
+    Bank,
 }
 
 impl Choice {
@@ -89,6 +94,7 @@ impl Choice {
             Choice::DiskFull => "disk-full",
             Choice::SlowDisk => "slow-disk",
             Choice::Pause => "pause",
+            Choice::Bank => "bank",
         }
     }
 }
@@ -112,7 +118,8 @@ mod tests {
     #[test]
     fn all_is_every_fault_once() {
         let words: Vec<&str> = Choice::All.faults().into_iter().map(Choice::word).collect();
-        assert_eq!(words, ["kill", "power-cut", "damage", "disk-full", "slow-disk", "pause"]);
+        let all = ["kill", "power-cut", "damage", "disk-full", "slow-disk", "pause", "bank"];
+        assert_eq!(words, all);
         assert_eq!(Choice::Pause.faults(), [Choice::Pause]);
     }
 }

@@ -160,7 +160,7 @@ pub(crate) fn group_of(client: &Client, uid: u64) -> u32 {
 }
 
 /// The client of a task: the same one, with the deadline that the task has.
-fn patience(client: &Client, task: u64) -> Client {
+pub(crate) fn patience(client: &Client, task: u64) -> Client {
     if task % IMPATIENT_EVERY == IMPATIENT_EVERY - 1 {
         client.with_timeout(IMPATIENT_TIMEOUT)
     } else {
@@ -168,7 +168,8 @@ fn patience(client: &Client, task: u64) -> Client {
     }
 }
 
-fn end(error: Option<&Error>) -> End {
+/// What a caller knows of its call.
+pub(crate) fn end(error: Option<&Error>) -> End {
     match error.map(Error::outcome) {
         None => End::Done,
         Some(Outcome::NotApplied) => End::NotDone,

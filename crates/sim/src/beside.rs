@@ -11,6 +11,7 @@ use crate::list_append::Lists;
 use crate::money::Money;
 use crate::options::Options;
 use crate::places::Place;
+use crate::serializability::Transactions;
 use crate::trace::Trace;
 use crate::workload::Ending;
 
@@ -29,6 +30,8 @@ pub struct Closed {
     pub wrong: Vec<String>,
     /// Numbers to print.
     pub counts: Vec<(&'static str, u64)>,
+    /// The transactions over lists, and the names of these.
+    pub lists: (Transactions, Vec<String>),
 }
 
 impl Beside {
@@ -76,8 +79,8 @@ impl Beside {
             ("moved", settled.created),
             ("moved-again", settled.again),
             ("move-refused", settled.refused),
-            ("listed", judged.committed),
+            ("listed", judged.transactions.committed()),
         ];
-        Closed { wrong, counts }
+        Closed { wrong, counts, lists: (judged.transactions, judged.names) }
     }
 }

@@ -94,8 +94,10 @@ impl State {
 pub struct Judged {
     /// Everything that is wrong.
     pub wrong: Vec<String>,
-    /// Transactions that took effect.
-    pub committed: u64,
+    /// Every transaction.
+    pub transactions: Transactions,
+    /// The names of the lists.
+    pub names: Vec<String>,
 }
 
 /// The lists of a run. Clones share them.
@@ -236,7 +238,7 @@ impl Lists {
             wrong.extend(state.transactions.check(&names));
             wrong.extend(state.transactions.long_forks(&state.apart, &names));
         }
-        Judged { wrong, committed: state.transactions.committed() }
+        Judged { wrong, transactions: state.transactions.clone(), names }
     }
 
     /// Tries a transaction until it has taken effect. Each try appends elements of its own.

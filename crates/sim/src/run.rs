@@ -22,6 +22,7 @@ use crate::nemesis::Nemesis;
 use crate::options::{Options, Scenario};
 use crate::places::{Place, client_ip, places};
 use crate::resender::Resender;
+use crate::serializability::Transactions;
 use crate::trace::Trace;
 use crate::verdict::judge;
 use crate::workload::{Ending, Recorder, Worker};
@@ -42,6 +43,8 @@ pub struct Report {
     pub trace: u64,
     /// What was asked and answered.
     pub history: History,
+    /// The transactions over lists, and the names of these.
+    pub lists: (Transactions, Vec<String>),
 }
 
 impl fmt::Display for Report {
@@ -127,7 +130,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     counts.push(("replicas-read", found.replicas_read));
     counts.push(("events", trace.events()));
     counts.push(("virtual-ms", trace.now() / 1_000_000));
-    let report = Report { wrong, counts, trace: trace.hash(), history };
+    let report = Report { wrong, counts, trace: trace.hash(), history, lists: closed.lists };
     drop(admin_client);
     // Tasks that are alive when the runtime ends are never dropped.
     for machine in machines.iter().chain([&admin]) {

@@ -8,9 +8,11 @@
 //! of which each has seen something that the other has not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
 
 use adya::history::{Interner, Mop, Op, OpType, ReadValue, Scalar};
 use adya::{Opts, Valid, Workload};
+use serde_json::{Value as Json, json};
 
 /// Reported of each kind of anomaly.
 const SHOWN: usize = 2;
@@ -164,16 +166,13 @@ impl Transactions {
         wrong
     }
 
-    /// The history as the checker takes it.
-    fn history(&self, names: &[String]) -> adya::History {
-        let mut interner = Interner::default();
-        let mut ops = Vec::with_capacity(2 * self.all.len());
-        let never_ended = |(number, it): (usize, &Transaction)| {
-            let is_open = it.end == End::Unknown && !self.events.contains(&(number, false));
-            is_open.then_some((number, false))
-        };
-        let open = self.all.iter().enumerate().filter_map(never_ended);
-        for (number, begins) in self.events.iter().copied().chain(open) {
+    /// What happened, in order: each transaction, as what, when. Those that never ended end last.
+    fn events(&self) -> impl Iterator<Item = (&Transaction, OpType, u64)> {
+        let ended: BTreeSet<usize> =
+            self.events.iter().filter(|(_, begins)| !begins).map(|(number, _)| *number).collect();
+        let open = (0..self.all.len()).filter(move |number| !ended.contains(number));
+        let events = self.events.iter().copied().chain(open.map(|number| (number, false)));
+        events.map(|(number, begins)| {
             let transaction = &self.all[number];
             let (kind, at) = match (begins, transaction.end) {
                 (true, _) => (OpType::Invoke, transaction.invoked),
@@ -181,6 +180,46 @@ impl Transactions {
                 (false, End::Aborted) => (OpType::Fail, transaction.returned),
                 (false, End::Unknown) => (OpType::Info, transaction.returned),
             };
+            (transaction, kind, at)
+        })
+    }
+
+    /// Writes the history as JSON lines, in the form that `adya check` and Elle read.
+    ///
+    /// # Errors
+    /// Whatever the writer says.
+    pub fn write_json_lines(&self, names: &[String], out: &mut dyn Write) -> io::Result<()> {
+        for (index, (transaction, kind, time)) in self.events().enumerate() {
+            let value: Vec<Json> = transaction
+                .steps
+                .iter()
+                .map(|step| match step {
+                    Step::Append(list, element) => json!(["append", names[*list], element]),
+                    Step::Read(list, found) if kind == OpType::Ok => {
+                        json!(["r", names[*list], found])
+                    }
+                    Step::Read(list, _) => json!(["r", names[*list], null]),
+                })
+                .collect();
+            let kind = match kind {
+                OpType::Invoke => "invoke",
+                OpType::Ok => "ok",
+                OpType::Fail => "fail",
+                OpType::Info => "info",
+            };
+            let process = transaction.process;
+            let line = json!({"index": index, "time": time, "process": process, "type": kind,
+                "f": "txn", "value": value});
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+
+    /// The history as the checker takes it.
+    fn history(&self, names: &[String]) -> adya::History {
+        let mut interner = Interner::default();
+        let mut ops = Vec::with_capacity(2 * self.all.len());
+        for (transaction, kind, at) in self.events() {
             let shows_reads = kind == OpType::Ok;
             let steps = transaction.steps.iter();
             let value = steps.map(|step| mop(step, shows_reads, names, &mut interner)).collect();
@@ -238,7 +277,7 @@ mod tests {
     }
 
     /// Transactions one after the other; those of one group at the same time.
-    fn problems(groups: &[&[(Vec<Step>, End)]]) -> Vec<String> {
+    fn all(groups: &[&[(Vec<Step>, End)]]) -> Transactions {
         let (mut all, mut now, mut process) = (Transactions::default(), 0, 0);
         for group in groups {
             let numbers: Vec<usize> = group
@@ -253,7 +292,15 @@ mod tests {
                 all.end(number, steps.clone(), *end, now);
             }
         }
-        let names = ["x".to_owned(), "y".to_owned()];
+        all
+    }
+
+    fn names() -> [String; 2] {
+        ["x".to_owned(), "y".to_owned()]
+    }
+
+    fn problems(groups: &[&[(Vec<Step>, End)]]) -> Vec<String> {
+        let (all, names) = (all(groups), names());
         let mut wrong = all.check(&names);
         wrong.extend(all.long_forks(&[X, Y], &names));
         wrong
@@ -319,5 +366,22 @@ mod tests {
         let reads = [done(&[read(X, &[1]), read(Y, &[])]), done(&[read(X, &[]), read(Y, &[1])])];
         let group: Vec<_> = writes.into_iter().chain(reads).collect();
         complains(&[&group, &[done(&[read(X, &[1]), read(Y, &[1])])]], "long fork");
+    }
+
+    /// Goal: the lines are what another checker reads, and say the same.
+    #[test]
+    fn a_history_is_written_for_other_checkers() {
+        let history: [&[_]; 2] = [
+            &[done(&[Step::Append(X, 1)]), (vec![Step::Append(Y, 2)], End::Unknown)],
+            &[done(&[read(X, &[1]), read(Y, &[])])],
+        ];
+        let (all, mut out) = (all(&history), Vec::new());
+        all.write_json_lines(&names(), &mut out).unwrap();
+        let read = adya::History::from_json(&String::from_utf8(out).unwrap()).unwrap();
+        assert_eq!(read.ops.len(), 6);
+        let ours = all.history(&names());
+        assert!(read.ops.iter().zip(&ours.ops).all(|(read, ours)| read.kind == ours.kind));
+        let report = adya::check(&read, Workload::ListAppend, &Opts::default());
+        assert_eq!(report.valid, Valid::True);
     }
 }

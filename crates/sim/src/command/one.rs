@@ -114,7 +114,9 @@ fn write_history(report: &Report, path: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     let file = std::fs::File::create(path).map_err(failed)?;
     let mut out = std::io::BufWriter::new(file);
-    report.history.write_json_lines(&mut out).map_err(failed)
+    report.history.write_json_lines(&mut out).map_err(failed)?;
+    let (transactions, names) = &report.lists;
+    transactions.write_json_lines(names, &mut out).map_err(failed)
 }
 
 fn command_line(asked: &Replay) -> String {
