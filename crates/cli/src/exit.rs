@@ -57,6 +57,7 @@ impl Exit {
             | Code::GuardFailed
             | Code::TxnAborted
             | Code::Locked
+            | Code::CutLost
             | Code::AccountExists
             | Code::FloorAboveBalance
             | Code::TransferRefused => Exit::Conflict,

@@ -8,7 +8,7 @@ use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
 use quorate_types::{
-    AccountAddress, AccountSettings, Age, Attempt, CrossBody, Mutation, Part, RequestBody,
+    AccountAddress, AccountSettings, Age, Attempt, CrossBody, CutId, Mutation, Part, RequestBody,
     RowAddress, SessionId, Value,
 };
 
@@ -55,6 +55,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
         nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
+        numbering: group,
     };
     let start = BootTime(SECOND);
     let mut driver =
@@ -213,7 +214,7 @@ fn a_part_with_rows_of_others_is_refused() {
         let age = Age { first_ms: 1, session, sequence: 1 };
         let participants = vec![here, there];
         let body = CrossBody::Prepare { attempt, age, watermark: attempt, participants, part };
-        let message = CrossMessage { from: there, to: here, body };
+        let message = CrossMessage { from: there, to: here, cut: CutId::NONE, body };
         driver.receive_cross(now, message, true, &mut Effects::default()).expect("nothing fails");
         driver.stage_cross(now);
         let payload = driver.proposals.pop().expect("a vote is proposed");

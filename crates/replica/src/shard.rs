@@ -420,6 +420,7 @@ impl Shard {
             }
             driver.expire(now)?;
             driver.clean_cross(now, fx)?;
+            driver.clean_cuts(now, fx)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
@@ -436,9 +437,7 @@ impl Shard {
         });
         if let Some(job) = self.checkpoints.poll(now, &self.options.store, held_back) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-            #[allow(deprecated)]
-            // The simulator marks it so: there it runs at once, which is right.
-            let _job = tokio::task::spawn_blocking(move || match job.run() {
+            off_task(move || match job.run() {
                 // The shard is gone only when the node stops.
                 Ok(flushed) => drop(sender.send(Event::Checkpointed { flushed })),
                 Err(error) => stop.stop(&error),
@@ -461,6 +460,14 @@ impl Shard {
                 self.options.network.send_cross(node, messages);
             }
         }
+        for read in fx.cut_reads {
+            let stop = self.options.stop.clone();
+            off_task(move || {
+                if let Err(error) = read.run() {
+                    stop.stop(&error);
+                }
+            });
+        }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });
         }
@@ -482,6 +489,13 @@ impl Shard {
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }
     }
+}
+
+/// Does work that may wait for the disk where it keeps nobody.
+fn off_task(work: impl FnOnce() + Send + 'static) {
+    #[allow(deprecated)]
+    // The simulator marks it so: there it runs at once, which is right.
+    let _job = tokio::task::spawn_blocking(work);
 }
 
 const _: () = assert!(limits::PEER_IN_FLIGHT_BYTES_MAX < limits::NODE_REQUEST_BYTES_MAX);

@@ -35,4 +35,4 @@ pub(crate) use draft::Draft;
 pub(crate) use evaluate::{create_account, set_account, transfers};
 pub(crate) use holds::HoldTable;
 pub(crate) use limits::check_limits;
-pub(crate) use read::{read_account, read_history, read_transfer};
+pub(crate) use read::{read_account, read_accounts, read_history, read_transfer};

@@ -24,7 +24,11 @@ pub fn account_users(body: &RequestBody) -> impl Iterator<Item = Uid> + '_ {
         | RequestBody::CloseSession(_)
         | RequestBody::Get(_)
         | RequestBody::Scan(_)
-        | RequestBody::Transact { .. } => (None, None),
+        | RequestBody::Transact { .. }
+        | RequestBody::NewCut
+        | RequestBody::PinCut(_)
+        | RequestBody::ReadCut(..)
+        | RequestBody::UnpinCut(_) => (None, None),
     };
     let both = |transfer: Transfer| [transfer.debit.uid, transfer.credit.uid];
     let of_batch = batch.into_iter().flat_map(move |batch| batch.iter().flat_map(both));

@@ -4,17 +4,19 @@
 //! |---|---|---|
 //! | `0x30` | PREPARE yes | attempt, age, lowest unanswered, participants, groups of reads and of sums, effects, reads, sums, rows locked for reading |
 //! | `0x31` | PREPARE no | attempt |
-//! | `0x32` | COMMIT | attempt, reads, sums of the whole transaction (empty but in the coordinator's log) |
+//! | `0x32` | COMMIT | attempt, greatest cut before its PREPAREs, reads, sums of the whole transaction (empty but in the coordinator's log) |
 //! | `0x33` | ABORT | attempt |
 //! | `0x34` | CLEAR | watermark: an attempt, and a list of excepted ones below it |
+//! | `0x38` | NEW CUT | nothing: the cut is the slot of the entry |
+//! | `0x39` | CUT | cut |
 //!
 //! An attempt is group, ballot round, ballot replica, counter; an age is milliseconds, session group,
 //! session slot, sequence. Every number is a varint.
 
 use bytes::{BufMut, BytesMut};
 use quorate_types::{
-    Age, Attempt, Ballot, GroupId, PartReply, ReplicaId, RequestId, SessionId, SliceId, Slot,
-    TableId, Uid, Watermark,
+    Age, Attempt, Ballot, CutId, GroupId, PartReply, ReplicaId, RequestId, SessionId, SliceId,
+    Slot, TableId, Uid, Watermark,
 };
 
 use super::part::ReplyOrder;
@@ -26,6 +28,8 @@ pub(crate) const KIND_REFUSE: u8 = 0x31;
 pub(crate) const KIND_COMMIT: u8 = 0x32;
 pub(crate) const KIND_ABORT: u8 = 0x33;
 pub(crate) const KIND_CLEAR: u8 = 0x34;
+pub(crate) const KIND_NEW_CUT: u8 = 0x38;
+pub(crate) const KIND_CUT: u8 = 0x39;
 
 /// PREPARE yes: the group will do its part if all others say yes too, and holds its locks until it
 /// knows.
@@ -60,7 +64,9 @@ impl Prepare {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decide {
     /// Every participant said yes: the effects happen. In the coordinator's log with the whole reply.
-    Commit(Attempt, PartReply),
+    /// The cut is the greatest that any participant's log had before its PREPARE: the transaction
+    /// belongs to all later cuts.
+    Commit(Attempt, PartReply, CutId),
     /// Some participant said no, durably: nothing happens, ever.
     Abort(Attempt),
 }
@@ -70,7 +76,7 @@ impl Decide {
     #[must_use]
     pub fn attempt(&self) -> Attempt {
         match self {
-            Decide::Commit(attempt, _) | Decide::Abort(attempt) => *attempt,
+            Decide::Commit(attempt, _, _) | Decide::Abort(attempt) => *attempt,
         }
     }
 }
@@ -86,6 +92,10 @@ pub enum CrossEntry {
     Decide(Decide),
     /// What it covers is over everywhere: the records go, and no such attempt is ever taken up again.
     Clear(Watermark),
+    /// Makes a cut, in the log of the group with the lowest id.
+    NewCut,
+    /// The log passes a cut: what stands before this entry belongs to it, as far as it is decided.
+    Cut(CutId),
 }
 
 impl CrossEntry {
@@ -100,9 +110,10 @@ impl CrossEntry {
                 out.put_u8(KIND_REFUSE);
                 put_attempt(out, *attempt);
             }
-            CrossEntry::Decide(Decide::Commit(attempt, reply)) => {
+            CrossEntry::Decide(Decide::Commit(attempt, reply, cut)) => {
                 out.put_u8(KIND_COMMIT);
                 put_attempt(out, *attempt);
+                put_varint(out, cut.0);
                 put_reply(out, &reply.reads, &reply.sums);
             }
             CrossEntry::Decide(Decide::Abort(attempt)) => {
@@ -112,6 +123,11 @@ impl CrossEntry {
             CrossEntry::Clear(watermark) => {
                 out.put_u8(KIND_CLEAR);
                 put_watermark(out, watermark);
+            }
+            CrossEntry::NewCut => out.put_u8(KIND_NEW_CUT),
+            CrossEntry::Cut(cut) => {
+                out.put_u8(KIND_CUT);
+                put_varint(out, cut.0);
             }
         }
     }
@@ -126,11 +142,14 @@ impl CrossEntry {
             KIND_REFUSE => CrossEntry::Refuse(take_attempt(reader)?),
             KIND_COMMIT => {
                 let attempt = take_attempt(reader)?;
+                let cut = CutId(reader.varint("cut")?);
                 let (reads, sums) = reader.reply()?;
-                CrossEntry::Decide(Decide::Commit(attempt, PartReply { reads, sums }))
+                CrossEntry::Decide(Decide::Commit(attempt, PartReply { reads, sums }, cut))
             }
             KIND_ABORT => CrossEntry::Decide(Decide::Abort(take_attempt(reader)?)),
             KIND_CLEAR => CrossEntry::Clear(take_watermark(reader)?),
+            KIND_NEW_CUT => CrossEntry::NewCut,
+            KIND_CUT => CrossEntry::Cut(CutId(reader.varint("cut")?)),
             _ => return Ok(None),
         }))
     }

@@ -169,6 +169,7 @@ impl Leader {
             Evaluation::Read(body) => Submitted::Read(body),
             Evaluation::Wait(attempt) => panic!("nothing is locked, but it waits for {attempt}"),
             Evaluation::Attempt => panic!("there are no transactions over several groups"),
+            Evaluation::AtCut => panic!("nobody asks for a view"),
         }
     }
 
