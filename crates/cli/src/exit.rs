@@ -239,6 +239,7 @@ mod tests {
                 "GUARD_FAILED",
                 "TXN_ABORTED",
                 "LOCKED",
+                "CUT_LOST",
                 "ACCOUNT_EXISTS",
                 "FLOOR_ABOVE_BALANCE",
                 "TRANSFER_REFUSED"
