@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quorate_types::{
     Account, AccountAddress, Code, CutId, CutRange, GroupId, ReplyBody, RequestBody, ScanRange,
-    ScannedRow, SliceId, Uid,
+    ScannedRow, SliceId, TableId, Uid,
 };
 
 use crate::call::{Answered, Place, other_answer};
@@ -120,6 +120,16 @@ impl Cut {
         let slices = self.client.inner().router.slices(table).map_err(Error::local)?;
         let table = table.to_owned();
         Ok(CutTable { cut: self, table, slices: slices.into(), limit: 0, after: None })
+    }
+
+    /// Starts to read the rows of one user in one table, in order of their keys.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TABLE`.
+    pub fn scan(&self, table: &str, uid: Uid) -> Result<CutScan<'_>, Error> {
+        let table = self.client.inner().router.table(table).map_err(Error::local)?;
+        let (prefix, after) = (Bytes::new(), None);
+        Ok(CutScan { cut: self, table, uid, prefix, after, is_complete: false })
     }
 
     /// Lets go of all views and waits for that, a second at most. Dropping does the same without
@@ -244,5 +254,64 @@ impl CutTable<'_> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The rows of one user in one table at a cut, page by page, in order of their keys.
+#[derive(Debug)]
+#[must_use = "it does nothing until `next_page` or `collect_all`"]
+pub struct CutScan<'a> {
+    cut: &'a Cut,
+    table: TableId,
+    uid: Uid,
+    prefix: Bytes,
+    after: Option<(Uid, Bytes)>,
+    is_complete: bool,
+}
+
+impl CutScan<'_> {
+    /// Only rows whose keys start with this.
+    pub fn prefix(mut self, prefix: impl Into<Bytes>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// The next page; `None` after the last.
+    ///
+    /// # Errors
+    /// `CUT_LOST` if a view is gone: only a new cut helps. Others see [`Error`]; after those the same
+    /// page can be asked for again.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<ScannedRow>>, Error> {
+        if self.is_complete {
+            return Ok(None);
+        }
+        let range = ScanRange {
+            table: self.table,
+            uid: Some(self.uid),
+            slice: 0,
+            prefix: self.prefix.clone(),
+            after: self.after.clone(),
+            limit: 0,
+        };
+        let read = RequestBody::ReadCut(self.cut.id, CutRange::Rows(range));
+        let place = Place::Rows(vec![(self.table, self.uid)]);
+        let ReplyBody::Page(page) = self.cut.ask_at(&place, read).await? else {
+            return Err(Error::local(other_answer("ReadCut")));
+        };
+        self.is_complete = page.next.is_none();
+        self.after = page.next;
+        Ok((!page.rows.is_empty()).then_some(page.rows))
+    }
+
+    /// All rows. They are kept in memory together.
+    ///
+    /// # Errors
+    /// As [`CutScan::next_page`].
+    pub async fn collect_all(mut self) -> Result<Vec<ScannedRow>, Error> {
+        let mut all = Vec::new();
+        while let Some(rows) = self.next_page().await? {
+            all.extend(rows);
+        }
+        Ok(all)
     }
 }

@@ -57,7 +57,7 @@ pub use audit::{AuditReport, LedgerAudit, UnitAudit};
 pub use bank::{AccountHistory, AccountState, Refusal, TransferEffect, TransferOutcome};
 pub use builder::Builder;
 pub use client::{Client, Written};
-pub use cut::{Cut, CutAccounts, CutTable};
+pub use cut::{Cut, CutAccounts, CutScan, CutTable};
 pub use error::{Error, Outcome, Phase};
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};

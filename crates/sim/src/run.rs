@@ -120,6 +120,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     counts.push(("repeated", resent.repeated));
     counts.push(("paid", books.paid));
     counts.push(("audits", books.audits));
+    counts.push(("audits-at-cuts", books.cuts));
     counts.extend(faults);
     counts.extend(cluster.network().counts());
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));

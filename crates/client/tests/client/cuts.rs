@@ -114,6 +114,8 @@ async fn a_dropped_cut_lets_its_views_go() {
     let mut rows = cut.scan_table("profiles").expect("it exists");
     let page = rows.next_page().await.expect("it is kept").expect("one row");
     assert_eq!(page[0].value, Value::Bytes("Ada".into()));
+    let of_user = cut.scan("profiles", Uid(1)).expect("it exists").prefix("na");
+    assert_eq!(of_user.collect_all().await.expect("it is kept"), page);
     assert_eq!(cut.scan_table("no such table").expect_err("unknown").code(), Code::UnknownTable);
     drop(rows);
     drop(cut);

@@ -13,8 +13,8 @@ use super::world::{ACCOUNTS, CUTTER, Run, START, USERS, account, mark};
 
 /// The group that numbers the cuts.
 const NUMBERING: GroupId = GroupId(1);
-/// Rounds in which a cut must succeed once nothing is broken any more.
-const ROUNDS: usize = 50;
+/// Rounds in which a cut must succeed once nothing is broken any more; each looks at one group by chance.
+const ROUNDS: usize = 500;
 
 /// A cut under way.
 pub(super) struct Cutting {
