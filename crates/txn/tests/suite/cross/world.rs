@@ -13,8 +13,8 @@ use quorate_store::{Keyspace, View};
 use quorate_txn::EntryPayload;
 use quorate_txn::cross::{CrossEntry, Decide};
 use quorate_types::{
-    Attempt, BootTime, Code, Condition, CrossMessage, GroupId, Mutation, Reply, ReplyBody, Request,
-    RequestBody, RequestId, RowAddress, SessionId, TableId, Uid, Value,
+    Attempt, BootTime, Code, Condition, CrossMessage, CutId, GroupId, Mutation, Reply, ReplyBody,
+    Request, RequestBody, RequestId, RowAddress, SessionId, TableId, Uid, Value,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -490,14 +490,17 @@ impl Run {
         }
     }
 
-    /// No attempt is committed in one log and refused or aborted in another.
+    /// No attempt is committed in one log and refused or aborted in another, and all logs that commit it
+    /// name the same cut.
     fn judge_logs(&self) {
-        let (mut committed, mut refused) = (BTreeSet::<Attempt>::new(), BTreeSet::new());
+        let mut committed = BTreeMap::<Attempt, CutId>::new();
+        let mut refused = BTreeSet::<Attempt>::new();
         for group in &self.groups {
             for payload in group.log.iter().flatten() {
                 match EntryPayload::decode(payload, group.id).expect("our own entries") {
-                    EntryPayload::Cross(CrossEntry::Decide(Decide::Commit(attempt, _, _))) => {
-                        committed.insert(attempt);
+                    EntryPayload::Cross(CrossEntry::Decide(Decide::Commit(attempt, _, cut))) => {
+                        let before = *committed.entry(attempt).or_insert(cut);
+                        assert_eq!(before, cut, "{attempt} in {}", group.id);
                     }
                     EntryPayload::Cross(
                         CrossEntry::Decide(Decide::Abort(attempt)) | CrossEntry::Refuse(attempt),
@@ -508,7 +511,7 @@ impl Run {
                 }
             }
         }
-        let both: Vec<_> = committed.intersection(&refused).collect();
+        let both: Vec<_> = committed.keys().filter(|it| refused.contains(it)).collect();
         assert!(both.is_empty(), "{both:?}");
     }
 
