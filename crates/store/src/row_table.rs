@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
@@ -39,6 +39,10 @@ pub(crate) struct RowTable {
     sealed: Vec<Arc<Records>>,
     /// What they cost.
     sealed_bytes: usize,
+    /// Layers that views share or shared, and what each costs: also those that the engine has by now and
+    /// that only views keep in memory.
+    shared: Vec<(Weak<Records>, usize)>,
+    shared_frozen: Vec<(Weak<CheckpointBatch>, usize)>,
     frozen: Option<Arc<CheckpointBatch>>,
     /// How often the active layer was frozen. The engine receives nothing newer than what was frozen
     /// by then: a scan that finds the same number before and after has read one state.
@@ -68,15 +72,28 @@ impl RowTable {
         self.active.get(key).or_else(sealed).or_else(frozen).cloned()
     }
 
-    /// Everything above the engine as it is now, shared: nothing is copied. `None` if too many views
-    /// share layers already.
-    pub(crate) fn seal(&mut self) -> Option<SharedLayers> {
-        if !self.active.is_empty() {
-            if SEALED_MAX <= self.sealed.len() {
-                return None;
+    /// Everything above the engine as it is now, shared: nothing is copied. `None` if views share too
+    /// many layers already, or would keep more than `bytes_max` in memory.
+    pub(crate) fn seal(&mut self, bytes_max: usize) -> Option<SharedLayers> {
+        let is_sealing = !self.active.is_empty();
+        if is_sealing && SEALED_MAX <= self.sealed.len() {
+            return None;
+        }
+        if bytes_max < self.shared_bytes() + self.active_bytes {
+            return None;
+        }
+        if is_sealing {
+            let layer = Arc::new(mem::take(&mut self.active));
+            let bytes = mem::take(&mut self.active_bytes);
+            self.shared.push((Arc::downgrade(&layer), bytes));
+            self.sealed.push(layer);
+            self.sealed_bytes += bytes;
+        }
+        if let Some(frozen) = &self.frozen {
+            let frozen = (Arc::downgrade(frozen), frozen.bytes);
+            if self.shared_frozen.last().is_none_or(|(last, _)| !last.ptr_eq(&frozen.0)) {
+                self.shared_frozen.push(frozen);
             }
-            self.sealed.push(Arc::new(mem::take(&mut self.active)));
-            self.sealed_bytes += mem::take(&mut self.active_bytes);
         }
         let frozen_bytes = self.frozen.as_ref().map_or(0, |frozen| frozen.bytes);
         Some(SharedLayers {
@@ -84,6 +101,14 @@ impl RowTable {
             frozen: self.frozen.clone(),
             bytes: self.sealed_bytes + frozen_bytes,
         })
+    }
+
+    /// What the layers cost that views share, as far as anybody keeps them.
+    fn shared_bytes(&mut self) -> usize {
+        self.shared.retain(|(layer, _)| 0 < layer.strong_count());
+        self.shared_frozen.retain(|(layer, _)| 0 < layer.strong_count());
+        let sealed = self.shared.iter().map(|(_, bytes)| bytes);
+        sealed.chain(self.shared_frozen.iter().map(|(_, bytes)| bytes)).sum()
     }
 
     /// What a scan needs of the table, so that it can go on without the lock.
@@ -228,5 +253,37 @@ impl Layers {
         merge(active, (from, end), limit, |from, end, rows| {
             self.older.scan(&below, from, end, rows)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(number: u8) -> Change {
+        Change { key: Key::from_bytes(&[number]), value: Some(Bytes::from(vec![number; 100])) }
+    }
+
+    #[test]
+    fn views_keep_a_bounded_part_of_the_memory() {
+        // Goal: layers that only views keep are counted until the last view is gone.
+        let mut table = RowTable::default();
+        table.apply(change(1));
+        let each = table.active_bytes();
+        let first = table.seal(2 * each).expect("there is room");
+        table.apply(change(2));
+        let second = table.seal(2 * each).expect("there is room");
+        table.apply(change(3));
+        assert!(table.seal(2 * each).is_none(), "three layers are too much");
+        assert_eq!((table.active_records(), first.bytes, second.bytes), (3, each, 2 * each));
+
+        let frozen = table.freeze(BTreeMap::new());
+        drop((table.take_frozen(), frozen));
+        table.apply(change(4));
+        assert!(table.seal(2 * each).is_none(), "the views keep two layers");
+        drop(first);
+        assert!(table.seal(2 * each).is_none(), "the second has both");
+        drop(second);
+        assert!(table.seal(2 * each).is_some());
     }
 }

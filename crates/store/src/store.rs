@@ -31,6 +31,10 @@ use crate::view::{Change, View};
 /// Checkpoints are seconds apart, so a second attempt is already rare.
 const SCAN_ATTEMPTS: usize = 3;
 
+/// Memory that the layers of pinned views may take, those included that the store itself still reads.
+/// Beyond, no view is pinned: who wants one is told so, and tries again.
+const PINNED_BYTES_MAX: usize = 512 * 1024 * 1024;
+
 /// Records and applied positions of the groups of one node.
 pub struct Store {
     engine: Arc<dyn Engine>,
@@ -216,13 +220,13 @@ impl Store {
 
     /// Keeps everything as it is applied now readable, whatever is applied afterwards; costs no more
     /// than the begin of a checkpoint, whatever the amount. `None` if too many views were pinned since
-    /// the last checkpoint. Must be called by whoever begins checkpoints.
+    /// the last checkpoint, or keep too much in memory. Must be called by whoever begins checkpoints.
     ///
     /// # Errors
     /// `StoreError` if the engine refuses.
     pub fn pin(&self) -> Result<Option<Pinned>, StoreError> {
         let mut state = self.write();
-        let Some(layers) = state.table.seal() else { return Ok(None) };
+        let Some(layers) = state.table.seal(PINNED_BYTES_MAX) else { return Ok(None) };
         let stands = SnapshotStands {
             freezes: state.table.freezes(),
             is_writing: state.table.frozen().is_some(),
