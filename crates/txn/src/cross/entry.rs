@@ -241,3 +241,35 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError
     let group = u32::try_from(value);
     group.map(GroupId).map_err(|_| DecodeError::OutOfRange { what: "group", value })
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::Value;
+
+    use super::*;
+    use crate::entry::EntryPayload;
+
+    #[test]
+    fn every_entry_comes_back_and_no_prefix_does() {
+        // Goal: encode and decode agree on what is decided and on cuts, and a cut entry is an error.
+        let group = GroupId(7);
+        let ballot = Ballot { round: 1 << 40, replica: ReplicaId(3) };
+        let attempt = Attempt { group, ballot, counter: u64::MAX };
+        let reply = PartReply { reads: vec![None, Some(Value::Integer(-1))], sums: vec![i64::MIN] };
+        for entry in [
+            CrossEntry::Refuse(attempt),
+            CrossEntry::Decide(Decide::Commit(attempt, reply, CutId(1 << 50))),
+            CrossEntry::Decide(Decide::Commit(attempt, PartReply::default(), CutId::NONE)),
+            CrossEntry::Decide(Decide::Abort(attempt)),
+            CrossEntry::Clear(Watermark { upto: attempt, except: vec![attempt] }),
+            CrossEntry::NewCut,
+            CrossEntry::Cut(CutId(u64::MAX)),
+        ] {
+            let bytes = EntryPayload::Cross(entry.clone()).encode();
+            for end in 0..bytes.len() {
+                assert!(EntryPayload::decode(&bytes.slice(..end), group).is_err(), "{entry:?}");
+            }
+            assert_eq!(EntryPayload::decode(&bytes, group), Ok(EntryPayload::Cross(entry)));
+        }
+    }
+}
