@@ -3,12 +3,13 @@
 //! groups say to each other has often made its log pass the cut already.
 //!
 //! Called by `group.rs`, `carry_out.rs` and `cross.rs`. The rules stand in `quorate_txn::cross::cut`,
-//! the views in `quorate_store`. Pages are read off the shard task: what they hold changes no more, and
-//! needs no leadership to be true.
+//! the views in `quorate_store`. What a view holds changes no more once nothing is open in it, and needs
+//! no leadership to be true: so its pages are read off the shard task, and `handle.rs` finds it in
+//! [`Ready`] without asking the shard at all, whose rounds are long under load.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_store::{Keyspace, Pinned, StoreError};
@@ -22,7 +23,9 @@ use tracing::{debug, warn};
 use crate::cross::Asked;
 use crate::event::{Answer, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, SliceRule};
+use crate::log_thread::Stop;
 use crate::refuse;
+use crate::shard::off_task;
 
 /// A view lives at most this long: what is overwritten meanwhile takes room on the disk.
 const VIEW_TIME_MAX: Duration = Duration::from_secs(60);
@@ -47,7 +50,7 @@ struct Kept {
     parked: Vec<(BootTime, Asked)>,
 }
 
-/// The part of a group that cuts take. All of it belongs to one ballot.
+/// The part of a group that cuts take. All of it but `ready` belongs to one ballot.
 #[derive(Default)]
 pub(crate) struct CutDriver {
     views: BTreeMap<CutId, Kept>,
@@ -55,6 +58,56 @@ pub(crate) struct CutDriver {
     waiting: Vec<(BootTime, CutId, Asked)>,
     /// Pages that are being read.
     reading: Arc<AtomicUsize>,
+    /// Where views stand in which nothing is open. Shared with the way into the shard.
+    pub(crate) ready: Ready,
+}
+
+/// The views of a node's groups that anybody may read. Invariant: each is kept by its group.
+#[derive(Clone, Default)]
+pub(crate) struct Ready(Arc<Mutex<BTreeMap<(GroupId, CutId), ReadyView>>>);
+
+/// What reading a view takes.
+#[derive(Clone)]
+struct ReadyView {
+    base: Arc<Pinned>,
+    view: Arc<CutView>,
+    at: EntryId,
+    slice_of: SliceRule,
+    reading: Arc<AtomicUsize>,
+}
+
+impl Ready {
+    /// A page of a view, to be read; hands the reply back if there is no such view here.
+    pub(crate) fn read(
+        &self,
+        group: GroupId,
+        cut: CutId,
+        range: &CutRange,
+        reply: ReplyTo,
+    ) -> Result<Option<CutRead>, ReplyTo> {
+        let found = self.lock().get(&(group, cut)).cloned();
+        let Some(ReadyView { base, view, at, slice_of, reading }) = found else {
+            return Err(reply);
+        };
+        if READS_MAX <= reading.fetch_add(1, Ordering::AcqRel) {
+            reading.fetch_sub(1, Ordering::AcqRel);
+            reply.answer(Err(too_many_wait(group)));
+            return Ok(None);
+        }
+        let range = range.clone();
+        Ok(Some(CutRead { group, base, view, at, range, slice_of, reply, reading }))
+    }
+
+    /// The groups are gone.
+    pub(crate) fn clear(&self) {
+        let views = std::mem::take(&mut *self.lock());
+        drop(views); // Without the lock: a view may wait for whoever reads its snapshot.
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(GroupId, CutId), ReadyView>> {
+        // Every change is a single insertion or removal.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A page to be read off the shard task.
@@ -76,6 +129,15 @@ impl std::fmt::Debug for CutRead {
 }
 
 impl CutRead {
+    /// Reads the page where it keeps nobody. A store that cannot be read stops the node.
+    pub(crate) fn run_off_task(self, stop: Stop) {
+        off_task(move || {
+            if let Err(error) = self.run() {
+                stop.stop(&error);
+            }
+        });
+    }
+
     /// Reads the page and answers.
     pub(crate) fn run(self) -> Result<(), Fatal> {
         let slice_of = |table, uid| (self.slice_of)(table, uid);
@@ -132,7 +194,7 @@ impl GroupDriver {
             }
             RequestBody::UnpinCut(cut) => {
                 let cut = *cut;
-                let kept = self.cuts.views.remove(&cut);
+                let kept = self.take_view(cut);
                 let at = kept.as_ref().map_or_else(|| self.applied_at(), |kept| kept.at);
                 self.drop_view(cut, kept, "it was released");
                 asked.reply.answer(Ok(Reply { at, replayed: false, body: ReplyBody::Cut(cut) }));
@@ -187,20 +249,10 @@ impl GroupDriver {
             let since = asked.parked_at.unwrap_or(now);
             return kept.parked.push((since, Asked { parked_at: Some(since), ..asked }));
         }
-        if READS_MAX <= self.cuts.reading.load(Ordering::Acquire) {
-            return asked.reply.answer(Err(too_many_wait(group)));
+        match self.cuts.ready.read(group, cut, &range, asked.reply) {
+            Ok(read) => fx.cut_reads.extend(read),
+            Err(_reply) => unreachable!("a settled view that is kept is ready"),
         }
-        self.cuts.reading.fetch_add(1, Ordering::AcqRel);
-        fx.cut_reads.push(CutRead {
-            group,
-            base: Arc::clone(&kept.base),
-            view: Arc::clone(&kept.view),
-            at: kept.at,
-            range,
-            slice_of: Arc::clone(&self.options.slice_of),
-            reply: asked.reply,
-            reading: Arc::clone(&self.cuts.reading),
-        });
     }
 
     /// The entry `at` was applied and did this; before it the log had passed `passed`. Views learn of it;
@@ -213,7 +265,7 @@ impl GroupDriver {
         event: &CrossEvent,
     ) -> Result<(), Fatal> {
         let (group, keyspace) = (self.group, Keyspace::first(self.group));
-        let mut too_large = Vec::new();
+        let (mut too_large, mut settled) = (Vec::new(), Vec::new());
         for (cut, kept) in &mut self.cuts.views {
             if kept.view.is_settled() {
                 continue;
@@ -223,11 +275,18 @@ impl GroupDriver {
             learned.map_err(|source| Fatal::Apply { group, source })?;
             if limits::CUT_EFFECT_BYTES_MAX < kept.view.bytes() {
                 too_large.push(*cut);
+            } else if kept.view.is_settled() {
+                settled.push(*cut);
             }
         }
         for cut in too_large {
-            let kept = self.cuts.views.remove(&cut);
+            let kept = self.take_view(cut);
             self.drop_view(cut, kept, "too much was in doubt at it");
+        }
+        for cut in settled {
+            if let Some(kept) = self.cuts.views.get(&cut) {
+                self.publish(cut, kept);
+            }
         }
         match event {
             CrossEvent::Cut(cut) if passed < *cut && self.cross.rules.leads() => {
@@ -240,8 +299,9 @@ impl GroupDriver {
 
     fn keep_view(&mut self, now: BootTime, cut: CutId, at: EntryId) -> Result<(), StoreError> {
         while limits::GROUP_CUTS_MAX <= self.cuts.views.len() {
-            let Some((oldest, kept)) = self.cuts.views.pop_first() else { break };
-            self.drop_view(oldest, Some(kept), "later cuts were made");
+            let Some(oldest) = self.cuts.views.keys().next().copied() else { break };
+            let kept = self.take_view(oldest);
+            self.drop_view(oldest, kept, "later cuts were made");
         }
         let Some(base) = self.store.pin()? else {
             warn!(group = %self.group, %cut, "no view at a cut: too many are kept on this node");
@@ -256,8 +316,31 @@ impl GroupDriver {
             until: now + UNCLAIMED_MAX,
             parked: Vec::new(),
         };
+        self.publish(cut, &kept);
         self.cuts.views.insert(cut, kept);
         Ok(())
+    }
+
+    /// Lets everybody read a view in which nothing is open.
+    fn publish(&self, cut: CutId, kept: &Kept) {
+        if !kept.view.is_settled() {
+            return;
+        }
+        let view = ReadyView {
+            base: Arc::clone(&kept.base),
+            view: Arc::clone(&kept.view),
+            at: kept.at,
+            slice_of: Arc::clone(&self.options.slice_of),
+            reading: Arc::clone(&self.cuts.reading),
+        };
+        self.cuts.ready.lock().insert((self.group, cut), view);
+    }
+
+    /// Nobody finds the view any more.
+    fn take_view(&mut self, cut: CutId) -> Option<Kept> {
+        let ready = self.cuts.ready.lock().remove(&(self.group, cut));
+        drop(ready); // Without the lock.
+        self.cuts.views.remove(&cut)
     }
 
     /// Answers those whose cut or whose view has come so far. Called after an entry about cuts or
@@ -293,7 +376,7 @@ impl GroupDriver {
             .map(|(cut, _)| *cut)
             .collect();
         for cut in over {
-            let kept = self.cuts.views.remove(&cut);
+            let kept = self.take_view(cut);
             self.drop_view(cut, kept, "its time was over");
         }
         let group = self.group;
@@ -323,8 +406,10 @@ impl GroupDriver {
 
     /// The ballot is over, and the views with it: the next leader has not kept any.
     pub(crate) fn lose_cuts(&mut self, refused: &Answer) {
-        let CutDriver { views, waiting, .. } = std::mem::take(&mut self.cuts);
-        let parked = views.into_values().flat_map(|kept| kept.parked).map(|(_, asked)| asked);
+        let cuts: Vec<CutId> = self.cuts.views.keys().copied().collect();
+        let views: Vec<Kept> = cuts.into_iter().filter_map(|cut| self.take_view(cut)).collect();
+        let waiting = std::mem::take(&mut self.cuts.waiting);
+        let parked = views.into_iter().flat_map(|kept| kept.parked).map(|(_, asked)| asked);
         for asked in parked.chain(waiting.into_iter().map(|(_, _, asked)| asked)) {
             asked.reply.answer(refused.clone());
         }
