@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 const INCLUDE: &str = "../../proto";
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "quorate/v1/common.proto",
     "quorate/v1/error.proto",
     "quorate/v1/money.proto",
     "quorate/v1/kv.proto",
     "quorate/v1/bank.proto",
+    "quorate/v1/cut.proto",
     "quorate/v1/topology.proto",
     "quorate/v1/admin.proto",
     "quorate/v1/peer.proto",

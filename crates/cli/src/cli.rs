@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Account(commands::account::AccountArgs),
     /// Move money between accounts
     Transfer(commands::transfer::TransferArgs),
+    /// Add up the accounts of all units: do the books balance?
+    Audit(commands::audit::AuditArgs),
     /// Write the rows of a CSV file
     Import(commands::import::ImportArgs),
     /// Write a table to a CSV file
@@ -210,7 +212,7 @@ mod tests {
             ("kv get k --table t --uid -5", "\"-5\" is no UID"),
             ("kv get", "the following required arguments were not provided: --table <TABLE> <KEY>"),
             ("kv gte k", "use one of: get, put, del, cas, scan, txn"),
-            ("stauts", "similar subcommand exists: 'status'"),
+            ("stauts", "similar subcommands exist: 'audit', 'status'"),
             ("status --timeout 5", "\"5\" is no time span; write a number with ms, s, m or h"),
             ("status --tiemout 5s", "similar argument exists: '--timeout'"),
             ("status -o yaml", "[possible values: table, json]"),

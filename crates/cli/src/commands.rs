@@ -1,6 +1,7 @@
 //! One file or folder per command. Each has its arguments and a `run`.
 
 pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod group;

@@ -57,6 +57,7 @@ impl Exit {
             | Code::GuardFailed
             | Code::TxnAborted
             | Code::Locked
+            | Code::CutLost
             | Code::AccountExists
             | Code::FloorAboveBalance
             | Code::TransferRefused => Exit::Conflict,
@@ -238,6 +239,7 @@ mod tests {
                 "GUARD_FAILED",
                 "TXN_ABORTED",
                 "LOCKED",
+                "CUT_LOST",
                 "ACCOUNT_EXISTS",
                 "FLOOR_ABOVE_BALANCE",
                 "TRANSFER_REFUSED"

@@ -98,6 +98,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,
         Command::Account(args) => Box::pin(commands::account::run(args, &global, out)).await,
+        Command::Audit(args) => Box::pin(commands::audit::run(args, &global, out)).await,
         Command::Transfer(args) => Box::pin(commands::transfer::run(args, &global, out)).await,
         Command::Import(args) => Box::pin(commands::import::run(args, &global, out)).await,
         Command::Export(args) => Box::pin(commands::export::run(args, &global, out)).await,

@@ -1,6 +1,7 @@
 //! Runs the built binary against a cluster of one node: every command that needs a server, its exit
 //! code, and an import that comes back by an export.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -254,6 +255,13 @@ fn money_is_moved_reserved_and_listed() {
     cluster.check(&set, 4, "has 70 free, less than its new floor");
     cluster.check(&["account", "set", "42:840", "--no-debits", "true"], 0, "debits");
     cluster.check(&create("42:840", "1:840", "1"), 4, "debits_frozen");
+
+    cluster.check(&["audit"], 0, "balance");
+    let audit = cluster.items(&["audit", "--ledger", "840"]);
+    let ledger = &audit[0]["ledgers"][0];
+    assert_eq!((&audit[0]["balances"], &ledger["accounts"]), (&true.into(), &"2".into()));
+    assert_eq!((&ledger["sum"], &ledger["sum_of_positive"]), (&"0".into(), &"70".into()));
+    cluster.check(&["audit", "--ledger", "841"], 3, "no account is in ledger 841");
 }
 
 #[test]
@@ -354,6 +362,9 @@ fn an_import_stops_resumes_and_comes_back_by_an_export() {
     let stdout = cluster.check(&["export", "--table", "purchases"], 0, "");
     assert_eq!(stdout.lines().next(), Some("uid,key,value,key_type,value_type"));
     assert_eq!(stdout.lines().count(), 2001);
+    let lines = |text: &str| -> BTreeSet<String> { text.lines().map(str::to_owned).collect() };
+    let at_cut = cluster.check(&["export", "--table", "purchases", "--at-cut"], 0, "");
+    assert_eq!(lines(&at_cut), lines(&stdout));
     cluster.check(&["export", "--table", "purchases", "-o", "json"], 2, "--output");
     cluster.check(&["import", "good.csv", "--table", "purchases"], 2, "--uid-column");
 }

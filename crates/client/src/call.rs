@@ -31,6 +31,10 @@ pub(crate) enum Place {
     Slice(TableId, SliceId),
     /// The group of the accounts of all these users.
     Accounts(Vec<Uid>),
+    /// This group.
+    Group(GroupId),
+    /// The group that makes the cuts.
+    Cuts,
 }
 
 /// A positive answer and the group it came from.
@@ -224,6 +228,8 @@ impl<'a> Call<'a> {
         let router = &self.inner.router;
         let found = match place {
             Place::Accounts(users) => router.group_of_accounts(users),
+            Place::Group(group) => Ok(*group),
+            Place::Cuts => router.group_of_cuts(),
             Place::Slice(table, slice) => router.group_of_slice(*table, *slice),
             Place::Rows(rows) => {
                 let groups: Result<Vec<GroupId>, _> =

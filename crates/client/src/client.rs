@@ -162,7 +162,9 @@ impl Client {
             | ReplyBody::Account(_)
             | ReplyBody::Transfers(_)
             | ReplyBody::Transfer(_)
-            | ReplyBody::History(_) => Err(Error::local(other_answer("Get"))),
+            | ReplyBody::History(_)
+            | ReplyBody::Cut(_)
+            | ReplyBody::Accounts(_) => Err(Error::local(other_answer("Get"))),
         }
     }
 

@@ -34,11 +34,13 @@
 //!
 //! Dropping the future of a call stops the call; a write may then still take effect.
 
+mod audit;
 mod bank;
 mod builder;
 mod call;
 mod client;
 mod connection;
+mod cut;
 mod error;
 mod mux;
 mod retry;
@@ -51,9 +53,11 @@ mod transact;
 mod transaction;
 mod value;
 
+pub use audit::{AuditReport, LedgerAudit, UnitAudit};
 pub use bank::{AccountHistory, AccountState, Refusal, TransferEffect, TransferOutcome};
 pub use builder::Builder;
 pub use client::{Client, Written};
+pub use cut::{Cut, CutAccounts, CutScan, CutTable};
 pub use error::{Error, Outcome, Phase};
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};
@@ -66,7 +70,7 @@ pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
 pub use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Attempt, AttemptState, AttemptStatus,
-    ClusterId, Code, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid, LogTime,
-    NodeId, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId, TransferKind, TransferRecord,
-    Uid, Value, Verdict,
+    ClusterId, Code, CutId, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid,
+    LogTime, NodeId, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId, TransferKind,
+    TransferRecord, Uid, Value, Verdict,
 };

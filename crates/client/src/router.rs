@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_topology::{Group, ReplicaKind, TableClass, Topology};
-use quorate_types::{Code, Error, GroupId, NodeId, SliceId, TableId, Uid};
+use quorate_types::{Code, Error, GroupId, NodeId, SliceId, TableId, Uid, cut_group};
 
 /// Where a row lives, for people and support tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +139,13 @@ impl Router {
             }
         }
         Ok(first)
+    }
+
+    /// The group that makes the cuts.
+    pub(crate) fn group_of_cuts(&self) -> Result<GroupId, Error> {
+        let state = self.lock();
+        let groups = state.topology.groups().map(|group| group.id);
+        cut_group(groups).ok_or_else(|| Error::new(Code::UnknownGroup, "the cluster has no group"))
     }
 
     /// The slices of a table, in order.

@@ -176,7 +176,7 @@ impl TableScan {
     }
 }
 
-fn page_limit(rows: usize) -> u32 {
+pub(crate) fn page_limit(rows: usize) -> u32 {
     u32::try_from(rows.min(limits::SCAN_ROWS_MAX)).unwrap_or(0)
 }
 
@@ -191,6 +191,8 @@ async fn read_page(client: &Client, place: Place, range: ScanRange) -> Result<Sc
         | ReplyBody::Account(_)
         | ReplyBody::Transfers(_)
         | ReplyBody::Transfer(_)
-        | ReplyBody::History(_) => Err(Error::local(other_answer("Scan"))),
+        | ReplyBody::History(_)
+        | ReplyBody::Cut(_)
+        | ReplyBody::Accounts(_) => Err(Error::local(other_answer("Scan"))),
     }
 }

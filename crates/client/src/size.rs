@@ -24,7 +24,11 @@ pub(crate) fn checked(body: &RequestBody) -> Result<usize, Error> {
         | RequestBody::SetAccount(..)
         | RequestBody::GetAccount(_)
         | RequestBody::GetTransfer(..)
-        | RequestBody::History { .. } => PART_BYTES,
+        | RequestBody::History { .. }
+        | RequestBody::NewCut
+        | RequestBody::PinCut(_)
+        | RequestBody::ReadCut(..)
+        | RequestBody::UnpinCut(_) => PART_BYTES,
         RequestBody::Transfers(batch) => {
             let count = batch.len();
             if count == 0 || TRANSFERS_MAX < count {

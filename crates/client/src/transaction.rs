@@ -173,7 +173,9 @@ impl Transaction {
             | ReplyBody::Account(_)
             | ReplyBody::Transfers(_)
             | ReplyBody::Transfer(_)
-            | ReplyBody::History(_) => {
+            | ReplyBody::History(_)
+            | ReplyBody::Cut(_)
+            | ReplyBody::Accounts(_) => {
                 let error = other_answer("Transact");
                 Err(Error::new(error, Outcome::Unknown, Trail::default()))
             }

@@ -5,6 +5,7 @@
 
 pub mod bank;
 pub mod cross;
+pub mod cut;
 pub mod error;
 pub mod money;
 pub mod peer;

@@ -96,7 +96,11 @@ impl GroupDriver {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         for (entry, payload) in batch.entries() {
+            let passed = self.cross.rules.table().cut();
             let (answer, cross) = self.apply_entry(batch, entry, &payload)?;
+            if let Some(event) = &cross {
+                self.note_cut(now, passed, entry, event)?;
+            }
             self.overlay.settle(entry.slot);
             self.pending.settle(entry.slot);
             self.waiters.settle(entry, &answer, &Err(refuse::replaced(self.group)));
@@ -104,6 +108,7 @@ impl GroupDriver {
             if let Some(event) = cross {
                 let out = self.cross.rules.applied(now, &event);
                 self.carry_out_cross(now, out, fx)?;
+                self.wake_cuts(now, fx)?;
             }
         }
         // Refusals computed on these entries may now ask whether leadership still holds.
@@ -186,6 +191,7 @@ impl GroupDriver {
         self.overlay.clear();
         self.pending.clear();
         self.lose_cross(&refused, &unknown);
+        self.lose_cuts(&refused);
         for held in std::mem::take(&mut self.refusals).into_values().flatten() {
             held.reply.answer(refused.clone());
         }

@@ -26,6 +26,7 @@ use quorate_types::{
 
 use crate::clock::Clock;
 use crate::cross::{Asked, CrossDriver};
+use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
@@ -53,6 +54,8 @@ pub struct GroupOptions {
     pub group_of: GroupRule,
     /// The node of each voter.
     pub nodes: BTreeMap<ReplicaId, NodeId>,
+    /// The group of the cluster that makes the cuts: the one with the lowest id.
+    pub numbering: GroupId,
 }
 
 /// Why a group cannot go on. The node stops.
@@ -86,6 +89,8 @@ pub(crate) struct Effects {
     pub(crate) messages: BTreeMap<NodeId, Vec<PeerMessage>>,
     /// For the leaders of other groups.
     pub(crate) cross: Vec<CrossMessage>,
+    /// Pages to be read off the shard task.
+    pub(crate) cut_reads: Vec<CutRead>,
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) writes: Vec<(GroupId, u64)>,
@@ -119,6 +124,8 @@ pub(crate) struct GroupDriver {
     pub(crate) pending: Pending,
     /// Transactions over several groups.
     pub(crate) cross: CrossDriver,
+    /// Views at cuts.
+    pub(crate) cuts: CutDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -158,6 +165,7 @@ impl GroupDriver {
             overlay: Overlay::new(),
             pending: Pending::new(),
             cross,
+            cuts: CutDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -198,6 +206,12 @@ impl GroupDriver {
         }
         if is_write && !has_room {
             asked.reply.answer(Err(refuse::disk_full(self.group)));
+            return Ok(());
+        }
+        if matches!(body, RequestBody::NewCut)
+            && let Some(error) = self.refuses_new_cut()
+        {
+            asked.reply.answer(Err(error));
             return Ok(());
         }
         if self.spans_groups(body) {
@@ -262,6 +276,9 @@ impl GroupDriver {
                 self.wait_for_turn(clock.now(), attempt, account, asked);
             }
             Evaluation::Attempt => self.join_attempt(clock, Asked { request, reply, parked_at }),
+            Evaluation::AtCut => {
+                self.at_cut(clock.now(), Asked { request, reply, parked_at }, fx)?;
+            }
         }
         Ok(())
     }
@@ -373,7 +390,7 @@ impl GroupDriver {
         Reply { at: self.applied_at(), replayed: false, body }
     }
 
-    fn applied_at(&self) -> EntryId {
+    pub(crate) fn applied_at(&self) -> EntryId {
         let slot = self.core.slot_applied();
         self.core.log().id_at(slot).unwrap_or(EntryId { slot, ..EntryId::ZERO })
     }

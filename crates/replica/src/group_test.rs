@@ -8,8 +8,8 @@ use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
 use quorate_types::{
-    AccountAddress, AccountSettings, Age, Attempt, CrossBody, Mutation, Part, RequestBody,
-    RowAddress, SessionId, Value,
+    AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, Mutation,
+    Part, RequestBody, RowAddress, ScanRange, SessionId, Value,
 };
 
 use super::*;
@@ -55,6 +55,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
         nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
+        numbering: group,
     };
     let start = BootTime(SECOND);
     let mut driver =
@@ -213,7 +214,7 @@ fn a_part_with_rows_of_others_is_refused() {
         let age = Age { first_ms: 1, session, sequence: 1 };
         let participants = vec![here, there];
         let body = CrossBody::Prepare { attempt, age, watermark: attempt, participants, part };
-        let message = CrossMessage { from: there, to: here, body };
+        let message = CrossMessage { from: there, to: here, cut: CutId::NONE, body };
         driver.receive_cross(now, message, true, &mut Effects::default()).expect("nothing fails");
         driver.stage_cross(now).expect("it is staged");
         let payload = driver.proposals.pop().expect("a vote is proposed");
@@ -221,4 +222,122 @@ fn a_part_with_rows_of_others_is_refused() {
     };
     assert!(matches!(vote_on(1), EntryPayload::Cross(CrossEntry::Prepare(_))));
     assert!(matches!(vote_on(99), EntryPayload::Cross(CrossEntry::Refuse(_))));
+}
+
+/// Asks under a clock that stands still; where the answer comes.
+fn ask(
+    driver: &mut GroupDriver,
+    now: BootTime,
+    body: RequestBody,
+    fx: &mut Effects,
+) -> mpsc::Receiver<Answer> {
+    let clock = Pausing { looks: AtomicU64::new(0), first: now, after: now };
+    let (send, receive) = mpsc::channel();
+    // Whoever asked may have heard enough.
+    let reply = ReplyTo::new(None, move |answer| drop(send.send(answer)));
+    let asked = Asked { request: Request { id: None, body }, reply, parked_at: None };
+    driver.request(&clock, asked, true, fx).expect("nothing fails");
+    receive
+}
+
+/// Proposes what was asked for as one batch, and lets it be chosen.
+fn choose(driver: &mut GroupDriver, now: BootTime, fx: &mut Effects) {
+    driver.propose(now, fx).expect("nothing fails");
+    let (_, write) = *fx.writes.last().expect("the batch is written");
+    let ballot = Ballot { round: 1, replica: ReplicaId(1) };
+    let slot_synced = driver.overlay.last_slot().expect("something is in flight");
+    let accepted = Message::Accepted(Accepted { ballot, slot_synced });
+    for input in [Input::Synced { write }, Input::Message { from: ReplicaId(2), message: accepted }]
+    {
+        driver.step(now, input, fx).expect("nothing fails");
+    }
+}
+
+fn put(number: i64) -> RequestBody {
+    let at = RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::from_static(b"k") };
+    let mutations = vec![Mutation::Put(at, Value::Integer(number))];
+    RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() }
+}
+
+/// A new cut, in one batch between two writes.
+fn cut_between_writes(driver: &mut GroupDriver, now: BootTime, fx: &mut Effects) -> CutId {
+    let _first = ask(driver, now, put(1), fx);
+    let made = ask(driver, now, RequestBody::NewCut, fx);
+    let _second = ask(driver, now, put(2), fx);
+    choose(driver, now, fx);
+    let made = made.try_recv().expect("it is chosen").expect("it is made");
+    let ReplyBody::Cut(cut) = made.body else { panic!("{made:?}") };
+    assert_eq!(cut, CutId::at(made.at.slot));
+    cut
+}
+
+/// The values of a user's rows at a cut.
+fn rows_at(
+    driver: &mut GroupDriver,
+    now: BootTime,
+    cut: CutId,
+    fx: &mut Effects,
+) -> Result<Vec<Value>, Code> {
+    let (prefix, after) = (Bytes::new(), None);
+    let range =
+        ScanRange { table: TableId(1), uid: Some(Uid(1)), slice: 0, prefix, after, limit: 0 };
+    let answer = ask(driver, now, RequestBody::ReadCut(cut, CutRange::Rows(range)), fx);
+    for read in fx.cut_reads.drain(..) {
+        read.run().expect("the twin reads");
+    }
+    match answer.try_recv().expect("it is answered").map(|reply| reply.body) {
+        Ok(ReplyBody::Page(page)) => Ok(page.rows.into_iter().map(|row| row.value).collect()),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.code),
+    }
+}
+
+/// Goal: a view stands exactly at the entry of its cut, though the batch goes on, and moves no more; it
+/// goes when it is released.
+#[test]
+fn a_view_at_a_cut_stands_between_two_entries_of_a_batch() {
+    let now = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let cut = cut_between_writes(&mut driver, now, &mut fx);
+    let next = cut_between_writes(&mut driver, now, &mut fx);
+    let _later = ask(&mut driver, now, put(3), &mut fx);
+    choose(&mut driver, now, &mut fx);
+    assert_eq!(rows_at(&mut driver, now, cut, &mut fx), Ok(vec![Value::Integer(1)]));
+    assert_eq!(rows_at(&mut driver, now, next, &mut fx), Ok(vec![Value::Integer(1)]));
+    let released = ask(&mut driver, now, RequestBody::UnpinCut(cut), &mut fx);
+    assert!(released.try_recv().expect("it is answered").is_ok());
+    assert_eq!(rows_at(&mut driver, now, cut, &mut fx), Err(Code::CutLost));
+    assert_eq!(rows_at(&mut driver, now, next, &mut fx), Ok(vec![Value::Integer(1)]));
+}
+
+/// Goal: views are bounded in number and in time: a fifth cut is refused, a view that nobody asked for goes
+/// soon, one that was asked for later, and with its leader all go.
+#[test]
+fn views_at_cuts_go_in_the_end() {
+    let now = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let cuts: Vec<CutId> = (0..limits::GROUP_CUTS_MAX)
+        .map(|_| cut_between_writes(&mut driver, now, &mut fx))
+        .collect();
+    let refused = ask(&mut driver, now, RequestBody::NewCut, &mut fx);
+    let refused = refused.try_recv().expect("it is answered").expect_err("there are enough");
+    assert_eq!(refused.code, Code::Overloaded);
+
+    let pinned = ask(&mut driver, now, RequestBody::PinCut(cuts[1]), &mut fx);
+    assert!(pinned.try_recv().expect("it is answered").is_ok());
+    driver.clean_cuts(now + Duration::from_secs(20), &mut fx).expect("nothing fails");
+    assert_eq!(rows_at(&mut driver, now, cuts[0], &mut fx), Err(Code::CutLost));
+    assert!(rows_at(&mut driver, now, cuts[1], &mut fx).is_ok());
+    let lost = ask(&mut driver, now, RequestBody::PinCut(cuts[0]), &mut fx);
+    let lost = lost.try_recv().expect("it is answered").expect_err("the log has passed it");
+    assert_eq!(lost.code, Code::CutLost);
+    driver.clean_cuts(now + Duration::from_secs(61), &mut fx).expect("nothing fails");
+    assert_eq!(rows_at(&mut driver, now, cuts[1], &mut fx), Err(Code::CutLost));
+
+    let last = cut_between_writes(&mut driver, now, &mut fx);
+    let refused: Answer = Err(Error::new(Code::NotLeader, "another one leads"));
+    let waits = ask(&mut driver, now, RequestBody::PinCut(CutId(last.0 + 9)), &mut fx);
+    driver.lose_cuts(&refused);
+    assert_eq!(waits.try_recv().expect("it is answered"), refused);
+    assert_eq!(rows_at(&mut driver, now, last, &mut fx), Err(Code::CutLost));
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use quorate_types::{
     Attempt, AttemptStatus, Code, CrossMessage, Error, GroupId, Incarnation, NodeId, Request,
+    RequestBody,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::{ByteBudget, Permit};
+use crate::cuts::Ready;
 use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::log_thread::Stop;
 use crate::network::PeerMessage;
 
 /// The way into a shard. Cheap to clone.
@@ -18,6 +21,9 @@ pub struct ShardHandle {
     events: mpsc::UnboundedSender<Event>,
     requests: ByteBudget,
     peers: ByteBudget,
+    /// Views at cuts, which are read without asking the shard.
+    ready: Ready,
+    stop: Stop,
 }
 
 impl ShardHandle {
@@ -26,8 +32,10 @@ impl ShardHandle {
         events: mpsc::UnboundedSender<Event>,
         requests: ByteBudget,
         peers: ByteBudget,
+        ready: Ready,
+        stop: Stop,
     ) -> ShardHandle {
-        ShardHandle { events, requests, peers }
+        ShardHandle { events, requests, peers, ready, stop }
     }
 
     /// Puts a request of `bytes` in. Refused here, and nowhere deeper, when the node holds too much.
@@ -46,7 +54,18 @@ impl ShardHandle {
             let message = format!("the node holds {used} of at most {limit} bytes of requests");
             return Err(Error::new(Code::Overloaded, message).after(Duration::from_millis(20)));
         };
-        let reply = ReplyTo::new(Some(permit), answer);
+        let mut reply = ReplyTo::new(Some(permit), answer);
+        if let RequestBody::ReadCut(cut, range) = &request.body {
+            match self.ready.read(group, *cut, range, reply) {
+                Ok(read) => {
+                    if let Some(read) = read {
+                        read.run_off_task(self.stop.clone());
+                    }
+                    return Ok(());
+                }
+                Err(unused) => reply = unused,
+            }
+        }
         self.send(Event::Request { group, request, reply })
     }
 

@@ -50,7 +50,7 @@ impl Leaders {
 
 #[cfg(test)]
 mod tests {
-    use quorate_types::{Attempt, Ballot, CrossBody};
+    use quorate_types::{Attempt, Ballot, CrossBody, CutId};
 
     use super::*;
 
@@ -61,7 +61,8 @@ mod tests {
         let nodes = vec![NodeId(1), NodeId(2), NodeId(3)];
         let mut leaders = Leaders::new(BTreeMap::from([(two, nodes.clone())]));
         let attempt = Attempt { group: one, ballot: Ballot::ZERO, counter: 1 };
-        let message = CrossMessage { from: one, to: two, body: CrossBody::Ask { attempt } };
+        let message =
+            CrossMessage { from: one, to: two, cut: CutId::NONE, body: CrossBody::Ask { attempt } };
         let targets = |leaders: &Leaders, now| {
             leaders.route(now, vec![message.clone()]).into_keys().collect::<Vec<_>>()
         };

@@ -28,6 +28,7 @@ pub mod shard;
 mod carry_out;
 mod checkpoints;
 mod cross;
+mod cuts;
 mod disk_health;
 mod group;
 mod handle;

@@ -20,6 +20,7 @@ use crate::budget::ByteBudget;
 use crate::checkpoints::{Checkpoints, HeldBack};
 use crate::clock::Clock;
 use crate::cross::Asked;
+use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
@@ -90,6 +91,8 @@ pub struct Shard {
     housekeeping_at: BootTime,
     /// The part of the groups that was looked after last.
     housekeeping_part: u32,
+    /// Views at cuts that the handle reads.
+    ready: Ready,
     handle: ShardHandle,
 }
 
@@ -101,7 +104,9 @@ impl Shard {
         let now = options.clock.now();
         let requests = ByteBudget::new(options.request_bytes_max);
         let peers = ByteBudget::new(options.peer_bytes_max);
-        let handle = ShardHandle::new(sender.clone(), requests, peers);
+        let ready = Ready::default();
+        let stop = options.stop.clone();
+        let handle = ShardHandle::new(sender.clone(), requests, peers, ready.clone(), stop);
         let gauge = DiskGauge::new(Arc::clone(&options.clock));
         let log_loop = log.run(commands, sender.clone(), gauge.clone());
         let shard = Shard {
@@ -124,6 +129,7 @@ impl Shard {
             draining: false,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             housekeeping_part: 0,
+            ready,
             handle,
         };
         (shard, log_loop)
@@ -143,7 +149,9 @@ impl Shard {
         let now = self.options.clock.now();
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
-        let driver = GroupDriver::new(now, options, restored, store, self.options.reader.clone())?;
+        let reader = self.options.reader.clone();
+        let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
+        driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
         Ok(())
@@ -420,6 +428,7 @@ impl Shard {
             }
             driver.expire(now)?;
             driver.clean_cross(now, fx)?;
+            driver.clean_cuts(now, fx)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
@@ -436,9 +445,7 @@ impl Shard {
         });
         if let Some(job) = self.checkpoints.poll(now, &self.options.store, held_back) {
             let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-            #[allow(deprecated)]
-            // The simulator marks it so: there it runs at once, which is right.
-            let _job = tokio::task::spawn_blocking(move || match job.run() {
+            off_task(move || match job.run() {
                 // The shard is gone only when the node stops.
                 Ok(flushed) => drop(sender.send(Event::Checkpointed { flushed })),
                 Err(error) => stop.stop(&error),
@@ -461,6 +468,9 @@ impl Shard {
                 self.options.network.send_cross(node, messages);
             }
         }
+        for read in fx.cut_reads {
+            read.run_off_task(self.options.stop.clone());
+        }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });
         }
@@ -482,6 +492,20 @@ impl Shard {
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }
     }
+}
+
+impl Drop for Shard {
+    /// Whoever still has a handle must not keep the files of the store open.
+    fn drop(&mut self) {
+        self.ready.clear();
+    }
+}
+
+/// Does work that may wait for the disk where it keeps nobody.
+pub(crate) fn off_task(work: impl FnOnce() + Send + 'static) {
+    #[allow(deprecated)]
+    // The simulator marks it so: there it runs at once, which is right.
+    let _job = tokio::task::spawn_blocking(work);
 }
 
 const _: () = assert!(limits::PEER_IN_FLIGHT_BYTES_MAX < limits::NODE_REQUEST_BYTES_MAX);

@@ -8,7 +8,7 @@ use quorate_proto::convert::request::addresses;
 use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
 use quorate_types::limits::TXN_GROUPS_MAX;
-use quorate_types::{Code, Error, GroupId, Request, RequestBody, TableId};
+use quorate_types::{Code, CutRange, Error, GroupId, Request, RequestBody, TableId, cut_group};
 
 use crate::context::NodeContext;
 
@@ -59,7 +59,7 @@ impl NodeContext {
                 return Err(self.misrouted_money(group, owner, body));
             }
         }
-        if let RequestBody::Scan(range) = body {
+        if let RequestBody::Scan(range) | RequestBody::ReadCut(_, CutRange::Rows(range)) = body {
             let route = match range.uid {
                 Some(uid) => self.topology.route(range.table, uid),
                 None => self.topology.route_slice(range.table, quorate_types::SliceId(range.slice)),
@@ -131,6 +131,10 @@ impl NodeContext {
                 self.topology.route_slice(table, slice).map_err(Error::from)?.group.id
             }
             Place::Accounts(uid) => self.topology.group_of_accounts(uid).map_err(Error::from)?.id,
+            Place::Cuts => {
+                let groups = self.topology.groups().map(|group| group.id);
+                cut_group(groups).expect("a topology has groups")
+            }
         };
         match call.group {
             Some(asked) if asked != owner => Err(self.misrouted(asked, owner)),
@@ -171,7 +175,11 @@ fn request_bytes(request: &Request) -> usize {
         | RequestBody::SetAccount(..)
         | RequestBody::GetAccount(_)
         | RequestBody::GetTransfer(..)
-        | RequestBody::History { .. } => 0,
+        | RequestBody::History { .. }
+        | RequestBody::NewCut
+        | RequestBody::PinCut(_)
+        | RequestBody::ReadCut(..)
+        | RequestBody::UnpinCut(_) => 0,
     };
     let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
     keys + values

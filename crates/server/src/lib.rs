@@ -1,8 +1,8 @@
 //! The server process: configuration, services, peer streams, wiring, shutdown.
 //!
 //! ```text
-//!   clients --> kv_service, bank_service --> edge (route, limits) --> replica::ShardHandle
-//!   peers ----> peer_service -------------------------> replica::ShardHandle
+//!   clients --> kv_, bank_, cut_service --> edge (route, limits) --> replica::ShardHandle
+//!   peers ----> peer_service ------------------------------------> replica::ShardHandle
 //!   replica --> peer_network --> peers
 //!   people ---> topology_service, admin_service, admin_http
 //! ```
@@ -16,6 +16,7 @@ pub mod options;
 
 mod admin_service;
 mod bank_service;
+mod cut_service;
 mod edge;
 mod kv_service;
 mod links;

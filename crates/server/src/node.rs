@@ -17,7 +17,8 @@ use quorate_replica::{
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
 use quorate_types::{
-    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId, limits,
+    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId, cut_group,
+    limits,
 };
 use tonic::transport::Server;
 use tracing::info;
@@ -25,6 +26,7 @@ use tracing::info;
 use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, NodeContext};
+use crate::cut_service::CutService;
 use crate::kv_service::KvService;
 use crate::links::Links;
 use crate::listen::Listener;
@@ -167,12 +169,16 @@ impl Node {
         let bank = v1::bank_server::BankServer::new(bank)
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        let cuts = v1::cuts_server::CutsServer::new(CutService::new(Arc::clone(&context)))
+            .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
+            .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
         let peer = v1::peer_server::PeerServer::new(PeerService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
         let clients = server()
             .add_service(kv)
             .add_service(bank)
+            .add_service(cuts)
             .add_service(v1::topology_server::TopologyServer::new(TopologyService::new(
                 Arc::clone(&context),
             )))
@@ -327,6 +333,7 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
             table => Some(groups.route(table, uid).ok()?.group.id),
         }),
         nodes: group.members.iter().map(|member| (member.replica, member.node)).collect(),
+        numbering: cut_group(topology.groups().map(|group| group.id)).unwrap_or(group.id),
     }
 }
 

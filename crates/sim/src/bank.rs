@@ -1,16 +1,18 @@
 //! Money between users of all groups: transfers in one transaction each, and audits that read every
-//! balance in one transaction.
+//! balance in one transaction, or everything at a cut.
 //!
 //! A transfer takes from one user and gives to one or two others, and leaves a row with each of them
 //! that says how much. So every audit finds the same sum and no negative balance; at the end every
 //! balance equals the start plus what its rows say, an acknowledged transfer has its rows with
-//! everybody, a refused one with nobody, one of unknown outcome with everybody or nobody.
+//! everybody, a refused one with nobody, one of unknown outcome with everybody or nobody. At a cut all of
+//! that holds, too: of what was acknowledged before it began nothing is missing, and no transfer is there by
+//! half.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_client::{Client, Error, Outcome, Value};
+use quorate_client::{Client, Cut, Error, Outcome, Value};
 use quorate_types::Uid;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -54,8 +56,12 @@ struct State {
     /// By number: the accounts that take part, and what the caller was told.
     transfers: BTreeMap<u64, (Vec<usize>, Told)>,
     audits: u64,
+    cuts: u64,
     wrong: Vec<String>,
 }
+
+/// Who has the rows of each transfer.
+type Rows = BTreeMap<u64, BTreeSet<usize>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
@@ -73,6 +79,8 @@ pub struct Books {
     pub paid: u64,
     /// Audits that were answered.
     pub audits: u64,
+    /// Audits at a cut that were answered.
+    pub cuts: u64,
 }
 
 /// The bank of a run. Clones share it.
@@ -121,7 +129,10 @@ impl Bank {
         while !ending.is_set() {
             let think = u64::try_from(options.think.as_micros()).unwrap_or(u64::MAX);
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..=2 * think))).await;
-            if rng.random_bool(0.25) {
+            if rng.random_bool(0.1) {
+                let told = self.audit_at_cut(&client).await;
+                self.trace.event(&format!("{process} cut {told:?}"));
+            } else if rng.random_bool(0.2) {
                 let told = self.audit(&client).await;
                 self.trace.event(&format!("{process} audit {told:?}"));
             } else {
@@ -190,6 +201,55 @@ impl Bank {
         true
     }
 
+    /// Reads everything at a cut. False if that was not to be had.
+    async fn audit_at_cut(&self, client: &Client) -> bool {
+        let before: Vec<u64> = {
+            let state = self.lock();
+            let applied = state.transfers.iter().filter(|(_, (_, told))| *told == Told::Applied);
+            applied.map(|(number, _)| *number).collect()
+        };
+        let Ok(cut) = client.cut().await else { return false };
+        let read = self.read_at_cut(&cut).await;
+        let id = cut.id();
+        cut.release().await;
+        let Ok((balances, rows)) = read else { return false };
+        let mut state = self.lock();
+        let State { transfers, wrong, cuts, .. } = &mut *state;
+        *cuts += 1;
+        let wanted = START * self.accounts.len() as i64;
+        if balances.iter().sum::<i64>() != wanted || balances.iter().any(|balance| *balance < 0) {
+            wrong.push(format!("at cut {id} are {balances:?}, not {wanted} in all"));
+        }
+        for (number, found) in &rows {
+            let parties = transfers.get(number).map(|(parties, _)| parties.iter().copied());
+            if parties.is_none_or(|parties| parties.collect::<BTreeSet<_>>() != *found) {
+                wrong.push(format!("at cut {id} transfer {number} is with {found:?} only"));
+            }
+        }
+        for number in before.iter().filter(|number| !rows.contains_key(number)) {
+            wrong.push(format!("cut {id} lacks transfer {number}, acknowledged before"));
+        }
+        true
+    }
+
+    /// Every balance at a cut, and who has the rows of each transfer.
+    async fn read_at_cut(&self, cut: &Cut) -> Result<(Vec<i64>, Rows), Error> {
+        let (mut balances, mut rows) = (Vec::new(), Rows::new());
+        for (index, Account { table, uid, key }) in self.accounts.iter().enumerate() {
+            let found = cut.scan(table, *uid)?.prefix(key.clone()).collect_all().await?;
+            let mut balance = None;
+            for row in found {
+                if row.key == key.as_bytes() {
+                    balance = Some(row.value);
+                } else {
+                    rows.entry(number_in(&row.key)).or_default().insert(index);
+                }
+            }
+            balances.push(number_of(&balance));
+        }
+        Ok((balances, rows))
+    }
+
     /// After the faults: everybody can pay everybody again, and the books are right.
     pub async fn close(&self, client: &Client, patience: Duration) -> Books {
         let client = client.with_timeout(CALL_TIMEOUT);
@@ -218,17 +278,25 @@ impl Bank {
         while !self.audit(&client).await && started.elapsed() < 2 * patience {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        while !self.audit_at_cut(&client).await {
+            if 2 * patience < started.elapsed() {
+                self.lock().wrong.push("no cut can be made at the end".to_owned());
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         if let Err(error) = self.check_books(&client).await {
             self.lock().wrong.push(format!("the books cannot be read: {error}"));
         }
         let state = self.lock();
         let applied = state.transfers.values().filter(|(_, told)| *told == Told::Applied).count();
-        Books { wrong: state.wrong.clone(), paid: applied as u64, audits: state.audits }
+        let (audits, cuts) = (state.audits, state.cuts);
+        Books { wrong: state.wrong.clone(), paid: applied as u64, audits, cuts }
     }
 
     /// Compares balances, rows, and what callers were told.
     async fn check_books(&self, client: &Client) -> Result<(), Error> {
-        let mut rows: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
+        let mut rows = Rows::new();
         for (index, Account { table, uid, key }) in self.accounts.iter().enumerate() {
             // What a client gave up waiting for may still arrive: read until nothing moved.
             let mut before = client.get(table, *uid, key.clone()).await?;
@@ -244,10 +312,7 @@ impl Bank {
             let mut sum = START;
             for row in &found {
                 sum += number_of(&Some(row.value.clone()));
-                // A key that is none of ours counts as a transfer that nobody made.
-                let number = std::str::from_utf8(&row.key).ok();
-                let number = number.and_then(|key| key.rsplit('/').next()?.parse().ok());
-                rows.entry(number.unwrap_or(u64::MAX)).or_default().insert(index);
+                rows.entry(number_in(&row.key)).or_default().insert(index);
             }
             let balance = number_of(&before);
             if balance != sum {
@@ -280,4 +345,10 @@ fn number_of(value: &Option<Value>) -> i64 {
         Some(Value::Integer(number)) => *number,
         Some(Value::Bytes(_)) | None => i64::MIN / 1_000,
     }
+}
+
+/// The transfer in the key of a row. A key that is none of ours counts as one that nobody made.
+fn number_in(key: &[u8]) -> u64 {
+    let number = std::str::from_utf8(key).ok();
+    number.and_then(|key| key.rsplit('/').next()?.parse().ok()).unwrap_or(u64::MAX)
 }

@@ -5,9 +5,12 @@
 
 #[cfg(not(madsim))]
 pub mod rocks;
+#[cfg(not(madsim))]
+mod rocks_snapshot;
 pub mod twin;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
@@ -15,16 +18,33 @@ use quorate_types::{GroupId, Slot};
 use crate::error::StoreError;
 use crate::key::Key;
 
-/// One checkpoint: every record changed since the one before, once, with the applied positions that
-/// belong to it.
+/// Changed records in key order; `None` removes one.
+pub type Records = BTreeMap<Key, Option<Bytes>>;
+
+/// One checkpoint: every record changed since the one before, with the applied positions that belong
+/// to it. Each record once, unless a view was pinned since: it shares what had changed before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckpointBatch {
-    /// The newest value of every changed record in key order; `None` removes it.
-    pub records: BTreeMap<Key, Option<Bytes>>,
+    /// The newest changes.
+    pub records: Records,
+    /// Changes before those, oldest first; newer ones win.
+    pub older: Vec<Arc<Records>>,
     /// Where each group that moved stands after these records.
     pub applied: BTreeMap<GroupId, Slot>,
-    /// Roughly how much memory `records` takes.
+    /// Roughly how much memory all these records take.
     pub bytes: usize,
+}
+
+impl CheckpointBatch {
+    /// Its layers, the newest first.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Records> {
+        std::iter::once(&self.records).chain(self.older.iter().rev().map(Arc::as_ref))
+    }
+
+    /// What it says of a record: `None` for nothing, `Some(None)` that it is removed.
+    pub(crate) fn get(&self, key: &Key) -> Option<&Option<Bytes>> {
+        self.layers().find_map(|records| records.get(key))
+    }
 }
 
 /// How much an engine holds. Estimates, for people and metrics.
@@ -81,6 +101,28 @@ pub trait Engine: Send + Sync + 'static {
     /// `StoreError` if it cannot be read.
     fn persisted(&self, group: GroupId) -> Result<Slot, StoreError>;
 
+    /// Keeps everything as of the last write readable, whatever is written afterwards. Cheap to make;
+    /// while it lives, what is overwritten takes room on the disk.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError>;
+
     /// How much the engine holds.
     fn stats(&self) -> EngineStats;
+}
+
+/// An engine as it was at one moment.
+pub trait EngineSnapshot: Send + Sync {
+    /// The value of `key` then.
+    ///
+    /// # Errors
+    /// `StoreError` if it cannot be read or its checksum is wrong.
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
+
+    /// Records with `from <= key < end` then, in key order, at most `limit`.
+    ///
+    /// # Errors
+    /// `StoreError` if they cannot be read or a checksum is wrong.
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError>;
 }

@@ -11,6 +11,7 @@
 //! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
 //! | `0x22` | attempt at a cross-unit transaction | group u32, incarnation u32, coordinating group u32, ballot round u64, ballot replica u64, counter u64 | `quorate-txn`, `cross/record.rs` |
 //! | `0x23` | watermark of a coordinating group | group u32, incarnation u32, coordinating group u32 | `quorate-txn`, `cross/record.rs` |
+//! | `0x24` | latest cut | group u32, incarnation u32 | `quorate-txn`, `cross/record.rs` |
 //! | `0x30` | account | front, uid u64, ledger u32, code u16 | `quorate-txn`, `money/record.rs` |
 //! | `0x31` | transfer | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
 //! | `0x32` | open hold of a pending transfer | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
@@ -34,6 +35,7 @@ const TAG_SESSION: u8 = 0x20;
 const TAG_RESULT: u8 = 0x21;
 const TAG_ATTEMPT: u8 = 0x22;
 const TAG_WATERMARK: u8 = 0x23;
+const TAG_CUT: u8 = 0x24;
 const TAG_ACCOUNT: u8 = 0x30;
 const TAG_TRANSFER: u8 = 0x31;
 const TAG_OPEN_HOLD: u8 = 0x32;
@@ -46,6 +48,8 @@ const FRONT_BYTES: usize = 1 + 4 + 4;
 const ROW_PREFIX_BYTES: usize = FRONT_BYTES + 2 + 2 + 8;
 /// Bytes of the key of a transfer or of its hold.
 const TRANSFER_KEY_BYTES: usize = FRONT_BYTES + 2 + 8 + 16;
+/// Bytes of the key of an account.
+const ACCOUNT_KEY_BYTES: usize = FRONT_BYTES + 2 + 8 + 4 + 2;
 /// Bytes of the key of a change of a balance.
 const HISTORY_KEY_BYTES: usize = FRONT_BYTES + 2 + 8 + 4 + 2 + 8 + 2;
 
@@ -147,12 +151,24 @@ impl Keyspace {
         Key::from_bytes(&self.front(TAG_WATERMARK))
     }
 
+    /// The latest cut in the group's log.
+    #[must_use]
+    pub fn cut(self) -> Key {
+        Key::from_bytes(&self.front(TAG_CUT))
+    }
+
     /// The record of an account.
     #[must_use]
     pub fn account(self, slice: SliceId, at: AccountAddress) -> Key {
         let (uid, code) = (at.uid.0.to_be_bytes(), at.code.to_be_bytes());
         let slice = slice.0.to_be_bytes();
         Key::of_parts(&[&self.front(TAG_ACCOUNT), &slice, &uid, &at.ledger.to_be_bytes(), &code])
+    }
+
+    /// What every account of the group starts with.
+    #[must_use]
+    pub fn account_prefix(self) -> Key {
+        Key::from_bytes(&self.front(TAG_ACCOUNT))
     }
 
     /// The record of a transfer, by the user it debits.
@@ -249,6 +265,20 @@ pub fn parse_attempt(key: &Key) -> Option<Attempt> {
     })
 }
 
+/// The account in the key of its record. `None` if it is no such key.
+#[must_use]
+pub fn parse_account(key: &Key) -> Option<AccountAddress> {
+    let bytes = key.as_bytes();
+    if bytes.len() != ACCOUNT_KEY_BYTES || bytes.first() != Some(&TAG_ACCOUNT) {
+        return None;
+    }
+    Some(AccountAddress {
+        uid: Uid(u64::from_be_bytes(bytes[11..19].try_into().ok()?)),
+        ledger: u32::from_be_bytes(bytes[19..23].try_into().ok()?),
+        code: u16::from_be_bytes(bytes[23..25].try_into().ok()?),
+    })
+}
+
 /// Slice, debit user and id in the key of an open hold. `None` if it is no such key.
 #[must_use]
 pub fn parse_open_hold(key: &Key) -> Option<(SliceId, Uid, TransferId)> {
@@ -328,6 +358,11 @@ mod tests {
         assert_eq!(parse_open_hold(&SPACE.closed_hold(SliceId(3), Uid(1), id)), None);
 
         let account = AccountAddress { uid: Uid(9), ledger: 840, code: 2 };
+        let key = SPACE.account(SliceId(3), account);
+        assert_eq!(parse_account(&key), Some(account));
+        assert_eq!(parse_account(&hold), None);
+        let prefix = SPACE.account_prefix();
+        assert!(prefix < key && key < prefix.prefix_end());
         let at = HistoryPosition { slot: Slot(1 << 40), index: 8189 };
         let key = SPACE.history(SliceId(3), account, at);
         assert_eq!(parse_history(&key), Some(at));

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use bytes::Bytes;
 use quorate_types::planted::{Bug, planted};
@@ -20,15 +20,20 @@ use quorate_types::{GroupId, Slot};
 use tracing::debug;
 
 use crate::checkpoint::{Checkpoint, Durability};
-use crate::engine::{CheckpointBatch, Engine, EngineStats};
+use crate::engine::{CheckpointBatch, Engine, EngineSnapshot, EngineStats};
 use crate::error::StoreError;
 use crate::key::Key;
+use crate::pinned::Pinned;
 use crate::row_table::RowTable;
 use crate::view::{Change, View};
 
 /// How often a scan starts again because a checkpoint began meanwhile, before it holds the lock.
 /// Checkpoints are seconds apart, so a second attempt is already rare.
 const SCAN_ATTEMPTS: usize = 3;
+
+/// Memory that the layers of pinned views may take, those included that the store itself still reads.
+/// Beyond, no view is pinned: who wants one is told so, and tries again.
+const PINNED_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Records and applied positions of the groups of one node.
 pub struct Store {
@@ -42,6 +47,16 @@ struct State {
     applied: BTreeMap<GroupId, Slot>,
     /// The groups that moved since the last checkpoint began.
     moved: BTreeSet<GroupId>,
+    /// The engine as the last pinned view has it, and what it is good for.
+    snapshot: Option<(SnapshotStands, Weak<dyn EngineSnapshot>)>,
+}
+
+/// What a snapshot of the engine holds: every checkpoint that had ended, and perhaps the one that was
+/// being written. Two that stand alike are alike below the layers of the row table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct SnapshotStands {
+    freezes: u64,
+    is_writing: bool,
 }
 
 /// How much the store holds. Estimates, for people and metrics.
@@ -74,7 +89,8 @@ impl Store {
             debug!(%group, applied = %slot, "store opened");
             applied.insert(group, slot);
         }
-        let state = State { table: RowTable::default(), applied, moved: BTreeSet::new() };
+        let (table, moved) = (RowTable::default(), BTreeSet::new());
+        let state = State { table, applied, moved, snapshot: None };
         Ok(Store { engine, state: RwLock::new(state) })
     }
 
@@ -140,7 +156,7 @@ impl Store {
         StoreStats {
             active_records: state.table.active_records(),
             active_bytes: state.table.active_bytes(),
-            frozen_records: frozen.map_or(0, |frozen| frozen.records.len()),
+            frozen_records: frozen.map_or(0, |frozen| frozen.layers().map(BTreeMap::len).sum()),
             frozen_bytes: frozen.map_or(0, |frozen| frozen.bytes),
             engine,
         }
@@ -200,6 +216,31 @@ impl Store {
         let frozen = self.write().table.take_frozen();
         let frozen = frozen.expect("a checkpoint is begun once and finished once");
         assert!(Arc::ptr_eq(&frozen, &checkpoint.batch), "store: finished another checkpoint");
+    }
+
+    /// Keeps everything as it is applied now readable, whatever is applied afterwards; costs no more
+    /// than the begin of a checkpoint, whatever the amount. `None` if too many views were pinned since
+    /// the last checkpoint, or keep too much in memory. Must be called by whoever begins checkpoints.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    pub fn pin(&self) -> Result<Option<Pinned>, StoreError> {
+        let mut state = self.write();
+        let Some(layers) = state.table.seal(PINNED_BYTES_MAX) else { return Ok(None) };
+        let stands = SnapshotStands {
+            freezes: state.table.freezes(),
+            is_writing: state.table.frozen().is_some(),
+        };
+        let known = state.snapshot.as_ref().filter(|(before, _)| *before == stands);
+        if let Some(engine) = known.and_then(|(_, engine)| engine.upgrade()) {
+            return Ok(Some(Pinned::new(layers, engine)));
+        }
+        drop(state);
+        // Without the lock: a checkpoint that is being written may arrive meanwhile, and is in the
+        // layers, too; no other can begin.
+        let engine = self.engine.snapshot()?;
+        self.write().snapshot = Some((stands, Arc::downgrade(&engine)));
+        Ok(Some(Pinned::new(layers, engine)))
     }
 
     /// Makes every checkpoint written so far persistent before it returns.

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Harness, all_rows, batch, delete, number, put, row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -21,6 +23,8 @@ on_both_engines! {
     a_crash_keeps_what_was_flushed_and_whole_batches,
     the_same_batch_twice_is_as_once,
     scans_equal_those_of_a_map,
+    older_layers_of_a_batch_lose_to_newer_ones,
+    a_snapshot_stands_still,
 }
 
 fn numbers(found: &[(Key, bytes::Bytes)]) -> Vec<u64> {
@@ -172,4 +176,39 @@ fn scans_equal_those_of_a_map(harness: impl Harness) {
     // One engine for all cases: what earlier cases left is part of the test.
     let config = Config { cases: 48, max_shrink_iters: 0, ..Config::default() };
     TestRunner::new(config).run(&input, check).unwrap();
+}
+
+// Goal: of a record that stands in several layers of a batch the newest counts, removals too.
+fn older_layers_of_a_batch_lose_to_newer_ones(harness: impl Harness) {
+    let engine = harness.engine();
+    let layer = |changes| Arc::new(batch(1, 1, changes).records);
+    let mut written = batch(1, 3, vec![put(row(1, 1), 13), delete(row(1, 2))]);
+    written.older.push(layer(vec![put(row(1, 1), 11), put(row(1, 2), 21), put(row(1, 3), 31)]));
+    written.older.push(layer(vec![put(row(1, 1), 12), delete(row(1, 3)), put(row(1, 4), 42)]));
+    engine.write(&written).unwrap();
+    let (from, end) = all_rows();
+    assert_eq!(numbers(&engine.scan(&from, &end, 100).unwrap()), [13, 42]);
+}
+
+// Goal: whatever is written, flushed and removed afterwards, a snapshot reads what it read first; those
+// who made it may be gone.
+fn a_snapshot_stands_still(harness: impl Harness) {
+    let engine = harness.engine();
+    engine.write(&batch(1, 1, vec![put(row(1, 1), 1), put(row(1, 2), 2)])).unwrap();
+    let snapshot = engine.snapshot().unwrap();
+    let (from, end) = all_rows();
+    for slot in 2..6 {
+        let changes = vec![put(row(1, 1), 10 * slot), delete(row(1, 2)), put(row(1, slot), slot)];
+        engine.write(&batch(1, slot, changes)).unwrap();
+        engine.flush().unwrap();
+        assert_eq!(numbers(&snapshot.scan(&from, &end, 100).unwrap()), [1, 2]);
+        assert_eq!(numbers(&snapshot.scan(&row(1, 2), &end, 100).unwrap()), [2]);
+        assert_eq!(numbers(&snapshot.scan(&from, &end, 1).unwrap()), [1]);
+        assert_eq!(snapshot.get(&row(1, 5)).unwrap(), None);
+    }
+    let later = engine.snapshot().unwrap();
+    drop(engine);
+    drop(harness);
+    assert_eq!(number(&snapshot.get(&row(1, 1)).unwrap().unwrap()), 1);
+    assert_eq!(numbers(&later.scan(&from, &end, 100).unwrap()), [50, 3, 4, 5]);
 }

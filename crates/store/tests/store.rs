@@ -4,13 +4,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use common::{Harness, all_rows, delete, number, put, row};
 use quorate_store::{
-    Change, CheckpointBatch, Durability, Engine, EngineStats, Key, Store, StoreError, Twin, View,
+    Change, CheckpointBatch, Durability, Engine, EngineSnapshot, EngineStats, Key, Pinned, Store,
+    StoreError, Twin, View,
 };
 use quorate_types::{GroupId, Slot};
 
@@ -21,6 +23,8 @@ on_both_engines! {
     positions_without_changes_are_checkpointed_too,
     scans_beside_writers_and_checkpoints_see_one_moment,
     changes_that_were_held_back_are_part_of_the_next_checkpoint,
+    pinned_views_stand_still_in_every_stage_of_a_checkpoint,
+    too_many_pinned_views_are_refused_until_the_next_checkpoint,
 }
 
 // Goal: changes handed in when a checkpoint begins are read from then on and reach the engine with the
@@ -40,6 +44,70 @@ fn changes_that_were_held_back_are_part_of_the_next_checkpoint(harness: impl Har
     assert_eq!(harness.engine().get(&row(1, 3)).unwrap().as_ref().map(number), Some(3));
 }
 
+// Goal: wherever a view is pinned among entries and the stages of checkpoints, it reads what was
+// applied then, for ever; and the store itself reads what is applied now.
+fn pinned_views_stand_still_in_every_stage_of_a_checkpoint(harness: impl Harness) {
+    let store = open(&harness);
+    let mut model = BTreeMap::new();
+    let mut pinned: Vec<(Pinned, Vec<(u64, u64)>)> = Vec::new();
+    let mut running = None;
+    for slot in 1..=120_u64 {
+        let at = slot * 7 % 13;
+        let change = if slot % 3 == 0 { delete(row(1, at)) } else { put(row(1, at), slot) };
+        if change.value.is_some() {
+            model.insert(at, slot)
+        } else {
+            model.remove(&at)
+        };
+        store.apply(G, Slot(slot), vec![change]);
+        let now: Vec<(u64, u64)> = model.iter().map(|(at, to)| (*at, *to)).collect();
+        running = match (slot % 5, running.take()) {
+            (0, None) => store.begin_checkpoint(Vec::new),
+            (2, Some(begun)) => {
+                store.write_checkpoint(&begun, Durability::Buffered).unwrap();
+                Some(begun)
+            }
+            (4, Some(begun)) if begun.is_written() => {
+                store.finish_checkpoint(begun);
+                None
+            }
+            (_, running) => running,
+        };
+        if slot % 4 == 1 {
+            pinned.push((store.pin().unwrap().expect("few are pinned"), now.clone()));
+            let again = store.pin().unwrap().expect("a second view of the same costs nothing");
+            pinned.push((again, now.clone()));
+        }
+        assert_eq!(rows(&store), now);
+        for (view, then) in &pinned {
+            assert_eq!(rows(view), *then);
+        }
+        if 12 < pinned.len() {
+            pinned.drain(..3);
+        }
+    }
+    assert!(100 <= harness.engine().applied(G).unwrap().0, "checkpoints were written");
+}
+
+// Goal: what views hold in memory is bounded, and what was refused goes again later.
+fn too_many_pinned_views_are_refused_until_the_next_checkpoint(harness: impl Harness) {
+    let store = open(&harness);
+    let mut pinned = Vec::new();
+    let refused = (1..1000).find(|slot| {
+        store.apply(G, Slot(*slot), vec![put(row(1, *slot), *slot)]);
+        let view = store.pin().unwrap();
+        let is_refused = view.is_none();
+        pinned.extend(view);
+        is_refused
+    });
+    let refused = refused.expect("there is a bound");
+    assert!(0 < pinned[0].bytes() && pinned[0].bytes() < pinned[1].bytes());
+    checkpoint(&store);
+    let view = store.pin().unwrap().expect("a checkpoint has taken the layers along");
+    assert_eq!(rows(&view).len() as u64, refused);
+    assert_eq!(rows(&pinned[4]).len(), 5);
+}
+
 fn open(harness: &impl Harness) -> Store {
     Store::open(harness.engine(), [G]).expect("an empty store opens")
 }
@@ -50,7 +118,7 @@ fn checkpoint(store: &Store) {
     store.finish_checkpoint(begun);
 }
 
-fn rows(store: &Store) -> Vec<(u64, u64)> {
+fn rows(store: &dyn View) -> Vec<(u64, u64)> {
     let (from, end) = all_rows();
     let found = store.scan(&from, &end, 100).expect("it is readable");
     for (key, value) in &found {
@@ -166,6 +234,9 @@ impl Engine for Meddled {
     fn persisted(&self, group: GroupId) -> Result<Slot, StoreError> {
         self.twin.persisted(group)
     }
+    fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError> {
+        self.twin.snapshot()
+    }
     fn stats(&self) -> EngineStats {
         self.twin.stats()
     }
@@ -185,7 +256,7 @@ fn a_scan_starts_again_if_newer_records_reach_the_engine_meanwhile() {
         meddler.apply(G, Slot(3), vec![put(row(1, 1), 1), put(row(1, 2), 1)]);
         checkpoint(&meddler);
     }));
-    assert_eq!(rows(&store), [(1, 1), (2, 1)]);
+    assert_eq!(rows(&*store), [(1, 1), (2, 1)]);
 }
 
 #[test]
@@ -202,7 +273,7 @@ fn a_frozen_layer_that_is_finished_during_a_scan_is_still_read() {
         meddler.write_checkpoint(&begun, Durability::Buffered).unwrap();
         meddler.finish_checkpoint(begun);
     }));
-    assert_eq!(rows(&store), [(1, 1), (2, 2)]);
+    assert_eq!(rows(&*store), [(1, 1), (2, 2)]);
 }
 
 #[test]
@@ -297,6 +368,9 @@ fn a_checkpoint_that_fails_keeps_everything_readable_and_can_be_repeated() {
         }
         fn persisted(&self, group: GroupId) -> Result<Slot, StoreError> {
             self.twin.persisted(group)
+        }
+        fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError> {
+            self.twin.snapshot()
         }
         fn stats(&self) -> EngineStats {
             self.twin.stats()

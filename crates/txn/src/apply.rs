@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Code, EntryId, Error, LogTime, Reply, ReplyBody, RequestId, SessionId, Slot, Value,
+    Code, CutId, EntryId, Error, LogTime, Reply, ReplyBody, RequestId, SessionId, Slot, Value,
 };
 
 use crate::codec::DecodeError;
@@ -157,8 +157,14 @@ fn apply_cross(
         CrossEntry::Prepare(prepare) => attempts.prepare(prepare, at),
         CrossEntry::Refuse(attempt) => attempts.refuse(attempt, at),
         CrossEntry::Clear(watermark) => attempts.clear(watermark),
+        CrossEntry::Cut(cut) => attempts.pass(cut),
+        CrossEntry::NewCut => {
+            let cut = CutId::at(at.slot);
+            let event = attempts.pass(cut);
+            return Ok(Applied { cross: Some(event), ..applied(at, changes, ReplyBody::Cut(cut)) });
+        }
         CrossEntry::Decide(decide) => {
-            if let Decide::Commit(attempt, reply) = &decide
+            if let Decide::Commit(attempt, reply, _) = &decide
                 && let Some(prepare) = attempts.prepared(*attempt)
                 && let Some(leg) = &prepare.leg
             {
@@ -167,7 +173,7 @@ fn apply_cross(
                 let draft = money::settle(leg, &reply.verdicts, slots, keyspace, view)?;
                 draft.note_holds(log_time, sessions.holds_mut());
                 changes = draft.changes(at.slot, log_time);
-            } else if let Decide::Commit(attempt, reply) = &decide
+            } else if let Decide::Commit(attempt, reply, _) = &decide
                 && let Some(prepare) = attempts.prepared(*attempt)
             {
                 let rows = rows_after(&prepare.write, at, sessions.keyspace(), view)?;
@@ -254,7 +260,7 @@ fn answer_known(
     })
 }
 
-fn rows_after(
+pub(crate) fn rows_after(
     write: &Write,
     at: EntryId,
     keyspace: Keyspace,

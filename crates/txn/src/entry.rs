@@ -11,7 +11,7 @@
 //! | `0x10` | write without a request id | effects, reads, sums |
 //! | `0x11` | write under a session | opening slot, sequence, sequence - lowest unanswered, effects, reads, sums |
 //! | `0x20`-`0x22` | about money | `money/entry.rs` |
-//! | `0x30` to `0x34` | steps of transactions over several groups | `cross/entry.rs` |
+//! | `0x30` to `0x34`, `0x38`, `0x39` | steps of transactions over several groups, cuts | `cross/entry.rs` |
 //!
 //! An effect is a tag (`0x01` put bytes, `0x02` put integer, `0x03` delete, `0x04` add), then slice,
 //! table, uid, key behind its length, then the value or the delta. `reads` and `sums` are the reply:

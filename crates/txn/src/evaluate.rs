@@ -22,7 +22,7 @@ use quorate_types::{
 
 use crate::context::Context;
 use crate::cross::vote::holders;
-use crate::cross::{Cross, RequestStanding};
+use crate::cross::{Cross, CrossEntry, RequestStanding};
 use crate::draft::{RowStates, row_changes};
 use crate::entry::EntryPayload;
 use crate::limits::check_id;
@@ -87,6 +87,8 @@ pub enum Evaluation {
     /// An attempt at a transaction over several groups is under way at the same request: settle the
     /// caller with that.
     Attempt,
+    /// About the view at a cut: whoever keeps the views answers.
+    AtCut,
 }
 
 /// An entry to append, and what the leader needs until it is applied.
@@ -149,6 +151,13 @@ pub fn evaluate(
     match &request.body {
         RequestBody::OpenSession => Ok(evaluate_open(state)),
         RequestBody::CloseSession(session) => Ok(evaluate_close(*session, context, state)),
+        RequestBody::NewCut => {
+            let payload = EntryPayload::Cross(CrossEntry::NewCut);
+            Ok(Evaluation::Propose(Proposal::of_sessions(&payload, InFlight::Anonymous)))
+        }
+        RequestBody::PinCut(_) | RequestBody::ReadCut(..) | RequestBody::UnpinCut(_) => {
+            Ok(Evaluation::AtCut)
+        }
         RequestBody::Get(at) => {
             if !state.cross.locks().is_empty()
                 && let Some(holder) = state.cross.locks().against_reading(&context.key(at))

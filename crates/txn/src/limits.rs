@@ -5,7 +5,8 @@
 
 use quorate_types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX};
 use quorate_types::{
-    Code, Condition, Error, Mutation, Request, RequestBody, RequestId, RowAddress, ScanRange, Value,
+    Code, Condition, CutRange, Error, Mutation, Request, RequestBody, RequestId, RowAddress,
+    ScanRange, Value,
 };
 
 use crate::entry::{EFFECT_BYTES_MAX, HEAD_BYTES_MAX};
@@ -24,7 +25,15 @@ const KEY_SHOWN_MAX: usize = 64;
 /// `INVALID_REQUEST`.
 pub fn check_limits(request: &Request) -> Result<(), Error> {
     match &request.body {
-        RequestBody::OpenSession | RequestBody::CloseSession(_) => check_no_id(request),
+        RequestBody::OpenSession
+        | RequestBody::CloseSession(_)
+        | RequestBody::NewCut
+        | RequestBody::PinCut(_)
+        | RequestBody::UnpinCut(_)
+        | RequestBody::ReadCut(_, CutRange::Accounts { .. }) => check_no_id(request),
+        RequestBody::ReadCut(_, CutRange::Rows(range)) => {
+            check_no_id(request).and_then(|()| check_scan(range))
+        }
         RequestBody::Get(at) => check_no_id(request).and_then(|()| check_key(at)),
         RequestBody::Scan(range) => check_no_id(request).and_then(|()| check_scan(range)),
         RequestBody::Transact { conditions, mutations, reads } => {

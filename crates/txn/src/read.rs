@@ -6,10 +6,13 @@
 use quorate_store::keys::parse_row;
 use quorate_store::{Key, Row, StoreError, View};
 use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
-use quorate_types::{RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value};
+use quorate_types::{
+    CutRange, ReplyBody, RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value,
+};
 
 use crate::context::Context;
 use crate::draft::row_value;
+use crate::money;
 use crate::record::damaged;
 
 /// Rows fetched at once. A page of large values ends after a few rows, and a seek is paid per fetch.
@@ -27,6 +30,23 @@ pub fn read_row(
     view: &dyn View,
 ) -> Result<Option<Value>, StoreError> {
     row_value(view, &context.key(at))
+}
+
+/// One page of what is read at a cut, from the view that stands there.
+///
+/// # Errors
+/// `StoreError` if records could not be read.
+pub fn read_at_cut(
+    range: &CutRange,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<ReplyBody, StoreError> {
+    Ok(match range {
+        CutRange::Rows(range) => ReplyBody::Page(scan_page(range, context, view)?),
+        CutRange::Accounts { after, limit } => {
+            ReplyBody::Accounts(money::read_accounts(*after, *limit, context, view)?)
+        }
+    })
 }
 
 /// One page of a scan. It ends at the limit of rows, or before its bytes exceed `SCAN_BYTES_MAX`.

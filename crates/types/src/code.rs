@@ -80,6 +80,8 @@ codes! {
     TxnAborted = (2010, "TXN_ABORTED", Safe, "nothing happened; try again, under the same request id if you like"),
     /// A row stayed locked by a transaction in doubt.
     Locked = (2011, "LOCKED", Safe, "nothing happened; try again shortly, another transaction holds the row"),
+    /// A view at a cut is gone, or never was: expired, released, or lost with its leader.
+    CutLost = (2012, "CUT_LOST", No, "start again with a new cut"),
     /// The account exists with other settings.
     AccountExists = (2020, "ACCOUNT_EXISTS", No, "the account exists with other settings; `quorate account set` changes them"),
     /// The account does not exist.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::code::Error;
+use crate::cut::{AccountsPage, CutId, CutRange};
 use crate::ids::{SessionId, TableId, Uid};
 use crate::money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryPage, HistoryPosition,
@@ -172,6 +173,14 @@ pub enum RequestBody {
         /// Most entries of the page; 0 and everything above `HISTORY_ENTRIES_MAX` mean that.
         limit: u32,
     },
+    /// Make a cut. Goes to the group with the lowest id, whose leader keeps a view at it.
+    NewCut,
+    /// Make sure that this group keeps a view at a cut.
+    PinCut(CutId),
+    /// Read one page of the view at a cut.
+    ReadCut(CutId, CutRange),
+    /// The view at a cut is needed no more.
+    UnpinCut(CutId),
 }
 
 impl RequestBody {
@@ -183,8 +192,12 @@ impl RequestBody {
             | RequestBody::Scan(_)
             | RequestBody::GetAccount(_)
             | RequestBody::GetTransfer(..)
-            | RequestBody::History { .. } => true,
-            RequestBody::OpenSession
+            | RequestBody::History { .. }
+            | RequestBody::PinCut(_)
+            | RequestBody::ReadCut(..)
+            | RequestBody::UnpinCut(_) => true,
+            RequestBody::NewCut
+            | RequestBody::OpenSession
             | RequestBody::CloseSession(_)
             | RequestBody::Transact { .. }
             | RequestBody::CreateAccount(..)
@@ -193,8 +206,8 @@ impl RequestBody {
         }
     }
 
-    /// True if it may be repeated without a request id: it changes what it finds to what it says, or
-    /// carries ids of its own.
+    /// True if it may be repeated without a request id: it changes what it finds to what it says,
+    /// carries ids of its own, or changes nothing that anybody sees.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         matches!(
@@ -202,6 +215,7 @@ impl RequestBody {
             RequestBody::CreateAccount(..)
                 | RequestBody::SetAccount(..)
                 | RequestBody::Transfers(_)
+                | RequestBody::NewCut
         )
     }
 }
@@ -263,6 +277,10 @@ pub enum ReplyBody {
     Transfer(Option<Box<TransferRecord>>),
     /// A page of an account's history.
     History(HistoryPage),
+    /// The cut that was made, is kept a view of, or is so no more.
+    Cut(CutId),
+    /// A page of the accounts at a cut.
+    Accounts(AccountsPage),
 }
 
 /// A positive answer with the position it stands on.

@@ -4,6 +4,7 @@
 use crate::attempt::{Age, Attempt, Watermark};
 use crate::code::Error;
 use crate::command::{Condition, Mutation, RowAddress, Value};
+use crate::cut::CutId;
 use crate::ids::GroupId;
 use crate::money::{TransferBatch, Verdict};
 
@@ -39,6 +40,9 @@ pub struct CrossMessage {
     pub from: GroupId,
     /// The receiver's group.
     pub to: GroupId,
+    /// The latest cut that the sender's log had when it said this. A receiver that is behind commits
+    /// the cut before it looks at the rest.
+    pub cut: CutId,
     /// What is said.
     pub body: CrossBody,
 }
@@ -71,6 +75,9 @@ pub enum CrossBody {
         attempt: Attempt,
         /// The vote.
         vote: Vote,
+        /// Of a yes, the latest cut before PREPARE in the sender's log; of a committed one, the
+        /// greatest such cut of all participants; of a no, none.
+        cut: CutId,
     },
     /// What became of the attempt.
     Decide {
@@ -78,6 +85,9 @@ pub enum CrossBody {
         attempt: Attempt,
         /// True: committed.
         commit: bool,
+        /// Of a committed one, the greatest cut before any of its PREPAREs: it belongs to all later
+        /// cuts and to no other.
+        cut: CutId,
     },
     /// The sender has applied the COMMIT.
     Decided {
@@ -89,6 +99,10 @@ pub enum CrossBody {
         /// The watermark.
         watermark: Watermark,
     },
+    /// Asks for the receiver's latest cut.
+    AskCut,
+    /// The answer: the head of the message says it all.
+    TellCut,
 }
 
 /// What a log says of an attempt.
@@ -129,7 +143,9 @@ impl CrossMessage {
             CrossBody::Voted { vote: Vote::No(_), .. }
             | CrossBody::Ask { .. }
             | CrossBody::Decide { .. }
-            | CrossBody::Decided { .. } => HEAD,
+            | CrossBody::Decided { .. }
+            | CrossBody::AskCut
+            | CrossBody::TellCut => HEAD,
         }
     }
 }

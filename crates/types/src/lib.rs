@@ -8,6 +8,7 @@ pub mod ballot;
 pub mod code;
 pub mod command;
 pub mod cross;
+pub mod cut;
 pub mod ids;
 pub mod limits;
 pub mod money;
@@ -25,6 +26,7 @@ pub use command::{
 pub use cross::{
     AttemptState, AttemptStatus, CrossBody, CrossMessage, Part, PartReply, Refusal, Vote,
 };
+pub use cut::{AccountsPage, CutId, CutRange, cut_group};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };

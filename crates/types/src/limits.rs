@@ -20,6 +20,19 @@ pub const GROUP_ATTEMPTS_MAX: usize = 65_536;
 pub const GROUP_PARKED_MAX: usize = 4096;
 /// Transfers between groups that are not decided in a group. Beyond: `OVERLOADED`, and no votes.
 pub const GROUP_ESCROW_MAX: usize = 262_144;
+/// Messages from behind a cut that a leader keeps until its log has the cut. Beyond: dropped, they are
+/// said again.
+pub const CUT_HELD_MAX: usize = 1024;
+/// Bytes of these messages. Beyond: dropped, they are said again.
+pub const CUT_HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Views at cuts that a leader keeps of a group at once. Beyond: a new cut is `OVERLOADED` in the group
+/// that numbers them; elsewhere the oldest view goes, and who reads it is told `CUT_LOST`.
+pub const GROUP_CUTS_MAX: usize = 4;
+/// Bytes of effects that a view at a cut keeps of transactions that were decided after it. Beyond:
+/// the view goes.
+pub const CUT_EFFECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests of a group that wait for a cut, or for what was in doubt at one. Beyond: `OVERLOADED`.
+pub const CUT_WAITING_MAX: usize = 256;
 /// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.
 pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Most entries in one batch.

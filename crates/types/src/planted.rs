@@ -67,6 +67,7 @@ bugs! {
     VoteBeforeLog "vote-before-log" "A group says yes before its vote is in its log."
     ForgetDecision "forget-decision" "A coordinator forgets an attempt before every group has applied its COMMIT."
     ReadAroundLocks "read-around-locks" "Transactions over several groups read rows that others hold."
+    CutSplits "cut-splits" "A group handles messages from behind a cut before its log has the cut."
     ResultForgotten "result-forgotten" "The result of a transaction over several groups is not kept, so it can be run again (trap 29)."
     FloorForgotten "floor-forgotten" "The floor of an add is not checked."
     TransferFloor "transfer-floor" "Transfers and reservations do not look at the floor of the debit account."

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use quorate_client::ScannedRow;
+use quorate_client::{Cut, CutTable, ScannedRow, TableScan};
 use quorate_types::{Code, Value};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::json;
@@ -21,7 +21,7 @@ use crate::values;
 
 const EXPORT_HELP: &str = "\
 Columns: uid, key, value, key_type and value_type (text, hex or integer). Each page is read
-linearizably; the table as a whole is no snapshot.";
+linearizably; the table as a whole is one moment with --at-cut only, which the nodes keep for 60 s.";
 
 /// Writes a table to a CSV file.
 #[derive(Clone, Debug, Args)]
@@ -36,6 +36,9 @@ pub(crate) struct ExportArgs {
     /// Replace the file if it exists
     #[arg(long, requires = "output")]
     overwrite: bool,
+    /// Read the table as of one moment, the same in all units
+    #[arg(long)]
+    at_cut: bool,
     /// Restore the columns of an imported CSV file; rows come in order of slice, UID and key
     #[arg(long)]
     as_csv: bool,
@@ -62,10 +65,14 @@ pub(crate) async fn run(args: ExportArgs, global: &Global, out: &Output) -> Resu
         Shape::Rows
     };
     let mut writer = csv::WriterBuilder::new().flexible(true).from_writer(target);
-    let mut scan = cluster.client().scan_table(&table);
+    let cut = match args.at_cut {
+        true => Some(Box::pin(cluster.client().cut()).await.map_err(|e| cluster::failure(&e))?),
+        false => None,
+    };
+    let mut pages = Pages::new(&cluster, cut.as_ref(), &table)?;
     let mut count: u64 = 0;
     loop {
-        let page = Box::pin(scan.next_page()).await.map_err(|error| cluster::failure(&error))?;
+        let page = Box::pin(pages.next()).await.map_err(|error| cluster::failure(&error))?;
         let Some(rows) = page else { break };
         for row in &rows {
             let is_first = count == 0;
@@ -89,8 +96,35 @@ pub(crate) async fn run(args: ExportArgs, global: &Global, out: &Output) -> Resu
         .map_err(csv::IntoInnerError::into_error)
         .and_then(Target::finish)
         .map_err(|error| unwritable(&args, &error))?;
+    if let Some(cut) = cut {
+        cut.release().await;
+    }
     report(&args, &table, count, &cluster, out);
     Ok(())
+}
+
+/// The pages of a table: each of its own moment, or all of one.
+enum Pages<'a> {
+    Each(TableScan),
+    AtCut(CutTable<'a>),
+}
+
+impl<'a> Pages<'a> {
+    fn new(cluster: &Cluster, cut: Option<&'a Cut>, table: &str) -> Result<Pages<'a>, Failure> {
+        Ok(match cut {
+            Some(cut) => {
+                Pages::AtCut(cut.scan_table(table).map_err(|error| cluster::failure(&error))?)
+            }
+            None => Pages::Each(cluster.client().scan_table(table)),
+        })
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<ScannedRow>>, quorate_client::Error> {
+        match self {
+            Pages::Each(scan) => scan.next_page().await,
+            Pages::AtCut(scan) => scan.next_page().await,
+        }
+    }
 }
 
 fn report(args: &ExportArgs, table: &str, count: u64, cluster: &Cluster, out: &Output) {

@@ -234,7 +234,7 @@ impl Call<'_> {
 
 impl Inner {
     /// A random time up to a ceiling: full jitter.
-    fn random_up_to(&self, ceiling: Duration) -> Duration {
+    pub(crate) fn random_up_to(&self, ceiling: Duration) -> Duration {
         let most = u64::try_from(ceiling.as_micros()).unwrap_or(u64::MAX);
         Duration::from_micros(self.random().random_range(0..=most))
     }

@@ -70,7 +70,11 @@ impl Bank {
             | RequestBody::CloseSession(_)
             | RequestBody::Get(_)
             | RequestBody::Scan(_)
-            | RequestBody::Transact { .. } => None,
+            | RequestBody::Transact { .. }
+            | RequestBody::NewCut
+            | RequestBody::PinCut(_)
+            | RequestBody::ReadCut(..)
+            | RequestBody::UnpinCut(_) => None,
         }
     }
 

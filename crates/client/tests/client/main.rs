@@ -4,6 +4,7 @@
 
 mod bank;
 mod calls;
+mod cuts;
 mod money;
 mod nodes;
 mod retries;

@@ -20,8 +20,8 @@ use quorate_proto::v1::kv_server::{Kv, KvServer};
 use quorate_proto::v1::topology_server::{Topology as TopologyService, TopologyServer};
 use quorate_topology::presets;
 use quorate_types::{
-    Ballot, ClusterId, Code, Condition, EntryId, Error, GroupId, Incarnation, Mutation, NodeId,
-    ReplicaId, Reply, ReplyBody, RequestBody, RequestId, RowAddress, ScanPage, ScanRange,
+    Ballot, ClusterId, Code, Condition, CutRange, EntryId, Error, GroupId, Incarnation, Mutation,
+    NodeId, ReplicaId, Reply, ReplyBody, RequestBody, RequestId, RowAddress, ScanPage, ScanRange,
     ScannedRow, SessionId, Slot, Value,
 };
 use tokio::sync::mpsc;
@@ -29,6 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bank::Bank;
+use super::cuts::{Cuts, accounts_of};
 
 /// What happens to the next row request that reaches a node.
 #[derive(Clone, Debug)]
@@ -67,6 +68,7 @@ pub(crate) struct World {
     pub(crate) effects: u64,
     pub(crate) frames: u64,
     pub(crate) bank: Bank,
+    pub(crate) cuts: Cuts,
     slot: u64,
 }
 
@@ -89,6 +91,14 @@ impl World {
         if let Some(told) = self.bank.answer(&item.request.body, at) {
             return told;
         }
+        let World { bank, cuts, topology, .. } = self;
+        let accounts = |group| {
+            let of_group = |uid| topology.group_of_accounts(uid).expect("sharded").id == group;
+            accounts_of(bank, of_group)
+        };
+        if let Some(told) = cuts.answer(item.group, &item.request.body, at, &accounts) {
+            return told;
+        }
         let plain = |body| Ok(Reply { at, replayed: false, body });
         match &item.request.body {
             RequestBody::OpenSession => {
@@ -101,7 +111,9 @@ impl World {
                 plain(ReplyBody::SessionClosed)
             }
             RequestBody::Get(row) => plain(ReplyBody::Row(self.rows.get(row).cloned())),
-            RequestBody::Scan(range) => plain(ReplyBody::Page(self.page(range))),
+            RequestBody::Scan(range) | RequestBody::ReadCut(_, CutRange::Rows(range)) => {
+                plain(ReplyBody::Page(self.page(range)))
+            }
             RequestBody::Transact { conditions, mutations, reads } => {
                 let id = item.request.id.expect("every write of the client has an id");
                 let replay = self.replay(id)?;
@@ -230,6 +242,7 @@ impl Nodes {
             effects: 0,
             frames: 0,
             bank: Bank::default(),
+            cuts: Cuts::default(),
             slot: 0,
         };
         let nodes = Nodes { world: Arc::new(Mutex::new(world)), addresses };

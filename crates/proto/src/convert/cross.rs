@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
-    Age, Attempt, AttemptState, AttemptStatus, CrossBody, CrossMessage, GroupId, Part, PartReply,
-    Refusal, SessionId, Slot, TransferBatch, Verdict, Vote, Watermark,
+    Age, Attempt, AttemptState, AttemptStatus, CrossBody, CrossMessage, CutId, GroupId, Part,
+    PartReply, Refusal, SessionId, Slot, TransferBatch, Verdict, Vote, Watermark,
 };
 
 use super::ConvertError;
@@ -21,7 +21,7 @@ use crate::v1;
 #[must_use]
 pub fn cross_to_wire(message: CrossMessage) -> v1::CrossMessage {
     use v1::cross_message::Body;
-    let CrossMessage { from, to, body } = message;
+    let CrossMessage { from, to, cut, body } = message;
     let body = match body {
         CrossBody::Prepare { attempt, age, watermark, participants, part } => {
             Body::Prepare(v1::CrossPrepare {
@@ -34,24 +34,28 @@ pub fn cross_to_wire(message: CrossMessage) -> v1::CrossMessage {
             })
         }
         CrossBody::Ask { attempt } => Body::Ask(attempt_to_wire(attempt)),
-        CrossBody::Voted { attempt, vote } => {
+        CrossBody::Voted { attempt, vote, cut } => {
             let (vote, verdicts) = vote_to_wire(vote);
             Body::Voted(v1::CrossVoted {
                 attempt: Some(attempt_to_wire(attempt)),
                 vote: Some(vote),
                 verdicts,
+                cut: cut.0,
             })
         }
-        CrossBody::Decide { attempt, commit } => {
-            Body::Decide(v1::CrossDecide { attempt: Some(attempt_to_wire(attempt)), commit })
+        CrossBody::Decide { attempt, commit, cut } => {
+            let attempt = Some(attempt_to_wire(attempt));
+            Body::Decide(v1::CrossDecide { attempt, commit, cut: cut.0 })
         }
         CrossBody::Decided { attempt } => Body::Decided(attempt_to_wire(attempt)),
         CrossBody::Clear { watermark } => Body::Clear(v1::CrossClear {
             upto: Some(attempt_to_wire(watermark.upto)),
             except: watermark.except.into_iter().map(attempt_to_wire).collect(),
         }),
+        CrossBody::AskCut => Body::AskCut(v1::CutQuestion {}),
+        CrossBody::TellCut => Body::TellCut(v1::CutAnswer {}),
     };
-    v1::CrossMessage { from_group: from.0, to_group: to.0, body: Some(body) }
+    v1::CrossMessage { from_group: from.0, to_group: to.0, cut: cut.0, body: Some(body) }
 }
 
 /// The message from the wire.
@@ -60,7 +64,7 @@ pub fn cross_to_wire(message: CrossMessage) -> v1::CrossMessage {
 /// Names the field that is wrong.
 pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, ConvertError> {
     use v1::cross_message::Body;
-    let v1::CrossMessage { from_group, to_group, body } = message;
+    let v1::CrossMessage { from_group, to_group, cut, body } = message;
     let from = group_from_wire(from_group, "from_group")?;
     let to = group_from_wire(to_group, "to_group")?;
     let body = match required(body, "body")? {
@@ -68,12 +72,14 @@ pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, Conver
             prepare_from_wire(prepare).map_err(|error| error.inside("prepare"))?
         }
         Body::Ask(attempt) => CrossBody::Ask { attempt: attempt_from_wire(Some(attempt), "ask")? },
-        Body::Voted(v1::CrossVoted { attempt, vote, verdicts }) => CrossBody::Voted {
+        Body::Voted(v1::CrossVoted { attempt, vote, verdicts, cut }) => CrossBody::Voted {
             attempt: attempt_from_wire(attempt, "voted.attempt")?,
             vote: vote_from_wire(required(vote, "voted.vote")?, &verdicts)?,
+            cut: CutId(cut),
         },
-        Body::Decide(v1::CrossDecide { attempt, commit }) => {
-            CrossBody::Decide { attempt: attempt_from_wire(attempt, "decide.attempt")?, commit }
+        Body::Decide(v1::CrossDecide { attempt, commit, cut }) => {
+            let attempt = attempt_from_wire(attempt, "decide.attempt")?;
+            CrossBody::Decide { attempt, commit, cut: CutId(cut) }
         }
         Body::Decided(attempt) => {
             CrossBody::Decided { attempt: attempt_from_wire(Some(attempt), "decided")? }
@@ -82,8 +88,10 @@ pub fn cross_from_wire(message: v1::CrossMessage) -> Result<CrossMessage, Conver
             let watermark = watermark_from_wire(clear).map_err(|error| error.inside("clear"))?;
             CrossBody::Clear { watermark }
         }
+        Body::AskCut(v1::CutQuestion {}) => CrossBody::AskCut,
+        Body::TellCut(v1::CutAnswer {}) => CrossBody::TellCut,
     };
-    Ok(CrossMessage { from, to, body })
+    Ok(CrossMessage { from, to, cut: CutId(cut), body })
 }
 
 fn watermark_from_wire(clear: v1::CrossClear) -> Result<Watermark, ConvertError> {

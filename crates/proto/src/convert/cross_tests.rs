@@ -78,20 +78,30 @@ fn body() -> impl Strategy<Value = CrossBody> {
             }
         ),
         attempt().prop_map(|attempt| CrossBody::Ask { attempt }),
-        (attempt(), vote()).prop_map(|(attempt, vote)| CrossBody::Voted { attempt, vote }),
-        (attempt(), any::<bool>())
-            .prop_map(|(attempt, commit)| CrossBody::Decide { attempt, commit }),
+        (attempt(), vote(), cut()).prop_map(|(attempt, vote, cut)| CrossBody::Voted {
+            attempt,
+            vote,
+            cut
+        }),
+        (attempt(), any::<bool>(), cut()).prop_map(|(attempt, commit, cut)| CrossBody::Decide {
+            attempt,
+            commit,
+            cut
+        }),
+        Just(CrossBody::AskCut),
+        Just(CrossBody::TellCut),
         attempt().prop_map(|attempt| CrossBody::Decided { attempt }),
         watermark().prop_map(|watermark| CrossBody::Clear { watermark }),
     ]
 }
 
 fn message() -> impl Strategy<Value = CrossMessage> {
-    (strategies::group(), strategies::group(), body()).prop_map(|(from, to, body)| CrossMessage {
-        from,
-        to,
-        body,
-    })
+    let ends = (strategies::group(), strategies::group());
+    (ends, cut(), body()).prop_map(|((from, to), cut, body)| CrossMessage { from, to, cut, body })
+}
+
+fn cut() -> impl Strategy<Value = CutId> {
+    any::<u64>().prop_map(CutId)
 }
 
 fn status() -> impl Strategy<Value = AttemptStatus> {
@@ -154,11 +164,11 @@ proptest! {
 #[test]
 fn a_refused_message_names_the_field() {
     // Goal: a peer of another version is diagnosed from the message alone.
-    let empty = v1::CrossMessage { from_group: 1, to_group: 2, body: None };
+    let empty = v1::CrossMessage { from_group: 1, to_group: 2, cut: 0, body: None };
     assert_eq!(cross_from_wire(empty).expect_err("no body").field(), "body");
     let ask = v1::cross_message::Body::Ask(v1::Attempt { group: 1, ballot: None, counter: 1 });
-    let ask = v1::CrossMessage { from_group: 1, to_group: 2, body: Some(ask) };
+    let ask = v1::CrossMessage { from_group: 1, to_group: 2, cut: 0, body: Some(ask) };
     assert_eq!(cross_from_wire(ask).expect_err("no ballot").field(), "ask.ballot");
-    let nobody = v1::CrossMessage { from_group: 0, to_group: 2, body: None };
+    let nobody = v1::CrossMessage { from_group: 0, to_group: 2, cut: 0, body: None };
     assert_eq!(cross_from_wire(nobody).expect_err("no sender").field(), "from_group");
 }

@@ -140,9 +140,11 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::BatchTooLarge
         | Code::ChainSpansUnits
         | Code::InvalidRequest => tonic::Code::InvalidArgument,
-        Code::ConditionFailed | Code::TransferRefused | Code::TxnAborted | Code::Locked => {
-            tonic::Code::Aborted
-        }
+        Code::ConditionFailed
+        | Code::TransferRefused
+        | Code::TxnAborted
+        | Code::Locked
+        | Code::CutLost => tonic::Code::Aborted,
         Code::GuardFailed | Code::IntegerOverflow | Code::FloorAboveBalance => {
             tonic::Code::OutOfRange
         }

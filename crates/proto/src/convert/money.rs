@@ -25,7 +25,11 @@ pub fn account_users(body: &RequestBody) -> impl Iterator<Item = Uid> + '_ {
         | RequestBody::CloseSession(_)
         | RequestBody::Get(_)
         | RequestBody::Scan(_)
-        | RequestBody::Transact { .. } => (None, None),
+        | RequestBody::Transact { .. }
+        | RequestBody::NewCut
+        | RequestBody::PinCut(_)
+        | RequestBody::ReadCut(..)
+        | RequestBody::UnpinCut(_) => (None, None),
     };
     let debits = batch.into_iter().flat_map(|batch| batch.iter().map(|it| it.debit.uid));
     one.into_iter().chain(debits)

@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 use quorate_types::{
-    Ballot, Code, EntryId, Error, GroupId, ReplicaId, Reply, ReplyBody, ScanPage, ScannedRow,
-    SessionId, Slot, Uid, Value,
+    Ballot, Code, CutId, EntryId, Error, GroupId, ReplicaId, Reply, ReplyBody, ScanPage,
+    ScannedRow, SessionId, Slot, Uid, Value,
 };
 
 use super::ConvertError;
+use super::cut;
 use super::error::{LeaderHint, detail_from_error, error_from_detail};
 use super::money;
 use super::words::{self, required};
@@ -186,7 +187,9 @@ fn committed_header(
         | ReplyBody::Account(_)
         | ReplyBody::Transfers(_)
         | ReplyBody::Transfer(_)
-        | ReplyBody::History(_) => Err(other_answer(call, &reply.body)),
+        | ReplyBody::History(_)
+        | ReplyBody::Cut(_)
+        | ReplyBody::Accounts(_) => Err(other_answer(call, &reply.body)),
     }
 }
 
@@ -213,6 +216,8 @@ pub(super) fn other_answer(call: &str, body: &ReplyBody) -> Error {
         ReplyBody::Transfers(_) => "verdicts on transfers",
         ReplyBody::Transfer(_) => "a transfer",
         ReplyBody::History(_) => "a history",
+        ReplyBody::Cut(_) => "a cut",
+        ReplyBody::Accounts(_) => "a page of accounts",
     };
     Error::new(Code::Internal, format!("{call} was answered with {kind}"))
 }
@@ -244,6 +249,8 @@ fn reply_to_wire(group: GroupId, reply: Reply) -> v1::Reply {
             Body::Transfer(v1::OptionalTransfer { transfer })
         }
         ReplyBody::History(page) => Body::History(money::page_to_wire(page)),
+        ReplyBody::Cut(cut) => Body::Cut(cut.0),
+        ReplyBody::Accounts(page) => Body::Accounts(cut::accounts_to_wire(page)),
     };
     let at = Some(position_to_wire(group, reply.at));
     v1::Reply { at, replayed: reply.replayed, body: Some(body) }
@@ -283,6 +290,11 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
             let page = money::page_from_wire(page);
             ReplyBody::History(page.map_err(|error| error.inside("history"))?)
         }
+        Body::Cut(cut) => ReplyBody::Cut(CutId(cut)),
+        Body::Accounts(page) => {
+            let page = cut::accounts_from_wire(page);
+            ReplyBody::Accounts(page.map_err(|error| error.inside("accounts"))?)
+        }
     };
     Ok((GroupId(position.group), Reply { at, replayed: reply.replayed, body }))
 }
@@ -306,7 +318,7 @@ pub(super) fn committed_from_wire(
     Ok((words::each(committed.reads, "reads", optional)?, committed.sums))
 }
 
-fn page_to_wire(page: ScanPage) -> v1::ScanPage {
+pub(super) fn page_to_wire(page: ScanPage) -> v1::ScanPage {
     let row_to_wire = |row: ScannedRow| v1::ScannedRow {
         uid: row.uid.0,
         key: row.key,

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use quorate_types::{
-    ClusterId, Condition, GroupId, Mutation, Part, Request, RequestBody, RequestId, RowAddress,
-    ScanRange, SliceId, TableId, Uid,
+    ClusterId, Condition, CutId, GroupId, Mutation, Part, Request, RequestBody, RequestId,
+    RowAddress, ScanRange, SliceId, TableId, Uid,
 };
 
+use super::cut;
 use super::money;
 use super::words::{self, required};
 use super::{ConvertError, Tables};
@@ -75,6 +76,8 @@ pub enum Place {
     Slice(TableId, SliceId),
     /// The group of this user's accounts.
     Accounts(Uid),
+    /// The group that numbers the cuts.
+    Cuts,
 }
 
 /// A unary call.
@@ -256,7 +259,11 @@ pub fn addresses(body: &RequestBody) -> impl Iterator<Item = &RowAddress> {
         | RequestBody::GetAccount(_)
         | RequestBody::Transfers(_)
         | RequestBody::GetTransfer(..)
-        | RequestBody::History { .. } => (None, &[][..], &[][..], &[][..]),
+        | RequestBody::History { .. }
+        | RequestBody::NewCut
+        | RequestBody::PinCut(_)
+        | RequestBody::ReadCut(..)
+        | RequestBody::UnpinCut(_) => (None, &[][..], &[][..], &[][..]),
     };
     let conditions = conditions.iter().map(Condition::address);
     let mutations = mutations.iter().map(Mutation::address);
@@ -287,6 +294,10 @@ fn body_to_wire(body: RequestBody) -> v1::pipeline_item::Body {
         RequestBody::History { account, after, limit } => {
             Body::History(money::range_to_wire(account, after, limit))
         }
+        RequestBody::NewCut => Body::NewCut(v1::NewCut {}),
+        RequestBody::PinCut(cut) => Body::PinCut(cut.0),
+        RequestBody::ReadCut(at, range) => Body::ReadCut(cut::read_to_wire(at, range)),
+        RequestBody::UnpinCut(cut) => Body::UnpinCut(cut.0),
         RequestBody::Transact { conditions, mutations, reads } => {
             Body::Transact(part_to_wire(Part { conditions, mutations, reads, ..Part::default() }))
         }
@@ -350,10 +361,16 @@ fn body_from_wire(
         Body::History(range) => {
             money::range_from_wire(range).map_err(|error| error.inside("history"))
         }
+        Body::NewCut(v1::NewCut {}) => Ok(RequestBody::NewCut),
+        Body::PinCut(cut) => Ok(RequestBody::PinCut(CutId(cut))),
+        Body::ReadCut(read) => {
+            cut::read_from_wire(read, tables).map_err(|error| error.inside("read_cut"))
+        }
+        Body::UnpinCut(cut) => Ok(RequestBody::UnpinCut(CutId(cut))),
     }
 }
 
-fn scan_to_wire(range: ScanRange) -> v1::ScanRange {
+pub(super) fn scan_to_wire(range: ScanRange) -> v1::ScanRange {
     v1::ScanRange {
         table: String::new(),
         table_id: range.table.0.into(),
@@ -365,7 +382,10 @@ fn scan_to_wire(range: ScanRange) -> v1::ScanRange {
     }
 }
 
-fn scan_from_wire(range: v1::ScanRange, tables: Tables<'_>) -> Result<ScanRange, ConvertError> {
+pub(super) fn scan_from_wire(
+    range: v1::ScanRange,
+    tables: Tables<'_>,
+) -> Result<ScanRange, ConvertError> {
     Ok(ScanRange {
         table: words::table_from_wire(range.table_id, &range.table, tables)?,
         uid: range.uid.map(Uid),

@@ -7,11 +7,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quorate_types::{
-    Account, AccountAddress, AccountChange, AccountSettings, Ballot, Condition, EntryId, GroupId,
-    HistoryEntry, HistoryPage, HistoryPosition, Hold, LogTime, Mutation, Part, ReplicaId,
-    ReplyBody, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Slot, TableId, Transfer,
-    TransferBatch, TransferDetail, TransferId, TransferKind, TransferRecord, TransferResults, Uid,
-    Value, Verdict,
+    Account, AccountAddress, AccountChange, AccountSettings, AccountsPage, Ballot, Condition,
+    CutId, CutRange, EntryId, GroupId, HistoryEntry, HistoryPage, HistoryPosition, Hold, LogTime,
+    Mutation, Part, ReplicaId, ReplyBody, RequestBody, RequestId, RowAddress, ScanRange, SessionId,
+    Slot, TableId, Transfer, TransferBatch, TransferDetail, TransferId, TransferKind,
+    TransferRecord, TransferResults, Uid, Value, Verdict,
 };
 
 use crate::convert::LeaderHint;
@@ -119,6 +119,11 @@ pub(super) fn body() -> impl Strategy<Value = RequestBody> {
         session().prop_map(RequestBody::CloseSession),
         address().prop_map(RequestBody::Get),
         scan().prop_map(RequestBody::Scan),
+        Just(RequestBody::NewCut),
+        any::<u64>().prop_map(|cut| RequestBody::PinCut(CutId(cut))),
+        any::<u64>().prop_map(|cut| RequestBody::UnpinCut(CutId(cut))),
+        (any::<u64>(), cut_range())
+            .prop_map(|(cut, range)| RequestBody::ReadCut(CutId(cut), range)),
         money_body(),
         part().prop_map(|Part { conditions, mutations, reads, .. }| RequestBody::Transact {
             conditions,
@@ -271,5 +276,16 @@ pub(super) fn money_reply() -> impl Strategy<Value = ReplyBody> {
         results().prop_map(ReplyBody::Transfers),
         option::of(record().prop_map(Box::new)).prop_map(ReplyBody::Transfer),
         history_page().prop_map(ReplyBody::History),
+        any::<u64>().prop_map(|cut| ReplyBody::Cut(CutId(cut))),
+        (vec(account(), 0..4), option::of(account_address()))
+            .prop_map(|(accounts, next)| ReplyBody::Accounts(AccountsPage { accounts, next })),
+    ]
+}
+
+fn cut_range() -> impl Strategy<Value = CutRange> {
+    prop_oneof![
+        (option::of(account_address()), any::<u32>())
+            .prop_map(|(after, limit)| CutRange::Accounts { after, limit }),
+        scan().prop_map(CutRange::Rows),
     ]
 }

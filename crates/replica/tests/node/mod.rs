@@ -233,6 +233,7 @@ fn group_options(group: GroupId) -> GroupOptions {
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
         nodes: [(ME, NodeId(1))].into(),
+        numbering: group,
     }
 }
 

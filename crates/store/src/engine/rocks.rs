@@ -11,15 +11,17 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, ErrorKind, FlushOptions, LogLevel, Options,
-    ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, FlushOptions,
+    LogLevel, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
-use super::{CheckpointBatch, Engine, EngineStats};
+use super::rocks_snapshot::RocksSnapshot;
+use super::{CheckpointBatch, Engine, EngineSnapshot, EngineStats};
 use crate::applied;
 use crate::error::StoreError;
 use crate::key::Key;
@@ -117,7 +119,7 @@ impl RocksOptions {
 
 /// An open RocksDB. Closing it flushes; a crash does not.
 pub struct Rocks {
-    db: DB,
+    db: Arc<DB>,
     read: ReadOptions,
     read_persisted: ReadOptions,
     write: WriteOptions,
@@ -134,16 +136,12 @@ impl Rocks {
         let db = DB::open(&profile.options(), path).map_err(|error| open_error(path, &error))?;
         sync_parent(path)?;
 
-        let read = || {
-            let mut options = ReadOptions::default();
-            options.set_verify_checksums(true);
-            options
-        };
-        let mut read_persisted = read();
+        let mut read_persisted = verified();
         read_persisted.set_read_tier(ReadTier::Persisted);
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        Ok(Rocks { db, read: read(), read_persisted, write })
+        let db = Arc::new(db);
+        Ok(Rocks { db, read: verified(), read_persisted, write })
     }
 
     fn position(&self, group: GroupId, options: &ReadOptions) -> Result<Slot, StoreError> {
@@ -167,31 +165,13 @@ impl Engine for Rocks {
     }
 
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        let mut found = Vec::new();
-        if end <= from || limit == 0 {
-            return Ok(found);
-        }
-        let mut options = ReadOptions::default();
-        options.set_verify_checksums(true);
-        options.set_iterate_upper_bound(end.as_bytes());
-        let mut records = self.db.raw_iterator_opt(options);
-        records.seek(from.as_bytes());
-        while let Some((key, value)) = records.item() {
-            let key = Key::from_bytes(key);
-            found.push((key, Bytes::copy_from_slice(value)));
-            if found.len() == limit {
-                return Ok(found);
-            }
-            records.next();
-        }
-        // An iterator that met an error looks like one that came to the end.
-        records.status().map_err(|error| engine_error("scan records", &error))?;
-        Ok(found)
+        scan(from, end, limit, |options| self.db.raw_iterator_opt(options))
     }
 
     fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
         let mut out = WriteBatch::with_capacity_bytes(batch.bytes);
-        for (key, value) in &batch.records {
+        // In the order of their age: RocksDB keeps the last of a record.
+        for (key, value) in batch.older.iter().map(Arc::as_ref).chain([&batch.records]).flatten() {
             match value {
                 Some(value) => out.put(key.as_bytes(), value),
                 None => out.delete(key.as_bytes()),
@@ -219,6 +199,10 @@ impl Engine for Rocks {
         self.position(group, &self.read_persisted)
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError> {
+        Ok(Arc::new(RocksSnapshot::new(Arc::clone(&self.db))?))
+    }
+
     fn stats(&self) -> EngineStats {
         EngineStats {
             memory_bytes: self.property(properties::SIZE_ALL_MEM_TABLES)
@@ -228,6 +212,41 @@ impl Engine for Rocks {
             records: self.property(properties::ESTIMATE_NUM_KEYS),
         }
     }
+}
+
+/// Reads that notice flipped bits.
+pub(super) fn verified() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options
+}
+
+/// Records of a range, from an iterator over the database or over a snapshot of it.
+pub(super) fn scan<'a>(
+    from: &Key,
+    end: &Key,
+    limit: usize,
+    iterate: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
+) -> Result<Vec<(Key, Bytes)>, StoreError> {
+    let mut found = Vec::new();
+    if end <= from || limit == 0 {
+        return Ok(found);
+    }
+    let mut options = verified();
+    options.set_iterate_upper_bound(end.as_bytes());
+    let mut records = iterate(options);
+    records.seek(from.as_bytes());
+    while let Some((key, value)) = records.item() {
+        let key = Key::from_bytes(key);
+        found.push((key, Bytes::copy_from_slice(value)));
+        if found.len() == limit {
+            return Ok(found);
+        }
+        records.next();
+    }
+    // An iterator that met an error looks like one that came to the end.
+    records.status().map_err(|error| engine_error("scan records", &error))?;
+    Ok(found)
 }
 
 /// Refuses a folder with tables or logs of RocksDB in it and no `CURRENT`. RocksDB takes such a folder
@@ -270,7 +289,7 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-fn engine_error(what: &'static str, error: &rocksdb::Error) -> StoreError {
+pub(super) fn engine_error(what: &'static str, error: &rocksdb::Error) -> StoreError {
     let reason = error.to_string();
     match error.kind() {
         ErrorKind::Corruption => StoreError::Corrupt { what, reason },

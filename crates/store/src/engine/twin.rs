@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
 
-use super::{CheckpointBatch, Engine, EngineStats};
+use super::{CheckpointBatch, Engine, EngineSnapshot, EngineStats};
 use crate::applied;
 use crate::error::StoreError;
 use crate::key::Key;
@@ -34,7 +34,8 @@ struct Shared {
     /// The sum of the bytes of `unflushed`.
     unflushed_bytes: usize,
     /// `flushed` with all of `unflushed` on top. Reads are answered from here.
-    live: Records,
+    /// Shared with snapshots: who writes while one lives copies it first.
+    live: Arc<Records>,
     write_buffer_bytes: usize,
 }
 
@@ -43,7 +44,7 @@ struct Records(BTreeMap<Key, Bytes>);
 
 impl Records {
     fn write(&mut self, batch: &CheckpointBatch) {
-        for (key, value) in &batch.records {
+        for (key, value) in batch.older.iter().map(Arc::as_ref).chain([&batch.records]).flatten() {
             match value {
                 Some(value) => self.0.insert(key.clone(), value.clone()),
                 None => self.0.remove(key),
@@ -52,6 +53,14 @@ impl Records {
         for (group, slot) in &batch.applied {
             self.0.insert(keys::applied(*group), applied::encode(*slot));
         }
+    }
+
+    fn range(&self, from: &Key, end: &Key, limit: usize) -> Vec<(Key, Bytes)> {
+        if end <= from {
+            return Vec::new();
+        }
+        let found = self.0.range(from..end).take(limit);
+        found.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     fn applied(&self, group: GroupId) -> Result<Slot, StoreError> {
@@ -79,7 +88,7 @@ impl Twin {
             flushed: Records::default(),
             unflushed: VecDeque::new(),
             unflushed_bytes: 0,
-            live: Records::default(),
+            live: Arc::default(),
             write_buffer_bytes: bytes,
         };
         Twin { shared: Arc::new(Mutex::new(shared)) }
@@ -96,7 +105,7 @@ impl Twin {
         let lost = shared.unflushed.len() - kept;
         shared.unflushed.truncate(kept);
         shared.flush();
-        shared.live = shared.flushed.clone();
+        shared.live = Arc::new(shared.flushed.clone());
         lost
     }
 
@@ -127,12 +136,7 @@ impl Engine for Twin {
     }
 
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        if end <= from {
-            return Ok(Vec::new());
-        }
-        let shared = self.lock();
-        let found = shared.live.0.range(from..end).take(limit);
-        Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+        Ok(self.lock().live.range(from, end, limit))
     }
 
     fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
@@ -140,7 +144,7 @@ impl Engine for Twin {
         if shared.write_buffer_bytes <= shared.unflushed_bytes {
             shared.flush();
         }
-        shared.live.write(batch);
+        Arc::make_mut(&mut shared.live).write(batch);
         shared.unflushed_bytes += batch.bytes;
         shared.unflushed.push_back(batch.clone());
         Ok(())
@@ -159,6 +163,11 @@ impl Engine for Twin {
         self.lock().flushed.applied(group)
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError> {
+        let live: Arc<Records> = Arc::clone(&self.lock().live);
+        Ok(live)
+    }
+
     fn stats(&self) -> EngineStats {
         let shared = self.lock();
         let bytes = |records: &Records| -> u64 {
@@ -169,6 +178,16 @@ impl Engine for Twin {
             disk_bytes: bytes(&shared.flushed),
             records: shared.live.0.len() as u64,
         }
+    }
+}
+
+impl EngineSnapshot for Records {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        Ok(self.range(from, end, limit))
     }
 }
 
@@ -195,6 +214,7 @@ mod tests {
             records: BTreeMap::from([(key, Some(vec![slot as u8].into()))]),
             applied: BTreeMap::from([(GROUP, Slot(slot))]),
             bytes: 10,
+            ..CheckpointBatch::default()
         }
     }
 

@@ -155,6 +155,7 @@ pub(crate) fn batch(group: u32, slot: u64, changes: Vec<Change>) -> CheckpointBa
         records: changes.into_iter().map(|change| (change.key, change.value)).collect(),
         applied: [(GroupId(group), Slot(slot))].into(),
         bytes: 100,
+        ..CheckpointBatch::default()
     }
 }
 

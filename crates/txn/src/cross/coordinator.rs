@@ -7,8 +7,8 @@ use std::time::Duration;
 use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_CROSS_MAX, GROUP_ESCROW_MAX};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Age, Attempt, BootTime, Code, CrossBody, Error, GroupId, Part, PartReply, Refusal, Reply,
-    ReplyBody, RequestId, SessionId, Slot, Verdict, Vote,
+    Age, Attempt, BootTime, Code, CrossBody, CutId, Error, GroupId, Part, PartReply, Refusal,
+    Reply, ReplyBody, RequestId, SessionId, Slot, Verdict, Vote,
 };
 
 use super::core::{ATTEMPT_TIME_MAX, Cross, Out, RESEND_FIRST, RESEND_MAX, RequestKey, Settled};
@@ -32,6 +32,8 @@ pub(super) struct Running {
     leg: Option<Arc<Leg>>,
     /// Yes votes that are committed.
     yes: BTreeMap<GroupId, PartReply>,
+    /// The greatest cut that came with them.
+    cut: CutId,
     /// Committed or aborted, once that is known.
     decision: Option<bool>,
     /// The reply of a committed one.
@@ -61,6 +63,11 @@ impl Running {
         Running { decision: Some(true), acknowledged, ..Running::new(now, participants, age) }
     }
 
+    /// Its votes stand behind this cut.
+    pub(super) fn above(self, cut: CutId) -> Running {
+        Running { cut, ..self }
+    }
+
     fn new(now: BootTime, participants: &[GroupId], age: Age) -> Running {
         Running {
             participants: participants.to_vec(),
@@ -69,6 +76,7 @@ impl Running {
             order: ReplyOrder::default(),
             leg: None,
             yes: BTreeMap::new(),
+            cut: CutId::NONE,
             decision: None,
             reply: None,
             refusal: None,
@@ -252,7 +260,7 @@ impl Cross {
         &mut self,
         now: BootTime,
         from: GroupId,
-        attempt: Attempt,
+        (attempt, cut): (Attempt, CutId),
         vote: Vote,
         out: &mut Out,
     ) {
@@ -265,8 +273,9 @@ impl Cross {
             return;
         }
         if let Some(commit) = running.decision {
+            let cut = running.cut;
             if from != group {
-                self.say(from, CrossBody::Decide { attempt, commit }, out);
+                self.say(from, CrossBody::Decide { attempt, commit, cut }, out);
             }
             return;
         }
@@ -276,6 +285,7 @@ impl Cross {
                     return; // It does not answer what was asked; asking again may.
                 }
                 running.yes.insert(from, reply);
+                running.cut = running.cut.max(cut);
                 if running.yes.len() == running.participants.len() {
                     self.commit(now, attempt, out);
                 }
@@ -292,7 +302,8 @@ impl Cross {
         if attempt.ballot <= lead.ballot && watermark.covers(attempt) {
             if matches!(vote, Vote::Yes(_)) {
                 // Had it been committed, `from` would have applied that before we forgot it.
-                self.say(from, CrossBody::Decide { attempt, commit: false }, out);
+                let cut = CutId::NONE;
+                self.say(from, CrossBody::Decide { attempt, commit: false, cut }, out);
             }
             self.say(from, CrossBody::Clear { watermark }, out);
         }
@@ -319,13 +330,14 @@ impl Cross {
             running.reply = Some(reply.clone());
             out.settled.push((running.request(), Settled::Committed(reply)));
         }
+        let cut = running.cut;
         let others: Vec<GroupId> =
             running.participants.iter().copied().filter(|it| *it != group).collect();
         lead.deciding.insert(attempt);
         lead.arm(attempt, now + RESEND_FIRST);
-        out.entries.push(CrossEntry::Decide(Decide::Commit(attempt, merged)));
+        out.entries.push(CrossEntry::Decide(Decide::Commit(attempt, merged, cut)));
         for to in others {
-            self.say(to, CrossBody::Decide { attempt, commit: true }, out);
+            self.say(to, CrossBody::Decide { attempt, commit: true, cut }, out);
         }
     }
 
@@ -350,7 +362,8 @@ impl Cross {
         // Our own yes is in the log before this entry, or it never will be.
         out.entries.push(CrossEntry::Decide(Decide::Abort(attempt)));
         for to in others {
-            self.say(to, CrossBody::Decide { attempt, commit: false }, out);
+            let cut = CutId::NONE;
+            self.say(to, CrossBody::Decide { attempt, commit: false, cut }, out);
         }
     }
 
@@ -418,7 +431,7 @@ impl Cross {
             }
             Some(false) => Vec::new(),
         };
-        let decision = running.decision;
+        let (decision, cut) = (running.decision, running.cut);
         lead.arm(attempt, now + pause);
         match decision {
             None if can_be_asked_for => self.ask_for_votes(attempt, out),
@@ -431,7 +444,7 @@ impl Cross {
             }
             Some(commit) => {
                 for to in missing.into_iter().filter(|it| *it != group) {
-                    self.say(to, CrossBody::Decide { attempt, commit }, out);
+                    self.say(to, CrossBody::Decide { attempt, commit, cut }, out);
                 }
             }
         }
@@ -439,8 +452,8 @@ impl Cross {
 
     /// Counts our own vote for an attempt that was found in the table.
     fn count_own(&mut self, now: BootTime, attempt: Attempt, out: &mut Out) {
-        if let Some(vote) = self.vote_of(attempt) {
-            self.count(now, self.table.group(), attempt, vote, out);
+        if let Some((vote, cut)) = self.vote_of(attempt) {
+            self.count(now, self.table.group(), (attempt, cut), vote, out);
         }
     }
 }

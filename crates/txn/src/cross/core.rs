@@ -3,7 +3,7 @@
 //!
 //! A message or an applied entry comes in, entries to propose and messages to send go out. Two duties
 //! stand in files of their own: `coordinator.rs` for attempts this group began, `participant.rs` for
-//! those of others. Everything but the table and the locks belongs to one ballot and is dropped with
+//! those of others; `cut.rs` keeps messages in their place among cuts. Everything but the table and the locks belongs to one ballot and is dropped with
 //! it: the next leader finds in the table what it must take up.
 //!
 //! Rules, each checked by the explorer in `tests/suite/cross.rs`:
@@ -18,11 +18,12 @@ use std::time::Duration;
 use quorate_store::{Change, Keyspace, StoreError, View};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    AccountAddress, Attempt, Ballot, BootTime, CrossBody, CrossMessage, EntryId, Error, GroupId,
-    LogTime, Refusal, Reply, RequestId, SessionId, Vote, Watermark,
+    AccountAddress, Attempt, Ballot, BootTime, CrossBody, CrossMessage, CutId, EntryId, Error,
+    GroupId, LogTime, Refusal, Reply, RequestId, SessionId, Vote, Watermark,
 };
 
 use super::coordinator::Running;
+use super::cut::Behind;
 use super::entry::{CrossEntry, Decide};
 use super::locks::Locks;
 use super::participant::{Asking, VoteAsked};
@@ -84,6 +85,8 @@ pub(super) struct Lead {
     pub(super) clearing: BTreeMap<GroupId, Watermark>,
     /// Groups to be told our watermark.
     pub(super) owed: BTreeSet<GroupId>,
+    /// Messages from behind a cut that our log does not have yet.
+    pub(super) behind: Behind,
     /// When something is said again. Invariant: `due` has the same pairs.
     timers: BTreeSet<(BootTime, Attempt)>,
     due: BTreeMap<Attempt, BootTime>,
@@ -236,6 +239,7 @@ impl Cross {
             heard: BTreeMap::new(),
             clearing: BTreeMap::new(),
             owed: BTreeSet::new(),
+            behind: Behind::default(),
             timers: BTreeSet::new(),
             due: BTreeMap::new(),
         };
@@ -255,8 +259,8 @@ impl Cross {
                     lead.arm(attempt, now + ASK_AFTER);
                 }
                 State::Committed { participants, .. } if is_own => {
-                    lead.running
-                        .insert(attempt, Running::committed(now, attempt.group, participants));
+                    let committed = Running::committed(now, attempt.group, participants);
+                    lead.running.insert(attempt, committed.above(record.cut));
                     lead.arm(attempt, now);
                 }
                 State::Refused | State::Committed { .. } | State::Aborted => {}
@@ -288,6 +292,9 @@ impl Cross {
         if self.lead.is_none() || message.from == self.table.group() {
             return out;
         }
+        if self.waits_for_cut(&message, &mut out) {
+            return out;
+        }
         let CrossMessage { from, body, .. } = message;
         match body {
             CrossBody::Prepare { attempt, age, watermark, participants, part } => {
@@ -298,13 +305,15 @@ impl Cross {
                 self.asked_to_vote(VoteAsked { attempt, age, participants, part }, &mut out);
             }
             CrossBody::Ask { attempt } => self.asked(from, attempt, &mut out),
-            CrossBody::Voted { attempt, vote } if attempt.group == self.table.group() => {
-                self.count(now, from, attempt, vote, &mut out);
+            CrossBody::Voted { attempt, vote, cut } if attempt.group == self.table.group() => {
+                self.count(now, from, (attempt, cut), vote, &mut out);
             }
-            CrossBody::Voted { attempt, vote } => self.told(from, attempt, vote, &mut out),
-            CrossBody::Decide { attempt, commit } => {
+            CrossBody::Voted { attempt, vote, cut } => {
+                self.told(from, (attempt, cut), &vote, &mut out);
+            }
+            CrossBody::Decide { attempt, commit, cut } => {
                 if attempt.group == from {
-                    self.told_decision(from, attempt, commit, &mut out);
+                    self.told_decision(from, (attempt, cut), commit, &mut out);
                 }
             }
             CrossBody::Decided { attempt } => self.acknowledged(from, attempt, &mut out),
@@ -313,6 +322,8 @@ impl Cross {
                     self.hear(watermark);
                 }
             }
+            CrossBody::AskCut => self.say(from, CrossBody::TellCut, &mut out),
+            CrossBody::TellCut => {} // What it had to say stood in its head.
         }
         out
     }
@@ -321,7 +332,7 @@ impl Cross {
     /// noted in [`Pending`](crate::Pending) when the entry is proposed.
     #[must_use]
     pub fn acknowledges(&self, entry: &CrossEntry) -> Option<RequestId> {
-        let CrossEntry::Decide(Decide::Commit(attempt, _)) = entry else { return None };
+        let CrossEntry::Decide(Decide::Commit(attempt, _, _)) = entry else { return None };
         let is_own = attempt.group == self.table.group();
         let prepare = self.table.prepared(*attempt).filter(|_| is_own)?;
         prepare.leg.is_none().then(|| prepare.request())
@@ -338,10 +349,11 @@ impl Cross {
         at: EntryId,
         overlay: &dyn View,
     ) -> Result<Vec<Change>, ApplyError> {
-        let CrossEntry::Decide(Decide::Commit(attempt, reply)) = entry else {
+        let CrossEntry::Decide(Decide::Commit(attempt, reply, _)) = entry else {
             return Ok(Vec::new());
         };
-        let Some(Record { state: State::Prepared(prepare), at: voted }) = self.table.get(*attempt)
+        let Some(Record { state: State::Prepared(prepare), at: voted, .. }) =
+            self.table.get(*attempt)
         else {
             return Ok(Vec::new());
         };
@@ -365,7 +377,7 @@ impl Cross {
                 self.vote_stands(now, *attempt, &mut out);
             }
             CrossEvent::Refused(attempt) => self.vote_stands(now, *attempt, &mut out),
-            CrossEvent::Decided { attempt, commit } => {
+            CrossEvent::Decided { attempt, commit, .. } => {
                 self.release(*attempt, &mut out);
                 self.decision_stands(*attempt, *commit, &mut out);
             }
@@ -388,6 +400,7 @@ impl Cross {
                     self.release(*attempt, &mut out);
                 }
             }
+            CrossEvent::Cut(_) => self.cut_stands(now, &mut out),
         }
         out
     }
@@ -456,7 +469,8 @@ impl Cross {
         }
         for to in std::mem::take(&mut lead.owed) {
             let body = CrossBody::Clear { watermark: own.clone() };
-            out.messages.push(CrossMessage { from: group, to, body });
+            let cut = self.table.cut();
+            out.messages.push(CrossMessage { from: group, to, cut, body });
         }
         for (attempt, watermark_missing) in self.lingering() {
             if watermark_missing {
@@ -484,10 +498,10 @@ impl Cross {
         found
     }
 
-    /// What the log says of an attempt, as others are told.
-    pub(super) fn vote_of(&self, attempt: Attempt) -> Option<Vote> {
+    /// What the log says of an attempt, as others are told, with the cut that belongs to it.
+    pub(super) fn vote_of(&self, attempt: Attempt) -> Option<(Vote, CutId)> {
         let record = self.table.get(attempt)?;
-        Some(match &record.state {
+        let vote = match &record.state {
             State::Prepared(prepare) => Vote::Yes(prepare.reply()),
             State::Committed { reply, .. } => Vote::Committed(reply.clone()),
             State::Refused | State::Aborted => {
@@ -495,11 +509,13 @@ impl Cross {
                 let why = lead.and_then(|lead| lead.refusals.get(&attempt));
                 Vote::No(why.cloned().unwrap_or(Refusal::Unknown))
             }
-        })
+        };
+        Some((vote, record.cut))
     }
 
     pub(super) fn say(&self, to: GroupId, body: CrossBody, out: &mut Out) {
-        out.messages.push(CrossMessage { from: self.table.group(), to, body });
+        let (from, cut) = (self.table.group(), self.table.cut());
+        out.messages.push(CrossMessage { from, to, cut, body });
     }
 
     /// The lowest attempt of this group that is not over; the next one if all are.
@@ -565,9 +581,9 @@ impl Cross {
     fn vote_stands(&mut self, now: BootTime, attempt: Attempt, out: &mut Out) {
         let Some(lead) = &mut self.lead else { return };
         lead.voting.remove(&attempt);
-        let Some(vote) = self.vote_of(attempt) else { return };
+        let Some((vote, cut)) = self.vote_of(attempt) else { return };
         if attempt.group == self.table.group() {
-            return self.count(now, self.table.group(), attempt, vote, out);
+            return self.count(now, self.table.group(), (attempt, cut), vote, out);
         }
         if let Some(lead) = &mut self.lead
             && !vote.is_no()
@@ -575,6 +591,6 @@ impl Cross {
             lead.asking.insert(attempt, Asking::default());
             lead.arm(attempt, now + ASK_AFTER);
         }
-        self.say(attempt.group, CrossBody::Voted { attempt, vote }, out);
+        self.say(attempt.group, CrossBody::Voted { attempt, vote, cut }, out);
     }
 }

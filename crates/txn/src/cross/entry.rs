@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | `0x30` | PREPARE yes | attempt, age, lowest unanswered, participants, groups of reads and of sums, effects, reads, sums, rows locked for reading |
 //! | `0x31` | PREPARE no | attempt |
-//! | `0x32` | COMMIT | attempt, reads, sums of the whole transaction (empty but in the coordinator's log) |
+//! | `0x32` | COMMIT | attempt, greatest cut before its PREPAREs, reads, sums of the whole transaction (empty but in the coordinator's log) |
 //! | `0x33` | ABORT | attempt |
 //! | `0x34` | CLEAR | watermark: an attempt, and a list of excepted ones below it |
 //! | `0x35` | PREPARE yes of transfers | as `0x30`, then one side of them |
-//! | `0x36` | COMMIT of transfers | attempt, count, a verdict u8 of each credit (none but in the coordinator's log) |
+//! | `0x36` | COMMIT of transfers | attempt, greatest cut, count, a verdict u8 of each credit (none but in the coordinator's log) |
+//! | `0x38` | NEW CUT | nothing: the cut is the slot of the entry |
+//! | `0x39` | CUT | cut |
 //!
 //! An attempt is group, ballot round, ballot replica, counter; an age is milliseconds, session group,
 //! session slot, sequence. Every number is a varint.
@@ -21,8 +23,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use quorate_types::{
-    Age, Attempt, Ballot, GroupId, PartReply, ReplicaId, RequestId, SessionId, SliceId, Slot,
-    TableId, Uid, Watermark,
+    Age, Attempt, Ballot, CutId, GroupId, PartReply, ReplicaId, RequestId, SessionId, SliceId,
+    Slot, TableId, Uid, Watermark,
 };
 
 use super::part::ReplyOrder;
@@ -37,6 +39,8 @@ pub(crate) const KIND_ABORT: u8 = 0x33;
 pub(crate) const KIND_CLEAR: u8 = 0x34;
 pub(crate) const KIND_PREPARE_TRANSFERS: u8 = 0x35;
 pub(crate) const KIND_COMMIT_TRANSFERS: u8 = 0x36;
+pub(crate) const KIND_NEW_CUT: u8 = 0x38;
+pub(crate) const KIND_CUT: u8 = 0x39;
 
 /// PREPARE yes: the group will do its part if all others say yes too, and holds its locks until it
 /// knows.
@@ -83,7 +87,9 @@ impl Prepare {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decide {
     /// Every participant said yes: the effects happen. In the coordinator's log with the whole reply.
-    Commit(Attempt, PartReply),
+    /// The cut is the greatest that any participant's log had before its PREPARE: the transaction
+    /// belongs to all later cuts.
+    Commit(Attempt, PartReply, CutId),
     /// Some participant said no, durably: nothing happens, ever.
     Abort(Attempt),
 }
@@ -93,7 +99,7 @@ impl Decide {
     #[must_use]
     pub fn attempt(&self) -> Attempt {
         match self {
-            Decide::Commit(attempt, _) | Decide::Abort(attempt) => *attempt,
+            Decide::Commit(attempt, _, _) | Decide::Abort(attempt) => *attempt,
         }
     }
 }
@@ -109,6 +115,10 @@ pub enum CrossEntry {
     Decide(Decide),
     /// What it covers is over everywhere: the records go, and no such attempt is ever taken up again.
     Clear(Watermark),
+    /// Makes a cut, in the log of the group with the lowest id.
+    NewCut,
+    /// The log passes a cut: what stands before this entry belongs to it, as far as it is decided.
+    Cut(CutId),
 }
 
 impl CrossEntry {
@@ -117,7 +127,11 @@ impl CrossEntry {
     pub fn decides(&self) -> Option<Attempt> {
         match self {
             CrossEntry::Decide(decide) => Some(decide.attempt()),
-            CrossEntry::Prepare(_) | CrossEntry::Refuse(_) | CrossEntry::Clear(_) => None,
+            CrossEntry::Prepare(_)
+            | CrossEntry::Refuse(_)
+            | CrossEntry::Clear(_)
+            | CrossEntry::NewCut
+            | CrossEntry::Cut(_) => None,
         }
     }
 
@@ -135,15 +149,19 @@ impl CrossEntry {
                 out.put_u8(KIND_REFUSE);
                 put_attempt(out, *attempt);
             }
-            CrossEntry::Decide(Decide::Commit(attempt, reply)) if !reply.verdicts.is_empty() => {
+            CrossEntry::Decide(Decide::Commit(attempt, reply, cut))
+                if !reply.verdicts.is_empty() =>
+            {
                 out.put_u8(KIND_COMMIT_TRANSFERS);
                 put_attempt(out, *attempt);
+                put_varint(out, cut.0);
                 put_length(out, reply.verdicts.len());
                 money::put_verdicts(out, &reply.verdicts);
             }
-            CrossEntry::Decide(Decide::Commit(attempt, reply)) => {
+            CrossEntry::Decide(Decide::Commit(attempt, reply, cut)) => {
                 out.put_u8(KIND_COMMIT);
                 put_attempt(out, *attempt);
+                put_varint(out, cut.0);
                 put_reply(out, &reply.reads, &reply.sums);
             }
             CrossEntry::Decide(Decide::Abort(attempt)) => {
@@ -153,6 +171,11 @@ impl CrossEntry {
             CrossEntry::Clear(watermark) => {
                 out.put_u8(KIND_CLEAR);
                 put_watermark(out, watermark);
+            }
+            CrossEntry::NewCut => out.put_u8(KIND_NEW_CUT),
+            CrossEntry::Cut(cut) => {
+                out.put_u8(KIND_CUT);
+                put_varint(out, cut.0);
             }
         }
     }
@@ -168,19 +191,23 @@ impl CrossEntry {
             KIND_REFUSE => CrossEntry::Refuse(take_attempt(reader)?),
             KIND_COMMIT => {
                 let attempt = take_attempt(reader)?;
+                let cut = CutId(reader.varint("cut")?);
                 let (reads, sums) = reader.reply()?;
                 let reply = PartReply { reads, sums, verdicts: Vec::new() };
-                CrossEntry::Decide(Decide::Commit(attempt, reply))
+                CrossEntry::Decide(Decide::Commit(attempt, reply, cut))
             }
             KIND_COMMIT_TRANSFERS => {
                 let attempt = take_attempt(reader)?;
+                let cut = CutId(reader.varint("cut")?);
                 let count = reader.count("verdicts")?;
                 let verdicts = money::take_verdicts(reader, count)?;
                 let reply = PartReply { verdicts, ..PartReply::default() };
-                CrossEntry::Decide(Decide::Commit(attempt, reply))
+                CrossEntry::Decide(Decide::Commit(attempt, reply, cut))
             }
             KIND_ABORT => CrossEntry::Decide(Decide::Abort(take_attempt(reader)?)),
             KIND_CLEAR => CrossEntry::Clear(take_watermark(reader)?),
+            KIND_NEW_CUT => CrossEntry::NewCut,
+            KIND_CUT => CrossEntry::Cut(CutId(reader.varint("cut")?)),
             _ => return Ok(None),
         }))
     }
@@ -276,4 +303,37 @@ pub(super) fn take_group(reader: &mut Reader<'_>) -> Result<GroupId, DecodeError
     let value = reader.varint("group")?;
     let group = u32::try_from(value);
     group.map(GroupId).map_err(|_| DecodeError::OutOfRange { what: "group", value })
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::Value;
+
+    use super::*;
+    use crate::entry::EntryPayload;
+
+    #[test]
+    fn every_entry_comes_back_and_no_prefix_does() {
+        // Goal: encode and decode agree on what is decided and on cuts, and a cut entry is an error.
+        let group = GroupId(7);
+        let ballot = Ballot { round: 1 << 40, replica: ReplicaId(3) };
+        let attempt = Attempt { group, ballot, counter: u64::MAX };
+        let (reads, sums) = (vec![None, Some(Value::Integer(-1))], vec![i64::MIN]);
+        let reply = PartReply { reads, sums, verdicts: Vec::new() };
+        for entry in [
+            CrossEntry::Refuse(attempt),
+            CrossEntry::Decide(Decide::Commit(attempt, reply, CutId(1 << 50))),
+            CrossEntry::Decide(Decide::Commit(attempt, PartReply::default(), CutId::NONE)),
+            CrossEntry::Decide(Decide::Abort(attempt)),
+            CrossEntry::Clear(Watermark { upto: attempt, except: vec![attempt] }),
+            CrossEntry::NewCut,
+            CrossEntry::Cut(CutId(u64::MAX)),
+        ] {
+            let bytes = EntryPayload::Cross(entry.clone()).encode();
+            for end in 0..bytes.len() {
+                assert!(EntryPayload::decode(&bytes.slice(..end), group).is_err(), "{entry:?}");
+            }
+            assert_eq!(EntryPayload::decode(&bytes, group), Ok(EntryPayload::Cross(entry)));
+        }
+    }
 }

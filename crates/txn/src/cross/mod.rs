@@ -16,6 +16,7 @@
 //! | `locks.rs` | who holds which row |
 //! | `core.rs` | one replica of one group: applied entries and messages in, entries and messages out |
 //! | `coordinator.rs`, `participant.rs` | its two duties while it leads |
+//! | `cut.rs` | cuts: one moment of all groups, and what a view at one still has to learn |
 //! | `report.rs` | what operators see |
 //! | `vote.rs` | the evaluation of a part against rows and locks |
 //!
@@ -25,6 +26,7 @@
 
 pub mod coordinator;
 pub mod core;
+pub mod cut;
 pub mod entry;
 pub mod locks;
 pub mod part;
@@ -35,6 +37,7 @@ pub mod table;
 pub mod vote;
 
 pub use self::core::{Cross, Out, RequestKey, RequestStanding, Settled};
+pub use cut::CutView;
 pub use entry::{CrossEntry, Decide, Prepare};
 pub use locks::Locks;
 pub use part::{ReplyOrder, Split, credit_group, split};

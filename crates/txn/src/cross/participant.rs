@@ -1,10 +1,12 @@
 //! The attempts of other groups: votes once, asks when nobody says what came of it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_ESCROW_MAX, GROUP_PARKED_MAX};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Age, Attempt, BootTime, CrossBody, GroupId, Part, PartReply, Refusal, Vote};
+use quorate_types::{
+    Age, Attempt, BootTime, CrossBody, CutId, GroupId, Part, PartReply, Refusal, Vote,
+};
 
 use super::core::{ASK_AGAIN, Cross, Out};
 use super::entry::{CrossEntry, Decide, Prepare};
@@ -30,13 +32,13 @@ pub struct VoteAsked {
 /// An attempt we said yes to and whose decision nobody has told us.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    /// Others whose yes is known.
-    yes: BTreeSet<GroupId>,
+    /// Others whose yes is known, with the latest cut before it.
+    yes: BTreeMap<GroupId, CutId>,
 }
 
 impl Asking {
     pub(super) fn has_answered(&self, group: GroupId) -> bool {
-        self.yes.contains(&group)
+        self.yes.contains_key(&group)
     }
 }
 
@@ -51,8 +53,8 @@ impl Cross {
         if is_over || !asked.participants.contains(&group) {
             return; // Nobody waits for the vote any more.
         }
-        if let Some(vote) = self.vote_of(attempt) {
-            return self.say(attempt.group, CrossBody::Voted { attempt, vote }, out);
+        if let Some((vote, cut)) = self.vote_of(attempt) {
+            return self.say(attempt.group, CrossBody::Voted { attempt, vote, cut }, out);
         }
         let waits = lead.waiting.contains_key(&attempt) || lead.deferred.contains_key(&attempt);
         if lead.voting.contains(&attempt) || waits {
@@ -98,7 +100,8 @@ impl Cross {
                 }
                 lead.voting.insert(attempt);
                 if planted(Bug::VoteBeforeLog) {
-                    let body = CrossBody::Voted { attempt, vote: Vote::Yes(yes.reply()) };
+                    let (vote, cut) = (Vote::Yes(yes.reply()), self.table.cut());
+                    let body = CrossBody::Voted { attempt, vote, cut };
                     self.say(attempt.group, body, &mut out);
                 }
                 out.entries.push(CrossEntry::Prepare(Box::new(Prepare {
@@ -120,7 +123,8 @@ impl Cross {
                     let age = self.locks.age_of(*holder);
                     if age.is_some_and(|age| is_earlier_attempt((*holder, age), &asked)) {
                         // It is aborted: the next one at a request begins only then.
-                        self.told_decision(attempt.group, *holder, false, &mut out);
+                        let aborted = (*holder, CutId::NONE);
+                        self.told_decision(attempt.group, aborted, false, &mut out);
                     } else {
                         is_older &= age.is_none_or(|age| asked.age < age);
                     }
@@ -161,50 +165,58 @@ impl Cross {
         if is_ours && let Some(watermark) = self.own_watermark() {
             self.say(from, CrossBody::Clear { watermark }, out);
         }
-        let vote = match self.vote_of(attempt) {
+        let no = (Vote::No(Refusal::Unknown), CutId::NONE);
+        let (vote, cut) = match self.vote_of(attempt) {
             Some(vote) => vote,
             None if lead.voting.contains(&attempt) => return, // Asked again, we shall know.
             // Who asks has no decision: had it been committed, it would have applied that before
             // anybody forgot it.
-            None if self.table.is_below_watermark(attempt) => Vote::No(Refusal::Unknown),
+            None if self.table.is_below_watermark(attempt) => no,
             // Our StartWork is a no to every older attempt that has no PREPARE before it.
-            None if is_ours && attempt.ballot < lead.ballot => Vote::No(Refusal::Unknown),
-            None if planted(Bug::NoTombstone) => Vote::No(Refusal::Unknown),
+            None if is_ours && attempt.ballot < lead.ballot => no,
+            None if planted(Bug::NoTombstone) => no,
             None if is_ours => return, // Of a ballot after ours, or over: the watermark says so.
             None => return self.refuse(attempt, Refusal::Unknown, out),
         };
-        self.say(from, CrossBody::Voted { attempt, vote }, out);
+        self.say(from, CrossBody::Voted { attempt, vote, cut }, out);
     }
 
     /// What another group knows of an attempt that we asked about.
-    pub(super) fn told(&mut self, from: GroupId, attempt: Attempt, vote: Vote, out: &mut Out) {
+    pub(super) fn told(
+        &mut self,
+        from: GroupId,
+        (attempt, cut): (Attempt, CutId),
+        vote: &Vote,
+        out: &mut Out,
+    ) {
         let group = self.table.group();
+        let own = self.table.get(attempt).map_or(CutId::NONE, |record| record.cut);
         let Some(prepare) = self.table.prepared(attempt) else { return };
         let Some(lead) = &mut self.lead else { return };
         let Some(asking) = lead.asking.get_mut(&attempt) else { return };
         if !prepare.participants.contains(&from) {
             return;
         }
-        let commit = match vote {
-            Vote::Committed(_) => true,
-            Vote::No(_) => false,
+        let (commit, cut) = match vote {
+            Vote::Committed(_) => (true, cut),
+            Vote::No(_) => (false, CutId::NONE),
             Vote::Yes(_) => {
-                asking.yes.insert(from);
-                let is_known = |it: &GroupId| *it == group || asking.yes.contains(it);
+                asking.yes.insert(from, cut);
+                let is_known = |it: &GroupId| *it == group || asking.yes.contains_key(it);
                 if !prepare.participants.iter().all(is_known) {
                     return;
                 }
-                true
+                (true, asking.yes.values().copied().fold(own, CutId::max))
             }
         };
-        self.decide(attempt, commit, out);
+        self.decide((attempt, cut), commit, out);
     }
 
     /// Somebody tells us the decision.
     pub(super) fn told_decision(
         &mut self,
         from: GroupId,
-        attempt: Attempt,
+        (attempt, cut): (Attempt, CutId),
         commit: bool,
         out: &mut Out,
     ) {
@@ -212,7 +224,7 @@ impl Cross {
             return; // Ours to decide.
         }
         if self.table.prepared(attempt).is_some() {
-            return self.decide(attempt, commit, out);
+            return self.decide((attempt, cut), commit, out);
         }
         let is_applied = self.table.get(attempt).is_some_and(|record| record.state.is_committed())
             || self.table.is_below_watermark(attempt);
@@ -235,13 +247,13 @@ impl Cross {
     }
 
     /// Proposes the decision, once.
-    fn decide(&mut self, attempt: Attempt, commit: bool, out: &mut Out) {
+    fn decide(&mut self, (attempt, cut): (Attempt, CutId), commit: bool, out: &mut Out) {
         let Some(lead) = &mut self.lead else { return };
         if !lead.deciding.insert(attempt) {
             return;
         }
         out.entries.push(CrossEntry::Decide(match commit {
-            true => Decide::Commit(attempt, PartReply::default()),
+            true => Decide::Commit(attempt, PartReply::default(), cut),
             false => Decide::Abort(attempt),
         }));
     }
@@ -269,11 +281,11 @@ impl Cross {
         let Some(asking) = lead.asking.get(&attempt) else { return };
         let unknown: Vec<GroupId> = participants
             .into_iter()
-            .filter(|it| *it != group && !asking.yes.contains(it))
+            .filter(|it| *it != group && !asking.yes.contains_key(it))
             .collect();
         lead.arm(attempt, now + ASK_AGAIN);
         if planted(Bug::UnprepareAlone) {
-            return self.decide(attempt, false, out);
+            return self.decide((attempt, CutId::NONE), false, out);
         }
         for to in unknown {
             self.say(to, CrossBody::Ask { attempt }, out);

@@ -2,7 +2,7 @@
 //!
 //! | record | format | fields |
 //! |---|---|---|
-//! | attempt | `0x01` | state, entry of the vote (slot, round, replica), then by state |
+//! | attempt | `0x02` | state, entry of the vote (slot, round, replica), cut, then by state |
 //!
 //! States: 1 prepared, then PREPARE as in the log; 2 refused; 3 committed, then participants, reads
 //! and sums; 4 aborted; 5 prepared, with transfers; 6 committed, then participants, count, a verdict
@@ -11,10 +11,11 @@
 //! | record | format | fields |
 //! |---|---|---|
 //! | watermark | `0x01` | as in CLEAR |
+//! | latest cut | `0x01` | cut |
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_store::{Key, StoreError};
-use quorate_types::{Ballot, EntryId, GroupId, PartReply, ReplicaId, Slot, Watermark};
+use quorate_types::{Ballot, CutId, EntryId, GroupId, PartReply, ReplicaId, Slot, Watermark};
 
 use super::entry::{
     Prepare, put_groups, put_prepare, put_watermark, take_group, take_prepare, take_watermark,
@@ -23,6 +24,7 @@ use crate::codec::{DecodeError, Reader, put_length, put_reply, put_varint};
 use crate::money;
 use crate::record::{damaged, take_format};
 
+const ATTEMPT_FORMAT: u8 = 0x02;
 const FORMAT: u8 = 0x01;
 
 const PREPARED: u8 = 1;
@@ -76,12 +78,15 @@ pub struct Record {
     pub state: State,
     /// The entry of the vote.
     pub at: EntryId,
+    /// Of a prepared one, the latest cut before PREPARE in this log; of a committed one, the greatest
+    /// such cut of all participants; otherwise none.
+    pub cut: CutId,
 }
 
 impl Record {
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(128);
-        out.put_u8(FORMAT);
+        out.put_u8(ATTEMPT_FORMAT);
         out.put_u8(match &self.state {
             State::Prepared(prepare) if prepare.leg.is_some() => PREPARED_TRANSFERS,
             State::Prepared(_) => PREPARED,
@@ -93,6 +98,7 @@ impl Record {
         put_varint(&mut out, self.at.slot.0);
         put_varint(&mut out, self.at.ballot.round);
         put_varint(&mut out, self.at.ballot.replica.0);
+        put_varint(&mut out, self.cut.0);
         match &self.state {
             State::Prepared(prepare) => put_prepare(&mut out, prepare),
             State::Committed { participants, reply } => {
@@ -111,12 +117,13 @@ impl Record {
 
     pub(super) fn decode(key: &Key, bytes: &Bytes) -> Result<Record, StoreError> {
         let decode = |mut reader: Reader<'_>| {
-            take_format(FORMAT, &mut reader)?;
+            take_format(ATTEMPT_FORMAT, &mut reader)?;
             let state = reader.u8("state")?;
             let slot = Slot(reader.varint("slot")?);
             let round = reader.varint("ballot round")?;
             let replica = ReplicaId(reader.varint("ballot replica")?);
             let at = EntryId { ballot: Ballot { round, replica }, slot };
+            let cut = CutId(reader.varint("cut")?);
             let state = match state {
                 PREPARED => State::Prepared(Box::new(take_prepare(&mut reader, false)?)),
                 PREPARED_TRANSFERS => State::Prepared(Box::new(take_prepare(&mut reader, true)?)),
@@ -137,7 +144,7 @@ impl Record {
                 ABORTED => State::Aborted,
                 tag => return Err(DecodeError::UnknownTag { what: "state", tag }),
             };
-            reader.finish().map(|()| Record { state, at })
+            reader.finish().map(|()| Record { state, at, cut })
         };
         decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
     }
@@ -155,6 +162,22 @@ pub(super) fn decode_watermark(key: &Key, bytes: &Bytes) -> Result<Watermark, St
         take_format(FORMAT, &mut reader)?;
         let watermark = take_watermark(&mut reader)?;
         reader.finish().map(|()| watermark)
+    };
+    decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
+}
+
+pub(super) fn encode_cut(cut: CutId) -> Bytes {
+    let mut out = BytesMut::with_capacity(11);
+    out.put_u8(FORMAT);
+    put_varint(&mut out, cut.0);
+    out.freeze()
+}
+
+pub(super) fn decode_cut(key: &Key, bytes: &Bytes) -> Result<CutId, StoreError> {
+    let decode = |mut reader: Reader<'_>| {
+        take_format(FORMAT, &mut reader)?;
+        let cut = CutId(reader.varint("cut")?);
+        reader.finish().map(|()| cut)
     };
     decode(Reader::new(bytes)).map_err(|error| damaged(key, &error))
 }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::{Change, Key, Keyspace, StoreError, View};
 use quorate_types::money::TRANSFER_BYTES;
-use quorate_types::{Attempt, Ballot, EntryId, GroupId, PartReply, Watermark};
+use quorate_types::{Attempt, Ballot, CutId, EntryId, GroupId, PartReply, Verdict, Watermark};
 
 use super::entry::{Decide, Prepare};
-use super::record::{Record, State, decode_watermark, encode_watermark};
+use super::record::{Record, State, decode_cut, decode_watermark, encode_cut, encode_watermark};
 use crate::money::Leg;
 use crate::record::damaged;
 use crate::session::for_each_record;
@@ -36,6 +36,10 @@ pub struct CrossTable {
     stored: BTreeSet<Attempt>,
     /// Records to remove from the store.
     removed: Vec<Key>,
+    /// The latest cut in the log. Only ever raised.
+    cut: CutId,
+    /// The latest cut that the store has.
+    stored_cut: CutId,
 }
 
 /// What an entry did to the table.
@@ -51,11 +55,21 @@ pub enum CrossEvent {
         attempt: Attempt,
         /// Committed or aborted.
         commit: bool,
+        /// Of a committed one, the greatest cut before its PREPAREs.
+        cut: CutId,
+        /// What this group had voted for, but for groups and values of the reply.
+        prepare: Box<Prepare>,
+        /// The entry of that.
+        voted: EntryId,
+        /// If it is about transfers, the verdicts of the credit side.
+        credits: Vec<Verdict>,
     },
     /// These records are gone. Those that were undecided here had been aborted elsewhere.
     Cleared(Vec<Attempt>),
     /// The entry changed nothing: it was proposed when it was no longer needed.
     Nothing(Attempt),
+    /// The log has passed this cut. Also of an entry that names one it had passed already.
+    Cut(CutId),
 }
 
 /// Two entries of one log contradict each other about an attempt. The replica must stop.
@@ -83,6 +97,8 @@ impl CrossTable {
             unsaved_transfers: 0,
             stored: BTreeSet::new(),
             removed: Vec::new(),
+            cut: CutId::NONE,
+            stored_cut: CutId::NONE,
         }
     }
 
@@ -92,6 +108,10 @@ impl CrossTable {
     /// `StoreError` if records cannot be read or make no sense.
     pub fn load(view: &dyn View, keyspace: Keyspace) -> Result<CrossTable, StoreError> {
         let mut table = CrossTable::new(keyspace);
+        if let Some(bytes) = view.get(&keyspace.cut())? {
+            table.cut = decode_cut(&keyspace.cut(), &bytes)?;
+            table.stored_cut = table.cut;
+        }
         for_each_record(view, &keyspace.watermark_prefix(), |key, bytes| {
             let watermark = decode_watermark(key, bytes)?;
             table.watermarks.insert(watermark.upto.group, watermark);
@@ -115,6 +135,12 @@ impl CrossTable {
     #[must_use]
     pub fn group(&self) -> GroupId {
         self.keyspace.group
+    }
+
+    /// The latest cut in the log.
+    #[must_use]
+    pub fn cut(&self) -> CutId {
+        self.cut
     }
 
     /// What is known of an attempt.
@@ -161,7 +187,7 @@ impl CrossTable {
             return CrossEvent::Nothing(attempt);
         }
         self.unsaved_transfers += prepare.leg.as_ref().map_or(0, |leg| leg.len());
-        self.put(attempt, Record { state: State::Prepared(prepare), at });
+        self.put(attempt, Record { state: State::Prepared(prepare), at, cut: self.cut });
         CrossEvent::Prepared(attempt)
     }
 
@@ -170,7 +196,7 @@ impl CrossTable {
         if self.is_below_watermark(attempt) || self.records.contains_key(&attempt) {
             return CrossEvent::Nothing(attempt);
         }
-        self.put(attempt, Record { state: State::Refused, at });
+        self.put(attempt, Record { state: State::Refused, at, cut: CutId::NONE });
         CrossEvent::Refused(attempt)
     }
 
@@ -194,22 +220,38 @@ impl CrossTable {
             let error = Contradiction { attempt, wanted, found: "unknown" };
             return if is_over { Ok(CrossEvent::Nothing(attempt)) } else { Err(error) };
         };
-        let after = match (&mut record.state, commit) {
-            (State::Prepared(prepare), true) => State::Committed {
-                reply: kept_reply(prepare, decide),
-                participants: std::mem::take(&mut prepare.participants),
-            },
-            (State::Prepared(_), false) => State::Aborted,
-            (State::Committed { .. }, true) | (State::Aborted | State::Refused, false) => {
+        let (after, cut) = match (&mut record.state, decide) {
+            (State::Prepared(prepare), Decide::Commit(_, told, cut)) => {
+                let reply = kept_reply(prepare, told);
+                let participants = std::mem::take(&mut prepare.participants);
+                (State::Committed { participants, reply }, *cut)
+            }
+            (State::Prepared(_), Decide::Abort(_)) => (State::Aborted, CutId::NONE),
+            (State::Committed { .. }, Decide::Commit(..))
+            | (State::Aborted | State::Refused, Decide::Abort(_)) => {
                 return Ok(CrossEvent::Nothing(attempt));
             }
             (found, _) => {
                 return Err(Contradiction { attempt, wanted, found: found.word() });
             }
         };
-        record.state = after;
+        let State::Prepared(prepare) = std::mem::replace(&mut record.state, after) else {
+            unreachable!("only what is prepared is decided");
+        };
+        record.cut = cut;
+        let credits = match &record.state {
+            State::Committed { reply, .. } => reply.verdicts.clone(),
+            State::Prepared(_) | State::Refused | State::Aborted => Vec::new(),
+        };
+        let voted = record.at;
         self.unsaved.insert(attempt);
-        Ok(CrossEvent::Decided { attempt, commit })
+        Ok(CrossEvent::Decided { attempt, commit, cut, prepare, voted, credits })
+    }
+
+    /// The log passes a cut.
+    pub(crate) fn pass(&mut self, cut: CutId) -> CrossEvent {
+        self.cut = self.cut.max(cut);
+        CrossEvent::Cut(cut)
     }
 
     /// What the watermark covers is over.
@@ -243,7 +285,8 @@ impl CrossTable {
     /// Memory of what the next checkpoint takes from here.
     #[must_use]
     pub fn unsaved_bytes(&self) -> usize {
-        (self.unsaved.len() + self.removed.len()) * RECORD_MEMORY_BYTES
+        let cut = usize::from(self.stored_cut != self.cut);
+        (self.unsaved.len() + self.removed.len() + cut) * RECORD_MEMORY_BYTES
             + self.unsaved_transfers * TRANSFER_BYTES
     }
 
@@ -255,6 +298,10 @@ impl CrossTable {
         let removed = std::mem::take(&mut self.removed);
         let mut changes: Vec<_> =
             removed.into_iter().map(|key| Change { key, value: None }).collect();
+        if self.stored_cut != self.cut {
+            self.stored_cut = self.cut;
+            changes.push(Change { key: self.keyspace.cut(), value: Some(encode_cut(self.cut)) });
+        }
         for group in std::mem::take(&mut self.unsaved_watermarks) {
             let value = Some(encode_watermark(&self.watermarks[&group]));
             changes.push(Change { key: self.keyspace.watermark(group), value });
@@ -270,13 +317,11 @@ impl CrossTable {
 
 /// What a group must be able to tell of its part once it is committed; the verdicts are those of the
 /// credit side in both groups.
-fn kept_reply(prepare: &Prepare, decide: &Decide) -> PartReply {
+fn kept_reply(prepare: &Prepare, told: &PartReply) -> PartReply {
     let reply = prepare.reply();
-    match (prepare.leg.as_deref(), decide) {
-        (Some(Leg::Debit(_)), Decide::Commit(_, told)) => {
-            PartReply { verdicts: told.verdicts.clone(), ..reply }
-        }
-        _ => reply,
+    match prepare.leg.as_deref() {
+        Some(Leg::Debit(_)) => PartReply { verdicts: told.verdicts.clone(), ..reply },
+        Some(Leg::Credit(_)) | None => reply,
     }
 }
 
@@ -355,7 +400,7 @@ mod tests {
     }
 
     fn commit(counter: u64) -> Decide {
-        Decide::Commit(attempt(counter), PartReply::default())
+        Decide::Commit(attempt(counter), PartReply::default(), CutId(counter))
     }
 
     #[test]
@@ -369,8 +414,12 @@ mod tests {
         assert_eq!(table.prepare(yes(2), at(4)), CrossEvent::Nothing(attempt(2)));
         assert!(table.prepared(attempt(1)).is_some() && table.prepared(attempt(2)).is_none());
 
-        let decided = CrossEvent::Decided { attempt: attempt(1), commit: true };
-        assert_eq!(table.decide(&commit(1)), Ok(decided));
+        let decided = table.decide(&commit(1)).expect("it is prepared");
+        let CrossEvent::Decided { commit: true, cut: CutId(1), prepare, .. } = decided else {
+            panic!("{decided:?}")
+        };
+        assert_eq!(prepare.write.effects, yes(1).write.effects);
+        assert_eq!(table.get(attempt(1)).map(|record| record.cut), Some(CutId(1)));
         assert_eq!(table.decide(&commit(1)), Ok(CrossEvent::Nothing(attempt(1))));
         assert!(table.decide(&Decide::Abort(attempt(1))).is_err(), "it is committed");
         assert!(table.decide(&commit(2)).is_err(), "it was refused");
@@ -407,6 +456,7 @@ mod tests {
             let loaded = CrossTable::load(&records, SPACE).expect("our own records load");
             assert!(loaded.records().eq(table.records()));
             assert_eq!(loaded.watermarks, table.watermarks);
+            assert_eq!(loaded.cut(), table.cut());
             records.0.len()
         };
         let _ = (table.prepare(yes(1), at(1)), table.prepare(yes(2), at(2)));
@@ -420,5 +470,21 @@ mod tests {
         assert_eq!(checkpoint(&mut table), 2, "the one in doubt, and the watermark");
         let _ = table.clear(Watermark::below(attempt(5)));
         assert_eq!(checkpoint(&mut table), 1, "the watermark");
+        let _ = table.pass(CutId(7));
+        assert_eq!(checkpoint(&mut table), 2, "the latest cut, too");
+    }
+
+    #[test]
+    fn cuts_only_rise_and_votes_remember_the_latest() {
+        // Goal: an older cut that arrives late changes nothing, and a yes says between which cuts it
+        // stands, whatever passes before the decision.
+        let mut table = CrossTable::new(SPACE);
+        let _ = table.prepare(yes(1), at(1));
+        let _ = (table.pass(CutId(5)), table.pass(CutId(3)));
+        assert_eq!(table.cut(), CutId(5));
+        let _ = table.prepare(yes(2), at(4));
+        let _ = table.pass(CutId(9));
+        let cut = |counter| table.get(attempt(counter)).map(|record| record.cut);
+        assert_eq!((cut(1), cut(2)), (Some(CutId::NONE), Some(CutId(5))));
     }
 }

@@ -1,12 +1,12 @@
 //! Reads of applied accounts, transfers and histories. The driver makes them linearizable, see
 //! `read.rs` of the crate.
 
-use quorate_store::keys::parse_history;
+use quorate_store::keys::{parse_account, parse_history};
 use quorate_store::{StoreError, View};
-use quorate_types::limits::HISTORY_ENTRIES_MAX;
+use quorate_types::limits::{HISTORY_ENTRIES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{
-    Account, AccountAddress, HistoryEntry, HistoryPage, HistoryPosition, Hold, TransferId,
-    TransferKind, TransferRecord, Uid,
+    Account, AccountAddress, AccountsPage, HistoryEntry, HistoryPage, HistoryPosition, Hold,
+    TransferId, TransferKind, TransferRecord, Uid,
 };
 
 use super::books::{HoldKey, HoldNow, stored_hold};
@@ -23,6 +23,36 @@ pub(crate) fn read_account(
     let key = context.keyspace.account(context.account_slice(at.uid), at);
     let stored = view.get(&key)?;
     stored.map(|bytes| decode_account(&key, at, &bytes)).transpose()
+}
+
+/// One page of all accounts of the group, in order of slice, user, ledger and code.
+pub(crate) fn read_accounts(
+    after: Option<AccountAddress>,
+    limit: u32,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<AccountsPage, StoreError> {
+    let prefix = context.keyspace.account_prefix();
+    let end = prefix.prefix_end();
+    let from = match after {
+        None => prefix,
+        Some(at) => context.keyspace.account(context.account_slice(at.uid), at).successor(),
+    };
+    let limit = match usize::try_from(limit) {
+        Ok(limit @ 1..=SCAN_ROWS_MAX) => limit,
+        _ => SCAN_ROWS_MAX,
+    };
+    let mut page = AccountsPage::default();
+    // One record more than the page takes tells whether there is a next page.
+    for (key, bytes) in view.scan(&from, &end, limit + 1)? {
+        if page.accounts.len() == limit {
+            page.next = page.accounts.last().map(|account| account.address);
+            break;
+        }
+        let at = parse_account(&key).ok_or_else(|| damaged(&key, &"it is no account key"))?;
+        page.accounts.push(decode_account(&key, at, &bytes)?);
+    }
+    Ok(page)
 }
 
 /// A transfer, if it took effect, and how it stands if it is a pending one.

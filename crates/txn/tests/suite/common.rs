@@ -172,6 +172,7 @@ impl Leader {
                 panic!("nothing is in escrow, but it waits for {attempt}")
             }
             Evaluation::Attempt => panic!("there are no transactions over several groups"),
+            Evaluation::AtCut => panic!("nobody asks for a view"),
         }
     }
 

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_store::{Keyspace, Overlay};
 use quorate_txn::cross::{
-    Cross, Out, RequestKey, Settled, Verdict as Part, credit_group, evaluate_part, split,
+    Cross, CrossEvent, CutView, Out, RequestKey, Settled, Verdict as Part, credit_group,
+    evaluate_part, split,
 };
 use quorate_txn::money::{Debits, evaluate_debits};
 use quorate_txn::{
     Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
 };
 use quorate_types::{
-    Age, Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, LogTime, ReplicaId,
-    Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, TransferBatch, Uid, Verdict,
+    Age, Attempt, Ballot, BootTime, CrossMessage, CutId, EntryId, Error, GroupId, LogTime,
+    ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, TransferBatch, Uid,
+    Verdict,
 };
 
 use crate::common::Records;
@@ -66,6 +68,8 @@ pub(super) struct Replica {
     pub(super) again: Vec<Request>,
     pub(super) told: Vec<(usize, Told)>,
     pub(super) sent: Vec<CrossMessage>,
+    /// Views at the cuts that it passed while it led, with the records as they were there.
+    pub(super) cuts: BTreeMap<CutId, (Records, CutView)>,
 }
 
 /// A group and its replicas.
@@ -102,6 +106,7 @@ impl Replica {
             again: Vec::new(),
             told: Vec::new(),
             sent: Vec::new(),
+            cuts: BTreeMap::new(),
         }
     }
 
@@ -117,6 +122,7 @@ impl Replica {
         let before: Vec<_> = self.cross.table().records().collect();
         let after: Vec<_> = cross.table().records().collect();
         assert_eq!(before, after, "loading gives the table that was kept");
+        assert_eq!(self.cross.table().cut(), cross.table().cut());
         self.cross = cross;
     }
 
@@ -192,6 +198,7 @@ impl Replica {
                 self.transfers.insert(attempt, (number, rest));
                 self.carry_out(now, out);
             }
+            Asked::Evaluated(Evaluation::AtCut) => panic!("the world looks at views itself"),
             Asked::Begun(out) => {
                 let id = request.id.expect("a cross-unit transaction has an id");
                 self.requests.insert((id.session, id.sequence), (request, vec![number]));
@@ -371,6 +378,7 @@ impl Replica {
             let at = EntryId { ballot: ballots[self.applied], slot };
             self.applied += 1;
             let Some(payload) = &log[self.applied - 1] else { continue };
+            let passed = self.cross.table().cut();
             let applied = apply(
                 payload,
                 at,
@@ -393,15 +401,32 @@ impl Replica {
                 self.tell(number, body);
             }
             if let Some(event) = applied.cross {
+                self.note_cut(passed, at, &event);
                 let out = self.cross.applied(now, &event);
                 self.carry_out(now, out);
             }
         }
     }
 
+    /// A leader keeps a view at every cut that its log passes, and the views learn what comes after.
+    fn note_cut(&mut self, passed: CutId, at: EntryId, event: &CrossEvent) {
+        let space = Keyspace::first(self.group);
+        for (records, view) in self.cuts.values_mut() {
+            view.learn(event, at, records, space).expect("memory");
+        }
+        if let CrossEvent::Cut(cut) = event
+            && passed < *cut
+            && self.leads()
+        {
+            let view = CutView::new(*cut, self.cross.table());
+            self.cuts.insert(*cut, (self.records.clone(), view));
+        }
+    }
+
     /// The ballot is over, and it knows.
     pub(super) fn step_down(&mut self) {
         self.ballot = None;
+        self.cuts.clear();
         self.cross.unlead();
         self.overlay.clear();
         self.pending.clear();

@@ -2,10 +2,12 @@
 //! entries that would be too large, an attempt in doubt among many that are over.
 
 use bytes::Bytes;
+use quorate_store::{Keyspace, Row, View};
 use quorate_types::limits::ENTRY_BYTES_MAX;
 use quorate_types::{
-    Age, Attempt, BootTime, CrossBody, CrossMessage, GroupId, Mutation, Part, Refusal, ReplyBody,
-    Request, RequestBody, RequestId, RowAddress, SessionId, TableId, Uid, Value, Vote, Watermark,
+    Age, Attempt, BootTime, CrossBody, CrossMessage, CutId, GroupId, Mutation, Part, Refusal,
+    ReplyBody, Request, RequestBody, RequestId, RowAddress, SessionId, SliceId, TableId, Uid,
+    Value, Vote, Watermark,
 };
 
 use super::group::{Caller, GROUPS, Group, group_of};
@@ -158,18 +160,19 @@ fn strangers_decide_nothing() {
     let participants = vec![here, there];
     let part = Part { mutations: vec![add(5, 1)], ..Part::default() };
     let watermark = Watermark::below(next);
+    let cut = CutId::NONE;
     for (to, body) in [
-        (there, CrossBody::Decide { attempt, commit: false }),
-        (there, CrossBody::Decide { attempt, commit: true }),
+        (there, CrossBody::Decide { attempt, commit: false, cut }),
+        (there, CrossBody::Decide { attempt, commit: true, cut }),
         (there, CrossBody::Clear { watermark }),
-        (there, CrossBody::Voted { attempt, vote: Vote::No(Refusal::Unknown) }),
+        (there, CrossBody::Voted { attempt, vote: Vote::No(Refusal::Unknown), cut }),
         (there, CrossBody::Prepare { attempt: next, age, watermark: next, participants, part }),
-        (here, CrossBody::Voted { attempt, vote: Vote::No(Refusal::Unknown) }),
-        (here, CrossBody::Decide { attempt, commit: false }),
+        (here, CrossBody::Voted { attempt, vote: Vote::No(Refusal::Unknown), cut }),
+        (here, CrossBody::Decide { attempt, commit: false, cut }),
         (here, CrossBody::Decided { attempt }),
     ] {
         let shown = format!("{body:?}");
-        let message = CrossMessage { from: stranger, to, body };
+        let message = CrossMessage { from: stranger, to, cut, body };
         let group = world.groups.iter_mut().find(|it| it.id == to).expect("it exists");
         let out = group.leader().cross.receive(NOW, message);
         let is_quiet = out.entries.is_empty() && out.evaluate.is_empty() && out.settled.is_empty();
@@ -313,4 +316,61 @@ fn the_next_leader_knows_which_requests_have_an_attempt() {
     world.at(0).elect(NOW, 1, 0, false);
     world.ask(0, 2, Some(id(session, 1, 1)), body);
     assert_eq!(world.at(0).leader().cross.running(), 1, "one attempt at a request at a time");
+}
+
+#[test]
+fn a_message_from_behind_a_cut_waits_for_the_cut() {
+    // Goal: what a group hears from behind a cut stands behind it in its own log, too; a yes says which
+    // cut it stands behind, and the decision the greatest.
+    let mut world = Small::new();
+    for uid in [0, 1] {
+        world.put(uid, Value::Integer(100));
+    }
+    let session = world.session(0);
+    world.ask(0, 0, None, RequestBody::NewCut);
+    world.choose(0);
+    let cut = world.at(0).leader().cross.table().cut();
+    assert!(CutId::NONE < cut);
+    world.ask(0, 1, Some(id(session, 1, 1)), transact(vec![add(0, -1), add(1, 1)], Vec::new()));
+    world.choose(0);
+    world.deliver(None);
+    let other = world.at(1).leader();
+    assert_eq!((other.proposed.len(), other.cross.locks().rows()), (1, 0), "the cut, and no vote");
+    world.choose(1);
+    assert_eq!(world.at(1).leader().cross.table().cut(), cut);
+    world.choose(1); // PREPARE, asked for by the message that waited
+    world.deliver(None);
+    world.choose(0);
+    let record = world.at(0).leader().cross.table().records().next().expect("it is kept").1;
+    assert!(record.state.is_committed());
+    assert_eq!(record.cut, cut, "it belongs to later cuts only");
+}
+
+#[test]
+fn a_view_at_a_cut_learns_what_was_in_doubt_there() {
+    // Goal: a transaction whose PREPAREs all precede the cut belongs to it, though it is decided later;
+    // the view is not shown before.
+    let mut world = Small::new();
+    for uid in [0, 1] {
+        world.put(uid, Value::Integer(100));
+    }
+    let session = world.session(0);
+    world.ask(0, 1, Some(id(session, 1, 1)), transact(vec![add(0, -7), add(1, 7)], Vec::new()));
+    world.choose(0);
+    world.deliver(None);
+    world.choose(1); // Both have PREPARE yes, and nobody knows of both.
+    world.ask(0, 0, None, RequestBody::NewCut);
+    world.choose(0);
+    let cut = world.at(0).leader().cross.table().cut();
+    assert!(!world.at(0).leader().cuts[&cut].1.is_settled(), "one attempt is open");
+    world.deliver(None); // The vote
+    world.choose(0); // COMMIT
+    world.ask(0, 2, Some(id(session, 2, 2)), transact(vec![add(0, -50)], Vec::new()));
+    world.choose(0);
+    assert_eq!(world.sum(0), 43);
+    let (records, view) = &world.at(0).leader().cuts[&cut];
+    assert!(view.is_settled());
+    let key = Keyspace::first(GroupId(1)).row(SliceId(0), TABLE, Uid(0), b"balance");
+    let bytes = view.over(records).get(&key).expect("memory").expect("it exists");
+    assert_eq!(Row::decode(&bytes).expect("a row").value, Value::Integer(93), "without the 50");
 }

@@ -1,11 +1,15 @@
 //! Cross-unit transactions under random schedules: groups whose leaders change, messages that are lost,
-//! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many,
-//! `payments.rs` does the same with transfers. `joints.rs` has scripts of cases where sessions, entries and
-//! attempts meet, `sides.rs` of what two groups say of one batch.
+//! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many, `cuts.rs`
+//! puts the views at a cut together, `payments.rs` does the same as the world with transfers. `joints.rs`
+//! has scripts of cases where sessions, entries and attempts meet, `sides.rs` of what two groups say of
+//! one batch.
 
+mod cuts;
 mod group;
 mod joints;
 mod payments;
+#[cfg(madsim)]
+mod planted;
 mod sides;
 mod world;
 
@@ -20,12 +24,17 @@ const STEPS: usize = 1500;
 fn money_is_neither_lost_nor_doubled_whatever_happens() {
     // Goal: under any schedule, transactions over several groups are atomic, serializable, take effect
     // once, and leave neither locks nor records behind.
+    #[cfg(madsim)]
+    planted::plant_what_is_asked_for();
     let (seeds, steps) = (seeds(), steps());
-    let mut committed = 0;
+    let (mut committed, mut cuts) = (0, 0);
     for seed in seeds.clone() {
         let result = std::panic::catch_unwind(|| World::run(seed, steps));
         match result {
-            Ok(counts) => committed += counts.committed,
+            Ok(counts) => {
+                committed += counts.committed;
+                cuts += counts.cuts;
+            }
             Err(_) => panic!(
                 "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} \
                  scripts/cargo test -p quorate-txn --test suite cross",
@@ -34,8 +43,9 @@ fn money_is_neither_lost_nor_doubled_whatever_happens() {
         }
     }
     let runs = seeds.end - seeds.start;
-    println!("{runs} seeds, {committed} transactions committed");
+    println!("{runs} seeds, {committed} transactions committed, {cuts} cuts");
     assert!(runs * 5 < committed, "only {committed} transactions committed: nothing was tested");
+    assert!(runs * 2 < cuts, "only {cuts} cuts: nothing was tested");
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! Every user starts with the same balance. Callers move money between users of several groups, or
 //! read all balances in one transaction. Each transfer adds one to a row of its own in every group that
-//! it touches: it must end at the same number everywhere, and at one if the caller was told so.
+//! it touches: it must end at the same number everywhere, and at one if the caller was told so. Now and
+//! then somebody makes a cut and puts the views of all groups together (`cuts.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,27 +13,32 @@ use quorate_store::{Keyspace, View};
 use quorate_txn::EntryPayload;
 use quorate_txn::cross::{CrossEntry, Decide};
 use quorate_types::{
-    Attempt, BootTime, Code, Condition, CrossMessage, GroupId, Mutation, Reply, ReplyBody, Request,
-    RequestBody, RequestId, RowAddress, SessionId, TableId, Uid, Value,
+    Attempt, BootTime, Code, Condition, CrossMessage, CutId, GroupId, Mutation, Reply, ReplyBody,
+    Request, RequestBody, RequestId, RowAddress, SessionId, TableId, Uid, Value,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use super::cuts::Cutting;
 use super::group::{Caller, GROUPS, Group, group_of};
 
-const ACCOUNTS: TableId = TableId(1);
+pub(super) const ACCOUNTS: TableId = TableId(1);
 const MARKS: TableId = TableId(2);
-const USERS: u64 = 8;
+pub(super) const USERS: u64 = 8;
 const CALLERS: usize = 6;
-const START: i64 = 100;
+pub(super) const START: i64 = 100;
 /// The number of whoever looks at single rows.
 const GLANCER: usize = usize::MAX;
+/// The number of whoever makes cuts.
+pub(super) const CUTTER: usize = usize::MAX - 1;
 /// Rounds in which everything must settle once nothing is broken any more.
 const SETTLE_ROUNDS: usize = 3000;
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) committed: u64,
+    /// Cuts of which all groups had a view.
+    pub(super) cuts: u64,
 }
 
 /// What a caller does.
@@ -42,19 +48,22 @@ struct Running {
     pays: bool,
 }
 
-struct Run {
-    rng: SmallRng,
-    now: BootTime,
-    groups: Vec<Group>,
+pub(super) struct Run {
+    pub(super) rng: SmallRng,
+    pub(super) now: BootTime,
+    pub(super) groups: Vec<Group>,
     network: Vec<CrossMessage>,
     callers: Vec<Option<Running>>,
     /// The session of each caller in each group, and the last number it used there.
     sessions: BTreeMap<(usize, GroupId), (SessionId, u64)>,
     next_mark: u64,
+    /// The users that each transfer touches, by its mark.
+    pub(super) touched: BTreeMap<u64, BTreeSet<u64>>,
     /// Marks of transfers that a caller was told are committed, and of those told refused.
-    told_committed: BTreeSet<u64>,
+    pub(super) told_committed: BTreeSet<u64>,
     told_refused: BTreeSet<u64>,
-    counts: Counts,
+    pub(super) cutting: Option<Cutting>,
+    pub(super) counts: Counts,
     is_settling: bool,
 }
 
@@ -71,6 +80,8 @@ impl World {
             callers: (0..CALLERS).map(|_| None).collect(),
             sessions: BTreeMap::new(),
             next_mark: 1,
+            touched: BTreeMap::new(),
+            cutting: None,
             told_committed: BTreeSet::new(),
             told_refused: BTreeSet::new(),
             counts: Counts::default(),
@@ -86,12 +97,12 @@ impl World {
     }
 }
 
-fn account(uid: u64) -> RowAddress {
+pub(super) fn account(uid: u64) -> RowAddress {
     RowAddress { table: ACCOUNTS, uid: Uid(uid), key: Bytes::from_static(b"balance") }
 }
 
 /// The mark of a transfer with a user: one row for each group it touches, and user.
-fn mark(uid: u64, number: u64) -> RowAddress {
+pub(super) fn mark(uid: u64, number: u64) -> RowAddress {
     RowAddress { table: MARKS, uid: Uid(uid), key: Bytes::from(number.to_be_bytes().to_vec()) }
 }
 
@@ -144,8 +155,12 @@ impl Run {
             83..87 => self.again(),
             87..90 => self.clean(),
             90..94 if !self.is_settling => self.elect(),
-            94..98 => self.catch_up(),
+            94..96 => self.catch_up(),
+            96..98 => self.cut(),
             _ => self.lose(),
+        }
+        if self.rng.random_bool(0.7) {
+            self.look_at_cut();
         }
         self.hear_callers();
     }
@@ -173,6 +188,12 @@ impl Run {
         let out = replica.cross.receive(self.now, message);
         replica.carry_out(self.now, out);
         self.collect();
+    }
+
+    pub(super) fn deliver_all(&mut self) {
+        while !self.network.is_empty() {
+            self.deliver();
+        }
     }
 
     fn lose(&mut self) {
@@ -241,7 +262,7 @@ impl Run {
     }
 
     /// What replicas sent is on its way now.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         for group in &mut self.groups {
             for replica in &mut group.replicas {
                 self.network.append(&mut replica.sent);
@@ -277,6 +298,7 @@ impl Run {
         let amount = self.rng.random_range(1..60);
         let count = self.rng.random_range(1..=2);
         let (from, to) = (users[0], &users[1..=count]);
+        self.touched.insert(number, users[..=count].iter().copied().collect());
         let each = i64::try_from(to.len()).expect("small") * amount;
         let mut mutations =
             vec![add(account(from), -each, Some(0)), add(mark(from, number), 1, None)];
@@ -306,7 +328,7 @@ impl Run {
 
     /// Callers read what they are told. Without a leader, or without an answer for certain, they ask
     /// again under the same id.
-    fn hear_callers(&mut self) {
+    pub(super) fn hear_callers(&mut self) {
         let mut told = Vec::new();
         for group in &mut self.groups {
             for replica in &mut group.replicas {
@@ -314,6 +336,10 @@ impl Run {
             }
         }
         for (number, told) in told {
+            if number == CUTTER {
+                self.hear_cut(told);
+                continue;
+            }
             if number == GLANCER {
                 // Whoever asks for a row of a committed transfer sees it, in whatever group it is.
                 if let Some(answer) = told {
@@ -374,9 +400,7 @@ impl Run {
         }
         for _ in 0..SETTLE_ROUNDS {
             self.now = self.now + Duration::from_millis(20);
-            while !self.network.is_empty() {
-                self.deliver();
-            }
+            self.deliver_all();
             for index in 0..self.groups.len() {
                 let now = self.now;
                 self.groups[index].choose(now, usize::MAX);
@@ -397,6 +421,7 @@ impl Run {
             }
         }
         assert!(self.is_settled(), "something never ends: {}", self.rest());
+        self.cut_at_the_end();
         for index in 0..self.groups.len() {
             for replica in 0..self.groups[index].replicas.len() {
                 let now = self.now;
@@ -465,14 +490,17 @@ impl Run {
         }
     }
 
-    /// No attempt is committed in one log and refused or aborted in another.
+    /// No attempt is committed in one log and refused or aborted in another, and all logs that commit it
+    /// name the same cut.
     fn judge_logs(&self) {
-        let (mut committed, mut refused) = (BTreeSet::<Attempt>::new(), BTreeSet::new());
+        let mut committed = BTreeMap::<Attempt, CutId>::new();
+        let mut refused = BTreeSet::<Attempt>::new();
         for group in &self.groups {
             for payload in group.log.iter().flatten() {
                 match EntryPayload::decode(payload, group.id).expect("our own entries") {
-                    EntryPayload::Cross(CrossEntry::Decide(Decide::Commit(attempt, _))) => {
-                        committed.insert(attempt);
+                    EntryPayload::Cross(CrossEntry::Decide(Decide::Commit(attempt, _, cut))) => {
+                        let before = *committed.entry(attempt).or_insert(cut);
+                        assert_eq!(before, cut, "{attempt} in {}", group.id);
                     }
                     EntryPayload::Cross(
                         CrossEntry::Decide(Decide::Abort(attempt)) | CrossEntry::Refuse(attempt),
@@ -483,7 +511,7 @@ impl Run {
                 }
             }
         }
-        let both: Vec<_> = committed.intersection(&refused).collect();
+        let both: Vec<_> = committed.keys().filter(|it| refused.contains(it)).collect();
         assert!(both.is_empty(), "{both:?}");
     }
 

@@ -1,0 +1,100 @@
+//! A snapshot of RocksDB that outlives the call that made it.
+//!
+//! RocksDB's own handle borrows the database. So a thread holds it, and answers those who read: safe
+//! code, and readers of a snapshot take turns, which keeps them from crowding out everybody else.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use rocksdb::DB;
+
+use super::EngineSnapshot;
+use super::rocks::{engine_error, scan, verified};
+use crate::error::StoreError;
+use crate::key::Key;
+
+type Got = Result<Option<Bytes>, StoreError>;
+type Scanned = Result<Vec<(Key, Bytes)>, StoreError>;
+
+/// What a reader wants, and where it waits.
+enum Asked {
+    Get(Key, SyncSender<Got>),
+    Scan { from: Key, end: Key, limit: usize, reply: SyncSender<Scanned> },
+}
+
+/// The database as it was when this was made. The thread ends with it.
+pub(super) struct RocksSnapshot {
+    /// `None` only while it is dropped.
+    asks: Option<Sender<Asked>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RocksSnapshot {
+    /// Takes it before it returns.
+    pub(super) fn new(db: Arc<DB>) -> Result<RocksSnapshot, StoreError> {
+        let (asks, asked) = channel();
+        let (taken, is_taken) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || answer(&db, &asked, &taken))
+            .map_err(|error| failed(&error))?;
+        is_taken.recv().map_err(|error| failed(&error))?;
+        Ok(RocksSnapshot { asks: Some(asks), thread: Some(thread) })
+    }
+
+    fn ask<T>(
+        &self,
+        asked: impl FnOnce(SyncSender<Result<T, StoreError>>) -> Asked,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = sync_channel(1);
+        let asks = self.asks.as_ref().expect("it is dropped only once");
+        asks.send(asked(reply)).map_err(|error| failed(&error))?;
+        answer.recv().map_err(|error| failed(&error))?
+    }
+}
+
+impl Drop for RocksSnapshot {
+    /// Waits for the thread: whoever closes the database next must be the last to hold it.
+    fn drop(&mut self) {
+        drop(self.asks.take());
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join().is_err(); // Its readers were told so.
+        }
+    }
+}
+
+impl EngineSnapshot for RocksSnapshot {
+    fn get(&self, key: &Key) -> Got {
+        self.ask(|reply| Asked::Get(key.clone(), reply))
+    }
+
+    fn scan(&self, from: &Key, end: &Key, limit: usize) -> Scanned {
+        let (from, end) = (from.clone(), end.clone());
+        self.ask(|reply| Asked::Scan { from, end, limit, reply })
+    }
+}
+
+/// The thread: one question after the other until nobody can ask any more.
+fn answer(db: &DB, asked: &Receiver<Asked>, taken: &SyncSender<()>) {
+    let snapshot = db.snapshot();
+    let _gone = taken.send(()).is_err(); // Then nobody asks.
+    while let Ok(asked) = asked.recv() {
+        let _gone = match asked {
+            Asked::Get(key, reply) => {
+                let found = snapshot.get_opt(key.as_bytes(), verified());
+                let found = found.map_err(|error| engine_error("read a record", &error));
+                reply.send(found.map(|found| found.map(Bytes::from))).is_err()
+            }
+            Asked::Scan { from, end, limit, reply } => {
+                let found = scan(&from, &end, limit, |options| snapshot.raw_iterator_opt(options));
+                reply.send(found).is_err()
+            }
+        };
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Engine { what: "read a snapshot", reason: error.to_string() }
+}

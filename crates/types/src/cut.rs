@@ -1,0 +1,60 @@
+//! Cuts: one moment of all groups, and what is read at it.
+
+use std::fmt;
+
+use crate::command::ScanRange;
+use crate::ids::GroupId;
+use crate::money::{Account, AccountAddress};
+use crate::slot::Slot;
+
+/// A cut through the logs of all groups: the slot of its `NewCut` entry in the log of the group with
+/// the lowest id. Later cuts are greater; [`CutId::NONE`] is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CutId(pub u64);
+
+impl CutId {
+    /// No cut yet.
+    pub const NONE: CutId = CutId(0);
+
+    /// The cut that the `NewCut` entry at this slot makes.
+    #[must_use]
+    pub fn at(slot: Slot) -> CutId {
+        CutId(slot.0)
+    }
+}
+
+impl fmt::Display for CutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+/// What is read at a cut, page by page. A page has at most `SCAN_ROWS_MAX` records and ends before its
+/// bytes exceed `SCAN_BYTES_MAX`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CutRange {
+    /// Every account of the group, in order of slice, user, ledger and code.
+    Accounts {
+        /// Start after this account: `next` of the previous page.
+        after: Option<AccountAddress>,
+        /// Most accounts of the page; 0 and everything above the limit mean the limit.
+        limit: u32,
+    },
+    /// Rows, as a scan would find them.
+    Rows(ScanRange),
+}
+
+/// One page of accounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountsPage {
+    /// The accounts.
+    pub accounts: Vec<Account>,
+    /// Where the next page starts; `None` after the last one.
+    pub next: Option<AccountAddress>,
+}
+
+/// The group whose log numbers the cuts: the one with the lowest id.
+#[must_use]
+pub fn cut_group(groups: impl IntoIterator<Item = GroupId>) -> Option<GroupId> {
+    groups.into_iter().min()
+}
