@@ -393,7 +393,7 @@ impl<'a> Deciding<'a> {
     /// What is in escrow for an account may turn out so that nothing is refused.
     fn wait_for(&mut self, place: usize) {
         if let Some((account, _)) = self.in_doubt.get(place) {
-            self.waits_for = self.waits_for.or(self.escrow.waits_for(*account));
+            self.waits_for = self.waits_for.or_else(|| self.escrow.waits_for(*account));
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn group_of(_: TableId, uid: Uid) -> Option<GroupId> {
     Some(GroupId(u32::try_from(uid.0 % GROUPS).expect("small") + 1))
 }
 
-fn slice_of(_: TableId, uid: Uid) -> SliceId {
+pub(super) fn slice_of(_: TableId, uid: Uid) -> SliceId {
     SliceId(u16::try_from(uid.0 % 100).expect("below 100"))
 }
 

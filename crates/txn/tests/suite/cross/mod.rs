@@ -1,6 +1,6 @@
 //! Cross-unit transactions under random schedules: groups whose leaders change, messages that are lost,
 //! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many, `cuts.rs`
-//! puts the views at a cut together, `payments.rs` does the same as the world with transfers. `joints.rs`
+//! puts the views at a cut together, `payments.rs` and `payments_cuts.rs` do the same with transfers. `joints.rs`
 //! has scripts of cases where sessions, entries and attempts meet, `sides.rs` of what two groups say of
 //! one batch.
 
@@ -8,6 +8,7 @@ mod cuts;
 mod group;
 mod joints;
 mod payments;
+mod payments_cuts;
 #[cfg(madsim)]
 mod planted;
 mod sides;
@@ -53,11 +54,14 @@ fn transfers_between_groups_are_neither_lost_nor_doubled_whatever_happens() {
     // Goal: under any schedule, transfers between groups are atomic, keep every floor, take effect once
     // under their id, and every balance read shows all that was acknowledged, in its order.
     let (seeds, steps) = (seeds(), steps());
-    let (mut created, mut reads) = (0, 0);
+    let (mut created, mut reads, mut cuts) = (0, 0, 0);
     for seed in seeds.clone() {
         let result = std::panic::catch_unwind(|| payments::run(seed, steps));
         match result {
-            Ok(counts) => (created, reads) = (created + counts.created, reads + counts.reads),
+            Ok(counts) => {
+                (created, reads) = (created + counts.created, reads + counts.reads);
+                cuts += counts.cuts;
+            }
             Err(_) => panic!(
                 "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} \
                  scripts/cargo test -p quorate-txn --test suite cross::transfers",
@@ -66,8 +70,9 @@ fn transfers_between_groups_are_neither_lost_nor_doubled_whatever_happens() {
         }
     }
     let runs = seeds.end - seeds.start;
-    println!("{runs} seeds, {created} transfers created, {reads} reads judged");
+    println!("{runs} seeds, {created} transfers created, {reads} reads judged, {cuts} cuts");
     assert!(runs * 20 < created.min(reads), "only {created} and {reads}: nothing was tested");
+    assert!(runs < 2 * cuts, "only {cuts} cuts: nothing was tested");
 }
 
 fn seeds() -> std::ops::Range<u64> {

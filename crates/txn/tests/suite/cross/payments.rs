@@ -18,17 +18,18 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::group::{Caller, GROUPS, Group, group_of};
+use super::payments_cuts::{CUTTER, Cutting};
 
 /// Users with money, two in each group.
 const USERS: u64 = 8;
 /// The source of a group has this number and its place.
-const SOURCE: u64 = 100;
+pub(super) const SOURCE: u64 = 100;
 /// The relay this one,
-const RELAY: u64 = 200;
+pub(super) const RELAY: u64 = 200;
 /// and the sink this one.
-const SINK: u64 = 300;
+pub(super) const SINK: u64 = 300;
 const LEDGER: u32 = 1;
-const START: u64 = 100;
+pub(super) const START: u64 = 100;
 const CALLERS: usize = 8;
 /// Transfers from sources to sinks: as many as an amount has bits.
 const BITS: u32 = 60;
@@ -39,6 +40,7 @@ const SETTLE_ROUNDS: usize = 3000;
 pub(super) struct Counts {
     pub(super) created: u64,
     pub(super) reads: u64,
+    pub(super) cuts: u64,
 }
 
 /// What a caller waits for.
@@ -55,7 +57,7 @@ enum Waiting {
 }
 
 /// Which bits accounts are known to show: somebody was told so, or saw them.
-type Known = BTreeMap<AccountAddress, u64>;
+pub(super) type Known = BTreeMap<AccountAddress, u64>;
 
 /// A transfer of a bit.
 struct Hop {
@@ -81,12 +83,13 @@ struct Span {
     ended: u64,
 }
 
-struct Run {
-    rng: SmallRng,
-    now: BootTime,
-    groups: Vec<Group>,
+pub(super) struct Run {
+    pub(super) rng: SmallRng,
+    pub(super) now: BootTime,
+    pub(super) groups: Vec<Group>,
     network: Vec<CrossMessage>,
     callers: Vec<Option<Waiting>>,
+    pub(super) cutting: Option<Cutting>,
     hops: Vec<Hop>,
     looks: Vec<Look>,
     /// Counts calls and answers.
@@ -94,7 +97,7 @@ struct Run {
     next_bit: u32,
     /// Bits that a relay has got and not passed on.
     relayed: Vec<(u64, AccountAddress)>,
-    known: Known,
+    pub(super) known: Known,
     next_id: u128,
     /// Every transfer that was sent, by its id.
     sent: BTreeMap<TransferId, Transfer>,
@@ -102,7 +105,7 @@ struct Run {
     alone: Vec<Transfer>,
     told_created: BTreeSet<TransferId>,
     reserved: Vec<Transfer>,
-    counts: Counts,
+    pub(super) counts: Counts,
     is_settling: bool,
 }
 
@@ -122,6 +125,7 @@ pub(super) fn run(seed: u64, steps: usize) -> Counts {
         groups: (1..=u32::try_from(GROUPS).expect("small")).map(Group::new).collect(),
         network: Vec::new(),
         callers: (0..CALLERS).map(|_| None).collect(),
+        cutting: None,
         hops: Vec::new(),
         looks: Vec::new(),
         moment: 0,
@@ -193,9 +197,11 @@ impl Run {
             76..84 => self.tick(),
             84..87 => self.clean(),
             87..92 if !self.is_settling => self.elect(),
-            92..97 => self.catch_up(),
+            92..96 => self.catch_up(),
+            96..98 => self.cut(),
             _ => self.lose(),
         }
+        self.look_at_cut();
         self.hear_callers();
     }
 
@@ -267,7 +273,7 @@ impl Run {
         self.collect();
     }
 
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         for replica in self.groups.iter_mut().flat_map(|group| &mut group.replicas) {
             self.network.append(&mut replica.sent);
         }
@@ -416,6 +422,10 @@ impl Run {
             told.append(&mut replica.told);
         }
         for (number, told) in told {
+            if number == CUTTER {
+                self.hear_cut(told);
+                continue;
+            }
             match told {
                 None => self.send(number),
                 Some(Err(error)) => {
