@@ -28,6 +28,7 @@ pub(super) struct Check {
 /// tables together; `in_order` says whether every stopped node ended as it should.
 pub(super) fn checks(report: &Report, unexpected: u64, in_order: bool) -> Vec<Check> {
     let mut checks = about_data(report, unexpected);
+    checks.extend(about_money(report));
     checks.extend(about_stops(report, in_order));
     checks.extend(about_outages(report));
     checks.extend(about_cost(report));
@@ -57,6 +58,26 @@ fn about_data(report: &Report, unexpected: u64) -> Vec<Check> {
         decisive("nothing-unasked", unexpected == 0, unasked),
         decisive("no-stale-read", stale == 0, not_shown),
         decisive("purchases-as-imported", is_same, sums.to_owned()),
+    ]
+}
+
+fn about_money(report: &Report) -> Vec<Check> {
+    let money = &report.money;
+    let made = money.audits.iter().filter(|audit| audit.problem.is_none()).count();
+    let wrong = money.audits.iter().filter(|audit| audit.problem.is_none() && !audit.balances());
+    let wrong = wrong.count();
+    let sums = format!(
+        "{made} audits of {} accounts while money moved, {wrong} do not balance",
+        money.accounts
+    );
+    let there = format!("{} of {} acknowledged payments are missing", money.missing, money.paid);
+    let ended = money.audits.last().is_some_and(|last| last.balances());
+    let every = money.audits.len();
+    let tried = format!("{made} of {every} audits were made, the last one balances: {ended}");
+    vec![
+        decisive("money-conserved", wrong == 0 && ended, sums),
+        decisive("payments-there", money.missing == 0, there),
+        told("audits-made", made == every, tried),
     ]
 }
 

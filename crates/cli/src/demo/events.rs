@@ -6,6 +6,7 @@ use quorate_client::{Client, GroupId, NodeId};
 use serde::Serialize;
 
 use super::load::Load;
+use super::money::{Audited, Money};
 use super::timeline::{Window, impact, whole_ms};
 use crate::exit::Failure;
 use crate::local::cluster::Cluster;
@@ -72,10 +73,12 @@ pub(super) struct Stage<'a> {
     pub(super) cluster: &'a mut Cluster,
     pub(super) client: &'a Client,
     pub(super) load: &'a Load,
+    pub(super) money: &'a Money,
     pub(super) out: &'a Output,
     /// How long the load is watched before the first and after each event.
     pub(super) watch: Duration,
     events: Vec<Event>,
+    audits: Vec<Audited>,
 }
 
 impl<'a> Stage<'a> {
@@ -83,22 +86,25 @@ impl<'a> Stage<'a> {
     pub(super) fn new(
         cluster: &'a mut Cluster,
         client: &'a Client,
-        load: &'a Load,
+        (load, money): (&'a Load, &'a Money),
         out: &'a Output,
         watch: Duration,
     ) -> Stage<'a> {
-        Stage { cluster, client, load, out, watch, events: Vec::new() }
+        let (events, audits) = (Vec::new(), Vec::new());
+        Stage { cluster, client, load, money, out, watch, events, audits }
     }
 
-    /// Everything that happens, `rounds` times; the units take turns.
+    /// Everything that happens, `rounds` times; the units take turns. All accounts are added up after
+    /// each event, while payments go on.
     ///
     /// # Errors
     /// If a node cannot be started, or ends by itself.
-    pub(super) async fn play(mut self, rounds: u32) -> Result<Vec<Event>, Failure> {
+    pub(super) async fn play(mut self, rounds: u32) -> Result<(Vec<Event>, Vec<Audited>), Failure> {
         let from = self.load.now();
         tokio::time::sleep(self.watch).await;
         let window = self.window_from(from);
         self.end(Kind::Steady, "no fault".to_owned(), window, Ok(Duration::ZERO), true);
+        self.audit().await;
 
         let sharded = self.client.topology();
         let groups: Vec<GroupId> = sharded
@@ -110,15 +116,34 @@ impl<'a> Stage<'a> {
             let at = |turn: u32| groups.get((round + turn) as usize % groups.len().max(1)).copied();
             if let Some(group) = at(0) {
                 self.kill_leader(group).await?;
+                self.audit().await;
                 self.restart(Kind::Restart).await?;
+                self.audit().await;
             }
             if let Some(group) = at(1) {
                 self.stop_leader(group).await?;
+                self.audit().await;
                 self.restart(Kind::StartStopped).await?;
+                self.audit().await;
             }
             self.kill_all().await?;
+            self.audit().await;
         }
-        Ok(self.events)
+        Ok((self.events, self.audits))
+    }
+
+    /// Adds up all accounts as of one moment.
+    async fn audit(&mut self) {
+        let after = self.events.last().map_or("the start", |event| event.kind.word());
+        let audited = self.money.audit(after).await;
+        match &audited.problem {
+            Some(problem) => self.out.warn(format_args!("no audit after {after}: {problem}")),
+            None => self.out.say(format_args!(
+                "          audit: {} accounts of all units add up to {}, {} below a floor ({} ms)",
+                audited.accounts, audited.sum, audited.below_floor, audited.took_ms
+            )),
+        }
+        self.audits.push(audited);
     }
 
     async fn kill_leader(&mut self, group: GroupId) -> Result<(), Failure> {

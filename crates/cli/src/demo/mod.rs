@@ -5,6 +5,7 @@
 //!  dataset   the purchases: rows to write, sums to compare with
 //!  import    writes the purchases
 //!  load      workers that write and read all the time
+//!  money     payments within and between units all the time, audits of all accounts
 //!  events    kill -9, restart, stop, kill all, restart
 //!  verify    reads everything back and compares
 //!  report    what the load felt (timeline) and what verify found -- checks which promises hold
@@ -20,6 +21,7 @@ mod dataset;
 mod events;
 mod import;
 mod load;
+mod money;
 mod report;
 mod show;
 mod timeline;
@@ -37,6 +39,7 @@ use quorate_types::Code;
 use self::dataset::Dataset;
 use self::events::{Event, Stage};
 use self::load::{Load, Promised, WorkerLog};
+use self::money::Money;
 use self::report::{Findings, Report};
 use crate::exit::{Exit, Failure};
 use crate::local::cluster::{Cluster, Folder, checkout_folder};
@@ -53,7 +56,7 @@ const PORT_OFFSET_MAX: i64 = 59_000;
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Three nodes in three IDCs, four units. Imports 69,659 real purchases, runs \
-                        reads and transactions, kills and stops nodes, and compares everything at the \
+                        reads, transactions and payments between units, kills and stops nodes, and compares everything at the \
                         end. Exit 0 only if nothing acknowledged is lost or duplicated. Takes about a \
                         minute, under 1 GB of memory and disk."
 )]
@@ -160,10 +163,12 @@ async fn story(
 
     say(format_args!("load of reads and transactions on table {}", load::TABLE));
     let load = Load::start(&client, &dataset.uids(), epoch)?;
+    let money = Box::pin(Money::start(&client, &dataset.uids())).await?;
     let watch = Duration::from_secs(args.seconds);
-    let stage = Stage::new(cluster, &client, &load, out, watch);
-    let events: Vec<Event> = Box::pin(stage.play(args.rounds)).await?;
+    let stage = Stage::new(cluster, &client, (&load, &money), out, watch);
+    let (events, audits): (Vec<Event>, _) = Box::pin(stage.play(args.rounds)).await?;
     let workers = load.stop().await?;
+    let money = Box::pin(money.stop(audits)).await?;
 
     say(format_args!("reading everything back"));
     let tables = tokio::join!(
@@ -182,6 +187,7 @@ async fn story(
         purchases,
         load,
         workers: &workers,
+        money: &money,
         events: &events,
         peaks: monitor.peaks(),
     });

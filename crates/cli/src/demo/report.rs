@@ -12,6 +12,7 @@ use super::checks::{Check, checks};
 use super::dataset::Totals;
 use super::events::{Event, Kind};
 use super::load::WorkerLog;
+use super::money::MoneyReport;
 use super::timeline::{Impact, Request, Window, impact, whole_ms};
 use super::verify::Verdict;
 use crate::exit::Failure;
@@ -29,6 +30,7 @@ pub(super) struct Report {
     pub(super) elapsed_ms: u64,
     pub(super) purchases: Purchases,
     pub(super) load: LoadSummary,
+    pub(super) money: MoneyReport,
     /// Both tables together.
     pub(super) acknowledged: u64,
     pub(super) acknowledged_missing: u64,
@@ -96,6 +98,7 @@ pub(super) struct Findings<'a> {
     pub(super) purchases: Verdict,
     pub(super) load: Verdict,
     pub(super) workers: &'a [WorkerLog],
+    pub(super) money: &'a MoneyReport,
     pub(super) events: &'a [Event],
     pub(super) peaks: Peaks,
 }
@@ -137,6 +140,7 @@ impl Report {
                 verdict: findings.purchases,
             },
             load,
+            money: findings.money.clone(),
             acknowledged: both.acknowledged,
             acknowledged_missing: both.acknowledged_missing,
             acknowledged_duplicated: both.acknowledged_duplicated,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::demo::money::Audited;
 use crate::demo::timeline::End;
 
 fn ms(ms: u64) -> Duration {
@@ -23,6 +24,13 @@ fn workers() -> Vec<WorkerLog> {
 }
 
 fn report(change: impl FnOnce(&mut Findings<'_>, &mut Vec<WorkerLog>)) -> Report {
+    report_with(|money| money, change)
+}
+
+fn report_with(
+    change_money: impl FnOnce(MoneyReport) -> MoneyReport,
+    change: impl FnOnce(&mut Findings<'_>, &mut Vec<WorkerLog>),
+) -> Report {
     let events = [Event {
         kind: Kind::GracefulStop,
         target: "n2 (leads RZ01)".to_owned(),
@@ -32,6 +40,18 @@ fn report(change: impl FnOnce(&mut Findings<'_>, &mut Vec<WorkerLog>)) -> Report
     }];
     let totals = Totals { rows: 3, uids: 2, quantity: 6, amount_cents: 1_200 };
     let mut workers = workers();
+    let audited = Audited {
+        after: "graceful-stop".to_owned(),
+        problem: None,
+        accounts: 36,
+        sum: 0,
+        below_floor: 0,
+        took_ms: 12,
+    };
+    let audits = vec![audited];
+    let money =
+        MoneyReport { accounts: 36, paid: 100, across: 70, audits, ..MoneyReport::default() };
+    let money = change_money(money);
     let mut findings = Findings {
         rounds: 1,
         elapsed: ms(2_500),
@@ -41,6 +61,7 @@ fn report(change: impl FnOnce(&mut Findings<'_>, &mut Vec<WorkerLog>)) -> Report
         purchases: Verdict { acknowledged: 3, ..Verdict::default() },
         load: Verdict { acknowledged: 4, ..Verdict::default() },
         workers: &[],
+        money: &money,
         events: &events,
         peaks: Peaks { memory_bytes: 300_000_000, disk_bytes: 200_000_000 },
     };
@@ -83,5 +104,30 @@ fn only_broken_promises_about_data_fail_the_demo() {
         let report = report(change);
         let failed = report.checks.iter().find(|check| !check.passed).map(|check| check.check);
         assert_eq!((report.passed, failed), (true, Some(check)));
+    }
+}
+
+#[test]
+fn money_that_is_made_or_lost_fails_the_demo() {
+    // Goal: an audit that does not balance and a payment that is gone are told by name.
+    type Change = fn(&mut MoneyReport);
+    let cases: [(&str, bool, Change); 4] = [
+        ("money-conserved", false, |money| money.audits[0].sum = 1),
+        ("money-conserved", false, |money| money.audits[0].below_floor = 1),
+        ("payments-there", false, |money| money.missing = 1),
+        ("audits-made", true, |money| {
+            let lost = Audited { problem: Some("lost".to_owned()), ..money.audits[0].clone() };
+            money.audits.insert(0, lost);
+        }),
+    ];
+    for (check, passed, change) in cases {
+        let changed = |mut money: MoneyReport| {
+            change(&mut money);
+            money
+        };
+        let report = report_with(changed, |_, _| {});
+        let failed: Vec<&str> =
+            report.checks.iter().filter(|check| !check.passed).map(|check| check.check).collect();
+        assert_eq!((report.passed, failed), (passed, vec![check]));
     }
 }

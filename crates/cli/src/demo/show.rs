@@ -37,6 +37,17 @@ pub(super) fn show(report: &Report, out: &Output) {
         report.purchases.input.rows,
         seconds(report.purchases.import_ms),
     ));
+    let money = &report.money;
+    out.say(format_args!(
+        "Money: {} payments between {} accounts, {} of them across units; {} refused for lack of funds, {} \
+         asked\nagain under the same id, {} unknown at the end.",
+        money.paid,
+        money.accounts,
+        money.across,
+        money.refused,
+        money.asked_again,
+        money.unknown,
+    ));
     if let Some(steady) = report.events.first() {
         let slowest =
             steady.units.iter().map(|unit| unit.impact.latency_ms).max_by_key(|it| it.p99);
