@@ -25,6 +25,7 @@ enum TxnCommand {
     /// List what is not decided, with the rows it locks and who waits for them
     List(ListArgs),
     /// Say where one attempt stands in every group, and what it waits for
+    #[command(visible_alias = "explain")]
     Show(OneArgs),
     /// Make every group that knows no decision ask for it at once
     Resolve(OneArgs),
