@@ -7,7 +7,7 @@ use quorate_txn::cross::credit_group;
 use quorate_txn::money::{Debits, evaluate_debits};
 use quorate_types::{
     AccountAddress, Attempt, BootTime, Code, Error, GroupId, Reply, ReplyBody, Request,
-    RequestBody, TableId, TransferBatch, TransferResults, Uid,
+    RequestBody, Slot, TableId, TransferBatch, TransferDetail, TransferResults, Uid, Verdict,
 };
 
 use crate::clock::Clock;
@@ -24,16 +24,20 @@ struct Caller {
     /// Since when transfers of the request are under way.
     since: BootTime,
     reply: ReplyTo,
-    /// What is left of the batch once these are decided.
+    /// The transfers of the attempt,
+    first: TransferBatch,
+    /// and what is left of the batch once these are decided.
     rest: TransferBatch,
 }
 
 impl Callers {
     /// Tells who waits for the transfers of an attempt; or returns what is left to be asked, since when.
     pub(crate) fn settle(&mut self, attempt: Attempt, answer: Answer) -> Option<(BootTime, Asked)> {
-        let Caller { since, reply, rest } = self.0.remove(&attempt)?;
+        let Caller { since, reply, first, rest } = self.0.remove(&attempt)?;
         let first = match answer {
-            Ok(Reply { body: ReplyBody::Transfers(first), .. }) if !rest.is_empty() => first,
+            Ok(Reply { at, body: ReplyBody::Transfers(results), .. }) if !rest.is_empty() => {
+                in_full(results, &first, at.slot)
+            }
             answer => {
                 reply.answer(answer);
                 return None;
@@ -50,6 +54,24 @@ impl Callers {
             caller.reply.answer(unknown.clone());
         }
     }
+}
+
+/// What was said of a part, with the slot of everything that took effect: that of the answer will be of
+/// the last part.
+fn in_full(results: TransferResults, batch: &TransferBatch, slot: Slot) -> TransferResults {
+    let TransferResults { verdicts, details } = results;
+    let mut known = details.into_iter().peekable();
+    let mut all = Vec::with_capacity(verdicts.len());
+    for (index, (transfer, verdict)) in (0_u32..).zip(batch.iter().zip(&verdicts)) {
+        match known.next_if(|detail| detail.index == index) {
+            Some(detail) => all.push(detail),
+            None if *verdict == Verdict::Created => {
+                all.push(TransferDetail { index, slot, amount: transfer.amount });
+            }
+            None => {}
+        }
+    }
+    TransferResults { verdicts, details: all }
 }
 
 /// The answer to a whole batch from what was said of its parts.
@@ -108,10 +130,11 @@ impl GroupDriver {
                 self.answer_later(now, held, fx)?;
             }
             Debits::Able { leg, rest } => {
+                let first = leg.batch.clone();
                 match self.cross.rules.begin_transfers(now, clock.wall_ms(), to, leg) {
                     Ok((attempt, out)) => {
                         let since = asked.parked_at.unwrap_or(now);
-                        let caller = Caller { since, reply: asked.reply, rest };
+                        let caller = Caller { since, reply: asked.reply, first, rest };
                         self.cross.callers.0.insert(attempt, caller);
                         self.carry_out_cross(now, out, fx)?;
                     }
@@ -137,13 +160,25 @@ impl GroupDriver {
 
 #[cfg(test)]
 mod tests {
-    use quorate_types::{EntryId, Slot, TransferDetail, Verdict};
+    use quorate_types::{AccountAddress, EntryId, Transfer, TransferId};
 
     use super::*;
 
     fn results(verdicts: &[Verdict], index: u32) -> TransferResults {
         let details = vec![TransferDetail { index, slot: Slot(3), amount: 5 }];
         TransferResults { verdicts: verdicts.to_vec(), details }
+    }
+
+    #[test]
+    fn each_part_of_a_batch_keeps_its_slot() {
+        // Goal: a retry is told the slot of the first time, so the first time must be told it, too.
+        let at = |uid| AccountAddress::new(Uid(uid), 840);
+        let post = |id, amount| Transfer::post(TransferId(id), at(1), at(30), amount);
+        let batch = TransferBatch::new(&[post(1, 7), post(2, 8), post(3, 9)]);
+        let told = results(&[Verdict::Created, Verdict::AlreadyApplied, Verdict::FloorReached], 1);
+        let detail = |index, slot, amount| TransferDetail { index, slot: Slot(slot), amount };
+        let full = in_full(told, &batch, Slot(9));
+        assert_eq!(full.details, [detail(0, 9, 7), detail(1, 3, 5)]);
     }
 
     #[test]

@@ -200,7 +200,7 @@ pub struct AttemptStatus {
     pub participants: Vec<GroupId>,
     /// Groups whose answer is missing, as far as this one has asked.
     pub waits_for: Vec<GroupId>,
-    /// Rows it locks here.
+    /// Rows it locks here, or transfers it has in escrow.
     pub locked_rows: u64,
     /// Requests and parts of other transactions that wait for those here.
     pub waiting: u64,

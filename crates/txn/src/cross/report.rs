@@ -69,7 +69,7 @@ impl Cross {
             age: self.locks.age_of(attempt),
             waits_for: self.waits_for(attempt, &participants),
             participants,
-            locked_rows: self.locks.rows_of(attempt) as u64,
+            locked_rows: (self.locks.rows_of(attempt) + self.escrow.len_of(attempt)) as u64,
             waiting: 0,
         }
     }
