@@ -413,10 +413,12 @@ impl Cross {
         }
     }
 
-    /// Votes that waited for a read may be evaluated.
+    /// Votes that waited for a read may be evaluated, unless they wait for another one, too.
     fn unfence(&mut self, out: &mut Out) {
         let Some(lead) = &mut self.lead else { return };
-        out.evaluate.extend(std::mem::take(&mut lead.deferred).into_values());
+        for asked in std::mem::take(&mut lead.deferred).into_values() {
+            self.asked_to_vote(asked, out);
+        }
     }
 
     /// Says again what was not answered.

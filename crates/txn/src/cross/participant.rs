@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::limits::{GROUP_ATTEMPTS_MAX, GROUP_ESCROW_MAX, GROUP_PARKED_MAX};
+use quorate_types::limits::{
+    GROUP_ATTEMPTS_MAX, GROUP_ESCROW_MAX, GROUP_PARKED_MAX, TRANSFERS_MAX,
+};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, BootTime, CrossBody, CutId, GroupId, Part, PartReply, Refusal, Vote,
@@ -13,8 +15,8 @@ use super::entry::{CrossEntry, Decide, Prepare};
 use super::part::ReplyOrder;
 use super::vote::{Locked, Verdict, locked_keys};
 
-/// Most votes that wait until an account is read; the others will be asked for again.
-const DEFERRED_MAX: usize = 64;
+/// Most transfers whose votes wait until an account is read; the others will be asked for again.
+const DEFERRED_MAX: usize = 8 * TRANSFERS_MAX;
 
 /// A coordinator's question for a vote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,8 @@ impl Cross {
         }
         let is_fenced = asked.part.credits.iter().any(|it| self.escrow.is_fenced(it.credit));
         if is_fenced && let Some(lead) = &mut self.lead {
-            if lead.deferred.len() < DEFERRED_MAX {
+            let held: usize = lead.deferred.values().map(|it| it.part.credits.len()).sum();
+            if held + asked.part.credits.len() <= DEFERRED_MAX {
                 lead.deferred.insert(attempt, asked);
             }
             return;

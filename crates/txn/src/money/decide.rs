@@ -6,7 +6,7 @@
 //!
 //! What would be refused because of a transfer that is in escrow is not decided: it waits for that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
@@ -132,6 +132,8 @@ struct Deciding<'a> {
     verdicts: Vec<Verdict>,
     /// What each created transfer moves, reserves or releases.
     amounts: Vec<u64>,
+    /// What each created transfer leaves free again of the reservation that it ends.
+    freed: Vec<u64>,
     /// Nothing is decided before this attempt is.
     waits_for: Option<Attempt>,
     /// On the debit side: what earlier chains of the batch do if the credit side agrees.
@@ -151,6 +153,8 @@ struct Undecided {
     debited: BTreeSet<usize>,
     /// Pending transfers that are ended.
     ended: BTreeSet<HoldKey>,
+    /// What that leaves free again, by the places of accounts.
+    freed: BTreeMap<usize, i128>,
 }
 
 impl<'a> Deciding<'a> {
@@ -200,6 +204,7 @@ impl<'a> Deciding<'a> {
             ids,
             verdicts: vec![Verdict::LinkedFailed; count],
             amounts: vec![0; count],
+            freed: vec![0; count],
             waits_for: None,
             undecided: Undecided::default(),
             chain_start: 0,
@@ -244,12 +249,21 @@ impl<'a> Deciding<'a> {
             let (slice, debit) = (self.slices[2 * index], transfer.debit.uid);
             let ended = transfer.kind.ends().map(|pending| HoldKey { slice, debit, pending });
             self.undecided.ended.extend(ended);
+            if let (Some(place), freed @ 1..) = (self.items[index].debit, self.freed[index]) {
+                *self.undecided.freed.entry(place).or_default() += i128::from(freed);
+            }
         }
     }
 
     /// What would be said of a chain rests on an earlier one that the credit side may yet refuse.
     fn cut(&mut self) {
         self.cut = self.cut.or(Some(self.chain_start));
+    }
+
+    /// True if a transfer of this batch is in a chain with others.
+    fn is_linked(&self, known: Known) -> bool {
+        let Known::Here(at) = known else { return false };
+        self.transfers[at].linked || at.checked_sub(1).is_some_and(|it| self.transfers[it].linked)
     }
 
     /// True if a transfer is of an earlier chain that the credit side may yet refuse.
@@ -297,7 +311,17 @@ impl<'a> Deciding<'a> {
     }
 
     /// The verdict of a transfer whose chain fell.
-    fn fallen(&self, index: usize, verdict: Verdict) -> Verdict {
+    fn fallen(&mut self, index: usize, verdict: Verdict) -> Verdict {
+        let known = self.ids.as_ref().map_or(Known::Free, |ids| ids.of(index));
+        if self.is_undecided(known) {
+            self.cut();
+        }
+        // It may have taken effect, and its caller been told so.
+        let transfer = self.transfers[index];
+        if self.sides != Sides::Credits {
+            let open = self.escrow.of_id(transfer.debit.uid, transfer.id);
+            self.waits_for = self.waits_for.or(open);
+        }
         match self.repeats(index) {
             Some(true) => Verdict::AlreadyApplied,
             Some(false) | None => verdict,
@@ -327,8 +351,9 @@ impl<'a> Deciding<'a> {
             }
             Some(is_same) => {
                 let known = self.ids.as_ref().map_or(Known::Free, |ids| ids.of(index));
-                // One that is alone has the fate of the one it repeats; a chain must know it.
-                if self.is_undecided(known) && (self.is_in_chain || !is_same) {
+                // Two that are alone have the same fate; a chain must know it.
+                let is_alone = !self.is_in_chain && !self.is_linked(known);
+                if self.is_undecided(known) && !(is_alone && is_same) {
                     self.cut();
                 }
                 return Ok(if is_same { Verdict::AlreadyApplied } else { Verdict::IdReused });
@@ -401,11 +426,12 @@ impl<'a> Deciding<'a> {
     fn may_debit(&mut self, place: usize, amount: u64) -> Result<(), Verdict> {
         let debit = self.books.account(place).ok_or(Verdict::DebitAccountMissing)?;
         let (in_doubt, amount) = (self.in_doubt(place), i128::from(amount));
-        if affords(debit, in_doubt.debits + amount) {
+        let freed = self.undecided.freed.get(&place).copied().unwrap_or_default();
+        if affords(debit, in_doubt.debits + amount + freed) {
             return Ok(());
         }
-        let can_turn_out_well = affords(debit, amount - in_doubt.credits);
-        if self.undecided.debited.contains(&place) {
+        let can_turn_out_well = 0 < in_doubt.ends || affords(debit, amount - in_doubt.credits);
+        if 0 < freed || self.undecided.debited.contains(&place) {
             self.cut();
         } else if can_turn_out_well {
             self.wait_for(place);
@@ -505,6 +531,9 @@ impl<'a> Deciding<'a> {
             }
         }
         end_hold(&mut self.books, item, transfer, key, &hold).expect("checked above");
+        if let Ending::Posted(amount) = ending {
+            self.freed[usize::from(item.index)] = hold.amount - amount;
+        }
         Ok(ending.amount(&hold))
     }
 

@@ -62,6 +62,8 @@ pub(super) struct InDoubt {
     pub(super) debits: i128,
     /// Added to its balance, at most.
     pub(super) credits: i128,
+    /// Reservations that may end: what they leave free is not counted.
+    pub(super) ends: usize,
 }
 
 impl Escrow {
@@ -90,9 +92,9 @@ impl Escrow {
         }
         let Escrow { accounts, ids, ends, .. } = self;
         leg.visit(
-            |account, amount| {
+            |account, amount, ends| {
                 let open = accounts.entry(account).or_default();
-                open.in_doubt.add(amount);
+                open.in_doubt.add(amount, ends);
                 open.attempts.insert(attempt, false);
             },
             |debit, id, pending| {
@@ -135,7 +137,7 @@ impl Escrow {
         let Escrow { accounts, ids, ends, fences, .. } = self;
         let mut ended = false;
         leg.visit(
-            |account, _| {
+            |account, _, _| {
                 let Some(open) = accounts.get_mut(&account) else { return };
                 open.attempts.remove(&attempt);
                 if open.attempts.is_empty() {
@@ -157,9 +159,9 @@ impl Escrow {
     /// Takes an attempt out of the sums.
     fn free(&mut self, attempt: Attempt, leg: &Leg) {
         let accounts = &mut self.accounts;
-        let add_back = |account, amount| {
+        let add_back = |account, amount, ends| {
             if let Some(open) = accounts.get_mut(&account) {
-                open.in_doubt.add_back(amount);
+                open.in_doubt.add_back(amount, ends);
                 open.attempts.insert(attempt, true);
             }
         };
@@ -265,12 +267,14 @@ fn forget(
 }
 
 impl InDoubt {
-    fn add(&mut self, amount: i128) {
+    fn add(&mut self, amount: i128, ends: bool) {
+        self.ends += usize::from(ends);
         self.debits += (-amount).max(0);
         self.credits += amount.max(0);
     }
 
-    fn add_back(&mut self, amount: i128) {
+    fn add_back(&mut self, amount: i128, ends: bool) {
+        self.ends -= usize::from(ends);
         self.debits -= (-amount).max(0);
         self.credits -= amount.max(0);
     }

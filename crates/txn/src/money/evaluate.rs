@@ -121,7 +121,7 @@ pub(crate) fn set_account(
     let in_doubt = escrow.in_doubt(at);
     let changed = Account { settings, ..account };
     if !keeps_floor(&changed, in_doubt.debits) {
-        let can_turn_out_well = keeps_floor(&changed, -in_doubt.credits);
+        let can_turn_out_well = 0 < in_doubt.ends || keeps_floor(&changed, -in_doubt.credits);
         if let Some(attempt) = escrow.waits_for(at).filter(|_| can_turn_out_well) {
             return Ok(Evaluation::Wait(attempt));
         }

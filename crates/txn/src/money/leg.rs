@@ -119,11 +119,12 @@ impl Leg {
         }
     }
 
-    /// Calls `each` with every account whose balance may change, and by what at most; and `ends` with
+    /// Calls `each` with every account whose balance may change, by what at most, and whether a
+    /// reservation may end, which leaves an unknown amount free; and `ends` with
     /// the id of every transfer of the debit side and the pending one that it ends.
     pub(super) fn visit(
         &self,
-        mut each: impl FnMut(AccountAddress, i128),
+        mut each: impl FnMut(AccountAddress, i128, bool),
         mut ends: impl FnMut(Uid, TransferId, Option<TransferId>),
     ) {
         match self {
@@ -132,13 +133,13 @@ impl Leg {
                     // What a reservation holds is not free in the first place.
                     let is_free = transfer.kind.ends().is_none();
                     let amount = if is_free { i128::from(debit.amount) } else { 0 };
-                    each(transfer.debit, -amount);
+                    each(transfer.debit, -amount, !is_free);
                     ends(transfer.debit.uid, transfer.id, transfer.kind.ends());
                 }
             }
             Leg::Credit(leg) => {
                 for (_, transfer, debit) in leg.able() {
-                    each(transfer.credit, i128::from(debit.amount));
+                    each(transfer.credit, i128::from(debit.amount), false);
                 }
             }
         }

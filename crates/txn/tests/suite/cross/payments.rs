@@ -358,6 +358,17 @@ impl Run {
         }
         let Some(last) = transfers.last_mut() else { return self.read() };
         last.linked = false;
+        if self.rng.random_bool(0.2) {
+            // The end of a reservation between the same groups, in one request with what it leaves free.
+            let id = self.id();
+            let fits =
+                |of: &&Transfer| (of.debit.uid.0 % GROUPS, of.credit.uid.0 % GROUPS) == (from, to);
+            if let Some(of) = self.reserved.iter().rev().find(fits).copied() {
+                let kind = TransferKind::PostPending(of.id);
+                let amount = self.rng.random_range(1..=of.amount);
+                transfers.insert(0, Transfer { id, kind, amount, linked: is_chain, ..of });
+            }
+        }
         if !is_chain && self.rng.random_bool(0.1) {
             transfers.push(transfers[0]); // The same once more, in one request.
         }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
-    AccountAddress, AccountSettings, BootTime, Code, CrossMessage, Hold, Reply, ReplyBody, Request,
-    RequestBody, TableId, Transfer, TransferBatch, TransferId, TransferKind, Uid, Verdict,
+    AccountAddress, AccountSettings, BootTime, Code, CrossBody, CrossMessage, Hold, Reply,
+    ReplyBody, Request, RequestBody, TableId, Transfer, TransferBatch, TransferId, TransferKind,
+    Uid, Verdict,
 };
 
 use super::group::{Caller, GROUPS, Group, Told, group_of};
@@ -324,4 +325,105 @@ fn two_groups_that_fill_each_other_come_to_an_end() {
         }
     }
     assert_eq!(balance(&world.ends(1, read(1))), 100 + 16 * i64::try_from(count).expect("small"));
+}
+
+/// User 0 has reserved everything for somebody.
+fn reserve(world: &mut Small, to: u64) {
+    let kind = TransferKind::Pending { timeout_ms: 0 };
+    let hold = Transfer { kind, ..post(9, 0, to, 100) };
+    assert_eq!(world.transfers(0, &[hold]), [Verdict::Created]);
+}
+
+/// The end of that.
+fn ending(id: u128, to: u64, amount: u64) -> Transfer {
+    Transfer { kind: TransferKind::PostPending(TransferId(9)), ..post(id, 0, to, amount) }
+}
+
+#[test]
+fn what_a_reservation_leaves_free_is_not_spent_before_it_has_ended() {
+    // Goal: no transfer is agreed to that rests on the release of a post that the credit side refuses.
+    let mut world = Small::new();
+    reserve(&mut world, NOBODY);
+    let told = world.transfers(0, &[ending(2, NOBODY, 40), post(3, 0, 1, 60)]);
+    assert_eq!(told, [Verdict::CreditAccountMissing, Verdict::FloorReached]);
+    let mut world = Small::new();
+    reserve(&mut world, 1);
+    let told = world.transfers(0, &[ending(2, 1, 40), post(3, 0, 1, 60)]);
+    assert_eq!(told, [Verdict::Created; 2]);
+}
+
+#[test]
+fn what_was_told_is_not_forgotten_by_the_next_leader() {
+    // Goal: who knows of an acknowledged transfer is not refused because its COMMIT is not in the log yet.
+    let mut world = Small::new();
+    reserve(&mut world, 1);
+    for (first, then) in [
+        // What the first left free is enough for the second.
+        (ending(2, 1, 40), vec![post(3, 0, 4, 60)]),
+        // The second is the first again, in a chain that falls.
+        (post(4, SOURCES[0], 1, 1), vec![linked(post(5, 12, 1, 1)), post(4, SOURCES[0], 1, 1)]),
+    ] {
+        world.ask(0, 1, many(&[first]));
+        world.choose(0);
+        let sent = world.sent();
+        world.receive(sent);
+        world.choose(1);
+        let sent = world.sent();
+        world.receive(sent);
+        assert_eq!(verdicts(&world.answer(0, 1)), [Verdict::Created]);
+        let now = world.now;
+        let next = (world.at(0).leader + 1) % 3;
+        world.at(0).elect(now, next, 0, false);
+        world.ask(0, 2, many(&then));
+        assert!(world.told(0, 2).is_none(), "it waits");
+        world.now = world.now + Duration::from_secs(1);
+        let now = world.now;
+        let out = world.at(0).leader().cross.tick(now);
+        world.at(0).leader().carry_out(now, out);
+        world.settle();
+        let told = verdicts(&world.answer(0, 2));
+        assert!(told.last().is_some_and(|last| last.stands()), "{told:?}");
+    }
+}
+
+#[test]
+fn verdicts_are_those_of_a_batch_within_a_group() {
+    // Goal: transfers that repeat others of their batch are told the same, wherever their accounts are.
+    let far = [linked(post(2, 0, NOBODY, 1)), post(3, 0, 1, 1), post(3, 0, 1, 1)];
+    let near = [linked(post(5, 0, 1004, 1)), post(6, 0, 4, 1), post(6, 0, 4, 1)];
+    let mut world = Small::new();
+    assert_eq!(world.transfers(0, &far), world.transfers(0, &near));
+    let far = [post(12, 0, NOBODY, 1), linked(post(13, 12, 1, 1)), post(12, 0, NOBODY, 1)];
+    let near = [post(15, 0, 1004, 1), linked(post(16, 12, 4, 1)), post(15, 0, 1004, 1)];
+    assert_eq!(world.transfers(0, &far), world.transfers(0, &near));
+}
+
+#[test]
+fn the_end_of_one_fence_opens_no_other() {
+    // Goal: of two accounts that are read, each keeps votes about itself waiting.
+    let mut world = Small::new();
+    let mut votes = Vec::new();
+    for (id, to) in [(2, 1), (3, 5)] {
+        world.ask(SOURCES[0], 1, many(&[post(id, SOURCES[0], to, 1)]));
+        let sent = world.sent();
+        world.receive(sent);
+        world.choose(1);
+        votes.push(world.sent());
+        world.ask(1, 10, read(to));
+    }
+    world.ask(SOURCES[0], 5, many(&[post(4, SOURCES[0], 1, 1)]));
+    let sent = world.sent();
+    world.receive(sent);
+    world.choose(1);
+    assert!(world.sent().is_empty(), "the vote waits for the first read");
+    // What the second read waits for is decided.
+    world.choose(SOURCES[0]);
+    let _resent_later = world.sent();
+    world.receive(votes.pop().expect("two"));
+    let sent = world.sent();
+    world.receive(sent);
+    world.choose(1);
+    let is_fenced = world.at(1).leader().cross.escrow().is_fenced(account(1));
+    let is_vote = |message: &CrossMessage| matches!(message.body, CrossBody::Voted { .. });
+    assert!(is_fenced && !world.sent().iter().any(is_vote));
 }
