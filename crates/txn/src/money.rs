@@ -32,6 +32,7 @@ mod leg;
 mod limits;
 mod read;
 mod record;
+mod steps;
 
 pub use entry::{AccountEntry, MoneyEntry, TransfersEntry};
 pub use escrow::Escrow;

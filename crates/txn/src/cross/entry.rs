@@ -68,11 +68,7 @@ impl Prepare {
     /// This group's part of the reply.
     #[must_use]
     pub fn reply(&self) -> PartReply {
-        PartReply {
-            reads: self.write.reads.clone(),
-            sums: self.write.sums.clone(),
-            verdicts: self.leg.as_ref().map(|leg| leg.reply()).unwrap_or_default(),
-        }
+        part_reply(&self.write, self.leg.as_deref())
     }
 
     /// The request the transaction answers.
@@ -81,6 +77,12 @@ impl Prepare {
         let Age { session, sequence, .. } = self.age;
         RequestId { session, sequence, lowest_unanswered: self.lowest_unanswered }
     }
+}
+
+/// A group's part of the reply: values of rows, or what its side says of transfers.
+pub(super) fn part_reply(write: &Write, leg: Option<&Leg>) -> PartReply {
+    let (reads, sums) = (write.reads.clone(), write.sums.clone());
+    PartReply { reads, sums, verdicts: leg.map(Leg::reply).unwrap_or_default() }
 }
 
 /// What became of an attempt.

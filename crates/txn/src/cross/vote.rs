@@ -10,6 +10,7 @@ use quorate_types::limits::ENTRY_BYTES_MAX;
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Age, Attempt, Code, Error, Part, PartReply};
 
+use super::entry::part_reply;
 use super::locks::Locks;
 use crate::context::Context;
 use crate::entry::{Effect, RowKey, Write};
@@ -59,11 +60,7 @@ impl Yes {
     /// Its part of the reply.
     #[must_use]
     pub fn reply(&self) -> PartReply {
-        PartReply {
-            reads: self.write.reads.clone(),
-            sums: self.write.sums.clone(),
-            verdicts: self.leg.as_ref().map(|leg| leg.reply()).unwrap_or_default(),
-        }
+        part_reply(&self.write, self.leg.as_deref())
     }
 
     /// Why no entry has room for it. PREPARE carries all of it; COMMIT in the coordinator's log carries

@@ -12,12 +12,12 @@ use quorate_types::{
 };
 
 use super::books::{Books, Broken, HoldKey, HoldNow, Item, stored_hold};
-use super::decide::{detail, end_hold, ending, expiry};
 use super::draft::{Created, Draft};
 use super::entry::{AccountEntry, MoneyEntry, TransfersEntry};
 use super::holds::HoldTable;
 use super::leg::Leg;
 use super::record::{ClosedHold, decode_transfer};
+use super::steps::{detail, end_hold, ending, expiry};
 use crate::apply::{Applied, ApplyError, applied};
 
 /// Why an entry cannot be applied.

@@ -2,8 +2,8 @@
 //!
 //! Debits that a group has said yes to are as good as gone for whoever wants to debit the account;
 //! credits are not there yet, but must find room. So they do not exclude each other, and nobody waits
-//! for them but whom they leave in doubt: a transfer that would be refused because of them, one with the same id, one
-//! that ends the same reservation, a read. The idea is that of escrow (O'Neil, "The Escrow
+//! for them but whom they leave in doubt: a transfer that would be refused because of them, one with the
+//! same id, one that ends the same reservation, a read. The idea is that of escrow (O'Neil, "The Escrow
 //! Transactional Method", TODS 1986); the bounds here are exact, because every amount is known.
 //!
 //! A transfer is here from the leader's vote to the application of COMMIT or ABORT, like a lock. From
@@ -92,9 +92,9 @@ impl Escrow {
         }
         let Escrow { accounts, ids, ends, .. } = self;
         leg.visit(
-            |account, amount, ends| {
+            |account, amount, may_end| {
                 let open = accounts.entry(account).or_default();
-                open.in_doubt.add(amount, ends);
+                open.in_doubt.add(amount, may_end);
                 open.attempts.insert(attempt, false);
             },
             |debit, id, pending| {

@@ -17,9 +17,9 @@ use quorate_types::{
 };
 
 use super::books::{Books, Broken, HoldKey, HoldNow, Item};
-use super::decide::{detail, end_hold};
 use super::draft::{Created, Draft};
 use super::entry::{put_verdicts, take_batch, take_verdicts};
+use super::steps::{detail, end_hold};
 use crate::codec::{DecodeError, Reader, put_length, put_varint};
 
 const DEBIT: u8 = 1;
@@ -120,8 +120,8 @@ impl Leg {
     }
 
     /// Calls `each` with every account whose balance may change, by what at most, and whether a
-    /// reservation may end, which leaves an unknown amount free; and `ends` with
-    /// the id of every transfer of the debit side and the pending one that it ends.
+    /// reservation may end, which leaves an unknown amount free; and `ends` with the id of every transfer
+    /// of the debit side and the pending one that it ends.
     pub(super) fn visit(
         &self,
         mut each: impl FnMut(AccountAddress, i128, bool),

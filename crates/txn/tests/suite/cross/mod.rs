@@ -9,6 +9,7 @@ mod group;
 mod joints;
 mod payments;
 mod payments_cuts;
+mod payments_judge;
 #[cfg(madsim)]
 mod planted;
 mod sides;
