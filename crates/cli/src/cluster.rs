@@ -27,13 +27,28 @@ impl Cluster {
     /// # Errors
     /// `UNREACHABLE` with the reason of each endpoint.
     pub(crate) async fn open(global: &Global) -> Result<Cluster, Failure> {
-        let building = Client::builder(global.endpoints())
+        Cluster::open_near(global, None).await
+    }
+
+    /// The same, from a place of the cluster: an IDC or a city.
+    ///
+    /// # Errors
+    /// Also `INVALID_REQUEST` if the cluster file does not know the place.
+    pub(crate) async fn open_near(
+        global: &Global,
+        place: Option<&str>,
+    ) -> Result<Cluster, Failure> {
+        let mut builder = Client::builder(global.endpoints())
             .connect_timeout(global.timeout.min(CONNECT_TIMEOUT_MAX))
-            .request_timeout(global.timeout)
-            .build();
-        let client = Box::pin(building).await.map_err(|error| {
+            .request_timeout(global.timeout);
+        if let Some(place) = place {
+            builder = builder.near(place);
+        }
+        let client = Box::pin(builder.build()).await.map_err(|error| {
             let endpoints = global.endpoints();
             match error.code() {
+                Code::InvalidRequest if error.facts().contains_key("place") => failure(&error)
+                    .with_fix("name a city or an IDC of the cluster file, or leave out --near"),
                 Code::InvalidRequest => failure(&error).with_fix(
                     "write --endpoints host:port,host:port, or set QUORATE_ENDPOINTS to that",
                 ),

@@ -132,7 +132,7 @@ impl Client {
         self.change_account(at, RequestBody::SetAccount(at, change)).await
     }
 
-    /// Reads an account, linearizable.
+    /// Reads an account, linearizable unless [`Client::with_reads`] says otherwise.
     ///
     /// # Errors
     /// See [`Error`]; a read has no effect.
@@ -181,8 +181,8 @@ impl Client {
         batches::carry_out(self, transfers).await
     }
 
-    /// Reads a transfer by its id and the user it debits, linearizable; `None` if none with this id
-    /// took effect.
+    /// Reads a transfer by its id and the user it debits, linearizable unless [`Client::with_reads`]
+    /// says otherwise; `None` if none with this id took effect.
     ///
     /// # Errors
     /// See [`Error`]; a read has no effect.

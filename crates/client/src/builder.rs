@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) attempt_timeout: Duration,
     pub(crate) in_flight_max: usize,
     pub(crate) in_flight_bytes_max: usize,
+    /// The IDC or city this process runs in.
+    pub(crate) near: Option<String>,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
             attempt_timeout: Duration::from_secs(1),
             in_flight_max: limits::STREAM_IN_FLIGHT_MAX,
             in_flight_bytes_max: 32 * 1024 * 1024,
+            near: None,
         }
     }
 }
@@ -95,6 +98,13 @@ impl Builder {
         self
     }
 
+    /// Where this process runs: the name of an IDC or of a city in the cluster file. Reads that replicas
+    /// may answer ([`Client::with_reads`]) go to one there, if the group has one there.
+    pub fn near(mut self, place: impl Into<String>) -> Builder {
+        self.options.near = Some(place.into());
+        self
+    }
+
     /// Connects to any of the endpoints and fetches the topology.
     ///
     /// # Errors
@@ -116,6 +126,15 @@ impl Builder {
                 return Err(not_built(error, endpoints));
             }
         };
+        if let Some(place) = &options.near {
+            let is_known = topology.cities().iter().any(|city| city.name == *place)
+                || topology.idcs().iter().any(|idc| idc.name == *place);
+            if !is_known {
+                let message = format!("the cluster file has no city or IDC {place:?}");
+                let error = quorate_types::Error::new(Code::InvalidRequest, message);
+                return Err(not_built(error.with("place", place), endpoints));
+            }
+        }
         let mut options = options;
         options.cluster = Some(topology.cluster_id());
         Ok(Client::new(Inner::new(options, topology, endpoints)))

@@ -18,7 +18,9 @@ use tracing::debug;
 
 use crate::client::Inner;
 use crate::error::{Error, Outcome, Phase, Trail};
+use crate::reads::ReadState;
 use crate::retry::{Attempts, End, Kind};
+use crate::router::Router;
 use crate::session::Ticket;
 use crate::size;
 
@@ -35,6 +37,17 @@ pub(crate) enum Place {
     Group(GroupId),
     /// The group that makes the cuts.
     Cuts,
+}
+
+impl Place {
+    /// The groups of the rows it names, as far as they are known.
+    pub(crate) fn groups(&self, router: &Router) -> impl Iterator<Item = GroupId> {
+        let rows = match self {
+            Place::Rows(rows) => &rows[..],
+            Place::Slice(..) | Place::Accounts(_) | Place::Group(_) | Place::Cuts => &[],
+        };
+        rows.iter().filter_map(|(table, uid)| router.group_of(*table, *uid).ok())
+    }
 }
 
 /// A positive answer and the group it came from.
@@ -59,13 +72,19 @@ pub(crate) struct Call<'a> {
     inner: &'a Inner,
     started: Instant,
     budget: Duration,
+    /// `None`: leaders answer reads.
+    reads: Option<&'a ReadState>,
     pub(crate) trail: Trail,
 }
 
 impl<'a> Call<'a> {
     /// A call that starts now and may take this long.
-    pub(crate) fn new(inner: &'a Inner, budget: Duration) -> Call<'a> {
-        Call { inner, started: Instant::now(), budget, trail: Trail::default() }
+    pub(crate) fn new(
+        inner: &'a Inner,
+        budget: Duration,
+        reads: Option<&'a ReadState>,
+    ) -> Call<'a> {
+        Call { inner, started: Instant::now(), budget, reads, trail: Trail::default() }
     }
 
     /// Asks for something that has no effect, or whose repetition is harmless.
@@ -100,7 +119,10 @@ impl<'a> Call<'a> {
         loop {
             let group = self.resolve(place, &attempts)?;
             match self.ask(&mut attempts, group, None, &body, bytes).await {
-                Ok(answered) => return Ok((answered, attempts.outcome())),
+                Ok(answered) => {
+                    self.note_written(place, &answered);
+                    return Ok((answered, attempts.outcome()));
+                }
                 Err(Halt::Failed(error)) => return Err(error),
                 Err(Halt::NewSession) => {}
                 Err(Halt::Reroute) => self.refresh().await,
@@ -140,7 +162,10 @@ impl<'a> Call<'a> {
                 },
             };
             match self.ask(&mut attempts, group, Some(&ticket), &body, bytes).await {
-                Ok(answered) => return Ok(answered),
+                Ok(answered) => {
+                    self.note_written(place, &answered);
+                    return Ok(answered);
+                }
                 Err(Halt::Failed(error)) => {
                     let last = error.last_answer().unwrap_or(error.as_error()).code;
                     if last == Code::SessionExpired {
@@ -153,6 +178,18 @@ impl<'a> Call<'a> {
                     held = Some(ticket);
                     self.refresh().await;
                 }
+            }
+        }
+    }
+
+    /// Remembers where a write stands, for reads that replicas answer. Of a transaction over several
+    /// groups only the place in the log of the first is told.
+    fn note_written(&self, place: &Place, Answered { group, reply }: &Answered) {
+        let Some(reads) = self.reads else { return };
+        reads.saw(*group, reply.at.slot);
+        for other in place.groups(&self.inner.router) {
+            if other != *group {
+                reads.saw_unplaced(other);
             }
         }
     }

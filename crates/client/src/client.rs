@@ -18,9 +18,11 @@ use crate::builder::{Builder, Options};
 use crate::call::{Answered, Call, Place, other_answer};
 use crate::connection::{self, Pool};
 use crate::error::{Error, Outcome, Trail};
+use crate::reads::ReadState;
 use crate::router::{RouteInfo, Router};
 use crate::scan::{Scan, TableScan};
 use crate::session::Sessions;
+use crate::token::Token;
 use crate::transaction::Transaction;
 use crate::value::IntoValue;
 
@@ -47,6 +49,8 @@ const REFRESH_NODES_MAX: usize = 16;
 pub struct Client {
     inner: Arc<Inner>,
     timeout: Duration,
+    /// `None`: leaders answer reads.
+    reads: Option<Arc<ReadState>>,
 }
 
 /// What all clones of a client share.
@@ -66,12 +70,24 @@ pub(crate) struct Inner {
 /// A write that took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
+    /// The cluster.
+    pub cluster: ClusterId,
     /// The group.
     pub group: GroupId,
     /// The log entry that carried the write.
     pub at: EntryId,
     /// True if an earlier attempt had taken effect and only its answer was lost.
     pub replayed: bool,
+}
+
+impl Written {
+    /// For reads by others that must show this write: see [`Reads::AtLeast`](crate::Reads::AtLeast).
+    #[must_use]
+    pub fn token(&self) -> Token {
+        let mut token = Token::new(self.cluster);
+        token.raise(self.group, self.at.slot);
+        token
+    }
 }
 
 impl Client {
@@ -84,7 +100,7 @@ impl Client {
 
     pub(crate) fn new(inner: Inner) -> Client {
         let timeout = inner.options.request_timeout;
-        Client { inner: Arc::new(inner), timeout }
+        Client { inner: Arc::new(inner), timeout, reads: None }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -92,13 +108,21 @@ impl Client {
     }
 
     pub(crate) fn call(&self) -> Call<'_> {
-        Call::new(&self.inner, self.timeout)
+        Call::new(&self.inner, self.timeout, self.reads.as_deref())
     }
 
     /// The same client with another deadline for its calls, retries included.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Client {
-        Client { inner: Arc::clone(&self.inner), timeout }
+        Client { timeout, ..self.clone() }
+    }
+
+    pub(crate) fn of_reads(&self, reads: Option<Arc<ReadState>>) -> Client {
+        Client { reads, ..self.clone() }
+    }
+
+    pub(crate) fn reads(&self) -> Option<&ReadState> {
+        self.reads.as_deref()
     }
 
     /// The deadline of calls.
@@ -140,7 +164,7 @@ impl Client {
         self.inner.router.describe(table, uid).map_err(Error::local)
     }
 
-    /// Reads a row, linearizable. Rows of `home` and `global` tables have UID 0.
+    /// Reads a row, linearizable unless [`Client::with_reads`] says otherwise. Rows of `home` and `global` tables have UID 0.
     ///
     /// # Errors
     /// See [`Error`]; a read has no effect.
@@ -248,7 +272,7 @@ impl Client {
             .into_iter()
             .map(|(group, session)| async move {
                 let body = RequestBody::CloseSession(session.id());
-                Call::new(&self.inner, CLOSE_TIMEOUT).close_session(group, &body).await;
+                Call::new(&self.inner, CLOSE_TIMEOUT, None).close_session(group, &body).await;
             })
             .collect();
         while closing.next().await.is_some() {}
@@ -270,7 +294,8 @@ impl Client {
         let mutations = vec![mutation];
         let body = RequestBody::Transact { conditions, mutations, reads: Vec::new() };
         let Answered { group, reply } = self.call().write(&place, body).await?;
-        Ok(Written { group, at: reply.at, replayed: reply.replayed })
+        let cluster = self.cluster_id();
+        Ok(Written { cluster, group, at: reply.at, replayed: reply.replayed })
     }
 }
 

@@ -30,7 +30,7 @@
 //!   left this process is known to have had no effect, otherwise [`Outcome::Unknown`].
 //! - Every call ends by its deadline. The error then names the endpoints tried, the phase, the number
 //!   of attempts, the time spent and the last answer of a server.
-//! - Reads are linearizable.
+//! - Reads are linearizable, unless [`Client::with_reads`] lets replicas answer them.
 //!
 //! Dropping the future of a call stops the call; a write may then still take effect.
 
@@ -43,12 +43,14 @@ mod connection;
 mod cut;
 mod error;
 mod mux;
+mod reads;
 mod retry;
 mod router;
 mod scan;
 mod session;
 mod size;
 mod status;
+mod token;
 mod transact;
 mod transaction;
 mod value;
@@ -59,9 +61,11 @@ pub use builder::Builder;
 pub use client::{Client, Written};
 pub use cut::{Cut, CutAccounts, CutScan, CutTable};
 pub use error::{Error, Outcome, Phase};
+pub use reads::Reads;
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};
 pub use status::{AttemptReport, NodeReport};
+pub use token::{NoToken, Token};
 pub use transact::{Transacted, Txn};
 pub use transaction::{Committed, Transaction};
 pub use value::IntoValue;

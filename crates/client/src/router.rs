@@ -81,6 +81,22 @@ impl Router {
         candidates(found).next().ok_or_else(|| nobody_leads(group))
     }
 
+    /// The replica to ask for a read that need not go to the leader: in this IDC, or else in its city or
+    /// the city of this name, or else the first of all. Among equals the first in the leader order.
+    pub(crate) fn nearest(&self, group: GroupId, near: Option<&str>) -> Result<NodeId, Error> {
+        let state = self.lock();
+        let found = require_group(&state.topology, group)?;
+        let idcs = state.topology.idcs();
+        let idc = idcs.iter().find(|idc| Some(idc.name.as_str()) == near);
+        let city = idc.map(|idc| idc.city.as_str()).or(near);
+        let distance = |node: &NodeId| match state.topology.node(*node) {
+            Some(node) if Some(node.idc.as_str()) == near => 0,
+            Some(node) if Some(node.city.as_str()) == city => 1,
+            Some(_) | None => 2,
+        };
+        candidates(found).min_by_key(distance).ok_or_else(|| nobody_leads(group))
+    }
+
     /// The node to ask after this one, in the leader order, from the start after the end.
     pub(crate) fn next(&self, group: GroupId, after: NodeId) -> Result<NodeId, Error> {
         let state = self.lock();
@@ -225,6 +241,23 @@ mod tests {
         // A node that left the group is followed by the first.
         assert_eq!(router.next(GroupId(2), NodeId(99)).unwrap(), order[0]);
         assert_eq!(router.first(GroupId(99)).unwrap_err().code, Code::UnknownGroup);
+    }
+
+    #[test]
+    fn the_nearest_replica_is_in_the_same_idc_or_city() {
+        // Goal: a read that any replica may answer stays as near as it can.
+        let router = Router::new(topology(1));
+        let (topology, group) = (router.topology(), GroupId(2));
+        for node in topology.nodes() {
+            assert_eq!(router.nearest(group, Some(&node.idc)).unwrap(), node.id);
+        }
+        let preferred = candidates(topology.group(group).unwrap()).next().unwrap();
+        let city = topology.node(preferred).unwrap().city.clone();
+        for near in [None, Some(city.as_str()), Some("nowhere")] {
+            assert_eq!(router.nearest(group, near).unwrap(), preferred);
+        }
+        router.note_leader(group, NodeId(3));
+        assert_eq!(router.nearest(group, None).unwrap(), preferred, "any replica will do");
     }
 
     #[test]

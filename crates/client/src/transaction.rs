@@ -8,6 +8,7 @@ use quorate_types::{
 use crate::call::{Answered, Place, other_answer};
 use crate::client::Client;
 use crate::error::{Error, Outcome, Trail};
+use crate::token::Token;
 use crate::value::IntoValue;
 
 /// A transaction being put together. Nothing is sent before [`Transaction::commit`].
@@ -58,6 +59,16 @@ pub struct Committed {
     pub at: EntryId,
     /// True if an earlier attempt had taken effect and only its answer was lost.
     pub replayed: bool,
+    token: Token,
+}
+
+impl Committed {
+    /// For reads by others that must show this transaction: see
+    /// [`Reads::AtLeast`](crate::Reads::AtLeast).
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
+    }
 }
 
 impl Transaction {
@@ -159,11 +170,19 @@ impl Transaction {
         rows.dedup();
         let asked = reads.len();
         let body = RequestBody::Transact { conditions, mutations, reads };
-        let answered = client.call().write(&Place::Rows(rows), body).await?;
-        let Answered { group, reply } = answered;
+        let place = Place::Rows(rows);
+        let Answered { group, reply } = client.call().write(&place, body).await?;
         match reply.body {
             ReplyBody::Committed { reads, sums } if reads.len() == asked => {
-                Ok(Committed { reads, sums, group, at: reply.at, replayed: reply.replayed })
+                let mut token = Token::new(client.cluster_id());
+                token.raise(group, reply.at.slot);
+                for other in place.groups(&client.inner().router) {
+                    if other != group {
+                        token.ask_leader(other); // Where it stands there we were not told.
+                    }
+                }
+                let (at, replayed) = (reply.at, reply.replayed);
+                Ok(Committed { reads, sums, group, at, replayed, token })
             }
             ReplyBody::Committed { .. }
             | ReplyBody::Session(_)

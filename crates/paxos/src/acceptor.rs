@@ -219,6 +219,7 @@ impl Replica {
             standing: self.standing(),
         };
         self.send(from, Message::HeartbeatAck(ack), out);
+        self.ask_now_and_then(now, out);
     }
 
     /// A commit notice.

@@ -21,7 +21,7 @@ impl Replica {
 
     /// Sends `peer` what it lacks, as far as the window allows.
     pub(crate) fn pump(&mut self, peer: ReplicaId, out: &mut Output) {
-        let slot_committed = self.slot_committed;
+        let slot_committed = self.slot_told();
         let ballot = self.promised;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
@@ -58,7 +58,7 @@ impl Replica {
         batches: Vec<Batch>,
         out: &mut Output,
     ) {
-        let slot_committed = self.slot_committed;
+        let slot_committed = self.slot_told();
         let ballot = self.promised;
         let Duty::Leader(leader) = &mut self.duty else {
             return;

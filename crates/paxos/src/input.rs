@@ -24,6 +24,10 @@ pub enum Input {
     Propose(Vec<Bytes>),
     /// The view behind this token was taken before `now`: may its answer go out?
     Read(ReadToken),
+    /// Somebody reads at this replica and wants to know how fresh it is: see [`Replica::fresh_at`].
+    ///
+    /// [`Replica::fresh_at`]: crate::Replica::fresh_at
+    AskFresh,
     /// Every append of `Output::appends` through this number is on disk.
     Synced {
         /// The number.

@@ -33,13 +33,27 @@ pub(crate) struct Leader {
     pub(crate) renew_at: BootTime,
     /// When the last heartbeat was sent.
     pub(crate) heartbeat_at: Option<BootTime>,
-    /// Reads that wait for their verdict, by the time after their view was taken.
-    pub(crate) reads: VecDeque<(BootTime, ReadToken)>,
+    /// Who waits for a proof that we lead, by the time at which we must still have led.
+    pub(crate) reads: VecDeque<(BootTime, Reader)>,
     pub(crate) handover: Option<Handover>,
     /// It does not give way before: the last hand-over did not come about.
     pub(crate) stays_until: BootTime,
     /// Encoded bytes of the log through the commit position.
     pub(crate) committed_log_bytes: u64,
+}
+
+/// Who waits for a proof of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// A reader of this node, whose view is taken.
+    Local(ReadToken),
+    /// A follower that wants to know where we stand.
+    Follower {
+        /// The follower.
+        replica: ReplicaId,
+        /// Its clock when it asked.
+        asked_at: BootTime,
+    },
 }
 
 /// What the leader knows of a follower.
@@ -286,16 +300,26 @@ impl Replica {
         }
     }
 
+    /// How far a leader tells of commits: only as far as it has applied them itself. So nobody reads
+    /// at a follower what a read at the leader does not show yet, also while the leader's disk is the
+    /// slowest.
+    pub(crate) fn slot_told(&self) -> Slot {
+        if planted(Bug::TellUnapplied) {
+            return self.slot_committed;
+        }
+        self.slot_committed.min(self.slot_applied)
+    }
+
     /// Tells followers of a commit when nothing else that is on its way will.
     pub(crate) fn announce_commit(&mut self, out: &mut Output) {
-        let idle = self.slot_committed == self.log.last().slot;
+        let slot_committed = self.slot_told();
+        let idle = slot_committed == self.log.last().slot;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
         if !idle {
             return; // The batches still uncommitted are followed by a commit or another batch.
         }
-        let slot_committed = self.slot_committed;
         for (id, peer) in &mut leader.peers {
             if peer.commit_told < slot_committed && slot_committed <= peer.slot_synced {
                 peer.commit_told = slot_committed;

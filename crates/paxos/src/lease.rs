@@ -7,8 +7,8 @@
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, ReplicaId};
 
-use crate::leader::Leader;
-use crate::message::{Heartbeat, HeartbeatAck, Message};
+use crate::leader::{Leader, Reader};
+use crate::message::{Heartbeat, HeartbeatAck, Message, Told};
 use crate::options::LeaseMode;
 use crate::output::{NotServing, Output, ReadToken, ReadVerdict};
 use crate::replica::{Duty, Replica};
@@ -21,6 +21,11 @@ impl Replica {
             out.reads.push((token, ReadVerdict::Refused(reason)));
             return;
         }
+        self.on_reader(now, Reader::Local(token), out);
+    }
+
+    /// Somebody waits for a proof that this replica, which serves, led at `now`.
+    pub(crate) fn on_reader(&mut self, now: BootTime, reader: Reader, out: &mut Output) {
         let alone = self.quorum() == 1;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
@@ -30,7 +35,7 @@ impl Replica {
             Some(sent) if now <= sent && !alone => sent + std::time::Duration::from_nanos(1),
             Some(_) | None => now,
         };
-        leader.reads.push_back((asked_at, token));
+        leader.reads.push_back((asked_at, reader));
         self.confirm_reads(now, out);
         self.ask_for_reads(now, out);
         if matches!(&self.duty, Duty::Leader(leader) if !leader.reads.is_empty()) {
@@ -65,12 +70,19 @@ impl Replica {
         if leader.handover.is_some() || !leader.serving {
             return;
         }
-        while let Some((asked_at, token)) = leader.reads.front().copied() {
+        let (ballot, slot_applied) = (self.promised, self.slot_applied);
+        while let Some((asked_at, reader)) = leader.reads.front().copied() {
             if !leased && confirmed.is_none_or(|at| at < asked_at) {
                 return;
             }
             leader.reads.pop_front();
-            out.reads.push((token, ReadVerdict::Confirmed));
+            match reader {
+                Reader::Local(token) => out.reads.push((token, ReadVerdict::Confirmed)),
+                Reader::Follower { replica, asked_at } => {
+                    let told = Told { ballot, asked_at, slot_applied };
+                    out.messages.push((replica, Message::Told(told)));
+                }
+            }
         }
     }
 
@@ -112,7 +124,7 @@ impl Replica {
         let heartbeat = Heartbeat {
             ballot: self.promised,
             sent_at: now,
-            slot_committed: self.slot_committed,
+            slot_committed: self.slot_told(),
             slot_held_by_all,
         };
         for peer in self.peers() {
@@ -168,8 +180,11 @@ impl Replica {
         out: &mut Output,
     ) {
         if let Duty::Leader(leader) = &mut self.duty {
-            for (_, token) in leader.reads.drain(..) {
-                out.reads.push((token, ReadVerdict::Refused(NotServing::NotLeader(next_leader))));
+            for (_, reader) in leader.reads.drain(..) {
+                if let Reader::Local(token) = reader {
+                    let refused = ReadVerdict::Refused(NotServing::NotLeader(next_leader));
+                    out.reads.push((token, refused));
+                }
             }
         }
     }

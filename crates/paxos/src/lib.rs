@@ -31,6 +31,7 @@ pub mod priority;
 mod acceptor;
 mod catch_up;
 mod election;
+mod freshness;
 mod handover;
 mod invariants;
 mod leader;

@@ -154,6 +154,26 @@ pub struct TakeOver {
     pub ballot: Ballot,
 }
 
+/// Where do you stand? So that the sender learns how fresh its rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The sender's clock; echoed, never compared with another clock.
+    pub asked_at: BootTime,
+}
+
+/// The sender still led after it was asked, and had applied this much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The clock of whoever asked.
+    pub asked_at: BootTime,
+    /// Everything that anybody was told before is at or below this slot.
+    pub slot_applied: Slot,
+}
+
 /// Any message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the struct of the same name")]
@@ -172,6 +192,8 @@ pub enum Message {
     HeartbeatAck(HeartbeatAck),
     Commit(Commit),
     TakeOver(TakeOver),
+    Ask(Ask),
+    Told(Told),
 }
 
 impl Message {
@@ -195,7 +217,9 @@ impl Message {
             | Message::Heartbeat(_)
             | Message::HeartbeatAck(_)
             | Message::Commit(_)
-            | Message::TakeOver(_) => FIXED,
+            | Message::TakeOver(_)
+            | Message::Ask(_)
+            | Message::Told(_) => FIXED,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `acceptor.rs` promises and accepts, `election.rs` runs for leadership, `leader.rs` proposes and
 //! counts, `catch_up.rs` sends followers what they lack, `lease.rs` keeps the leader's right to answer
-//! reads, `handover.rs` gives leadership away, `learner.rs` commits and applies.
+//! reads, `freshness.rs` tells how fresh the rows are, `handover.rs` gives leadership away, `learner.rs` commits and applies.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,6 +11,7 @@ use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
 
 use crate::batch::{Batch, Tail};
 use crate::election::{Candidacy, PreCandidacy};
+use crate::freshness::Freshness;
 use crate::input::{Input, Restored};
 use crate::leader::Leader;
 use crate::log_window::LogWindow;
@@ -69,6 +70,7 @@ pub struct Replica {
     pub(crate) apply_reading: bool,
     /// Batches read back for applying, from the applied position on. May be cut meanwhile.
     pub(crate) read_ahead: VecDeque<Batch>,
+    pub(crate) freshness: Freshness,
     pub(crate) duty: Duty,
 }
 
@@ -171,6 +173,7 @@ impl Replica {
             has_yielded: false,
             apply_reading: false,
             read_ahead: VecDeque::new(),
+            freshness: Freshness::unknown(now),
             duty: Duty::Follower { election_at: silent_until },
             options,
         };
@@ -187,6 +190,7 @@ impl Replica {
             Input::Message { from, message } => self.on_message(now, from, message, &mut out),
             Input::Propose(payloads) => self.on_propose(now, &payloads, &mut out),
             Input::Read(token) => self.on_read(now, token, &mut out),
+            Input::AskFresh => self.on_ask_fresh(now, &mut out),
             Input::Synced { write } => self.on_synced(now, write, &mut out),
             Input::PromiseSynced { ballot } => self.on_promise_synced(now, ballot, &mut out),
             Input::LogRead { purpose, batches } => self.on_log_read(purpose, batches, &mut out),
@@ -198,6 +202,7 @@ impl Replica {
         }
         self.fire_timers(now, &mut out);
         self.advance_apply(&mut out);
+        self.settle_freshness();
         self.announce_serving(&mut out);
         self.announce_commit(&mut out);
         self.continue_handover(now, &mut out);
@@ -224,6 +229,8 @@ impl Replica {
             Message::HeartbeatAck(msg) => self.on_heartbeat_ack(now, from, &msg, out),
             Message::Commit(msg) => self.on_commit(now, from, &msg, out),
             Message::TakeOver(msg) => self.on_take_over(now, from, &msg, out),
+            Message::Ask(msg) => self.on_ask(now, from, msg, out),
+            Message::Told(msg) => self.on_told(now, msg),
         }
     }
 
@@ -424,6 +431,7 @@ impl Replica {
         leader: Option<ReplicaId>,
         out: &mut Output,
     ) {
+        self.note_led(now);
         self.refuse_waiting_reads(leader, out);
         self.leader = leader;
         out.roles.push(RoleChange::Follower { ballot: self.promised, leader });

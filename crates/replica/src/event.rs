@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_log::LogCounters;
 use quorate_paxos::{Health, Status};
 use quorate_types::{
-    Attempt, AttemptStatus, Ballot, CrossMessage, Error, GroupId, Incarnation, NodeId, Reply,
-    Request, Slot,
+    Attempt, AttemptStatus, Ballot, CrossMessage, Elsewhere, Error, GroupId, Incarnation, NodeId,
+    Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -56,6 +56,17 @@ pub enum Event {
         group: GroupId,
         /// What is asked.
         request: Request,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// A client's read that this replica may answer whoever leads, checked at the edge.
+    ReadElsewhere {
+        /// The group it was routed to.
+        group: GroupId,
+        /// What is asked.
+        request: Request,
+        /// What must be applied here for it.
+        elsewhere: Elsewhere,
         /// Where the answer goes.
         reply: ReplyTo,
     },

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::cross::{Asked, CrossDriver};
 use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
+use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
 use crate::refuse;
@@ -124,6 +125,8 @@ pub(crate) struct GroupDriver {
     pub(crate) pending: Pending,
     /// Transactions over several groups.
     pub(crate) cross: CrossDriver,
+    /// Reads that wait until this replica may answer them.
+    pub(crate) elsewhere: ElsewhereDriver,
     /// Views at cuts.
     pub(crate) cuts: CutDriver,
     pub(crate) waiters: Waiters,
@@ -165,6 +168,7 @@ impl GroupDriver {
             overlay: Overlay::new(),
             pending: Pending::new(),
             cross,
+            elsewhere: ElsewhereDriver::default(),
             cuts: CutDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
@@ -283,7 +287,7 @@ impl GroupDriver {
         Ok(())
     }
 
-    fn evaluate(&self, request: &Request) -> Result<Evaluation, Fatal> {
+    pub(crate) fn evaluate(&self, request: &Request) -> Result<Evaluation, Fatal> {
         self.on_overlay(|context, state| evaluate(request, context, state))
     }
 
@@ -518,7 +522,8 @@ impl GroupDriver {
 
     pub(crate) fn next_deadline(&self) -> BootTime {
         let core = self.core.next_deadline();
-        self.cross.next_deadline().map_or(core, |cross| cross.min(core))
+        let others = [self.cross.next_deadline(), self.elsewhere.next_deadline()];
+        others.into_iter().flatten().fold(core, BootTime::min)
     }
 
     pub(crate) fn leads(&self, now: BootTime) -> bool {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use quorate_types::{
-    Attempt, AttemptStatus, Code, CrossMessage, Error, GroupId, Incarnation, NodeId, Request,
-    RequestBody,
+    Attempt, AttemptStatus, Code, CrossMessage, Elsewhere, Error, GroupId, Incarnation, NodeId,
+    Request, RequestBody,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,12 +49,7 @@ impl ShardHandle {
         bytes: usize,
         answer: impl FnOnce(crate::event::Answer) + Send + 'static,
     ) -> Result<(), Error> {
-        let Some(permit) = self.requests.take(bytes + REQUEST_OVERHEAD_BYTES) else {
-            let (used, limit) = (self.requests.used(), self.requests.limit());
-            let message = format!("the node holds {used} of at most {limit} bytes of requests");
-            return Err(Error::new(Code::Overloaded, message).after(Duration::from_millis(20)));
-        };
-        let mut reply = ReplyTo::new(Some(permit), answer);
+        let mut reply = ReplyTo::new(Some(self.permit(bytes)?), answer);
         if let RequestBody::ReadCut(cut, range) = &request.body {
             match self.ready.read(group, *cut, range, reply) {
                 Ok(read) => {
@@ -67,6 +62,31 @@ impl ShardHandle {
             }
         }
         self.send(Event::Request { group, request, reply })
+    }
+
+    /// Puts a read in that this replica may answer whoever leads. The same limits.
+    ///
+    /// # Errors
+    /// `OVERLOADED`; `SHUTTING_DOWN` if the shard has ended.
+    pub fn read_elsewhere(
+        &self,
+        group: GroupId,
+        request: Request,
+        elsewhere: Elsewhere,
+        bytes: usize,
+        answer: impl FnOnce(crate::event::Answer) + Send + 'static,
+    ) -> Result<(), Error> {
+        let reply = ReplyTo::new(Some(self.permit(bytes)?), answer);
+        self.send(Event::ReadElsewhere { group, request, elsewhere, reply })
+    }
+
+    /// Room for a request of `bytes`.
+    fn permit(&self, bytes: usize) -> Result<Permit, Error> {
+        self.requests.take(bytes + REQUEST_OVERHEAD_BYTES).ok_or_else(|| {
+            let (used, limit) = (self.requests.used(), self.requests.limit());
+            let message = format!("the node holds {used} of at most {limit} bytes of requests");
+            Error::new(Code::Overloaded, message).after(Duration::from_millis(20))
+        })
     }
 
     /// Room for peer messages of `bytes`; `None` if the shard is behind, and then they are dropped:

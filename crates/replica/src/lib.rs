@@ -30,6 +30,7 @@ mod checkpoints;
 mod cross;
 mod cuts;
 mod disk_health;
+mod elsewhere;
 mod group;
 mod handle;
 mod leaders;

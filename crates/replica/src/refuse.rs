@@ -37,6 +37,11 @@ pub(crate) fn not_serving(group: GroupId, reason: NotServing) -> Error {
     .with("group", group)
 }
 
+/// This replica cannot answer a read that need not go to the leader.
+pub(crate) fn not_here(group: GroupId, leader: Option<ReplicaId>, message: &str) -> Error {
+    name_leader(Error::new(Code::NotLeader, message), leader).with("group", group)
+}
+
 /// The write was proposed, and then leadership was lost.
 pub(crate) fn outcome_unknown(group: GroupId, leader: Option<ReplicaId>) -> Error {
     let message = format!("{group} changed its leader before the write was decided");

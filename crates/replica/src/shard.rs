@@ -238,6 +238,7 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         let Some(driver) = self.groups.get_mut(&group) else { return Ok(()) };
+        driver.tick_elsewhere(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
         if driver.core.next_deadline() <= now {
@@ -257,6 +258,22 @@ impl Shard {
         let now = self.options.clock.now();
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
+            Event::ReadElsewhere { group, request, elsewhere, reply } => {
+                fx.touched.push(group);
+                let clock = self.options.clock.as_ref();
+                match self.groups.get_mut(&group) {
+                    Some(driver) => {
+                        driver.read_elsewhere(
+                            clock,
+                            (request, reply),
+                            elsewhere,
+                            self.has_room,
+                            fx,
+                        )?;
+                    }
+                    None => reply.answer(Err(refuse::wrong_node(group))),
+                }
+            }
             Event::Peer { messages, permit } => {
                 for PeerMessage { group, from, message, .. } in messages {
                     if let Some(driver) = self.groups.get_mut(&group) {
@@ -303,6 +320,24 @@ impl Shard {
                 }
             }
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
+            Event::TransferLeader { .. }
+            | Event::Pin { .. }
+            | Event::Drain
+            | Event::Attempts(_)
+            | Event::Resolve { .. }
+            | Event::Status(_) => self.handle_question(now, event, fx)?,
+        }
+        Ok(())
+    }
+
+    /// What operators and services ask of the node.
+    fn handle_question(
+        &mut self,
+        now: BootTime,
+        event: Event,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        match event {
             Event::TransferLeader { group, to, reply } => {
                 fx.touched.push(group);
                 let answer = self.transfer(now, group, to, fx)?;
@@ -332,6 +367,15 @@ impl Shard {
             Event::Status(reply) => {
                 let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.
             }
+            Event::Request { .. }
+            | Event::ReadElsewhere { .. }
+            | Event::Peer { .. }
+            | Event::Cross { .. }
+            | Event::Synced(_)
+            | Event::PromisesSynced(_)
+            | Event::LogProgress { .. }
+            | Event::Released
+            | Event::Checkpointed { .. } => unreachable!("no question"),
         }
         Ok(())
     }

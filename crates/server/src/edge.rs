@@ -8,7 +8,9 @@ use quorate_proto::convert::request::addresses;
 use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
 use quorate_types::limits::TXN_GROUPS_MAX;
-use quorate_types::{Code, CutRange, Error, GroupId, Request, RequestBody, TableId, cut_group};
+use quorate_types::{
+    Code, CutRange, Elsewhere, Error, GroupId, Request, RequestBody, TableId, cut_group,
+};
 
 use crate::context::NodeContext;
 
@@ -19,12 +21,20 @@ impl NodeContext {
         &self,
         group: GroupId,
         request: Request,
+        elsewhere: Option<Elsewhere>,
         answer: impl FnOnce(Answer) + Send + 'static,
     ) -> Result<(), Error> {
         quorate_txn::check_limits(&request)?;
         self.check_route(group, &request)?;
         let bytes = request_bytes(&request);
-        self.shard.request(group, request, bytes, answer)
+        let Some(elsewhere) = elsewhere else {
+            return self.shard.request(group, request, bytes, answer);
+        };
+        if !request.body.is_readable_elsewhere() {
+            let message = "only reads of rows, accounts and transfers may be answered elsewhere";
+            return Err(Error::new(Code::InvalidRequest, message).with("field", "elsewhere"));
+        }
+        self.shard.read_elsewhere(group, request, elsewhere, bytes, answer)
     }
 
     /// Refuses a request whose rows do not belong to `group`.

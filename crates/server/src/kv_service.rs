@@ -43,7 +43,7 @@ impl KvService {
         let group = self.context.place(&call)?;
         let time_left = call.time_left.unwrap_or(REQUEST_TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
         let (send, receive) = oneshot::channel();
-        self.context.submit(group, call.request, move |answer| {
+        self.context.submit(group, call.request, call.elsewhere, move |answer| {
             let _gone = send.send(answer).is_err(); // The caller left at its deadline.
         })?;
         match tokio::time::timeout(time_left, receive).await {

@@ -135,8 +135,9 @@ impl Reader {
             .and_then(|item| {
                 let reader = self.clone_for_answer();
                 let (id, group) = (item.id, item.group);
-                self.context
-                    .submit(group, item.request, move |answer| reader.reply(id, group, answer))
+                self.context.submit(group, item.request, item.elsewhere, move |answer| {
+                    reader.reply(id, group, answer);
+                })
             });
         if let Err(error) = submitted {
             self.reply(id, group, Err(error));

@@ -28,7 +28,7 @@ use crate::entry::EntryPayload;
 use crate::limits::check_id;
 use crate::money;
 use crate::pending::{InFlight, Pending};
-use crate::read::{bounds, read_row, scan_page};
+use crate::read::{bounds, read_applied};
 use crate::session::{SessionTable, Standing, sequence_reused, session_expired};
 use crate::transact::{Decided, Stop, Transaction, transact};
 
@@ -158,25 +158,11 @@ pub fn evaluate(
         RequestBody::PinCut(_) | RequestBody::ReadCut(..) | RequestBody::UnpinCut(_) => {
             Ok(Evaluation::AtCut)
         }
-        RequestBody::Get(at) => {
-            if !state.cross.locks().is_empty()
-                && let Some(holder) = state.cross.locks().against_reading(&context.key(at))
-            {
-                return Ok(Evaluation::Wait(holder));
-            }
-            let row = read_row(at, context, state.applied)?;
-            Ok(Evaluation::Read(ReplyBody::Row(row)))
-        }
-        RequestBody::Scan(range) => {
-            if !state.cross.locks().is_empty() {
-                let (from, end) = bounds(range, context);
-                if let Some(holder) = state.cross.locks().against_scanning(&from, &end) {
-                    return Ok(Evaluation::Wait(holder));
-                }
-            }
-            let page = scan_page(range, context, state.applied)?;
-            Ok(Evaluation::Read(ReplyBody::Page(page)))
-        }
+        RequestBody::Get(_)
+        | RequestBody::Scan(_)
+        | RequestBody::GetAccount(_)
+        | RequestBody::GetTransfer(..)
+        | RequestBody::History { .. } => evaluate_read(&request.body, context, state),
         RequestBody::Transact { conditions, mutations, reads } => {
             let asked = Transaction { conditions, mutations, reads };
             evaluate_transaction(request.id.as_ref(), &asked, context, state)
@@ -185,28 +171,41 @@ pub fn evaluate(
             money::create_account(*at, *settings, context, state)
         }
         RequestBody::SetAccount(at, change) => money::set_account(*at, change, context, state),
-        RequestBody::GetAccount(at) => {
-            if let Some(attempt) = undecided(*at, state) {
-                return Ok(Evaluation::WaitForTurn { attempt, account: *at });
-            }
-            let account = money::read_account(*at, context, state.applied)?;
-            Ok(Evaluation::Read(ReplyBody::Account(account)))
-        }
         RequestBody::Transfers(batch) => money::transfers(batch, context, state),
+    }
+}
+
+/// A read of applied records, unless it has to wait for something undecided.
+fn evaluate_read(
+    body: &RequestBody,
+    context: &Context<'_>,
+    state: &State<'_>,
+) -> Result<Evaluation, StoreError> {
+    if let Some(wait) = in_the_way(body, context, state) {
+        return Ok(wait);
+    }
+    let read = read_applied(body, context, state.applied)?;
+    Ok(Evaluation::Read(read.expect("the caller has looked")))
+}
+
+/// What a read has to wait for: its answer would depend on how something undecided ends.
+fn in_the_way(body: &RequestBody, context: &Context<'_>, state: &State<'_>) -> Option<Evaluation> {
+    let locks = state.cross.locks();
+    match body {
+        RequestBody::Get(_) | RequestBody::Scan(_) if locks.is_empty() => None,
+        RequestBody::Get(at) => locks.against_reading(&context.key(at)).map(Evaluation::Wait),
+        RequestBody::Scan(range) => {
+            let (from, end) = bounds(range, context);
+            locks.against_scanning(&from, &end).map(Evaluation::Wait)
+        }
+        RequestBody::GetAccount(account) | RequestBody::History { account, .. } => {
+            let (account, attempt) = (*account, undecided(*account, state)?);
+            Some(Evaluation::WaitForTurn { attempt, account })
+        }
         RequestBody::GetTransfer(debit, id) => {
-            if let Some(attempt) = state.cross.escrow().unapplied_id(*debit, *id) {
-                return Ok(Evaluation::Wait(attempt));
-            }
-            let found = money::read_transfer(*debit, *id, context, state.applied)?;
-            Ok(Evaluation::Read(ReplyBody::Transfer(found.map(Box::new))))
+            state.cross.escrow().unapplied_id(*debit, *id).map(Evaluation::Wait)
         }
-        RequestBody::History { account, after, limit } => {
-            if let Some(attempt) = undecided(*account, state) {
-                return Ok(Evaluation::WaitForTurn { attempt, account: *account });
-            }
-            let page = money::read_history(*account, *after, *limit, context, state.applied)?;
-            Ok(Evaluation::Read(ReplyBody::History(page)))
-        }
+        _ => None,
     }
 }
 

@@ -38,5 +38,5 @@ pub use evaluate::{Evaluation, Proposal, State, evaluate, expire_idle, recognise
 pub use limits::check_limits;
 pub use money::{AccountEntry, MoneyEntry, TransfersEntry, expire_holds};
 pub use pending::Pending;
-pub use read::read_at_cut;
+pub use read::{read_applied, read_at_cut};
 pub use session::SessionTable;

@@ -1,13 +1,13 @@
 //! Reads of applied rows: one row, or a page of a scan.
 //!
-//! Called by `evaluate.rs`. Nothing here makes a read linearizable: the driver takes the view, then
+//! Called by `evaluate.rs`, and by drivers for reads that any replica may answer. Nothing here makes a read linearizable: the driver takes the view, then
 //! reads the clock, then asks for the lease before it releases what was read.
 
 use quorate_store::keys::parse_row;
 use quorate_store::{Key, Row, StoreError, View};
 use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{
-    CutRange, ReplyBody, RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value,
+    CutRange, ReplyBody, RequestBody, RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value,
 };
 
 use crate::context::Context;
@@ -19,6 +19,31 @@ use crate::record::damaged;
 const FETCH_ROWS: usize = 64;
 /// What a row counts for besides key and value.
 const ROW_BYTES: usize = 16;
+
+/// What a read finds in a view, whatever is undecided. `None` if it is no read of rows, accounts or
+/// transfers.
+///
+/// # Errors
+/// `StoreError` if records could not be read.
+pub fn read_applied(
+    body: &RequestBody,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<Option<ReplyBody>, StoreError> {
+    Ok(Some(match body {
+        RequestBody::Get(at) => ReplyBody::Row(read_row(at, context, view)?),
+        RequestBody::Scan(range) => ReplyBody::Page(scan_page(range, context, view)?),
+        RequestBody::GetAccount(at) => ReplyBody::Account(money::read_account(*at, context, view)?),
+        RequestBody::GetTransfer(debit, id) => {
+            let found = money::read_transfer(*debit, *id, context, view)?;
+            ReplyBody::Transfer(found.map(Box::new))
+        }
+        RequestBody::History { account, after, limit } => {
+            ReplyBody::History(money::read_history(*account, *after, *limit, context, view)?)
+        }
+        _ => return Ok(None),
+    }))
+}
 
 /// The value of one row.
 ///

@@ -206,6 +206,19 @@ impl RequestBody {
         }
     }
 
+    /// True if any replica may answer it: see [`Elsewhere`](crate::Elsewhere).
+    #[must_use]
+    pub fn is_readable_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            RequestBody::Get(_)
+                | RequestBody::Scan(_)
+                | RequestBody::GetAccount(_)
+                | RequestBody::GetTransfer(..)
+                | RequestBody::History { .. }
+        )
+    }
+
     /// True if it may be repeated without a request id: it changes what it finds to what it says,
     /// carries ids of its own, or changes nothing that anybody sees.
     #[must_use]

@@ -12,6 +12,7 @@ use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Table};
+use crate::reading::ReadArgs;
 
 /// Changes of a balance printed unless `--limit` or `--all` says otherwise.
 const LIMIT_DEFAULT: usize = 100;
@@ -87,6 +88,8 @@ struct ShowArgs {
     /// The account, as uid:ledger or uid:ledger:code
     #[arg(value_name = "ACCOUNT", value_parser = args::account)]
     at: AccountAddress,
+    #[command(flatten)]
+    reading: ReadArgs,
 }
 
 /// Arguments of `account history`.
@@ -146,8 +149,8 @@ async fn set(args: SetArgs, global: &Global, out: &Output) -> Result<(), Failure
 }
 
 async fn show(args: ShowArgs, global: &Global, out: &Output) -> Result<(), Failure> {
-    let cluster = Cluster::open(global).await?;
-    let found = Box::pin(cluster.client().account(args.at)).await;
+    let cluster = Cluster::open_near(global, args.reading.near()).await?;
+    let found = Box::pin(args.reading.of(cluster.client()).account(args.at)).await;
     let Some(account) = found.map_err(|error| cluster::failure(&error))? else {
         return Err(missing(args.at));
     };

@@ -76,5 +76,6 @@ fn written_json(written: &Written) -> Value {
         "slot": written.at.slot.to_string(),
         "ballot": written.at.ballot.to_string(),
         "replayed": written.replayed,
+        "token": written.token().to_string(),
     })
 }

@@ -119,6 +119,12 @@ async fn ask(client: &Client, transfers: &[Transfer], part: &[usize]) -> Vec<Tra
         Err(error) => return vec![TransferOutcome::Failed(error); part.len()],
     };
     let Answered { group, reply } = answered;
+    if let Some(reads) = client.reads() {
+        let topology = client.topology();
+        let credited = of_part.iter().filter(|transfer| transfer.kind.gives());
+        let to = credited.filter_map(|it| topology.group_of_accounts(it.credit.uid).ok());
+        to.filter(|to| to.id != group).for_each(|to| reads.saw_unplaced(to.id));
+    }
     match reply.body {
         ReplyBody::Transfers(results) if results.verdicts.len() == part.len() => {
             let told = Told { group, slot: reply.at.slot, results, before };

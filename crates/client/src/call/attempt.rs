@@ -47,16 +47,38 @@ impl Call<'_> {
         body: &RequestBody,
         bytes: usize,
     ) -> Result<Answered, Halt> {
-        let mut node = match self.inner.router.first(group) {
+        let reads = self.reads.filter(|_| body.is_readable_elsewhere());
+        let elsewhere = reads.and_then(|reads| reads.of_group(group));
+        let first = match elsewhere {
+            Some(_) => self.inner.router.nearest(group, self.inner.options.near.as_deref()),
+            None => self.inner.router.first(group),
+        };
+        let mut node = match first {
             Ok(node) => node,
             Err(error) => return Err(Halt::Failed(self.fail(error, attempts.outcome()))),
         };
         loop {
             let address = self.address(node, attempts).await.map_err(Halt::Failed)?;
-            let end = match self.attempt(&address, group, ticket, body, bytes).await {
+            let item = Item {
+                id: 0, // The mux numbers its requests.
+                group,
+                time_left: None,
+                topology_version: self.inner.router.topology_version(),
+                elsewhere,
+                request: Request { id: ticket.map(Ticket::request_id), body: body.clone() },
+            };
+            let end = match self.attempt(&address, item, bytes).await {
                 Ok((answered, hint)) => {
-                    let leader = hint.map_or(node, |hint| hint.node);
-                    self.inner.router.note_leader(group, leader);
+                    let slot = answered.reply.at.slot;
+                    match (reads, elsewhere) {
+                        (Some(reads), Some(_)) => reads.saw_elsewhere(group, slot),
+                        (Some(reads), None) => reads.saw(group, slot),
+                        (None, _) => {}
+                    }
+                    let leads = elsewhere.is_none().then_some(node);
+                    if let Some(leader) = hint.map(|hint| hint.node).or(leads) {
+                        self.inner.router.note_leader(group, leader);
+                    }
                     return Ok(answered);
                 }
                 Err(Stopped::Ended(end)) => end,
@@ -76,9 +98,7 @@ impl Call<'_> {
     async fn attempt(
         &mut self,
         address: &str,
-        group: GroupId,
-        ticket: Option<&Ticket>,
-        body: &RequestBody,
+        mut item: Item,
         bytes: usize,
     ) -> Result<(Answered, Option<LeaderHint>), Stopped> {
         self.trail.attempt(address);
@@ -108,14 +128,7 @@ impl Call<'_> {
             return Err(Stopped::Deadline(UnderWay::No)); // Nobody waits for its answer any more.
         }
         self.trail.phase = Some(Phase::Wait);
-        let id = ticket.map(Ticket::request_id);
-        let item = Item {
-            id: 0, // The mux numbers its requests.
-            group,
-            time_left: Some(left),
-            topology_version: self.inner.router.topology_version(),
-            request: Request { id, body: body.clone() },
-        };
+        item.time_left = Some(left);
         let waiting = connection.mux.send(item.into_wire(), room);
         let reply = match self.for_one_attempt(waiting.answer()).await {
             Ok(settled) => settled?,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use quorate_types::{Ballot, BootTime, EntryId, GroupId, ReplicaId, Slot};
 
 use crate::input::{Input, Restored};
+use crate::leader::Reader;
 use crate::message::{Accepted, HeartbeatAck, Message, Prepare, Promise};
 use crate::options::{Options, Timing};
 use crate::output::{Output, ReadToken};
@@ -123,7 +124,9 @@ fn peers() {
 fn reads() {
     let mut replica = leader();
     lead(&mut replica).reads =
-        [(BootTime(2), ReadToken(1)), (BootTime(1), ReadToken(2))].into_iter().collect();
+        [(BootTime(2), Reader::Local(ReadToken(1))), (BootTime(1), Reader::Local(ReadToken(2)))]
+            .into_iter()
+            .collect();
     replica.check_invariants();
 }
 

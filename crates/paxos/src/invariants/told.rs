@@ -29,6 +29,9 @@ fn check_message(replica: &Replica, message: &Message) {
         Message::Prepare(msg) => {
             assert!(msg.ballot <= promised, "prepare sent before the own promise is durable");
         }
+        Message::Told(msg) => {
+            assert!(msg.slot_applied <= replica.slot_applied, "told of what is not applied");
+        }
         Message::PreVote(_)
         | Message::PreVoteAck(_)
         | Message::Reject(_)
@@ -38,6 +41,7 @@ fn check_message(replica: &Replica, message: &Message) {
         | Message::Mismatch(_)
         | Message::Heartbeat(_)
         | Message::Commit(_)
-        | Message::TakeOver(_) => {}
+        | Message::TakeOver(_)
+        | Message::Ask(_) => {}
     }
 }

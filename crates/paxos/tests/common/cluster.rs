@@ -162,6 +162,7 @@ impl Cluster {
                 self.reads += 1;
                 Some(Input::Read(ReadToken(self.reads)))
             }
+            Event::AskFresh(_) => Some(Input::AskFresh),
             Event::HandOver { to, .. } => Some(Input::HandOver(to)),
             Event::GiveWay(_) => Some(Input::GiveWay),
             Event::Checkpoint(_) => {

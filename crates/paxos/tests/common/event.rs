@@ -40,6 +40,8 @@ pub enum Event {
     },
     /// A client reads.
     Read(ReplicaId),
+    /// A client wants to read at a replica, whoever leads, and needs it to be fresh.
+    AskFresh(ReplicaId),
     /// Power fails. Of what was not durable the first `keep` log writes survive, and the promises or
     /// not.
     Crash {
@@ -85,6 +87,7 @@ impl Event {
             | Event::SyncPromise(id)
             | Event::Propose { id, .. }
             | Event::Read(id)
+            | Event::AskFresh(id)
             | Event::Crash { id, .. }
             | Event::Start(id)
             | Event::GiveWay(id)
@@ -113,6 +116,7 @@ impl fmt::Display for Event {
                 (first..first + count).try_for_each(|value| write!(f, " {value}"))
             }
             Event::Read(id) => write!(f, "read {id}"),
+            Event::AskFresh(id) => write!(f, "ask {id}"),
             Event::Crash { id, keep, keep_promise } => {
                 write!(f, "crash {id}")?;
                 if keep > 0 || keep_promise {

@@ -45,6 +45,8 @@ kinds! {
     HeartbeatAck "heartbeat-ack"
     Commit "commit"
     TakeOver "take-over"
+    Ask "ask"
+    Told "told"
 }
 
 /// A message on its way: the nth of its kind on its link, 0 the oldest.

@@ -10,6 +10,7 @@ use crate::common::cluster::{Cluster, Setup};
 use crate::invariants::acknowledged::Acknowledged;
 use crate::invariants::agreement::Agreement;
 use crate::invariants::ballots::Ballots;
+use crate::invariants::freshness::Freshness;
 use crate::invariants::grants::{self, Grant};
 use crate::invariants::log_matching::LogMatching;
 use crate::invariants::one_lease::OneLease;
@@ -126,6 +127,24 @@ fn reads() {
     let judge = |seen| assert_eq!(read(seen, false), 0);
     check(|| judge(3), || judge(2), "stale read: 3 acknowledged, 2 seen");
     assert_eq!(read(2, true), 1);
+}
+
+/// Goal: a replica that calls itself fresh and is not is noticed, and counted where clocks are worse than
+/// the margin.
+#[test]
+fn freshness() {
+    let ask = |applied, may_be_stale| {
+        let mut rule = Freshness::default();
+        rule.observe(R2, None, Slot(3), false);
+        rule.asked(R1, BootTime(7), rule.shown());
+        rule.observe(R1, Some(BootTime(6)), Slot(0), false);
+        rule.observe(R1, Some(BootTime(7)), Slot(applied), may_be_stale);
+        assert_eq!(rule.confirmed, 1);
+        rule.stale
+    };
+    let judge = |applied| assert_eq!(ask(applied, false), 0);
+    check(|| judge(3), || judge(2), "called fresh: 3 was known, 2 is applied");
+    assert_eq!(ask(2, true), 1);
 }
 
 /// Goal: a leader that lacks what an older one acknowledged is noticed, and so is a replica in the end.

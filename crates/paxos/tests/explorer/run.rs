@@ -17,6 +17,7 @@ pub struct Totals {
     pub events: u64,
     pub acknowledged: usize,
     pub reads: u64,
+    pub fresh: u64,
     pub elections: usize,
     pub chosen: usize,
     /// Where clocks drift beyond the margin.
@@ -29,11 +30,13 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} events: {} writes acknowledged, {} reads confirmed, {} elections, {} slots chosen\n\
+            "{} events: {} writes acknowledged, {} reads confirmed, {} replicas fresh, {} elections, \
+             {} slots chosen\n\
              beyond the drift bound: {} seeds, {} stale reads, leases overlapped at {} steps",
             self.events,
             self.acknowledged,
             self.reads,
+            self.fresh,
             self.elections,
             self.chosen,
             self.seeds_beyond,
@@ -48,9 +51,10 @@ impl Totals {
         self.events += events as u64;
         self.acknowledged += world.judge.acknowledged.count();
         self.reads += world.judge.reads.confirmed;
+        self.fresh += world.judge.freshness.confirmed;
         self.elections += world.judge.ballots.count();
         self.chosen += world.judge.agreement.len();
-        self.stale_reads += world.judge.reads.stale;
+        self.stale_reads += world.judge.reads.stale + world.judge.freshness.stale;
         self.lease_overlaps += world.judge.one_lease.overlaps;
         self.seeds_beyond += u64::from(world.cluster.setup.beyond_margin);
     }

@@ -1,12 +1,12 @@
-//! Messages between nodes: greetings and the 14 messages of the Paxos core.
+//! Messages between nodes: greetings and the 16 messages of the Paxos core.
 //!
 //! Only the peer streams of the server call this. Batches pass as the bytes they were encoded to;
 //! going out nothing is copied, coming in they are checked against their chain hash.
 
 use bytes::Bytes;
 use quorate_paxos::message::{
-    Accept, Accepted, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message, Mismatch,
-    PreVote, PreVoteAck, Prepare, Promise, Reject, TakeOver,
+    Accept, Accepted, Ask, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message, Mismatch,
+    PreVote, PreVoteAck, Prepare, Promise, Reject, TakeOver, Told,
 };
 use quorate_paxos::{Batch, Health, Standing};
 use quorate_types::{
@@ -178,6 +178,14 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
         Message::TakeOver(TakeOver { ballot }) => {
             Body::TakeOver(v1::TakeOver { ballot: ballot_out(ballot) })
         }
+        Message::Ask(Ask { ballot, asked_at }) => {
+            Body::Ask(v1::Ask { ballot: ballot_out(ballot), asked_at: asked_at.0 })
+        }
+        Message::Told(Told { ballot, asked_at, slot_applied }) => Body::Told(v1::Told {
+            ballot: ballot_out(ballot),
+            asked_at: asked_at.0,
+            slot_applied: slot_applied.0,
+        }),
     }
 }
 
@@ -203,6 +211,8 @@ fn message_from_wire(body: v1::peer_message::Body) -> Result<Message, ConvertErr
             let ballot = ballot_in(body.ballot, "ballot");
             ("take_over", ballot.map(|ballot| Message::TakeOver(TakeOver { ballot })))
         }
+        Body::Ask(body) => ("ask", ask_in(&body).map(Message::Ask)),
+        Body::Told(body) => ("told", told_in(&body).map(Message::Told)),
     };
     message.map_err(|error| error.inside(name))
 }
@@ -373,6 +383,19 @@ fn heartbeat_ack_in(body: &v1::HeartbeatAck) -> Result<HeartbeatAck, ConvertErro
 fn commit_in(body: &v1::Commit) -> Result<Commit, ConvertError> {
     let ballot = ballot_in(body.ballot, "ballot")?;
     Ok(Commit { ballot, slot_committed: Slot(body.slot_committed) })
+}
+
+fn ask_in(body: &v1::Ask) -> Result<Ask, ConvertError> {
+    let ballot = ballot_in(body.ballot, "ballot")?;
+    Ok(Ask { ballot, asked_at: BootTime(body.asked_at) })
+}
+
+fn told_in(body: &v1::Told) -> Result<Told, ConvertError> {
+    Ok(Told {
+        ballot: ballot_in(body.ballot, "ballot")?,
+        asked_at: BootTime(body.asked_at),
+        slot_applied: Slot(body.slot_applied),
+    })
 }
 
 #[cfg(test)]

@@ -71,6 +71,10 @@ fn election() -> impl Strategy<Value = Message> {
             Message::FetchReply(FetchReply { ballot, prev, batches })
         }),
         ballot().prop_map(|ballot| Message::TakeOver(TakeOver { ballot })),
+        (ballot(), time()).prop_map(|(ballot, asked_at)| Message::Ask(Ask { ballot, asked_at })),
+        (ballot(), time(), slot()).prop_map(|(ballot, asked_at, slot_applied)| Message::Told(
+            Told { ballot, asked_at, slot_applied }
+        )),
     ]
 }
 

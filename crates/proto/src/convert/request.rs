@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use quorate_types::{
-    ClusterId, Condition, CutId, GroupId, Mutation, Part, Request, RequestBody, RequestId,
-    RowAddress, ScanRange, SliceId, TableId, Uid,
+    ClusterId, Condition, CutId, Elsewhere, GroupId, Mutation, Part, Request, RequestBody,
+    RequestId, RowAddress, ScanRange, SliceId, Slot, TableId, Uid,
 };
 
 use super::cut;
@@ -27,6 +27,8 @@ pub struct Item {
     pub time_left: Option<Duration>,
     /// The topology version the client routed by; 0 if it does not say.
     pub topology_version: u64,
+    /// Of a read: it need not go to the leader.
+    pub elsewhere: Option<Elsewhere>,
     /// The request.
     pub request: Request,
 }
@@ -42,6 +44,7 @@ impl Item {
             deadline_ms: self.time_left.map_or(0, |left| words::millis(left).max(1)),
             topology_version: self.topology_version,
             request_id: self.request.id.map(words::request_id_to_wire),
+            elsewhere: self.elsewhere.map(elsewhere_to_wire),
             body: Some(body_to_wire(self.request.body)),
         }
     }
@@ -60,6 +63,7 @@ impl Item {
             group: GroupId(item.group),
             time_left: words::optional_millis(item.deadline_ms),
             topology_version: item.topology_version,
+            elsewhere: item.elsewhere.map(elsewhere_from_wire).transpose()?,
             request: Request { id: request_id(item.request_id)?, body },
         })
     }
@@ -91,6 +95,8 @@ pub struct Call {
     pub place: Place,
     /// Time left; `None` leaves it to the server.
     pub time_left: Option<Duration>,
+    /// Of a read: it need not go to the leader.
+    pub elsewhere: Option<Elsewhere>,
     /// The request.
     pub request: Request,
 }
@@ -233,8 +239,10 @@ impl Call {
         let inside = |error: ConvertError| error.inside("context");
         let cluster = words::optional_cluster(&context.cluster_id, "cluster_id").map_err(inside)?;
         let id = request_id(context.request_id).map_err(inside)?;
+        let elsewhere = context.elsewhere.map(elsewhere_from_wire).transpose().map_err(inside)?;
         Ok(Call {
             cluster,
+            elsewhere,
             group: (context.group != 0).then_some(GroupId(context.group)),
             place,
             time_left: words::optional_millis(context.timeout_ms),
@@ -268,6 +276,24 @@ pub fn addresses(body: &RequestBody) -> impl Iterator<Item = &RowAddress> {
     let conditions = conditions.iter().map(Condition::address);
     let mutations = mutations.iter().map(Mutation::address);
     one.into_iter().chain(conditions).chain(mutations).chain(reads)
+}
+
+fn elsewhere_to_wire(elsewhere: Elsewhere) -> v1::Elsewhere {
+    v1::Elsewhere {
+        at_least_slot: elsewhere.at_least.0,
+        stale_max_ms: elsewhere.stale_max.map(words::millis),
+        around_locks: elsewhere.around_locks,
+    }
+}
+
+fn elsewhere_from_wire(elsewhere: v1::Elsewhere) -> Result<Elsewhere, ConvertError> {
+    let stale_max = elsewhere.stale_max_ms.map(Duration::from_millis);
+    if stale_max.is_some_and(|age| Elsewhere::STALE_MAX < age) {
+        let reason = "a read may be at most 60,000 ms old";
+        return Err(ConvertError::malformed("elsewhere.stale_max_ms", reason));
+    }
+    let at_least = Slot(elsewhere.at_least_slot);
+    Ok(Elsewhere { at_least, stale_max, around_locks: elsewhere.around_locks })
 }
 
 fn request_id(id: Option<v1::RequestId>) -> Result<Option<RequestId>, ConvertError> {

@@ -22,15 +22,27 @@ fn two_tables(name: &str) -> Option<TableId> {
 fn item() -> impl Strategy<Value = Item> {
     let id = option::of(strategies::request_id());
     let time_left = option::of(strategies::millis());
-    (any::<u64>(), strategies::group(), time_left, any::<u64>(), id, strategies::body()).prop_map(
-        |(number, group, time_left, topology_version, id, body)| Item {
+    let elsewhere = option::of(elsewhere());
+    let head = (any::<u64>(), strategies::group(), time_left, any::<u64>(), elsewhere);
+    (head, id, strategies::body()).prop_map(
+        |((number, group, time_left, topology_version, elsewhere), id, body)| Item {
             id: number,
             group,
             time_left,
             topology_version,
+            elsewhere,
             request: Request { id, body },
         },
     )
+}
+
+fn elsewhere() -> impl Strategy<Value = Elsewhere> {
+    let stale_max = option::of((0..=60_000_u64).prop_map(Duration::from_millis));
+    (any::<u64>(), stale_max, any::<bool>()).prop_map(|(slot, stale_max, around_locks)| Elsewhere {
+        at_least: Slot(slot),
+        stale_max,
+        around_locks,
+    })
 }
 
 proptest! {
@@ -85,6 +97,7 @@ fn no_time_left_is_not_the_same_as_nothing_said() {
         group: GroupId(1),
         time_left: Some(Duration::ZERO),
         topology_version: 0,
+        elsewhere: None,
         request: Request { id: None, body },
     };
     assert_eq!(item.clone().into_wire().deadline_ms, 1);
@@ -169,6 +182,7 @@ fn unary_calls_become_requests() {
         timeout_ms: 250,
         group: 5,
         request_id: None,
+        elsewhere: None,
     };
     let integer = |n| Some(v1::Value { kind: Some(v1::value::Kind::Integer(n)) });
     let table = || "profiles".to_owned();
@@ -192,6 +206,7 @@ fn unary_calls_become_requests() {
         group: Some(GroupId(5)),
         place: Place::Row(TableId(3), Uid(42)),
         time_left: Some(Duration::from_millis(250)),
+        elsewhere: None,
         request: Request { id: None, body },
     };
     assert_eq!(call, want);
@@ -226,4 +241,21 @@ fn unary_calls_become_requests() {
     assert_eq!(error, ConvertError::missing("value"));
     let error = Call::from_transact(v1::TransactRequest::default(), &two_tables);
     assert_eq!(error, Err(ConvertError::missing("transaction")));
+}
+
+#[test]
+fn a_read_may_not_be_of_any_age_it_likes() {
+    // Goal: a bound that nobody keeps is refused, and not read as none.
+    let with_bound = |stale_max_ms| {
+        let elsewhere = v1::Elsewhere { stale_max_ms, ..v1::Elsewhere::default() };
+        let context = v1::RequestContext { elsewhere: Some(elsewhere), ..Default::default() };
+        let (table, key) = ("load".to_owned(), "k".into());
+        let call = v1::GetRequest { context: Some(context), table, uid: 1, key };
+        Call::from_get(call, &two_tables).map(|call| call.elsewhere.expect("it says so").stale_max)
+    };
+    assert_eq!(with_bound(None), Ok(None));
+    assert_eq!(with_bound(Some(0)), Ok(Some(Duration::ZERO)));
+    assert_eq!(with_bound(Some(60_000)), Ok(Some(Elsewhere::STALE_MAX)));
+    let error = with_bound(Some(60_001)).unwrap_err();
+    assert!(error.to_string().contains("context.elsewhere.stale_max_ms"), "{error}");
 }

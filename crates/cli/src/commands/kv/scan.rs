@@ -8,6 +8,7 @@ use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::exit::Failure;
 use crate::output::{Document, Output, Table};
+use crate::reading::ReadArgs;
 use crate::values;
 
 /// Rows printed unless `--limit` or `--all` says otherwise.
@@ -35,6 +36,8 @@ pub(super) struct ScanArgs {
         value_parser = clap::value_parser!(u64).range(1..=limits::SCAN_ROWS_MAX as u64)
     )]
     page_size: u64,
+    #[command(flatten)]
+    reading: ReadArgs,
 }
 
 enum Pages {
@@ -58,7 +61,7 @@ pub(super) async fn run(args: ScanArgs, global: &Global, out: &Output) -> Result
         (false, Some(limit)) => usize::try_from(limit).unwrap_or(usize::MAX),
         (false, None) => LIMIT_DEFAULT,
     };
-    let cluster = Cluster::open(global).await?;
+    let cluster = Cluster::open_near(global, args.reading.near()).await?;
     let table = cluster.table(&args.place.table)?.name.clone();
     let mut pages = pages(&args, limit, &cluster)?;
 
@@ -109,7 +112,7 @@ fn pages(args: &ScanArgs, limit: usize, cluster: &Cluster) -> Result<Pages, Fail
     let page_size = usize::try_from(args.page_size).unwrap_or(limits::SCAN_ROWS_MAX);
     let page_size = page_size.min(limit.saturating_add(1));
     let table = cluster.table(&args.place.table)?;
-    let client = cluster.client();
+    let client = args.reading.of(cluster.client());
     let is_sharded = table.class == quorate_topology::TableClass::Unit;
     if is_sharded && args.place.uid.is_none() {
         if !args.prefix.is_empty() {

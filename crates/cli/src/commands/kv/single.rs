@@ -14,6 +14,7 @@ use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output};
+use crate::reading::ReadArgs;
 use crate::values::{self, Meaning};
 
 /// A row by its key.
@@ -67,6 +68,8 @@ pub(super) struct GetArgs {
     /// Print the value in hexadecimal digits
     #[arg(long)]
     hex: bool,
+    #[command(flatten)]
+    reading: ReadArgs,
 }
 
 /// Arguments of `kv put`.
@@ -124,10 +127,10 @@ pub(super) struct CasArgs {
 /// Runs `quorate kv get`.
 pub(super) async fn get(args: GetArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     let key = args.row.key()?;
-    let cluster = Cluster::open(global).await?;
+    let cluster = Cluster::open_near(global, args.reading.near()).await?;
     let uid = args.row.place.user(&cluster)?;
     let table = args.row.place.table.as_str();
-    let value = cluster.client().get(table, uid, key.clone()).await;
+    let value = args.reading.of(cluster.client()).get(table, uid, key.clone()).await;
     let value = value.map_err(|error| cluster::failure(&error))?;
     let mut document = Document::new("row").of_cluster(cluster.topology().cluster_id());
     if let Some(value) = &value {

@@ -184,6 +184,7 @@ fn show(cluster: &Cluster, committed: &Committed, reads: &[Row], sums: &[Row], o
                 "ballot": committed.at.ballot.to_string(),
                 "replayed": committed.replayed,
             },
+            "token": committed.token().to_string(),
         })));
         return;
     }

@@ -55,10 +55,11 @@ impl Adversary {
                 let id = self.likely_server(cluster);
                 self.propose(id);
             }
-            87..=95 => {
+            87..=92 => {
                 let id = self.likely_server(cluster);
                 self.pending.push_back(Event::Read(id));
             }
+            93..=95 => self.pending.push_back(Event::AskFresh(id)),
             96..=97 => self.answer_read(id),
             98 => {
                 let serious_faults = self.rng.below(2) as u8;
@@ -93,9 +94,15 @@ impl Adversary {
                     self.propose(id);
                 }
             }
-            _ => {
+            90..=96 => {
                 if let Some(id) = self.client_of(cluster, clients, asleep) {
                     self.pending.push_back(Event::Read(id));
+                }
+            }
+            _ => {
+                let id = self.any_node();
+                if !asleep.has(id) {
+                    self.pending.push_back(Event::AskFresh(id));
                 }
             }
         }

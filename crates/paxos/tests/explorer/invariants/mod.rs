@@ -11,6 +11,7 @@
 //! | who granted a lease votes for nobody else, restarted or not | `grants.rs` |
 //! | a leader whose disk hangs renews no lease | `lease_disk.rs` |
 //! | a read shows everything acknowledged before it | `reads.rs` |
+//! | a replica is as fresh as it says | `freshness.rs` |
 //! | nothing acknowledged is lost, and who serves knows it | `acknowledged.rs` |
 //! | one id, one history | `log_matching.rs` |
 //! | what is told is on disk | `told.rs` |
@@ -25,6 +26,7 @@ pub mod ballots;
 pub mod commit;
 pub mod convergence;
 pub mod durability;
+pub mod freshness;
 pub mod grants;
 pub mod lease_disk;
 pub mod log_matching;
@@ -34,7 +36,7 @@ pub mod told;
 pub mod watermarks;
 
 use quorate_paxos::{Input, Output, Proposed, RoleChange};
-use quorate_types::ReplicaId;
+use quorate_types::{ReplicaId, Slot};
 
 use crate::common::cluster::Cluster;
 
@@ -59,6 +61,7 @@ pub struct Judge {
     pub grants: grants::Grants,
     pub lease_disk: lease_disk::LeaseDisk,
     pub reads: reads::Reads,
+    pub freshness: freshness::Freshness,
     pub acknowledged: acknowledged::Acknowledged,
     pub log_matching: log_matching::LogMatching,
     pub told: told::Told,
@@ -79,6 +82,7 @@ impl Judge {
             grants: Default::default(),
             lease_disk: Default::default(),
             reads: Default::default(),
+            freshness: Default::default(),
             acknowledged: Default::default(),
             log_matching: Default::default(),
             told: Default::default(),
@@ -94,7 +98,11 @@ impl Judge {
             Input::Propose(payloads) => self.proposed = payloads.len() as u64,
             Input::Read(token) => {
                 let seen = cluster.nodes[&id].core.as_ref().map(|core| core.slot_applied());
-                self.reads.asked(id, *token, self.acknowledged.upto(), seen.unwrap_or_default());
+                self.reads.asked(id, *token, self.known(), seen.unwrap_or_default());
+            }
+            Input::AskFresh => {
+                let asked_at = cluster.nodes[&id].now(cluster.real_ns);
+                self.freshness.asked(id, asked_at, self.known());
             }
             Input::DiskProgress(at) => self.lease_disk.progress(id, *at),
             Input::Tick
@@ -107,6 +115,11 @@ impl Judge {
             | Input::GiveWay
             | Input::Trimmed(_) => {}
         }
+    }
+
+    /// What somebody may know of by now: was told as the answer to a write, or has seen at a replica.
+    fn known(&self) -> Slot {
+        self.acknowledged.upto().max(self.freshness.shown())
     }
 
     /// A step is done; its output is not carried out yet.
@@ -149,6 +162,10 @@ impl Judge {
                 }
             }
         }
+        if let Some(core) = &cluster.nodes[&id].core {
+            let fresh_at = core.fresh_at(cluster.nodes[&id].now(cluster.real_ns));
+            self.freshness.observe(id, fresh_at, core.slot_applied(), may_overlap);
+        }
         for (token, verdict) in &out.reads {
             self.reads.answered(id, *token, *verdict, may_overlap);
         }
@@ -157,6 +174,7 @@ impl Judge {
     /// Power failed at a node.
     pub fn crashed(&mut self, cluster: &Cluster, id: ReplicaId) {
         self.reads.forget(id);
+        self.freshness.forget(id);
         self.acknowledged.gives_up(id);
         self.watermarks.forget(id);
         self.commit.forget(id);

@@ -127,6 +127,7 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
             return true;
         }
         ["tick", id] => Event::Tick(replica(id)),
+        ["ask", id] => Event::AskFresh(replica(id)),
         ["disk-progress", id] => Event::DiskProgress(replica(id)),
         ["start", id] => Event::Start(replica(id)),
         ["crash", id] => Event::Crash { id: replica(id), keep: 0, keep_promise: false },

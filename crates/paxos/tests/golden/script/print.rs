@@ -69,6 +69,13 @@ pub fn message(message: &Message) -> String {
         ),
         Message::Commit(m) => format!("committed {} under {}", m.slot_committed, m.ballot),
         Message::TakeOver(m) => format!("take over from {}", m.ballot),
+        Message::Ask(m) => format!("asked {}: where does {} stand?", m.asked_at, m.ballot),
+        Message::Told(m) => {
+            format!(
+                "to what was asked {}: applied {} under {}",
+                m.asked_at, m.slot_applied, m.ballot
+            )
+        }
     }
 }
 

@@ -1,0 +1,134 @@
+//! How fresh the rows of a replica are, whoever leads: what reads at any replica rest on. Called by
+//! `replica.rs` and `acceptor.rs`.
+//!
+//! A follower asks the leader with a stamp of its own clock. A leader that may answer reads, by lease or
+//! by a round of heartbeats, sends the stamp back with its position. Once that position is applied here,
+//! everything that anybody was told before the stamp is applied here. No two clocks are compared, and
+//! the statement stays true whoever leads next; so an answer is old at worst, never wrong.
+
+use std::time::Duration;
+
+use quorate_types::planted::{Bug, planted};
+use quorate_types::{BootTime, ReplicaId, Slot};
+
+use crate::leader::{Leader, Reader};
+use crate::message::{Ask, Message, Told};
+use crate::output::Output;
+use crate::replica::{Duty, Replica};
+
+/// A follower that nobody reads from asks this often all the same, when a heartbeat reminds it: so that
+/// it knows how fresh it is when the leader is out of reach.
+const ASK_UNASKED: Duration = Duration::from_secs(15);
+
+/// What a replica knows of its own freshness.
+#[derive(Clone, Debug)]
+pub(crate) struct Freshness {
+    /// When the replica started.
+    started: BootTime,
+    /// Everything acknowledged before then is applied here. Only rises.
+    fresh_at: Option<BootTime>,
+    /// When the question was asked that has no answer yet.
+    asked: Option<BootTime>,
+    /// The answer, until its position is applied: when it was asked, and the position. While there is
+    /// one, nothing is asked, so that a position to wait for does not run away.
+    told: Option<(BootTime, Slot)>,
+}
+
+impl Freshness {
+    /// Nothing is known yet.
+    pub(crate) fn unknown(now: BootTime) -> Freshness {
+        Freshness { started: now, fresh_at: None, asked: None, told: None }
+    }
+}
+
+impl Replica {
+    /// Everything that was acknowledged to anybody before this time, on this node's clock, is applied
+    /// here; so is everything that reads anywhere had shown. `None` if nothing is known.
+    #[must_use]
+    pub fn fresh_at(&self, now: BootTime) -> Option<BootTime> {
+        self.freshness.fresh_at.max(self.led_at(now))
+    }
+
+    /// The latest time at which this replica surely was the only one to acknowledge anything, and had
+    /// applied what others had acknowledged.
+    fn led_at(&self, now: BootTime) -> Option<BootTime> {
+        let Duty::Leader(leader) = &self.duty else { return None };
+        if !leader.serving {
+            return None;
+        }
+        let leased = self.lease_end(leader).is_some_and(|end| now < end);
+        if leased { Some(now) } else { leader.confirmed_at(self.quorum()) }
+    }
+
+    /// Remembers it: the leadership may end with this step.
+    pub(crate) fn note_led(&mut self, now: BootTime) {
+        self.freshness.fresh_at = self.fresh_at(now);
+    }
+
+    /// Somebody wants to read here: asks the leader, unless an answer is on its way.
+    pub(crate) fn on_ask_fresh(&mut self, now: BootTime, out: &mut Output) {
+        let is_under_way =
+            self.freshness.asked.is_some_and(|asked| now < asked + self.options.timing.renew * 2);
+        if self.freshness.told.is_some() || is_under_way {
+            return;
+        }
+        let Duty::Follower { .. } = self.duty else { return };
+        let Some(leader) = self.leader else { return };
+        self.freshness.asked = Some(now);
+        self.send(leader, Message::Ask(Ask { ballot: self.promised, asked_at: now }), out);
+    }
+
+    /// The leader lives: asks it when the last answer is old.
+    pub(crate) fn ask_now_and_then(&mut self, now: BootTime, out: &mut Output) {
+        let Freshness { started, fresh_at, asked, .. } = self.freshness;
+        let last = fresh_at.max(asked).unwrap_or(started);
+        if last + ASK_UNASKED < now {
+            self.on_ask_fresh(now, out);
+        }
+    }
+
+    /// A follower asks where we stand. Answered like a read: under a lease at once, else after a round
+    /// of heartbeats.
+    pub(crate) fn on_ask(&mut self, now: BootTime, from: ReplicaId, msg: Ask, out: &mut Output) {
+        if msg.ballot != self.promised || self.serving(now).is_err() {
+            return; // It asks again, whoever leads then.
+        }
+        if let Duty::Leader(leader) = &mut self.duty {
+            leader.forget_asker(from); // It waits for one answer at a time.
+        }
+        self.on_reader(now, Reader::Follower { replica: from, asked_at: msg.asked_at }, out);
+    }
+
+    /// The answer to our question, or to one we no longer wait for.
+    pub(crate) fn on_told(&mut self, now: BootTime, msg: Told) {
+        if self.freshness.asked != Some(msg.asked_at) {
+            return;
+        }
+        let asked_at = if planted(Bug::FreshFromReceipt) { now } else { msg.asked_at };
+        self.freshness.asked = None;
+        self.freshness.told = Some((asked_at, msg.slot_applied));
+        if msg.ballot == self.promised {
+            self.learn_commit(msg.slot_applied);
+        }
+    }
+
+    /// Compares what was told with what is applied.
+    pub(crate) fn settle_freshness(&mut self) {
+        let Freshness { told, fresh_at, .. } = &mut self.freshness;
+        if let Some((asked_at, slot)) = *told
+            && slot <= self.slot_applied
+        {
+            *fresh_at = (*fresh_at).max(Some(asked_at));
+            *told = None;
+        }
+    }
+}
+
+impl Leader {
+    /// A follower waits no longer.
+    fn forget_asker(&mut self, asker: ReplicaId) {
+        self.reads.retain(
+            |(_, reader)| !matches!(reader, Reader::Follower { replica, .. } if *replica == asker),
+        );
+    }
+}
