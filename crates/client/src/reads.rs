@@ -105,7 +105,8 @@ impl Client {
     pub fn with_reads(&self, reads: Reads) -> Client {
         let seen = match &reads {
             Reads::Strong => return self.of_reads(None),
-            Reads::AtLeast(token) => token.clone(),
+            // One of another cluster says nothing of this one.
+            Reads::AtLeast(token) => Token::new(self.cluster_id()).merge(token),
             Reads::BoundedStale(_) | Reads::CityLocal => self.token(),
         };
         self.of_reads(Some(Arc::new(ReadState { reads, seen: Mutex::new(seen) })))

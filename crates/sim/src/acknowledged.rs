@@ -98,7 +98,8 @@ fn impossible_counts(operations: &[&Operation]) -> Vec<String> {
         else {
             continue;
         };
-        let least = acknowledged.partition_point(|returned| *returned < operation.invoked) as i64;
+        let least =
+            acknowledged.partition_point(|returned| *returned < operation.seen_from()) as i64;
         let most = possible.partition_point(|invoked| *invoked <= operation.returned) as i64;
         if *count < least || most < *count {
             let at = operation.invoked as f64 / 1e9;
@@ -116,7 +117,15 @@ mod tests {
 
     fn append(row: u64, outcome: Outcome) -> Operation {
         let (invoked, returned) = (10 * row, 10 * row + 5);
-        Operation { process: 1, key: 1, action: Action::Append(row), invoked, returned, outcome }
+        Operation {
+            process: 1,
+            key: 1,
+            action: Action::Append(row),
+            invoked,
+            stale: 0,
+            returned,
+            outcome,
+        }
     }
 
     fn applied(sum: i64) -> Outcome {
@@ -168,6 +177,7 @@ mod tests {
             key: 1,
             action: Action::Count,
             invoked: 16,
+            stale: 0,
             returned: 21,
             outcome: applied(read),
         };

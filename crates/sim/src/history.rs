@@ -66,6 +66,8 @@ pub struct Operation {
     pub action: Action,
     /// When it was asked, in nanoseconds.
     pub invoked: u64,
+    /// How old its answer may have been then, in nanoseconds; 0 for all but reads that said so.
+    pub stale: u64,
     /// When the outcome came.
     pub returned: u64,
     /// The outcome.
@@ -78,13 +80,27 @@ pub struct History {
     operations: Vec<Operation>,
 }
 
+impl Operation {
+    /// The earliest time whose state it may have seen.
+    #[must_use]
+    pub fn seen_from(&self) -> u64 {
+        self.invoked.saturating_sub(self.stale)
+    }
+}
+
 impl History {
     /// Notes that something is asked now. The number is for [`History::end`].
     pub fn begin(&mut self, process: u32, key: KeyId, action: Action, now: u64) -> usize {
         let outcome = Outcome::Unknown;
-        let operation = Operation { process, key, action, invoked: now, returned: now, outcome };
+        let operation =
+            Operation { process, key, action, invoked: now, stale: 0, returned: now, outcome };
         self.operations.push(operation);
         self.operations.len() - 1
+    }
+
+    /// Its answer may be this old, in nanoseconds.
+    pub fn may_be_stale(&mut self, number: usize, stale: u64) {
+        self.operations[number].stale = stale;
     }
 
     /// Notes the outcome.

@@ -83,7 +83,7 @@ fn event(operation: &Operation) -> Option<Event> {
         | (Action::Append(_) | Action::Count, _) => return None,
     };
     let returned = is_known.then_some(operation.returned);
-    Some(Event { kind, invoked: operation.invoked, returned })
+    Some(Event { kind, invoked: operation.seen_from(), returned })
 }
 
 /// Searches an order. The register starts without a value. Gives up after `steps_max` steps.

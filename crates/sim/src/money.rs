@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quorate_client::Client;
+use quorate_client::{Client, Reads};
 use quorate_topology::Topology;
 use quorate_types::{AccountAddress, AccountSettings, GroupId, Transfer, TransferId, TransferKind};
 use rand::Rng;
@@ -180,6 +180,7 @@ impl Money {
 
     /// Reads an account: no floor is ever broken.
     async fn look(&self, client: &Client, at: AccountAddress) {
+        let client = client.with_reads(Reads::BoundedStale(Duration::ZERO));
         let Ok(found) = client.account(at).await else { return };
         let what = match found {
             None => format!("account {at} is not there"),
@@ -194,6 +195,11 @@ impl Money {
     /// Reads a transfer that stands: whoever looks after it was acknowledged finds it as it was told.
     async fn find(&self, client: &Client, transfer: &Transfer, told: Effect) {
         let (debit, id) = name(transfer);
+        // Every other one at any replica, which is as good.
+        let client = match id.0 % 2 {
+            0 => client.clone(),
+            _ => client.with_reads(Reads::BoundedStale(Duration::ZERO)),
+        };
         let Ok(found) = client.find_transfer(debit, id).await else { return };
         let effect = found.map(|it| Effect { slot: it.slot, amount: it.amount });
         if effect != Some(told) {

@@ -213,6 +213,7 @@ impl Resender {
             request_id,
             timeout_ms: u64::try_from(ATTEMPT.as_millis()).unwrap_or(u64::MAX),
             group: 0,
+            elsewhere: None,
         }
     }
 

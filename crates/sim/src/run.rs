@@ -146,16 +146,19 @@ fn machine(name: &str, ip: IpAddr) -> NodeHandle {
 
 /// A client that lives on a machine.
 async fn client(machine: &NodeHandle, topology: &Arc<Topology>, options: &Options) -> Client {
-    let making = machine.spawn(make_client(Arc::clone(topology), options.clone()));
+    let making = machine.spawn(make_client(Arc::clone(topology), options.clone(), 0));
     making.await.unwrap_or_else(|error| panic!("no client: {error}"))
 }
 
-async fn make_client(topology: Arc<Topology>, options: Options) -> Client {
+/// A client beside the node of this number, or beside the first ones again.
+async fn make_client(topology: Arc<Topology>, options: Options, number: u32) -> Client {
     let endpoints: Vec<&str> = topology.nodes().map(|node| node.client.as_str()).collect();
     let builder = Client::builder(endpoints.join(","))
         .connect_timeout(Duration::from_secs(1))
         .request_timeout(options.request_timeout)
         .attempt_timeout(options.attempt_timeout);
+    let beside = topology.nodes().cycle().nth(number as usize).expect("a cluster has nodes");
+    let builder = builder.near(beside.idc.clone());
     let mut last = None;
     for _ in 0..BUILDS_MAX {
         match builder.clone().build().await {
@@ -219,10 +222,11 @@ impl Load {
     /// Runs the workers of client machine `number`; ends with the last of them.
     async fn run(self, number: u32) {
         let Load { beside, options, topology, recorder, places, ending } = self;
-        let client = make_client(Arc::clone(&topology), options.clone()).await;
+        let client = make_client(Arc::clone(&topology), options.clone(), number).await;
         let mut workers = Vec::new();
         if let Some(beside) = beside {
-            let clients = [client.clone(), make_client(topology, options.clone()).await];
+            let clients =
+                [client.clone(), make_client(topology, options.clone(), number + 1).await];
             let running = beside.run(options.clone(), number, clients, ending.clone());
             workers.push(tokio::spawn(running));
         }

@@ -40,7 +40,7 @@ mod tests {
 
     fn told(process: u32, action: Action, sum: i64) -> Operation {
         let outcome = Outcome::Applied(Answer::Sum(sum));
-        Operation { process, key: 7, action, invoked: 0, returned: 0, outcome }
+        Operation { process, key: 7, action, invoked: 0, stale: 0, returned: 0, outcome }
     }
 
     fn problems(operations: &[Operation]) -> usize {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_client::{Client, Error, Outcome as Effect, Value};
+use quorate_client::{Client, Error, Outcome as Effect, Reads, Value};
 use quorate_types::Code;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -34,6 +34,8 @@ impl Ending {
     }
 }
 
+/// Processes from here on are no workers.
+const WORKERS_MAX: u32 = 900;
 /// Numbers of values are unique: worker, then count.
 const VALUES_PER_WORKER: u64 = 1_000_000;
 
@@ -91,7 +93,18 @@ impl Recorder {
         action: Action,
         asking: impl Future<Output = Result<Answer, Error>>,
     ) -> Outcome {
-        let number = self.lock().begin(process, key, action.clone(), self.trace.now());
+        let number = {
+            let mut history = self.lock();
+            let number = history.begin(process, key, action.clone(), self.trace.now());
+            if let (Action::Read | Action::Count, Reads::BoundedStale(age)) =
+                (&action, reads_of(process))
+            {
+                // Clocks of nodes go wrong by less than this.
+                let stale = age + age / 4;
+                history.may_be_stale(number, u64::try_from(stale.as_nanos()).unwrap_or(u64::MAX));
+            }
+            number
+        };
         let outcome = match asking.await {
             Ok(answer) => Outcome::Applied(answer),
             Err(error) => failed(&action, &error),
@@ -99,6 +112,17 @@ impl Recorder {
         self.lock().end(number, outcome.clone(), self.trace.now());
         self.trace.event(&format!("{process} {key} {action:?} {outcome:?}"));
         outcome
+    }
+}
+
+/// How fresh the reads of a worker must be: half of them ask leaders, the others any replica.
+#[must_use]
+pub fn reads_of(process: u32) -> Reads {
+    match process % 4 {
+        _ if WORKERS_MAX <= process => Reads::Strong,
+        2 => Reads::BoundedStale(Duration::ZERO),
+        3 => Reads::BoundedStale(Duration::from_millis(200)),
+        _ => Reads::Strong,
     }
 }
 
@@ -140,7 +164,7 @@ impl Worker {
         places: Arc<Vec<Place>>,
     ) -> Worker {
         Worker {
-            client,
+            client: client.with_reads(reads_of(process)),
             recorder,
             places,
             process,

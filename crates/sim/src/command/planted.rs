@@ -42,7 +42,9 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::LeaseFromReceipt
         | Bug::StaleNow
         | Bug::PromiseBeforeSync
-        | Bug::TokenAnyPromise => None,
+        | Bug::TokenAnyPromise
+        | Bug::TellUnapplied
+        | Bug::FreshFromReceipt => None,
         Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),
         Bug::ReadUnconfirmed => Some(Scenario::Kill),
         Bug::SettleBySlot => Some(Scenario::Partition),
