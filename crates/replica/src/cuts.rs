@@ -16,7 +16,8 @@ use quorate_store::{Keyspace, Pinned, StoreError};
 use quorate_txn::cross::{CrossEvent, CutView};
 use quorate_txn::{Context, read_at_cut};
 use quorate_types::{
-    BootTime, Code, CutId, CutRange, EntryId, Error, GroupId, Reply, ReplyBody, RequestBody, limits,
+    BootTime, Code, CutId, CutRange, EntryId, Error, GroupId, LogTime, Reply, ReplyBody,
+    RequestBody, limits,
 };
 use tracing::{debug, warn};
 
@@ -255,13 +256,13 @@ impl GroupDriver {
         }
     }
 
-    /// The entry `at` was applied and did this; before it the log had passed `passed`. Views learn of it;
+    /// The entry `at`, of this log time, was applied and did this; before it the log had passed `passed`. Views learn of it;
     /// at a new cut the leader makes one, before the next entry is applied.
     pub(crate) fn note_cut(
         &mut self,
         now: BootTime,
         passed: CutId,
-        at: EntryId,
+        (at, log_time): (EntryId, LogTime),
         event: &CrossEvent,
     ) -> Result<(), Fatal> {
         let (group, keyspace) = (self.group, Keyspace::first(self.group));
@@ -271,7 +272,7 @@ impl GroupDriver {
                 continue;
             }
             let view = Arc::get_mut(&mut kept.view).expect("nobody reads what is not settled");
-            let learned = view.learn(event, at, kept.base.as_ref(), keyspace);
+            let learned = view.learn(event, (at, log_time), kept.base.as_ref(), keyspace);
             learned.map_err(|source| Fatal::Apply { group, source })?;
             if limits::CUT_EFFECT_BYTES_MAX < kept.view.bytes() {
                 too_large.push(*cut);

@@ -31,6 +31,9 @@ pub const GROUP_CUTS_MAX: usize = 4;
 /// Bytes of effects that a view at a cut keeps of transactions that were decided after it. Beyond:
 /// the view goes.
 pub const CUT_EFFECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Accounts that one page of a search for transfers at a cut walks past. The page ends there and says
+/// where the next one begins.
+pub const CUT_LOOKS_MAX: usize = 4096;
 /// Requests of a group that wait for a cut, or for what was in doubt at one. Beyond: `OVERLOADED`.
 pub const CUT_WAITING_MAX: usize = 256;
 /// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.
