@@ -133,8 +133,12 @@ impl Proposal {
     }
 
     pub(crate) fn of_money(payload: &EntryPayload, draft: money::Draft) -> Proposal {
+        let in_flight = match draft.holds_opened() {
+            0 => InFlight::Anonymous,
+            opened => InFlight::Holds(opened),
+        };
         let rows = Rows::OfMoney(Box::new(draft));
-        Proposal { payload: payload.encode(), rows, in_flight: InFlight::Anonymous }
+        Proposal { payload: payload.encode(), rows, in_flight }
     }
 }
 
