@@ -447,7 +447,9 @@ impl GroupDriver {
         let Ok(serving) = self.core.serving(now) else {
             return Ok(());
         };
-        let idle = expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE);
+        let is_in_use = |session| self.cross.is_in_use(session);
+        let (pending, log_time) = (&self.pending, serving.log_time);
+        let idle = expire_idle(&self.sessions, pending, &is_in_use, log_time, SESSION_IDLE);
         let overlay = self.overlay.over(self.store.as_ref());
         let escrow = self.cross.rules.escrow();
         let over = expire_holds(&self.sessions, escrow, &overlay, serving.log_time)
