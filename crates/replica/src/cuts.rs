@@ -22,7 +22,7 @@ use quorate_types::{
 use tracing::{debug, warn};
 
 use crate::cross::Asked;
-use crate::event::{Answer, ReplyTo};
+use crate::event::{Answer, CutStatus, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, SliceRule};
 use crate::log_thread::Stop;
 use crate::refuse;
@@ -61,6 +61,16 @@ pub(crate) struct CutDriver {
     reading: Arc<AtomicUsize>,
     /// Where views stand in which nothing is open. Shared with the way into the shard.
     pub(crate) ready: Ready,
+}
+
+impl CutDriver {
+    /// What is kept, and who waits.
+    pub(crate) fn status(&self, now: BootTime) -> CutStatus {
+        let oldest = self.views.values().map(|kept| now.since(kept.since)).max();
+        let oldest_ms = oldest.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let parked: usize = self.views.values().map(|kept| kept.parked.len()).sum();
+        CutStatus { views: self.views.len(), oldest_ms, waiting: self.waiting.len() + parked }
+    }
 }
 
 /// The views of a node's groups that anybody may read. Invariant: each is kept by its group.

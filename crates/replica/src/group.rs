@@ -552,6 +552,10 @@ impl GroupDriver {
             attempts: self.cross.rules.table().len(),
             locked_rows: self.cross.rules.locks().rows(),
             parked: self.cross.parked(),
+            open_holds: self.sessions.open_holds(),
+            escrow_transfers: self.cross.rules.escrow().len(),
+            fences: self.cross.rules.escrow().fences(),
+            cuts: self.cuts.status(now),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }
