@@ -94,18 +94,23 @@ pub(crate) fn find_transfers(
     let (mut page, mut looks) = (FoundTransfers::default(), 0);
     loop {
         let accounts = view.scan(&from, &end, ACCOUNTS_AT_ONCE)?;
-        let mut last = None;
+        let mut users: Vec<Uid> = Vec::with_capacity(accounts.len());
         for (key, _) in &accounts {
             let at = parse_account(key).ok_or_else(|| damaged(key, &"it is no account key"))?;
-            if last != Some(at.uid) {
-                last = Some(at.uid);
-                page.transfers.extend(read_transfer(at.uid, id, context, view)?);
+            if users.last() != Some(&at.uid) {
+                users.push(at.uid);
+            }
+        }
+        let key = |uid: &Uid| context.keyspace.transfer(context.account_slice(*uid), *uid, id);
+        let keys: Vec<Key> = users.iter().map(key).collect();
+        for (uid, found) in users.iter().zip(view.get_many(&keys)?) {
+            if found.is_some() {
+                page.transfers.extend(read_transfer(*uid, id, context, view)?);
             }
         }
         looks += accounts.len();
-        let Some(last) = last.filter(|_| accounts.len() == ACCOUNTS_AT_ONCE) else {
-            return Ok(page);
-        };
+        let last = users.last().copied().filter(|_| accounts.len() == ACCOUNTS_AT_ONCE);
+        let Some(last) = last else { return Ok(page) };
         if CUT_LOOKS_MAX <= looks || SCAN_ROWS_MAX <= page.transfers.len() {
             page.next = Some(last);
             return Ok(page);
