@@ -153,6 +153,7 @@ fn request(criterion: &mut Criterion) {
         group: GROUP,
         time_left: Some(Duration::from_secs(5)),
         topology_version: 1,
+        elsewhere: None,
         request: put(7),
     };
     benches.bench_function("to the wire", |bencher| {

@@ -226,6 +226,9 @@ fn money_is_moved_reserved_and_listed() {
     let shown = cluster.items(&["transfer", "show", "b1", "--uid", "42"]);
     assert_eq!((&shown[0]["state"], &shown[0]["posted"]), (&"posted".into(), &"25".into()));
     cluster.check(&["transfer", "show", "b9", "--uid", "42"], 3, "took effect");
+    let searched = cluster.items(&["transfer", "show", "b1"]);
+    assert_eq!(searched, shown, "the same, whether the user is known or not");
+    cluster.check(&["transfer", "show", "b9"], 3, "no transfer 000000000000000000000000000000b9");
     cluster.check(&["transfer", "void", "b9", "--uid", "42"], 3, "took effect");
     let voided = [&create("42:840", "1:840", "10")[..], &["--pending", "--id", "c1"]].concat();
     cluster.check(&voided, 0, "pending of 10 created");

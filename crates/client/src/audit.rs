@@ -6,13 +6,9 @@ use futures::{StreamExt, TryStreamExt};
 use quorate_types::{Account, AccountAddress, Code, CutId, GroupId};
 
 use crate::client::Client;
-use crate::cut::Cut;
+use crate::cut::{CUT_READ_ATTEMPTS, Cut, GROUPS_AT_ONCE};
 use crate::error::Error;
 
-/// An audit whose cut is lost begins again, so often.
-const AUDIT_ATTEMPTS: usize = 5;
-/// Groups that are read at the same time.
-const GROUPS_AT_ONCE: usize = 8;
 /// Accounts below their floor that are named.
 const NAMED_MAX: usize = 16;
 
@@ -128,7 +124,7 @@ impl Client {
             let read = audit_at(self, &cut).await;
             cut.release().await;
             match read {
-                Err(error) if error.code() == Code::CutLost && attempts < AUDIT_ATTEMPTS => {
+                Err(error) if error.code() == Code::CutLost && attempts < CUT_READ_ATTEMPTS => {
                     attempts += 1;
                 }
                 ended => return ended,

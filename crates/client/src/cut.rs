@@ -18,6 +18,10 @@ use crate::scan::page_limit;
 
 /// A cut is tried so often before the caller is told that it cannot be had.
 const CUT_ATTEMPTS: usize = 5;
+/// Whatever reads at a cut of its own begins again when its cut is lost, so often.
+pub(crate) const CUT_READ_ATTEMPTS: usize = 5;
+/// Groups that are read at the same time.
+pub(crate) const GROUPS_AT_ONCE: usize = 8;
 /// Between two tries at most; the time is drawn.
 const CUT_PAUSE: Duration = Duration::from_millis(200);
 /// Letting go of a view may take this long.
@@ -139,7 +143,7 @@ impl Cut {
         unpin(self.client.with_timeout(UNPIN_TIMEOUT), self.id, groups).await;
     }
 
-    async fn ask(&self, group: GroupId, body: RequestBody) -> Result<ReplyBody, Error> {
+    pub(crate) async fn ask(&self, group: GroupId, body: RequestBody) -> Result<ReplyBody, Error> {
         self.ask_at(&Place::Group(group), body).await
     }
 

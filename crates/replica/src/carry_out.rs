@@ -99,7 +99,7 @@ impl GroupDriver {
             let passed = self.cross.rules.table().cut();
             let (answer, cross) = self.apply_entry(batch, entry, &payload)?;
             if let Some(event) = &cross {
-                self.note_cut(now, passed, entry, event)?;
+                self.note_cut(now, passed, (entry, batch.log_time()), event)?;
             }
             self.overlay.settle(entry.slot);
             self.pending.settle(entry.slot);

@@ -18,7 +18,7 @@ use quorate_txn::cross::{
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Age, Attempt, AttemptStatus, Ballot, BootTime, Code, CrossMessage, Error, Part, Request,
-    RequestBody, RequestId, limits,
+    RequestBody, RequestId, SessionId, limits,
 };
 
 use crate::clock::Clock;
@@ -113,6 +113,12 @@ impl CrossDriver {
         let freed = self.parked.remove(&attempt).unwrap_or_default();
         self.parked_count -= freed.len();
         self.woken.extend(freed);
+    }
+
+    /// True while a request of the session is under way: between two attempts, too.
+    pub(crate) fn is_in_use(&self, session: SessionId) -> bool {
+        let mut own = self.transacting.range((session, 0)..=(session, u64::MAX));
+        own.next().is_some() || self.rules.is_in_use(session)
     }
 
     /// How many requests wait for a lock.

@@ -16,12 +16,13 @@ use quorate_store::{Keyspace, Pinned, StoreError};
 use quorate_txn::cross::{CrossEvent, CutView};
 use quorate_txn::{Context, read_at_cut};
 use quorate_types::{
-    BootTime, Code, CutId, CutRange, EntryId, Error, GroupId, Reply, ReplyBody, RequestBody, limits,
+    BootTime, Code, CutId, CutRange, EntryId, Error, GroupId, LogTime, Reply, ReplyBody,
+    RequestBody, limits,
 };
 use tracing::{debug, warn};
 
 use crate::cross::Asked;
-use crate::event::{Answer, ReplyTo};
+use crate::event::{Answer, CutStatus, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, SliceRule};
 use crate::log_thread::Stop;
 use crate::refuse;
@@ -60,6 +61,16 @@ pub(crate) struct CutDriver {
     reading: Arc<AtomicUsize>,
     /// Where views stand in which nothing is open. Shared with the way into the shard.
     pub(crate) ready: Ready,
+}
+
+impl CutDriver {
+    /// What is kept, and who waits.
+    pub(crate) fn status(&self, now: BootTime) -> CutStatus {
+        let oldest = self.views.values().map(|kept| now.since(kept.since)).max();
+        let oldest_ms = oldest.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        let parked: usize = self.views.values().map(|kept| kept.parked.len()).sum();
+        CutStatus { views: self.views.len(), oldest_ms, waiting: self.waiting.len() + parked }
+    }
 }
 
 /// The views of a node's groups that anybody may read. Invariant: each is kept by its group.
@@ -255,13 +266,13 @@ impl GroupDriver {
         }
     }
 
-    /// The entry `at` was applied and did this; before it the log had passed `passed`. Views learn of it;
+    /// The entry `at`, of this log time, was applied and did this; before it the log had passed `passed`. Views learn of it;
     /// at a new cut the leader makes one, before the next entry is applied.
     pub(crate) fn note_cut(
         &mut self,
         now: BootTime,
         passed: CutId,
-        at: EntryId,
+        (at, log_time): (EntryId, LogTime),
         event: &CrossEvent,
     ) -> Result<(), Fatal> {
         let (group, keyspace) = (self.group, Keyspace::first(self.group));
@@ -271,7 +282,7 @@ impl GroupDriver {
                 continue;
             }
             let view = Arc::get_mut(&mut kept.view).expect("nobody reads what is not settled");
-            let learned = view.learn(event, at, kept.base.as_ref(), keyspace);
+            let learned = view.learn(event, (at, log_time), kept.base.as_ref(), keyspace);
             learned.map_err(|source| Fatal::Apply { group, source })?;
             if limits::CUT_EFFECT_BYTES_MAX < kept.view.bytes() {
                 too_large.push(*cut);

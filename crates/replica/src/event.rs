@@ -160,6 +160,17 @@ pub struct ShardStatus {
     pub groups: Vec<GroupStatus>,
 }
 
+/// The views at cuts that the leader of a group keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CutStatus {
+    /// How many.
+    pub views: usize,
+    /// How long the oldest has been kept, in milliseconds; 0 if there is none.
+    pub oldest_ms: u64,
+    /// Requests that wait for a cut, or for what was in doubt at one.
+    pub waiting: usize,
+}
+
 /// Where the replica of one group stands.
 #[derive(Clone, Debug)]
 pub struct GroupStatus {
@@ -179,8 +190,16 @@ pub struct GroupStatus {
     pub attempts: usize,
     /// Rows they lock.
     pub locked_rows: usize,
-    /// Requests that wait for those locks.
+    /// Requests that wait for those locks, or for transfers in escrow.
     pub parked: usize,
+    /// Pending transfers that reserve something.
+    pub open_holds: usize,
+    /// Transfers with other groups that are undecided or not applied.
+    pub escrow_transfers: usize,
+    /// Accounts that nothing new may touch for a moment, because a read waits for them.
+    pub fences: usize,
+    /// Views at cuts.
+    pub cuts: CutStatus,
     /// Entries applied since the start.
     pub applied_entries: u64,
     /// Elections won since the start.

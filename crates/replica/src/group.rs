@@ -451,7 +451,9 @@ impl GroupDriver {
         let Ok(serving) = self.core.serving(now) else {
             return Ok(());
         };
-        let idle = expire_idle(&self.sessions, &self.pending, serving.log_time, SESSION_IDLE);
+        let is_in_use = |session| self.cross.is_in_use(session);
+        let (pending, log_time) = (&self.pending, serving.log_time);
+        let idle = expire_idle(&self.sessions, pending, &is_in_use, log_time, SESSION_IDLE);
         let overlay = self.overlay.over(self.store.as_ref());
         let escrow = self.cross.rules.escrow();
         let over = expire_holds(&self.sessions, escrow, &overlay, serving.log_time)
@@ -555,6 +557,10 @@ impl GroupDriver {
             attempts: self.cross.rules.table().len(),
             locked_rows: self.cross.rules.locks().rows(),
             parked: self.cross.parked(),
+            open_holds: self.sessions.open_holds(),
+            escrow_transfers: self.cross.rules.escrow().len(),
+            fences: self.cross.rules.escrow().fences(),
+            cuts: self.cuts.status(now),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

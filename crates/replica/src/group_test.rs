@@ -9,10 +9,11 @@ use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
 use quorate_types::{
     AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, Mutation,
-    Part, RequestBody, RowAddress, ScanRange, SessionId, Value,
+    Part, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Value,
 };
 
 use super::*;
+use crate::event::CutStatus;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -238,6 +239,53 @@ fn ask(
     let asked = Asked { request: Request { id: None, body }, reply, parked_at: None };
     driver.request(&clock, asked, true, fx).expect("nothing fails");
     receive
+}
+
+/// Goal: a session whose transaction over several groups is under way is in use, between two attempts, too;
+/// the metrics say what is kept and who waits.
+#[test]
+fn a_session_is_in_use_while_its_transaction_is_under_way() {
+    let now = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let opened = ask(&mut driver, now, RequestBody::OpenSession, &mut fx);
+    choose(&mut driver, now, &mut fx);
+    let opened = opened.try_recv().expect("it is chosen").expect("there is room");
+    let ReplyBody::Session(session) = opened.body else { panic!("{opened:?}") };
+    let row = |uid| RowAddress { table: TableId(1), uid: Uid(uid), key: Bytes::from_static(b"k") };
+    let mutations = [1, 99].map(|uid| Mutation::Put(row(uid), Value::Integer(1))).to_vec();
+    let body = RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() };
+    let id = Some(RequestId { session, sequence: 1, lowest_unanswered: 1 });
+    let clock = Pausing { looks: AtomicU64::new(0), first: now, after: now };
+    let asked =
+        Asked { request: Request { id, body }, reply: ReplyTo::new(None, drop), parked_at: None };
+    driver.request(&clock, asked, true, &mut fx).expect("nothing fails");
+    assert!(driver.cross.is_in_use(session));
+    assert!(!driver.cross.is_in_use(SessionId { slot: session.slot.next(), ..session }));
+
+    // A read waits for its lock, and somebody for a cut.
+    driver.stage_cross(now).expect("it is staged");
+    choose(&mut driver, now, &mut fx);
+    let _waits = ask(&mut driver, now, RequestBody::Get(row(1)), &mut fx);
+    let cut = cut_after_writes(&mut driver, now, &mut fx);
+    let _waits = ask(&mut driver, now, RequestBody::PinCut(CutId(cut.0 + 9)), &mut fx);
+    let later = now + Duration::from_millis(1500);
+    let status = driver.status(later);
+    assert_eq!((status.attempts, status.locked_rows, status.parked), (1, 1, 1));
+    let CutStatus { views, oldest_ms, waiting } = status.cuts;
+    assert_eq!((views, oldest_ms, waiting), (1, 1500, 1));
+
+    let lost: Answer = Err(Error::new(Code::NotLeader, "another one leads"));
+    driver.lose_cross(&lost, &lost);
+    assert!(!driver.cross.is_in_use(session), "whoever leads next knows better");
+}
+
+/// A new cut behind what is in flight.
+fn cut_after_writes(driver: &mut GroupDriver, now: BootTime, fx: &mut Effects) -> CutId {
+    let made = ask(driver, now, RequestBody::NewCut, fx);
+    choose(driver, now, fx);
+    let made = made.try_recv().expect("it is chosen").expect("it is made");
+    let ReplyBody::Cut(cut) = made.body else { panic!("{made:?}") };
+    cut
 }
 
 /// Proposes what was asked for as one batch, and lets it be chosen.

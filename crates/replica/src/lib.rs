@@ -42,7 +42,7 @@ mod waiters;
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
 pub use disk_health::DiskHangs;
-pub use event::{Answer, Event, GroupStatus, ReplyTo, ShardStatus};
+pub use event::{Answer, CutStatus, Event, GroupStatus, ReplyTo, ShardStatus};
 pub use group::{GroupOptions, GroupRule, SliceRule};
 pub use handle::ShardHandle;
 pub use log_thread::{LogThread, Stop};

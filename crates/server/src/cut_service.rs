@@ -61,6 +61,15 @@ impl v1::cuts_server::Cuts for CutService {
         KvService::respond(cut::read_cut_rows_response(group, answer, None))
     }
 
+    async fn read_cut_transfers(
+        &self,
+        request: Request<v1::ReadCutTransfersRequest>,
+    ) -> Result<Response<v1::ReadCutTransfersResponse>, Status> {
+        let call = Call::from_read_cut_transfers(request.into_inner());
+        let (group, answer) = self.calls.call(call).await?;
+        KvService::respond(cut::read_cut_transfers_response(group, &answer, None))
+    }
+
     async fn unpin_cut(
         &self,
         request: Request<v1::UnpinCutRequest>,

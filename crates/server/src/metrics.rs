@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use quorate_replica::ShardStatus;
+use quorate_replica::{GroupStatus, ShardStatus};
 use quorate_types::{Code, Error};
 
 use crate::context::NodeContext;
@@ -52,14 +52,8 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
         lease.clone(),
     );
     for group in &shard.groups {
-        let unit = context
-            .topology
-            .group(group.group)
-            .map_or_else(String::new, |entry| entry.unit.clone());
-        let labels = GroupLabels { unit, group: group.group.0 };
-        let set = |family: &GroupGauge, value: u64| {
-            family.get_or_create(&labels).set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
+        let labels = labels(context, group);
+        let set = |family: &GroupGauge, value: u64| set(family, &labels, value);
         let core = &group.core;
         set(&has_leader, u64::from(core.leader.is_some()));
         set(&leads, u64::from(core.serving));
@@ -72,11 +66,42 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
         set(&entries, group.applied_entries);
         lease.get_or_create(&labels).set(group.lease_remaining_ms as f64 / 1000.0);
     }
+    register_money(&mut registry, context, &shard);
     register_node(&mut registry, context, network, &shard);
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|error| Error::new(Code::Internal, format!("metrics: {error}")))?;
     Ok(text)
+}
+
+/// What groups know of transactions over several groups, of money and of cuts. What waits, waits at the
+/// leader; open reservations every replica knows.
+fn register_money(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
+    let mut family = |name, help| family(registry, name, help);
+    let attempts = family("group_attempts", "Cross-unit attempts remembered, decided ones too");
+    let locked = family("group_locked_rows", "Rows locked by attempts");
+    let parked = family("group_parked_requests", "Requests that wait for locks or for escrow");
+    let escrow = family("group_escrow_transfers", "Transfers with other groups in escrow");
+    let fenced = family("group_fenced_accounts", "Accounts that a read keeps new transfers out of");
+    let holds = family("group_open_reservations", "Pending transfers that reserve their amount");
+    let views = family("group_cut_views", "Views at cuts that are kept");
+    let waiting = family("group_cut_waiting_requests", "Requests that wait for a cut or its view");
+    let age = GroupSeconds::default();
+    let help = "How long the oldest view at a cut has been kept";
+    registry.register_with_unit("group_cut_view_age", help, Unit::Seconds, age.clone());
+    for group in &shard.groups {
+        let labels = labels(context, group);
+        let set = |family: &GroupGauge, value: usize| set(family, &labels, value as u64);
+        set(&attempts, group.attempts);
+        set(&locked, group.locked_rows);
+        set(&parked, group.parked);
+        set(&escrow, group.escrow_transfers);
+        set(&fenced, group.fences);
+        set(&holds, group.open_holds);
+        set(&views, group.cuts.views);
+        set(&waiting, group.cuts.waiting);
+        age.get_or_create(&labels).set(group.cuts.oldest_ms as f64 / 1000.0);
+    }
 }
 
 /// What the node as a whole holds and does.
@@ -143,6 +168,16 @@ fn register_node(
         "Version of the cluster file",
         context.topology.version(),
     );
+}
+
+fn labels(context: &NodeContext, group: &GroupStatus) -> GroupLabels {
+    let entry = context.topology.group(group.group);
+    let unit = entry.map_or_else(String::new, |entry| entry.unit.clone());
+    GroupLabels { unit, group: group.group.0 }
+}
+
+fn set(family: &GroupGauge, labels: &GroupLabels, value: u64) {
+    family.get_or_create(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
 fn family(registry: &mut Registry, name: &str, help: &str) -> GroupGauge {

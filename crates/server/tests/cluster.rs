@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{Cluster, within};
-use quorate_types::{Code, GroupId, Uid, Value};
+use quorate_types::{
+    AccountAddress, AccountSettings, Code, GroupId, Transfer, TransferId, Uid, Value,
+};
 
 /// Goal: what is written is read back, through every kind of call.
 #[tokio::test(flavor = "multi_thread")]
@@ -331,9 +333,54 @@ async fn the_admin_port_answers() {
     }
 }
 
+/// Goal: what keeps room or keeps others waiting shows in the metrics: reservations on every replica, views
+/// at cuts where they are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_of_reservations_and_cuts() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let at = |uid| AccountAddress::new(Uid(uid), 840);
+    let open = AccountSettings { floor: None, ..AccountSettings::default() };
+    for uid in [1, 101] {
+        client.create_account(at(uid), open).await.expect("it is new");
+    }
+    for id in 1..=3 {
+        let hold = Transfer::pending(TransferId(id), at(1), at(101), 5, 0);
+        assert!(client.transfer(hold).await.stands());
+    }
+    let void = Transfer::void_pending(TransferId(9), TransferId(1), at(1), at(101));
+    assert!(client.transfer(void).await.stands());
+    let cut = client.cut().await.expect("nothing is broken");
+    let leader = cluster.leader_of(GroupId(1)).await;
+    let label = "{unit=\"RZ00\",group=\"1\"}";
+    for node in cluster.topology.nodes() {
+        let views = u32::from(node.id == leader);
+        let wanted = [
+            format!("quorate_group_open_reservations{label} 2\n"),
+            format!("quorate_group_cut_views{label} {views}\n"),
+            format!("quorate_group_fenced_accounts{label} 0\n"),
+            format!("quorate_group_parked_requests{label} 0\n"),
+            format!("quorate_group_escrow_transfers{label} 0\n"),
+        ];
+        // A follower applies a little later.
+        let metrics = within(async || {
+            let metrics = http_get(&node.admin, "/metrics").await;
+            wanted.iter().all(|line| metrics.contains(line)).then_some(metrics)
+        })
+        .await;
+        let age = metrics.lines().find_map(|line| {
+            line.strip_prefix(&format!("quorate_group_cut_view_age_seconds{label} "))
+        });
+        let age: f64 = age.expect("it is told").parse().expect("a number");
+        assert!(views == 1 || age == 0.0, "{age}");
+    }
+    cut.release().await;
+}
+
 async fn http_get(address: &str, path: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut socket = tokio::net::TcpStream::connect(address).await.expect("the admin port listens");
+    // Groups serve with two nodes; the third may be starting.
+    let mut socket = within(async || tokio::net::TcpStream::connect(address).await.ok()).await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.expect("writable");
     let mut answer = String::new();

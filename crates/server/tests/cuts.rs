@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::{Cluster, within};
 use quorate_client::{
-    AccountAddress, AccountSettings, Client, Cut, Error, Transfer, TransferId, Uid, Value,
+    AccountAddress, AccountSettings, Client, Cut, Error, Hold, Transfer, TransferId, Uid, Value,
 };
 use quorate_proto::v1;
 use quorate_proto::v1::cuts_client::CutsClient;
@@ -177,4 +177,35 @@ async fn audits_under_load_find_books_that_balance() {
     let report = within(async || client.audit().await.ok()).await;
     let ledger = &report.ledgers[&840];
     assert!(0 < ledger.sum_of_positive && ledger.units.len() == 4, "{report:?}");
+}
+
+/// Goal: whoever knows only the id of a transfer finds it, in whichever unit it was debited, as it is read
+/// there; also what several users have under one id.
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_are_found_by_their_id_alone() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    open(&client).await;
+    let (far, shared) = (TransferId(u128::MAX), TransferId(7));
+    let all = [
+        Transfer::post(far, at(26), at(77), 30),
+        Transfer::post(shared, at(1), at(2), 10),
+        Transfer::post(shared, at(76), at(27), 40),
+        Transfer::pending(shared, at(51), at(52), 20, 0),
+        Transfer::post(TransferId(8), at(1), at(2), 1),
+    ];
+    for outcome in client.transfers(&all).await {
+        assert!(outcome.stands(), "{outcome:?}");
+    }
+    let found = client.find_transfers(far).await.expect("nothing is broken");
+    assert_eq!(found.iter().map(|it| it.transfer).collect::<Vec<_>>(), [all[0]]);
+    let found = client.find_transfers(shared).await.expect("nothing is broken");
+    let transfers: Vec<Transfer> = found.iter().map(|it| it.transfer).collect();
+    assert_eq!(transfers, [all[1], all[3], all[2]], "in the order of the users they debit");
+    assert_eq!(found[1].hold, Some(Hold::Open { expires: None }));
+    for record in found {
+        let read = client.find_transfer(record.transfer.debit.uid, shared).await;
+        assert_eq!(read.expect("it is read"), Some(record));
+    }
+    assert_eq!(client.find_transfers(TransferId(9)).await.expect("nothing is broken"), []);
 }

@@ -120,6 +120,14 @@ pub trait EngineSnapshot: Send + Sync {
     /// `StoreError` if it cannot be read or its checksum is wrong.
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
+    /// The values of many records then, in the order of `keys`.
+    ///
+    /// # Errors
+    /// `StoreError` if one cannot be read or its checksum is wrong.
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
     /// Records with `from <= key < end` then, in key order, at most `limit`.
     ///
     /// # Errors

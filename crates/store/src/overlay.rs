@@ -131,6 +131,16 @@ impl View for OverlayView<'_> {
         }
     }
 
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut values = self.base.get_many(keys)?;
+        for (key, value) in keys.iter().zip(&mut values) {
+            if let Some((_, newer)) = self.overlay.changes.get(key) {
+                value.clone_from(newer);
+            }
+        }
+        Ok(values)
+    }
+
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
         if end <= from {
             return Ok(Vec::new());

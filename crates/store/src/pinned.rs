@@ -46,6 +46,17 @@ impl View for Pinned {
         }
     }
 
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let known: Vec<_> = keys.iter().map(|key| self.layers.get(key)).collect();
+        let unknown = keys.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unknown: Vec<Key> = unknown.map(|(key, _)| key.clone()).collect();
+        let mut beneath = self.engine.get_many(&unknown)?.into_iter();
+        Ok(known
+            .into_iter()
+            .map(|known| known.unwrap_or_else(|| beneath.next().flatten()))
+            .collect())
+    }
+
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
         let below = |from: &Key, end: &Key, rows: usize| self.engine.scan(from, end, rows);
         self.layers.scan(&below, from, end, limit)

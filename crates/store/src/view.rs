@@ -14,6 +14,15 @@ pub trait View {
     /// `StoreError` if the engine could not read.
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
+    /// The values of many records, in the order of `keys`. For whoever looks for what is mostly not there:
+    /// some views take as long for one answer as for all of them.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine could not read.
+    fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.iter().map(|key| self.get(key)).collect()
+    }
+
     /// Records with `from <= key < end` in key order, at most `limit`.
     ///
     /// # Errors

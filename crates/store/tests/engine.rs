@@ -205,6 +205,10 @@ fn a_snapshot_stands_still(harness: impl Harness) {
         assert_eq!(numbers(&snapshot.scan(&row(1, 2), &end, 100).unwrap()), [2]);
         assert_eq!(numbers(&snapshot.scan(&from, &end, 1).unwrap()), [1]);
         assert_eq!(snapshot.get(&row(1, 5)).unwrap(), None);
+        let many = snapshot.get_many(&[row(1, 5), row(1, 2), row(1, 1)]).unwrap();
+        let many: Vec<_> = many.iter().map(|value| value.as_ref().map(number)).collect();
+        assert_eq!(many, [None, Some(2), Some(1)]);
+        assert!(snapshot.get_many(&[]).unwrap().is_empty());
     }
     let later = engine.snapshot().unwrap();
     drop(engine);

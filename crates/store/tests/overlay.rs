@@ -71,6 +71,9 @@ fn check(ops: Vec<Op>) {
                 for at in 0..12 {
                     assert_eq!(view.get(&row(1, at)).unwrap().as_ref(), rows.get(&row(1, at)));
                 }
+                let keys: Vec<Key> = (0..12).map(|at| row(1, at)).collect();
+                let want = keys.iter().map(|key| rows.get(key).cloned());
+                assert_eq!(view.get_many(&keys).unwrap(), want.collect::<Vec<_>>());
                 let (from, end) = (row(1, from), row(1, end));
                 let within = |key: &Key| from <= *key && *key < end;
                 let want: Vec<_> =

@@ -124,6 +124,10 @@ fn rows(store: &dyn View) -> Vec<(u64, u64)> {
     for (key, value) in &found {
         assert_eq!(store.get(key).expect("it is readable").as_ref(), Some(value));
     }
+    // Many at once are the same one by one, also those that are not there.
+    let keys: Vec<Key> = (0..20).rev().map(|uid| row(1, uid)).collect();
+    let one_by_one = keys.iter().map(|key| store.get(key).expect("it is readable"));
+    assert_eq!(store.get_many(&keys).expect("it is readable"), one_by_one.collect::<Vec<_>>());
     let uid = |key: &Key| quorate_store::keys::parse_row(key).expect("a row key").2.0;
     found.iter().map(|(key, value)| (uid(key), number(value))).collect()
 }

@@ -133,8 +133,12 @@ impl Proposal {
     }
 
     pub(crate) fn of_money(payload: &EntryPayload, draft: money::Draft) -> Proposal {
+        let in_flight = match draft.holds_opened() {
+            0 => InFlight::Anonymous,
+            opened => InFlight::Holds(opened),
+        };
         let rows = Rows::OfMoney(Box::new(draft));
-        Proposal { payload: payload.encode(), rows, in_flight: InFlight::Anonymous }
+        Proposal { payload: payload.encode(), rows, in_flight }
     }
 }
 
@@ -220,16 +224,21 @@ fn undecided(at: AccountAddress, state: &State<'_>) -> Option<Attempt> {
 }
 
 /// An entry that expires sessions idle for `idle_limit` or longer; `None` if there are none. Sessions
-/// with a request in flight are in use and left alone.
+/// with a request in flight are in use and left alone, and so are those of which `is_in_use` says so: an
+/// attempt over several groups may be in doubt for as long as another group has no majority, and its
+/// result has a place only in its session.
 #[must_use]
 pub fn expire_idle(
     sessions: &SessionTable,
     pending: &Pending,
+    is_in_use: &dyn Fn(SessionId) -> bool,
     now: LogTime,
     idle_limit: Duration,
 ) -> Option<Proposal> {
     let mut slots = sessions.expired(now, idle_limit);
-    slots.retain(|slot| !pending.is_busy(*slot));
+    let group = sessions.keyspace().group;
+    let is_busy = |slot| pending.is_busy(slot) || is_in_use(SessionId { group, slot });
+    slots.retain(|slot| !is_busy(*slot));
     slots.truncate(EXPIRE_SESSIONS_MAX);
     if slots.is_empty() {
         return None;

@@ -30,7 +30,9 @@ pub fn check_limits(request: &Request) -> Result<(), Error> {
         | RequestBody::NewCut
         | RequestBody::PinCut(_)
         | RequestBody::UnpinCut(_)
-        | RequestBody::ReadCut(_, CutRange::Accounts { .. }) => check_no_id(request),
+        | RequestBody::ReadCut(_, CutRange::Accounts { .. } | CutRange::Transfers { .. }) => {
+            check_no_id(request)
+        }
         RequestBody::ReadCut(_, CutRange::Rows(range)) => {
             check_no_id(request).and_then(|()| check_scan(range))
         }

@@ -45,4 +45,4 @@ pub(crate) use entry::{put_verdicts, take_verdicts};
 pub(crate) use evaluate::{create_account, credits, set_account, transfers};
 pub(crate) use holds::HoldTable;
 pub(crate) use limits::check_limits;
-pub(crate) use read::{read_account, read_accounts, read_history, read_transfer};
+pub(crate) use read::{find_transfers, read_account, read_accounts, read_history, read_transfer};

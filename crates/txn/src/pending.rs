@@ -1,4 +1,4 @@
-//! What the leader's entries in flight will do to the sessions.
+//! What the leader's entries in flight will do to the sessions, and to the number of open holds.
 //!
 //! Evaluation sees the applied [`SessionTable`](crate::SessionTable) and, on top of it, this: an
 //! entry it proposes must still be wanted when the entries before it are applied. Were an entry then
@@ -11,18 +11,20 @@ use quorate_types::{RequestId, Slot};
 
 use crate::evaluate::Proposal;
 
-/// Sessions and requests with an entry in flight. Empty on a replica that does not lead.
+/// Sessions, requests and new holds with an entry in flight. Empty on a replica that does not lead.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// In order of slot. Writes without a request id are not here.
     entries: VecDeque<(Slot, InFlight)>,
     /// How many of `entries` open a session.
     opening: usize,
+    /// How many holds `entries` open.
+    holds: usize,
     /// By opening slot. Invariant: a session is here iff it occurs in `entries`.
     sessions: BTreeMap<Slot, PendingSession>,
 }
 
-/// What an entry means to the sessions.
+/// What an entry means to the sessions, or to the number of holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InFlight {
     /// A write that nobody can ask for again.
@@ -33,6 +35,8 @@ pub(crate) enum InFlight {
     Close(Vec<Slot>),
     /// It answers this request.
     Request(RequestId),
+    /// It opens so many holds.
+    Holds(usize),
     /// It commits a transaction over several groups, and with it what its request acknowledges.
     Acknowledge {
         /// The session.
@@ -86,6 +90,7 @@ impl Pending {
         match &in_flight {
             InFlight::Anonymous => return,
             InFlight::Open => self.opening += 1,
+            InFlight::Holds(opened) => self.holds += opened,
             InFlight::Close(sessions) => {
                 for session in sessions {
                     self.sessions.entry(*session).or_default().closing.get_or_insert(slot);
@@ -112,6 +117,7 @@ impl Pending {
             match entry {
                 InFlight::Anonymous => {}
                 InFlight::Open => self.opening -= 1,
+                InFlight::Holds(opened) => self.holds -= opened,
                 InFlight::Close(sessions) => {
                     for session in sessions {
                         self.settle_session(session, |pending| {
@@ -134,7 +140,7 @@ impl Pending {
         *self = Pending::default();
     }
 
-    /// True if nothing is in flight that concerns a session.
+    /// True if nothing is in flight that concerns a session or opens a hold.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -168,6 +174,11 @@ impl Pending {
     /// How many sessions are being opened.
     pub(crate) fn opening(&self) -> usize {
         self.opening
+    }
+
+    /// How many holds are being opened.
+    pub(crate) fn holds(&self) -> usize {
+        self.holds
     }
 
     fn settle_session(&mut self, slot: Slot, settle: impl FnOnce(&mut PendingSession)) {

@@ -71,6 +71,9 @@ pub fn read_at_cut(
         CutRange::Accounts { after, limit } => {
             ReplyBody::Accounts(money::read_accounts(*after, *limit, context, view)?)
         }
+        CutRange::Transfers { id, after } => {
+            ReplyBody::FoundTransfers(money::find_transfers(*id, *after, context, view)?)
+        }
     })
 }
 

@@ -33,7 +33,7 @@ pub struct SessionTable {
     /// By opening slot.
     sessions: BTreeMap<Slot, Session>,
     unsaved: Unsaved,
-    /// Reservations with a time-out. No sessions, but they live as these do: in memory, by applied
+    /// Open reservations. No sessions, but they live as these do: in memory, by applied
     /// entries, read from the store at the start.
     holds: HoldTable,
 }
@@ -144,7 +144,13 @@ impl SessionTable {
         self.keyspace
     }
 
-    /// The reservations with a time-out.
+    /// How many reservations of the group are open.
+    #[must_use]
+    pub fn open_holds(&self) -> usize {
+        self.holds.len()
+    }
+
+    /// The open reservations.
     pub(crate) fn holds(&self) -> &HoldTable {
         &self.holds
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::code::Error;
-use crate::cut::{AccountsPage, CutId, CutRange};
+use crate::cut::{AccountsPage, CutId, CutRange, FoundTransfers};
 use crate::ids::{SessionId, TableId, Uid};
 use crate::money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryPage, HistoryPosition,
@@ -294,6 +294,8 @@ pub enum ReplyBody {
     Cut(CutId),
     /// A page of the accounts at a cut.
     Accounts(AccountsPage),
+    /// A page of a search for transfers at a cut.
+    FoundTransfers(FoundTransfers),
 }
 
 /// A positive answer with the position it stands on.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::command::ScanRange;
-use crate::ids::GroupId;
-use crate::money::{Account, AccountAddress};
+use crate::ids::{GroupId, Uid};
+use crate::money::{Account, AccountAddress, TransferId, TransferRecord};
 use crate::slot::Slot;
 
 /// A cut through the logs of all groups: the slot of its `NewCut` entry in the log of the group with
@@ -42,6 +42,14 @@ pub enum CutRange {
     },
     /// Rows, as a scan would find them.
     Rows(ScanRange),
+    /// The transfers with an id, whomever they debit. There is no index by id: a page looks at the users
+    /// of `CUT_LOOKS_MAX` accounts, in order of slice and user, and mostly finds nothing.
+    Transfers {
+        /// The id.
+        id: TransferId,
+        /// Start after this user: `next` of the previous page.
+        after: Option<Uid>,
+    },
 }
 
 /// One page of accounts.
@@ -51,6 +59,15 @@ pub struct AccountsPage {
     pub accounts: Vec<Account>,
     /// Where the next page starts; `None` after the last one.
     pub next: Option<AccountAddress>,
+}
+
+/// One page of a search for transfers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundTransfers {
+    /// Those that were found; each names the user it debits.
+    pub transfers: Vec<TransferRecord>,
+    /// Where the next page starts; `None` after the last one. A page that found nothing may have a next.
+    pub next: Option<Uid>,
 }
 
 /// The group whose log numbers the cuts: the one with the lowest id.

@@ -27,7 +27,7 @@ pub use command::{
 pub use cross::{
     AttemptState, AttemptStatus, CrossBody, CrossMessage, Part, PartReply, Refusal, Vote,
 };
-pub use cut::{AccountsPage, CutId, CutRange, cut_group};
+pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, cut_group};
 pub use elsewhere::Elsewhere;
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,

@@ -20,6 +20,9 @@ pub const GROUP_ATTEMPTS_MAX: usize = 65_536;
 pub const GROUP_PARKED_MAX: usize = 4096;
 /// Transfers between groups that are not decided in a group. Beyond: `OVERLOADED`, and no votes.
 pub const GROUP_ESCROW_MAX: usize = 262_144;
+/// Open reservations of a group. Beyond: the verdict `hold_limit`. One with a time-out takes about 100
+/// bytes of memory on each replica.
+pub const GROUP_HOLDS_MAX: usize = 4_194_304;
 /// Messages from behind a cut that a leader keeps until its log has the cut. Beyond: dropped, they are
 /// said again.
 pub const CUT_HELD_MAX: usize = 1024;
@@ -31,6 +34,9 @@ pub const GROUP_CUTS_MAX: usize = 4;
 /// Bytes of effects that a view at a cut keeps of transactions that were decided after it. Beyond:
 /// the view goes.
 pub const CUT_EFFECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Accounts that one page of a search for transfers at a cut walks past. The page ends there and says
+/// where the next one begins.
+pub const CUT_LOOKS_MAX: usize = 4096;
 /// Requests of a group that wait for a cut, or for what was in doubt at one. Beyond: `OVERLOADED`.
 pub const CUT_WAITING_MAX: usize = 256;
 /// Most bytes of entries in one batch; an entry alone may reach `ENTRY_BYTES_MAX`.
@@ -78,7 +84,7 @@ const _: () = assert!(WIRE_FRAME_BYTES_MAX < WIRE_DECODE_BYTES_MAX);
 const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 4) + 64 <= ENTRY_BYTES_MAX);
 // The same on the debit side of two groups: two amounts more, or what is known of the first time.
 const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 23) + 32 * 1024 <= ENTRY_BYTES_MAX);
-const _: () = assert!(TRANSFERS_MAX < GROUP_ESCROW_MAX);
+const _: () = assert!(TRANSFERS_MAX < GROUP_ESCROW_MAX && TRANSFERS_MAX < GROUP_HOLDS_MAX);
 const _: () = assert!(CHAIN_MAX <= TRANSFERS_MAX && TRANSFERS_MAX <= u16::MAX as usize);
 const _: () = assert!(PEER_IN_FLIGHT_BYTES_MAX <= PEER_QUEUE_BYTES_MAX);
 const _: () = assert!(GROUP_UNCOMMITTED_BYTES_MAX <= GROUP_CACHE_BYTES_MAX);

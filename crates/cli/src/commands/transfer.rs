@@ -32,7 +32,7 @@ enum TransferCommand {
     Post(PostArgs),
     /// Release what a pending transfer has reserved
     Void(VoidArgs),
-    /// Print a transfer; exit 3 if none with this id took effect
+    /// Print a transfer, or all with its id; exit 3 if none took effect
     Show(ShowArgs),
     /// Carry out the transfers of a file; exit 4 if any is refused
     Batch(batch::BatchArgs),
@@ -112,15 +112,22 @@ struct VoidArgs {
     common: CommonArgs,
 }
 
+const SHOW_HELP: &str = "\
+Ids are unique for each user that is debited, and transfers lie with that user. With --uid one row is
+read. Without it every unit is asked and every account is walked past, at a cut: all transfers with this
+id are printed, of one moment, and a large bank takes its time. A cut is kept for 60 s; units that take
+longer end it with CUT_LOST.";
+
 /// Arguments of `transfer show`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = SHOW_HELP)]
 struct ShowArgs {
     /// The id of the transfer
     #[arg(value_parser = args::transfer_id)]
     id: TransferId,
-    /// The user it debits
+    /// The user it debits: the quick way. Without it every unit is searched
     #[arg(short, long, value_parser = args::uid)]
-    uid: Uid,
+    uid: Option<Uid>,
 }
 
 /// Runs `quorate transfer`.
@@ -166,21 +173,27 @@ async fn void(args: VoidArgs, global: &Global, out: &Output) -> Result<(), Failu
 
 async fn show(args: ShowArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     let cluster = Cluster::open(global).await?;
-    let record = find(&cluster, args.uid, args.id).await?;
-    let TransferRecord { transfer, amount, slot, .. } = record;
+    let records = match args.uid {
+        Some(uid) => vec![find(&cluster, uid, args.id).await?],
+        None => search(&cluster, args.id).await?,
+    };
     let mut table = Table::new(&["ID", "KIND", "DEBIT", "CREDIT", "AMOUNT", "SLOT", "STATE"]);
-    table.row([
-        transfer.id.to_string(),
-        transfer.kind.name().to_owned(),
-        transfer.debit.to_string(),
-        transfer.credit.to_string(),
-        amount.to_string(),
-        slot.to_string(),
-        state_of(&record),
-    ]);
+    let mut document = Document::new("transfer").of_cluster(cluster.topology().cluster_id());
+    for record in &records {
+        let TransferRecord { transfer, amount, slot, .. } = record;
+        table.row([
+            transfer.id.to_string(),
+            transfer.kind.name().to_owned(),
+            transfer.debit.to_string(),
+            transfer.credit.to_string(),
+            amount.to_string(),
+            slot.to_string(),
+            state_of(record),
+        ]);
+        document = document.item(record_json(record));
+    }
     out.table(&table);
-    let document = Document::new("transfer").of_cluster(cluster.topology().cluster_id());
-    out.document(&document.item(record_json(&record)));
+    out.document(&document);
     Ok(())
 }
 
@@ -193,6 +206,18 @@ async fn find(cluster: &Cluster, debit: Uid, id: TransferId) -> Result<TransferR
             .with_exit(Exit::NotFound)
             .with_fix("check the id, and that --uid is the user it debits")
     })
+}
+
+/// Every transfer with this id, whomever it debits.
+async fn search(cluster: &Cluster, id: TransferId) -> Result<Vec<TransferRecord>, Failure> {
+    let found = Box::pin(cluster.client().find_transfers(id)).await;
+    let found = found.map_err(|error| cluster::failure(&error))?;
+    if found.is_empty() {
+        let message = format!("no transfer {id} took effect in any unit");
+        let failure = Failure::new(Code::ConditionFailed, message);
+        return Err(failure.with_exit(Exit::NotFound).with_fix("check the id"));
+    }
+    Ok(found)
 }
 
 /// Carries out one transfer and says what became of it.

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use quorate_client::{AccountAddress, Client, Code, Transfer, TransferId, Uid, Value};
 use quorate_types::{
-    AccountsPage, CutId, CutRange, EntryId, Error, GroupId, Reply, ReplyBody, RequestBody,
+    AccountsPage, CutId, CutRange, EntryId, Error, FoundTransfers, GroupId, Reply, ReplyBody,
+    RequestBody,
 };
 
 use super::bank::{Bank, open};
 use super::nodes::Nodes;
 
-/// The views that the groups behind the scripted nodes keep. They show what is there now, a page each.
+/// The views that the groups behind the scripted nodes keep. They show what is there now.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts {
     pub(crate) views: BTreeSet<(CutId, GroupId)>,
@@ -26,7 +27,7 @@ impl Cuts {
         group: GroupId,
         body: &RequestBody,
         at: EntryId,
-        accounts: &dyn Fn(GroupId) -> AccountsPage,
+        look: &dyn Fn(GroupId, &CutRange) -> Option<ReplyBody>,
     ) -> Option<Result<Reply, Error>> {
         let told = |body| Some(Ok(Reply { at, replayed: false, body }));
         match body {
@@ -45,10 +46,7 @@ impl Cuts {
             }
             RequestBody::ReadCut(cut, range) => {
                 assert!(self.views.contains(&(*cut, group)), "{cut} is read without a view");
-                match range {
-                    CutRange::Accounts { .. } => told(ReplyBody::Accounts(accounts(group))),
-                    CutRange::Rows(_) => None,
-                }
+                look(group, range).and_then(told)
             }
             RequestBody::UnpinCut(cut) => {
                 self.views.remove(&(*cut, group));
@@ -59,10 +57,31 @@ impl Cuts {
     }
 }
 
-/// The accounts of a bank that a group holds, in one page.
-pub(crate) fn accounts_of(bank: &Bank, is_held: impl Fn(Uid) -> bool) -> AccountsPage {
-    let held = bank.accounts.values().filter(|account| is_held(account.address.uid));
-    AccountsPage { accounts: held.copied().collect(), next: None }
+/// What a group that holds some users finds of a bank at a cut; `None` for rows. Accounts come in one
+/// page; a search for transfers finds nothing on its first page.
+pub(crate) fn look(
+    bank: &Bank,
+    range: &CutRange,
+    is_held: impl Fn(Uid) -> bool,
+) -> Option<ReplyBody> {
+    match range {
+        CutRange::Accounts { .. } => {
+            let held = bank.accounts.values().filter(|account| is_held(account.address.uid));
+            let accounts = held.copied().collect();
+            Some(ReplyBody::Accounts(AccountsPage { accounts, next: None }))
+        }
+        CutRange::Transfers { after: None, .. } => {
+            let (transfers, next) = (Vec::new(), Some(Uid(0)));
+            Some(ReplyBody::FoundTransfers(FoundTransfers { transfers, next }))
+        }
+        CutRange::Transfers { id, after: Some(after) } => {
+            assert_eq!(*after, Uid(0), "the next page begins where the last one ended");
+            let has_id = bank.transfers.iter().filter(|((uid, of), _)| of == id && is_held(*uid));
+            let transfers = has_id.map(|(_, record)| *record).collect();
+            Some(ReplyBody::FoundTransfers(FoundTransfers { transfers, next: None }))
+        }
+        CutRange::Rows(_) => None,
+    }
 }
 
 async fn with_money() -> (Nodes, Client) {
@@ -126,4 +145,24 @@ async fn a_dropped_cut_lets_its_views_go() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("the views stay");
+}
+
+#[tokio::test]
+async fn a_search_finds_every_transfer_with_an_id() {
+    // Goal: several users may have used an id; all are told, once each, whatever is lost on the way.
+    let (nodes, client) = with_money().await;
+    let at = |uid| AccountAddress::new(Uid(uid), 840);
+    assert!(client.transfer(Transfer::post(TransferId(1), at(30), at(101), 5)).await.stands());
+    assert!(client.transfer(Transfer::post(TransferId(2), at(1), at(101), 9)).await.stands());
+    for lose in 0..=2 {
+        nodes.world().cuts.lose = lose;
+        let found = client.find_transfers(TransferId(1)).await.expect("the next cut is kept");
+        let told = found.iter().map(|it| (it.transfer.debit.uid.0, it.amount)).collect::<Vec<_>>();
+        assert_eq!(told, [(1, 70), (30, 5)]);
+    }
+    assert_eq!(client.find_transfers(TransferId(3)).await.expect("it is read"), []);
+    assert!(nodes.world().cuts.views.is_empty(), "every view was let go");
+    nodes.world().cuts.lose = u32::MAX;
+    let lost = client.find_transfers(TransferId(1)).await.expect_err("all are lost");
+    assert_eq!(lost.code(), Code::CutLost);
 }

@@ -29,7 +29,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::bank::Bank;
-use super::cuts::{Cuts, accounts_of};
+use super::cuts::{Cuts, look};
 
 /// What happens to the next row request that reaches a node.
 #[derive(Clone, Debug)]
@@ -92,11 +92,11 @@ impl World {
             return told;
         }
         let World { bank, cuts, topology, .. } = self;
-        let accounts = |group| {
+        let look = |group, range: &CutRange| {
             let of_group = |uid| topology.group_of_accounts(uid).expect("sharded").id == group;
-            accounts_of(bank, of_group)
+            look(bank, range, of_group)
         };
-        if let Some(told) = cuts.answer(item.group, &item.request.body, at, &accounts) {
+        if let Some(told) = cuts.answer(item.group, &item.request.body, at, &look) {
             return told;
         }
         let plain = |body| Ok(Reply { at, replayed: false, body });

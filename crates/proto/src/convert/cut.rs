@@ -1,7 +1,10 @@
 //! Cuts: the messages that unary calls and the stream share, the unary calls of the service `Cuts` and
 //! their responses.
 
-use quorate_types::{AccountsPage, CutId, CutRange, Error, GroupId, Reply, ReplyBody, RequestBody};
+use quorate_types::{
+    AccountsPage, CutId, CutRange, Error, FoundTransfers, GroupId, Reply, ReplyBody, RequestBody,
+    Uid,
+};
 
 use super::error::LeaderHint;
 use super::money;
@@ -19,6 +22,10 @@ pub(super) fn read_to_wire(cut: CutId, range: CutRange) -> v1::ReadCut {
             What::Accounts(v1::CutAccounts { after, limit })
         }
         CutRange::Rows(range) => What::Rows(scan_to_wire(range)),
+        CutRange::Transfers { id, after } => {
+            let after_uid = after.map(|uid| uid.0);
+            What::Transfers(v1::CutTransfers { id: money::id_to_wire(id), after_uid })
+        }
     };
     v1::ReadCut { cut: cut.0, what: Some(what) }
 }
@@ -35,6 +42,9 @@ pub(super) fn read_from_wire(
         What::Rows(range) => {
             CutRange::Rows(scan_from_wire(range, tables).map_err(|error| error.inside("rows"))?)
         }
+        What::Transfers(transfers) => {
+            range_of_transfers(&transfers).map_err(|error| error.inside("transfers"))?
+        }
     };
     Ok(RequestBody::ReadCut(CutId(read.cut), range))
 }
@@ -43,6 +53,23 @@ fn range_of_accounts(accounts: v1::CutAccounts) -> Result<CutRange, ConvertError
     let after = accounts.after.map(money::address_from_wire).transpose();
     let after = after.map_err(|error| error.inside("after"))?;
     Ok(CutRange::Accounts { after, limit: accounts.limit })
+}
+
+fn range_of_transfers(transfers: &v1::CutTransfers) -> Result<CutRange, ConvertError> {
+    let id = money::id_from_wire(&transfers.id, "id")?;
+    Ok(CutRange::Transfers { id, after: transfers.after_uid.map(Uid) })
+}
+
+pub(super) fn found_to_wire(page: &FoundTransfers) -> v1::FoundTransfers {
+    v1::FoundTransfers {
+        transfers: page.transfers.iter().map(money::record_to_wire).collect(),
+        next_uid: page.next.map(|uid| uid.0),
+    }
+}
+
+pub(super) fn found_from_wire(page: v1::FoundTransfers) -> Result<FoundTransfers, ConvertError> {
+    let transfers = words::each(page.transfers, "transfers", money::record_from_wire)?;
+    Ok(FoundTransfers { transfers, next: page.next_uid.map(Uid) })
 }
 
 pub(super) fn accounts_to_wire(page: AccountsPage) -> v1::AccountsPage {
@@ -97,6 +124,18 @@ impl Call {
     ) -> Result<Call, ConvertError> {
         let range = scan_from_wire(required(call.range, "range")?, tables);
         let range = CutRange::Rows(range.map_err(|error| error.inside("range"))?);
+        Call::of_named_group(call.context, RequestBody::ReadCut(CutId(call.cut), range))
+    }
+
+    /// A call of `ReadCutTransfers`.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub fn from_read_cut_transfers(
+        call: v1::ReadCutTransfersRequest,
+    ) -> Result<Call, ConvertError> {
+        let range = range_of_transfers(&required(call.transfers, "transfers")?);
+        let range = range.map_err(|error| error.inside("transfers"))?;
         Call::of_named_group(call.context, RequestBody::ReadCut(CutId(call.cut), range))
     }
 
@@ -188,6 +227,22 @@ pub fn read_cut_rows_response(
         return Err(other_answer("ReadCutRows", &reply.body));
     };
     Ok(v1::ReadCutRowsResponse { header, page: Some(page_to_wire(page)) })
+}
+
+/// The response of `ReadCutTransfers`.
+///
+/// # Errors
+/// `INTERNAL` if the reply answers something else.
+pub fn read_cut_transfers_response(
+    group: GroupId,
+    reply: &Reply,
+    leader: Option<&LeaderHint>,
+) -> Result<v1::ReadCutTransfersResponse, Error> {
+    let ReplyBody::FoundTransfers(page) = &reply.body else {
+        return Err(other_answer("ReadCutTransfers", &reply.body));
+    };
+    let page = Some(found_to_wire(page));
+    Ok(v1::ReadCutTransfersResponse { header: header(group, reply, leader), page })
 }
 
 fn cut_of(

@@ -24,11 +24,17 @@ proptest! {
         if let Ok(call) = v1::ReadCutRowsRequest::decode(&bytes[..]) {
             let _no_panic = Call::from_read_cut_rows(call, &tables);
         }
+        if let Ok(call) = v1::ReadCutTransfersRequest::decode(&bytes[..]) {
+            let _no_panic = Call::from_read_cut_transfers(call);
+        }
         if let Ok(read) = v1::ReadCut::decode(&bytes[..]) {
             let _no_panic = read_from_wire(read, &tables);
         }
         if let Ok(page) = v1::AccountsPage::decode(&bytes[..]) {
             let _no_panic = accounts_from_wire(page);
+        }
+        if let Ok(page) = v1::FoundTransfers::decode(&bytes[..]) {
+            let _no_panic = found_from_wire(page);
         }
     }
 }
@@ -59,4 +65,21 @@ fn a_view_belongs_to_the_group_that_is_named() {
     let call = v1::ReadCutAccountsRequest { context: context(2), cut: 9, accounts: Some(wrong) };
     let error = Call::from_read_cut_accounts(call).expect_err("16 bits");
     assert_eq!(error.field(), "accounts.after.code");
+}
+
+#[test]
+fn a_search_for_transfers_names_a_whole_id() {
+    // Goal: half an id finds nothing that somebody could take for an answer.
+    let id = quorate_types::TransferId(0xab << 120 | 7);
+    let call = |id: &[u8]| {
+        let transfers = v1::CutTransfers { id: id.to_vec().into(), after_uid: Some(0) };
+        let transfers = Some(transfers);
+        v1::ReadCutTransfersRequest { context: context(2), cut: 9, transfers }
+    };
+    let read = Call::from_read_cut_transfers(call(&id.0.to_be_bytes())).expect("it is complete");
+    let range = CutRange::Transfers { id, after: Some(Uid(0)) };
+    assert_eq!(read.place, Place::Group(GroupId(2)));
+    assert_eq!(read.request.body, RequestBody::ReadCut(CutId(9), range));
+    let error = Call::from_read_cut_transfers(call(&[7])).expect_err("one byte");
+    assert_eq!(error.field(), "transfers.id");
 }

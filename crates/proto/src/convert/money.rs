@@ -130,7 +130,7 @@ pub(super) fn account_from_wire(account: v1::Account) -> Result<Account, Convert
     })
 }
 
-fn id_to_wire(id: TransferId) -> Bytes {
+pub(super) fn id_to_wire(id: TransferId) -> Bytes {
     Bytes::copy_from_slice(&id.0.to_be_bytes())
 }
 
@@ -142,7 +142,7 @@ fn u128_from_wire(bytes: &[u8], field: &str) -> Result<u128, ConvertError> {
     bytes.try_into().map(u128::from_be_bytes).map_err(|_| wrong())
 }
 
-fn id_from_wire(bytes: &[u8], field: &str) -> Result<TransferId, ConvertError> {
+pub(super) fn id_from_wire(bytes: &[u8], field: &str) -> Result<TransferId, ConvertError> {
     u128_from_wire(bytes, field).map(TransferId)
 }
 

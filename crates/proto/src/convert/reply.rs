@@ -189,7 +189,8 @@ fn committed_header(
         | ReplyBody::Transfer(_)
         | ReplyBody::History(_)
         | ReplyBody::Cut(_)
-        | ReplyBody::Accounts(_) => Err(other_answer(call, &reply.body)),
+        | ReplyBody::Accounts(_)
+        | ReplyBody::FoundTransfers(_) => Err(other_answer(call, &reply.body)),
     }
 }
 
@@ -218,6 +219,7 @@ pub(super) fn other_answer(call: &str, body: &ReplyBody) -> Error {
         ReplyBody::History(_) => "a history",
         ReplyBody::Cut(_) => "a cut",
         ReplyBody::Accounts(_) => "a page of accounts",
+        ReplyBody::FoundTransfers(_) => "found transfers",
     };
     Error::new(Code::Internal, format!("{call} was answered with {kind}"))
 }
@@ -251,6 +253,7 @@ fn reply_to_wire(group: GroupId, reply: Reply) -> v1::Reply {
         ReplyBody::History(page) => Body::History(money::page_to_wire(page)),
         ReplyBody::Cut(cut) => Body::Cut(cut.0),
         ReplyBody::Accounts(page) => Body::Accounts(cut::accounts_to_wire(page)),
+        ReplyBody::FoundTransfers(page) => Body::FoundTransfers(cut::found_to_wire(&page)),
     };
     let at = Some(position_to_wire(group, reply.at));
     v1::Reply { at, replayed: reply.replayed, body: Some(body) }
@@ -294,6 +297,10 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
         Body::Accounts(page) => {
             let page = cut::accounts_from_wire(page);
             ReplyBody::Accounts(page.map_err(|error| error.inside("accounts"))?)
+        }
+        Body::FoundTransfers(page) => {
+            let page = cut::found_from_wire(page);
+            ReplyBody::FoundTransfers(page.map_err(|error| error.inside("found_transfers"))?)
         }
     };
     Ok((GroupId(position.group), Reply { at, replayed: reply.replayed, body }))

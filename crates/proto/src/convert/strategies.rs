@@ -8,10 +8,10 @@ use proptest::option;
 use proptest::prelude::*;
 use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, AccountsPage, Ballot, Condition,
-    CutId, CutRange, EntryId, GroupId, HistoryEntry, HistoryPage, HistoryPosition, Hold, LogTime,
-    Mutation, Part, ReplicaId, ReplyBody, RequestBody, RequestId, RowAddress, ScanRange, SessionId,
-    Slot, TableId, Transfer, TransferBatch, TransferDetail, TransferId, TransferKind,
-    TransferRecord, TransferResults, Uid, Value, Verdict,
+    CutId, CutRange, EntryId, FoundTransfers, GroupId, HistoryEntry, HistoryPage, HistoryPosition,
+    Hold, LogTime, Mutation, Part, ReplicaId, ReplyBody, RequestBody, RequestId, RowAddress,
+    ScanRange, SessionId, Slot, TableId, Transfer, TransferBatch, TransferDetail, TransferId,
+    TransferKind, TransferRecord, TransferResults, Uid, Value, Verdict,
 };
 
 use crate::convert::LeaderHint;
@@ -279,6 +279,9 @@ pub(super) fn money_reply() -> impl Strategy<Value = ReplyBody> {
         any::<u64>().prop_map(|cut| ReplyBody::Cut(CutId(cut))),
         (vec(account(), 0..4), option::of(account_address()))
             .prop_map(|(accounts, next)| ReplyBody::Accounts(AccountsPage { accounts, next })),
+        (vec(record(), 0..4), option::of(any::<u64>())).prop_map(|(transfers, next)| {
+            ReplyBody::FoundTransfers(FoundTransfers { transfers, next: next.map(Uid) })
+        }),
     ]
 }
 
@@ -287,5 +290,7 @@ fn cut_range() -> impl Strategy<Value = CutRange> {
         (option::of(account_address()), any::<u32>())
             .prop_map(|(after, limit)| CutRange::Accounts { after, limit }),
         scan().prop_map(CutRange::Rows),
+        (transfer_id(), option::of(any::<u64>()))
+            .prop_map(|(id, after)| CutRange::Transfers { id, after: after.map(Uid) }),
     ]
 }

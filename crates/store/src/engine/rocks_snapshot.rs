@@ -16,11 +16,13 @@ use crate::error::StoreError;
 use crate::key::Key;
 
 type Got = Result<Option<Bytes>, StoreError>;
+type GotMany = Result<Vec<Option<Bytes>>, StoreError>;
 type Scanned = Result<Vec<(Key, Bytes)>, StoreError>;
 
 /// What a reader wants, and where it waits.
 enum Asked {
     Get(Key, SyncSender<Got>),
+    GetMany(Vec<Key>, SyncSender<GotMany>),
     Scan { from: Key, end: Key, limit: usize, reply: SyncSender<Scanned> },
 }
 
@@ -70,6 +72,13 @@ impl EngineSnapshot for RocksSnapshot {
         self.ask(|reply| Asked::Get(key.clone(), reply))
     }
 
+    fn get_many(&self, keys: &[Key]) -> GotMany {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(|reply| Asked::GetMany(keys.to_vec(), reply))
+    }
+
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Scanned {
         let (from, end) = (from.clone(), end.clone());
         self.ask(|reply| Asked::Scan { from, end, limit, reply })
@@ -79,14 +88,16 @@ impl EngineSnapshot for RocksSnapshot {
 /// The thread: one question after the other until nobody can ask any more.
 fn answer(db: &DB, asked: &Receiver<Asked>, taken: &SyncSender<()>) {
     let snapshot = db.snapshot();
+    let get = |key: &Key| {
+        let found = snapshot.get_opt(key.as_bytes(), verified());
+        let found = found.map_err(|error| engine_error("read a record", &error));
+        found.map(|found| found.map(Bytes::from))
+    };
     let _gone = taken.send(()).is_err(); // Then nobody asks.
     while let Ok(asked) = asked.recv() {
         let _gone = match asked {
-            Asked::Get(key, reply) => {
-                let found = snapshot.get_opt(key.as_bytes(), verified());
-                let found = found.map_err(|error| engine_error("read a record", &error));
-                reply.send(found.map(|found| found.map(Bytes::from))).is_err()
-            }
+            Asked::Get(key, reply) => reply.send(get(&key)).is_err(),
+            Asked::GetMany(keys, reply) => reply.send(keys.iter().map(get).collect()).is_err(),
             Asked::Scan { from, end, limit, reply } => {
                 let found = scan(&from, &end, limit, |options| snapshot.raw_iterator_opt(options));
                 reply.send(found).is_err()

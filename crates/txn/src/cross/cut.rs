@@ -141,14 +141,14 @@ impl CutView {
         self.effects.bytes()
     }
 
-    /// The entry `at` did this. `base` is the view that stands at the cut.
+    /// The entry `at`, of this log time, did this. `base` is the view that stands at the cut.
     ///
     /// # Errors
     /// `ApplyError` if rows cannot be read, or are not those that the transaction was decided on.
     pub fn learn(
         &mut self,
         event: &CrossEvent,
-        at: EntryId,
+        (at, log_time): (EntryId, LogTime),
         base: &dyn View,
         keyspace: Keyspace,
     ) -> Result<(), ApplyError> {
@@ -157,8 +157,8 @@ impl CutView {
                 let was_open = self.open.remove(attempt);
                 if was_open && *commit && *cut < self.cut {
                     let view = self.effects.over(base);
-                    let changes =
-                        effects_at_cut(prepare, credits, (at, voted.slot), &view, keyspace)?;
+                    let at = (at, voted.slot, log_time);
+                    let changes = effects_at_cut(prepare, credits, at, &view, keyspace)?;
                     self.belong += 1;
                     self.effects.push(Slot(self.belong), changes);
                 }
@@ -186,13 +186,13 @@ impl CutView {
 fn effects_at_cut(
     prepare: &Prepare,
     credits: &[Verdict],
-    (at, voted_at): (EntryId, Slot),
+    (at, voted_at, log_time): (EntryId, Slot, LogTime),
     view: &dyn View,
     keyspace: Keyspace,
 ) -> Result<Vec<Change>, ApplyError> {
     if let Some(leg) = &prepare.leg {
         let draft = money::settle(leg, credits, (at, voted_at), keyspace, view)?;
-        return Ok(draft.changes(at.slot, LogTime::default())); // Nobody reads that time at a cut.
+        return Ok(draft.changes(at.slot, log_time));
     }
     let rows = rows_after(&prepare.write, at, keyspace, view)?;
     Ok(row_changes(&rows, at.slot))

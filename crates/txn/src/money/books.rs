@@ -362,7 +362,7 @@ impl<'a> Books<'a> {
 }
 
 /// The invariant of every account. Without a floor of its own an account has that of 64 bits, so that
-/// what is reserved can always be posted. What is in doubt must be there, too.
+/// what is reserved can always be posted. What is in doubt, or is to be taken, must be there, too.
 pub(super) fn keeps_floor(account: &Account, in_doubt: i128) -> bool {
     i128::from(account.settings.floor.unwrap_or(i64::MIN)) <= account.free() - in_doubt
         || planted(Bug::TransferFloor)

@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use quorate_store::{Keyspace, StoreError, View};
+use quorate_types::limits::GROUP_HOLDS_MAX;
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Account, AccountAddress, Attempt, SliceId, Transfer, TransferBatch, TransferDetail,
-    TransferKind, TransferRecord, TransferResults, Uid, Verdict,
+    AccountAddress, Attempt, SliceId, Transfer, TransferBatch, TransferDetail, TransferKind,
+    TransferRecord, TransferResults, Uid, Verdict,
 };
 
-use super::books::{Books, HoldKey, HoldNow, Item};
+use super::books::{Books, HoldKey, HoldNow, Item, keeps_floor};
 use super::draft::{Created, Draft};
 use super::escrow::{Escrow, InDoubt};
 use super::ids::{Ids, Known};
@@ -31,6 +32,8 @@ pub(super) struct Ground<'a> {
     pub(super) slice_of: &'a dyn Fn(Uid) -> SliceId,
     pub(super) view: &'a dyn View,
     pub(super) escrow: &'a Escrow,
+    /// Holds that are open once everything in flight is applied.
+    pub(super) open_holds: usize,
 }
 
 /// A batch decided, or the attempt that it must wait for.
@@ -135,6 +138,8 @@ struct Deciding<'a> {
     amounts: Vec<u64>,
     /// What each created transfer leaves free again of the reservation that it ends.
     freed: Vec<u64>,
+    /// How many holds may still be opened. Those that the batch ends make no room for its own.
+    holds_left: usize,
     /// Nothing is decided before this attempt is.
     waits_for: Option<Attempt>,
     /// On the debit side: what earlier chains of the batch do if the credit side agrees.
@@ -164,7 +169,7 @@ impl<'a> Deciding<'a> {
         sides: Sides,
         ground: Ground<'a>,
     ) -> Result<Deciding<'a>, StoreError> {
-        let Ground { keyspace, slice_of, view, escrow } = ground;
+        let Ground { keyspace, slice_of, view, escrow, open_holds } = ground;
         let transfers: Vec<Transfer> = batch.iter().collect();
         let count = transfers.len();
         let both = |transfer: &Transfer| [transfer.debit, transfer.credit];
@@ -206,6 +211,7 @@ impl<'a> Deciding<'a> {
             verdicts: vec![Verdict::LinkedFailed; count],
             amounts: vec![0; count],
             freed: vec![0; count],
+            holds_left: GROUP_HOLDS_MAX.saturating_sub(open_holds),
             waits_for: None,
             undecided: Undecided::default(),
             chain_start: 0,
@@ -275,6 +281,7 @@ impl<'a> Deciding<'a> {
 
     /// A chain: all of it or nothing. What had taken effect before the chain stands in any case.
     fn chain(&mut self, chain: Range<usize>) -> Result<(), StoreError> {
+        let holds_left = self.holds_left;
         self.books.begin_chain();
         self.is_in_chain = true;
         let mut failed = None;
@@ -291,6 +298,7 @@ impl<'a> Deciding<'a> {
             return Ok(());
         };
         self.books.take_back_chain();
+        self.holds_left = holds_left;
         for index in chain.start..failed {
             if let (Verdict::Created, Some(ids)) = (self.verdicts[index], &mut self.ids) {
                 ids.set(index, Known::Free);
@@ -406,7 +414,7 @@ impl<'a> Deciding<'a> {
     /// Whether a transfer could not be made now.
     fn lacks_funds(&self, index: usize) -> bool {
         let debit = self.items[index].debit.and_then(|place| self.books.account(place));
-        debit.is_some_and(|debit| !affords(debit, i128::from(self.transfers[index].amount)))
+        debit.is_some_and(|debit| !keeps_floor(debit, i128::from(self.transfers[index].amount)))
     }
 
     fn in_doubt(&self, place: usize) -> InDoubt {
@@ -428,10 +436,10 @@ impl<'a> Deciding<'a> {
         let debit = self.books.account(place).ok_or(Verdict::DebitAccountMissing)?;
         let (in_doubt, amount) = (self.in_doubt(place), i128::from(amount));
         let freed = self.undecided.freed.get(&place).copied().unwrap_or_default();
-        if affords(debit, in_doubt.debits + amount + freed) {
+        if keeps_floor(debit, in_doubt.debits + amount + freed) {
             return Ok(());
         }
-        let can_turn_out_well = 0 < in_doubt.ends || affords(debit, amount - in_doubt.credits);
+        let can_turn_out_well = 0 < in_doubt.ends || keeps_floor(debit, amount - in_doubt.credits);
         if 0 < freed || self.undecided.debited.contains(&place) {
             self.cut();
         } else if can_turn_out_well {
@@ -492,6 +500,7 @@ impl<'a> Deciding<'a> {
         if let Some(debit) = item.debit {
             self.may_debit(debit, transfer.amount)?;
         }
+        self.holds_left = self.holds_left.checked_sub(1).ok_or(Verdict::HoldLimit)?;
         let expiry = expiry(timeout_ms);
         self.books.reserve(item, transfer, expiry).expect("checked above");
         Ok(transfer.amount)
@@ -586,10 +595,4 @@ impl<'a> Deciding<'a> {
 /// Never, but for the bug of this name.
 fn may_post_again(transfer: &Transfer) -> bool {
     planted(Bug::HoldTwice) && matches!(transfer.kind, TransferKind::PostPending(_))
-}
-
-/// Without a floor of its own an account has that of 64 bits.
-fn affords(account: &Account, amount: i128) -> bool {
-    let floor = i128::from(account.settings.floor.unwrap_or(i64::MIN));
-    floor <= account.free() - amount || planted(Bug::TransferFloor)
 }

@@ -127,6 +127,12 @@ impl Draft {
         }
     }
 
+    /// How many holds it opens.
+    pub(crate) fn holds_opened(&self) -> usize {
+        let is_open = |hold: &HoldNow| matches!(hold, HoldNow::Open(_));
+        self.holds.iter().filter(|it| is_open(&it.now) && !is_open(&it.before)).count()
+    }
+
     /// Tells the table which holds were opened and closed by an entry of this log time.
     pub(crate) fn note_holds(&self, log_time: LogTime, table: &mut HoldTable) {
         for HoldChange { key, before, now } in &self.holds {

@@ -183,6 +183,12 @@ impl Escrow {
         !self.fences.is_empty() && self.fences.contains_key(&account)
     }
 
+    /// How many accounts a read waits for.
+    #[must_use]
+    pub fn fences(&self) -> usize {
+        self.fences.len()
+    }
+
     /// When the next fence ends in vain, at the latest.
     #[must_use]
     pub fn next_fence_end(&self) -> Option<BootTime> {

@@ -207,7 +207,9 @@ pub(crate) fn credits(
 ) -> Result<Result<CreditLeg, Attempt>, StoreError> {
     let slice_of = |uid| context.account_slice(uid);
     let keyspace = context.keyspace;
-    let decided = decide_credits(batch, Ground { keyspace, slice_of: &slice_of, view, escrow })?;
+    // Nothing is reserved on this side.
+    let ground = Ground { keyspace, slice_of: &slice_of, view, escrow, open_holds: 0 };
+    let decided = decide_credits(batch, ground)?;
     Ok(match decided {
         Outcome::Decided(leg) => Ok(leg),
         Outcome::Waits(attempt) => Err(attempt),
@@ -220,5 +222,6 @@ fn ground<'a>(
     slice_of: &'a dyn Fn(Uid) -> SliceId,
 ) -> Ground<'a> {
     let escrow = state.cross.escrow();
-    Ground { keyspace: context.keyspace, slice_of, view: state.overlay, escrow }
+    let open_holds = state.sessions.open_holds() + state.pending.holds();
+    Ground { keyspace: context.keyspace, slice_of, view: state.overlay, escrow, open_holds }
 }

@@ -1,7 +1,8 @@
 //! Which open holds end when: what the leader looks at to propose their expiry.
 //!
-//! Kept beside the sessions, changed only by applying entries, and so equal on every replica. Only
-//! holds with a time-out are here. A replica that starts reads them from the records of open holds.
+//! Kept beside the sessions, changed only by applying entries, and so equal on every replica. Holds with
+//! a time-out are here one by one, the others are counted. A replica that starts reads them from the
+//! records of open holds.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +11,18 @@ use quorate_store::{Keyspace, StoreError, View};
 use quorate_types::LogTime;
 
 use super::books::HoldKey;
-use super::record::{Expiry, decode_open_hold};
+use super::record::decode_open_hold;
 use crate::record::damaged;
 use crate::session::for_each_record;
 
-/// The open holds of a group that have a time-out, by the log time at which they may be expired.
+/// The open holds of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct HoldTable(BTreeSet<(LogTime, HoldKey)>);
+pub(crate) struct HoldTable {
+    /// Those that have a time-out, by the log time at which they may be expired.
+    timed: BTreeSet<(LogTime, HoldKey)>,
+    /// How many there are. Invariant: those in `timed`, and those without a time-out.
+    open: usize,
+}
 
 impl HoldTable {
     /// The table as the records of a view say.
@@ -26,30 +32,41 @@ impl HoldTable {
             let (slice, debit, pending) =
                 parse_open_hold(key).ok_or_else(|| damaged(key, &"it is no key of a hold"))?;
             let hold = decode_open_hold(key, debit, bytes)?;
-            if let Expiry::At(at) = hold.expiry {
-                table.open(HoldKey { slice, debit, pending }, Some(at));
-            }
+            // A record says when, not after how long.
+            let expires = hold.expiry.at(LogTime::default());
+            table.open(HoldKey { slice, debit, pending }, expires);
             Ok(())
         })?;
         Ok(table)
     }
 
+    /// How many holds are open.
+    pub(crate) fn len(&self) -> usize {
+        self.open
+    }
+
     /// A hold was opened.
     pub(super) fn open(&mut self, key: HoldKey, expires: Option<LogTime>) {
+        self.open += 1;
         if let Some(expires) = expires {
-            self.0.insert((expires, key));
+            self.timed.insert((expires, key));
         }
     }
 
     /// A hold was closed.
     pub(super) fn close(&mut self, key: HoldKey, expires: Option<LogTime>) {
+        self.open -= 1;
         if let Some(expires) = expires {
-            self.0.remove(&(expires, key));
+            self.timed.remove(&(expires, key));
         }
     }
 
     /// Holds whose time is over, the longest over first.
     pub(super) fn expired(&self, now: LogTime) -> impl Iterator<Item = HoldKey> + '_ {
-        self.0.iter().take_while(move |(expires, _)| *expires <= now).map(|(_, key)| *key)
+        self.timed.iter().take_while(move |(expires, _)| *expires <= now).map(|(_, key)| *key)
     }
 }
+
+#[cfg(test)]
+#[path = "holds_test.rs"]
+mod tests;

@@ -2,17 +2,20 @@
 //! `read.rs` of the crate.
 
 use quorate_store::keys::{parse_account, parse_history};
-use quorate_store::{StoreError, View};
-use quorate_types::limits::{HISTORY_ENTRIES_MAX, SCAN_ROWS_MAX};
+use quorate_store::{Key, StoreError, View};
+use quorate_types::limits::{CUT_LOOKS_MAX, HISTORY_ENTRIES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{
-    Account, AccountAddress, AccountsPage, HistoryEntry, HistoryPage, HistoryPosition, Hold,
-    TransferId, TransferKind, TransferRecord, Uid,
+    Account, AccountAddress, AccountsPage, FoundTransfers, HistoryEntry, HistoryPage,
+    HistoryPosition, Hold, TransferId, TransferKind, TransferRecord, Uid,
 };
 
 use super::books::{HoldKey, HoldNow, stored_hold};
 use super::record::{HistoryRecord, decode_account, decode_history, decode_transfer};
 use crate::context::Context;
 use crate::record::damaged;
+
+/// Accounts that a search for transfers walks past at once.
+const ACCOUNTS_AT_ONCE: usize = 256;
 
 /// An account, if it exists.
 pub(crate) fn read_account(
@@ -75,6 +78,51 @@ pub(crate) fn read_transfer(
         });
     }
     Ok(Some(record))
+}
+
+/// One page of a search for the transfers with an id. Transfers lie by the user they debit, and nobody is
+/// debited without an account: so each user of the group is looked at once.
+pub(crate) fn find_transfers(
+    id: TransferId,
+    after: Option<Uid>,
+    context: &Context<'_>,
+    view: &dyn View,
+) -> Result<FoundTransfers, StoreError> {
+    let prefix = context.keyspace.account_prefix();
+    let end = prefix.prefix_end();
+    let mut from = after.map_or(prefix, |uid| past_user(uid, context));
+    let (mut page, mut looks) = (FoundTransfers::default(), 0);
+    loop {
+        let accounts = view.scan(&from, &end, ACCOUNTS_AT_ONCE)?;
+        let mut users: Vec<Uid> = Vec::with_capacity(accounts.len());
+        for (key, _) in &accounts {
+            let at = parse_account(key).ok_or_else(|| damaged(key, &"it is no account key"))?;
+            if users.last() != Some(&at.uid) {
+                users.push(at.uid);
+            }
+        }
+        let key = |uid: &Uid| context.keyspace.transfer(context.account_slice(*uid), *uid, id);
+        let keys: Vec<Key> = users.iter().map(key).collect();
+        for (uid, found) in users.iter().zip(view.get_many(&keys)?) {
+            if found.is_some() {
+                page.transfers.extend(read_transfer(*uid, id, context, view)?);
+            }
+        }
+        looks += accounts.len();
+        let last = users.last().copied().filter(|_| accounts.len() == ACCOUNTS_AT_ONCE);
+        let Some(last) = last else { return Ok(page) };
+        if CUT_LOOKS_MAX <= looks || SCAN_ROWS_MAX <= page.transfers.len() {
+            page.next = Some(last);
+            return Ok(page);
+        }
+        from = past_user(last, context);
+    }
+}
+
+/// Where the accounts of the users after this one begin.
+fn past_user(uid: Uid, context: &Context<'_>) -> Key {
+    let last = AccountAddress { uid, ledger: u32::MAX, code: u16::MAX };
+    context.keyspace.account(context.account_slice(uid), last).successor()
 }
 
 /// One page of a history, oldest first.

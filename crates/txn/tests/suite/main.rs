@@ -7,6 +7,7 @@ mod model;
 mod money;
 mod money_bank;
 mod money_model;
+mod money_search;
 mod replicas;
 mod sessions;
 mod transactions;

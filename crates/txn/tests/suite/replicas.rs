@@ -93,7 +93,9 @@ impl Cluster {
             }
             Step::Expire => {
                 let Leader { replica, pending, now, .. } = &self.leader;
-                if let Some(proposal) = expire_idle(&replica.sessions, pending, *now, IDLE) {
+                if let Some(proposal) =
+                    expire_idle(&replica.sessions, pending, &|_| false, *now, IDLE)
+                {
                     self.leader.append(&proposal);
                 }
             }

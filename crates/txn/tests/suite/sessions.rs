@@ -210,8 +210,8 @@ fn closing_takes_the_results_along() {
 
 #[test]
 fn idle_sessions_end_by_an_entry_only() {
-    // Goal: passing the limit alone changes nothing; the entry does; use and requests in flight keep
-    // a session.
+    // Goal: passing the limit alone changes nothing; the entry does; use, requests in flight and
+    // attempts over several groups keep a session.
     let mut leader = Leader::new();
     let idle = leader.open();
     let used = leader.open();
@@ -223,9 +223,12 @@ fn idle_sessions_end_by_an_entry_only() {
 
     let Leader { replica, pending, .. } = &leader;
     let just_before = LogTime(599_999);
-    assert!(expire_idle(&replica.sessions, pending, just_before, IDLE).is_none());
+    let nobody = |_| false;
+    assert!(expire_idle(&replica.sessions, pending, &nobody, just_before, IDLE).is_none());
     assert_eq!(replica.sessions.expired(leader.now, IDLE), [idle.slot, in_flight.slot]);
-    let proposal = expire_idle(&replica.sessions, pending, leader.now, IDLE);
+    let somebody = |session| session == idle;
+    assert!(expire_idle(&replica.sessions, pending, &somebody, leader.now, IDLE).is_none());
+    let proposal = expire_idle(&replica.sessions, pending, &nobody, leader.now, IDLE);
     let proposal = proposal.expect("one session is idle");
     let payload = EntryPayload::decode(proposal.payload(), GROUP);
     assert_eq!(payload, Ok(EntryPayload::ExpireSessions(vec![idle.slot])));

@@ -51,6 +51,8 @@ verdicts! {
     FloorReached = (15, "floor_reached", "the free balance would fall below the floor"),
     /// The balance of the credit account would leave 64 bits.
     BalanceOverflow = (16, "balance_overflow", "the balance of the credit account would leave 64 bits"),
+    /// The group of the debit account has as many open reservations as it may have.
+    HoldLimit = (17, "hold_limit", "the group has as many open reservations as it may have"),
     /// There is no pending transfer with this id.
     PendingMissing = (20, "pending_missing", "there is no such pending transfer"),
     /// The pending transfer is between other accounts.

@@ -382,7 +382,7 @@ impl Replica {
             let applied = apply(
                 payload,
                 at,
-                LogTime(0),
+                LogTime(slot.0),
                 &mut self.sessions,
                 self.cross.table_mut(),
                 &self.records,
@@ -412,7 +412,7 @@ impl Replica {
     fn note_cut(&mut self, passed: CutId, at: EntryId, event: &CrossEvent) {
         let space = Keyspace::first(self.group);
         for (records, view) in self.cuts.values_mut() {
-            view.learn(event, at, records, space).expect("memory");
+            view.learn(event, (at, LogTime(at.slot.0)), records, space).expect("memory");
         }
         if let CrossEvent::Cut(cut) = event
             && passed < *cut

@@ -374,3 +374,41 @@ fn a_view_at_a_cut_learns_what_was_in_doubt_there() {
     let bytes = view.over(records).get(&key).expect("memory").expect("it exists");
     assert_eq!(Row::decode(&bytes).expect("a row").value, Value::Integer(93), "without the 50");
 }
+
+#[test]
+fn a_session_is_in_use_while_its_attempt_runs() {
+    // Goal: nobody expires the session of an attempt in doubt, whoever leads meanwhile: the result has no
+    // other place.
+    let mut world = Small::new();
+    for uid in [0, 1] {
+        world.put(uid, Value::Integer(100));
+    }
+    let (session, other) = (world.session(0), world.session(0));
+    assert!(!world.at(0).leader().cross.is_in_use(session));
+    let body = transact(vec![add(0, -1), add(1, 1)], Vec::new());
+    world.ask(0, 1, Some(id(session, 7, 1)), body.clone());
+    assert!(world.at(0).leader().cross.is_in_use(session), "before its PREPARE is chosen");
+    world.choose(0);
+    world.deliver(Some(2)); // The other group does not hear of it.
+    world.at(0).elect(NOW, 1, 0, false);
+    world.choose(0);
+    assert!(world.at(0).leader().cross.is_in_use(session), "the next leader takes it up");
+    assert!(!world.at(0).leader().cross.is_in_use(other));
+    for replica in &world.at(0).replicas {
+        assert!(replica.leads() || !replica.cross.is_in_use(session), "it may be over");
+    }
+
+    for _ in 0..4 {
+        let out = world.at(0).leader().cross.tick(NOW + std::time::Duration::from_secs(1));
+        world.at(0).leader().carry_out(NOW, out);
+        world.deliver(None);
+        world.choose(0);
+        world.choose(1);
+    }
+    assert!(
+        !world.at(0).leader().cross.is_in_use(session),
+        "nobody had heard of it: it is aborted"
+    );
+    world.ask(0, 2, Some(id(session, 7, 1)), body);
+    assert!(world.at(0).leader().cross.is_in_use(session), "it is asked for again");
+}

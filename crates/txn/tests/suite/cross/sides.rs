@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use quorate_store::{Keyspace, View};
+use quorate_txn::{Context, read_at_cut};
 use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
-    AccountAddress, AccountSettings, BootTime, Code, CrossBody, CrossMessage, Hold, Reply,
-    ReplyBody, Request, RequestBody, TableId, Transfer, TransferBatch, TransferId, TransferKind,
-    Uid, Verdict,
+    AccountAddress, AccountSettings, BootTime, Code, CrossBody, CrossMessage, CutRange, Hold,
+    Reply, ReplyBody, Request, RequestBody, TableId, Transfer, TransferBatch, TransferId,
+    TransferKind, TransferRecord, Uid, Verdict,
 };
 
-use super::group::{Caller, GROUPS, Group, Told, group_of};
+use super::group::{Caller, GROUPS, Group, Told, group_of, slice_of};
 
 const NOW: BootTime = BootTime(1_000_000_000);
 /// Nobody's account, in the group of user 1.
@@ -426,4 +428,52 @@ fn the_end_of_one_fence_opens_no_other() {
     let is_fenced = world.at(1).leader().cross.escrow().is_fenced(account(1));
     let is_vote = |message: &CrossMessage| matches!(message.body, CrossBody::Voted { .. });
     assert!(is_fenced && !world.sent().iter().any(is_vote));
+}
+
+#[test]
+fn a_transfer_that_was_open_at_a_cut_is_found_there_as_it_is() {
+    // Goal: whoever looks for an id at a cut is told the same of each transfer as whoever reads it by its
+    // user, also of those that were decided behind the cut and belong to it.
+    let mut world = Small::new();
+    let id = TransferId(50);
+    let pending = Transfer::pending(id, account(4), account(2), 5, 0);
+    assert_eq!(world.transfers(0, &[post(9, 0, 4, 50)]), [Verdict::Created]);
+    assert_eq!(world.transfers(4, &[pending]), [Verdict::Created]);
+    // Both sides have said yes; nobody has said what becomes of it.
+    world.ask(0, 1, many(&[post(50, 0, 1, 7)]));
+    world.choose(0);
+    let prepare = world.sent();
+    world.receive(prepare);
+    world.choose(1);
+    world.ask(0, 2, RequestBody::NewCut);
+    world.choose(0);
+    let ReplyBody::Cut(cut) = world.answer(0, 2) else { panic!("no cut") };
+    let (records, view) = &world.at(0).leader().cuts[&cut];
+    assert!(!view.is_settled(), "the debit is undecided");
+    let before = search(id, &view.over(records));
+    assert_eq!(before.len(), 1, "of the overlay nothing is known yet");
+    world.settle();
+
+    let leader = world.at(0).leader();
+    let (records, view) = &leader.cuts[&cut];
+    assert!(view.is_settled());
+    let found = search(id, &view.over(records));
+    let debits: Vec<u64> = found.iter().map(|record| record.transfer.debit.uid.0).collect();
+    assert_eq!(debits, [0, 4]);
+    for record in found {
+        let read = RequestBody::GetTransfer(record.transfer.debit.uid, id);
+        let ReplyBody::Transfer(now) = world.ends(0, read) else { panic!("no transfer") };
+        assert_eq!(now.map(|now| *now), Some(record));
+    }
+}
+
+/// The transfers with an id in a view of the group of user 0.
+fn search(id: TransferId, view: &dyn View) -> Vec<TransferRecord> {
+    let group = group_of(TableId::ACCOUNTS, Uid(0)).expect("it has one");
+    let context = Context { keyspace: Keyspace::first(group), slice_of: &slice_of };
+    let range = CutRange::Transfers { id, after: None };
+    let page = read_at_cut(&range, &context, view).expect("memory");
+    let ReplyBody::FoundTransfers(page) = page else { panic!("{page:?}") };
+    assert_eq!(page.next, None, "there are few");
+    page.transfers
 }
