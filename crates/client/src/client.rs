@@ -164,7 +164,8 @@ impl Client {
             | ReplyBody::Transfer(_)
             | ReplyBody::History(_)
             | ReplyBody::Cut(_)
-            | ReplyBody::Accounts(_) => Err(Error::local(other_answer("Get"))),
+            | ReplyBody::Accounts(_)
+            | ReplyBody::Rows(_) => Err(Error::local(other_answer("Get"))),
         }
     }
 

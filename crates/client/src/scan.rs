@@ -193,6 +193,7 @@ async fn read_page(client: &Client, place: Place, range: ScanRange) -> Result<Sc
         | ReplyBody::Transfer(_)
         | ReplyBody::History(_)
         | ReplyBody::Cut(_)
-        | ReplyBody::Accounts(_) => Err(Error::local(other_answer("Scan"))),
+        | ReplyBody::Accounts(_)
+        | ReplyBody::Rows(_) => Err(Error::local(other_answer("Scan"))),
     }
 }

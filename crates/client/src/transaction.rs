@@ -175,7 +175,8 @@ impl Transaction {
             | ReplyBody::Transfer(_)
             | ReplyBody::History(_)
             | ReplyBody::Cut(_)
-            | ReplyBody::Accounts(_) => {
+            | ReplyBody::Accounts(_)
+            | ReplyBody::Rows(_) => {
                 let error = other_answer("Transact");
                 Err(Error::new(error, Outcome::Unknown, Trail::default()))
             }

@@ -11,6 +11,7 @@ pub mod cross;
 pub mod cut;
 pub mod ids;
 pub mod limits;
+pub mod many;
 pub mod money;
 pub mod planted;
 pub mod slot;
@@ -30,6 +31,7 @@ pub use cut::{AccountsPage, CutId, CutRange, cut_group};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };
+pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
     HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,

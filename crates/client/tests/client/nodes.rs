@@ -418,6 +418,7 @@ kv_with_unary_calls! {
     compare_and_set: CompareAndSetRequest, CompareAndSetResponse;
     scan: ScanRequest, ScanResponse;
     transact: TransactRequest, TransactResponse;
+    get_many: GetManyRequest, GetManyResponse;
     open_session: OpenSessionRequest, OpenSessionResponse;
     close_session: CloseSessionRequest, CloseSessionResponse;
 }

@@ -11,6 +11,7 @@ use quorate_types::{
 use super::ConvertError;
 use super::cut;
 use super::error::{LeaderHint, detail_from_error, error_from_detail};
+use super::many;
 use super::money;
 use super::words::{self, required};
 use crate::v1;
@@ -189,7 +190,8 @@ fn committed_header(
         | ReplyBody::Transfer(_)
         | ReplyBody::History(_)
         | ReplyBody::Cut(_)
-        | ReplyBody::Accounts(_) => Err(other_answer(call, &reply.body)),
+        | ReplyBody::Accounts(_)
+        | ReplyBody::Rows(_) => Err(other_answer(call, &reply.body)),
     }
 }
 
@@ -218,6 +220,7 @@ pub(super) fn other_answer(call: &str, body: &ReplyBody) -> Error {
         ReplyBody::History(_) => "a history",
         ReplyBody::Cut(_) => "a cut",
         ReplyBody::Accounts(_) => "a page of accounts",
+        ReplyBody::Rows(_) => "several rows",
     };
     Error::new(Code::Internal, format!("{call} was answered with {kind}"))
 }
@@ -251,6 +254,7 @@ fn reply_to_wire(group: GroupId, reply: Reply) -> v1::Reply {
         ReplyBody::History(page) => Body::History(money::page_to_wire(page)),
         ReplyBody::Cut(cut) => Body::Cut(cut.0),
         ReplyBody::Accounts(page) => Body::Accounts(cut::accounts_to_wire(page)),
+        ReplyBody::Rows(found) => Body::Rows(many::found_to_wire(found)),
     };
     let at = Some(position_to_wire(group, reply.at));
     v1::Reply { at, replayed: reply.replayed, body: Some(body) }
@@ -294,6 +298,10 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
         Body::Accounts(page) => {
             let page = cut::accounts_from_wire(page);
             ReplyBody::Accounts(page.map_err(|error| error.inside("accounts"))?)
+        }
+        Body::Rows(found) => {
+            let found = many::found_from_wire(found);
+            ReplyBody::Rows(found.map_err(|error| error.inside("rows"))?)
         }
     };
     Ok((GroupId(position.group), Reply { at, replayed: reply.replayed, body }))
