@@ -66,6 +66,11 @@ impl Transaction {
         Transaction { client, conditions, mutations, reads, mistake: None }
     }
 
+    /// One that only reads.
+    pub(crate) fn of_reads(client: Client, reads: Vec<RowAddress>) -> Transaction {
+        Transaction { reads, ..Transaction::new(client) }
+    }
+
     /// The same with all its parts given.
     pub(crate) fn with_parts(
         mut self,
