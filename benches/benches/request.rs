@@ -16,7 +16,9 @@ use quorate_store::{Keyspace, Overlay, Store, Twin};
 use quorate_topology::Topology;
 use quorate_topology::presets::{Options, one_city_three_idcs};
 use quorate_txn::cross::Cross;
-use quorate_txn::{Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate};
+use quorate_txn::{
+    Context, Deletes, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
+};
 use quorate_types::{
     Ballot, ClusterId, EntryId, GroupId, LogTime, Mutation, ReplicaId, Request, RequestBody,
     RequestId, RowAddress, SessionId, SliceId, Slot, TableId, Uid, Value,
@@ -62,6 +64,7 @@ struct Replica {
     overlay: Overlay,
     pending: Pending,
     cross: Cross,
+    deletes: Deletes,
     last: Slot,
     next_request: u64,
 }
@@ -77,6 +80,7 @@ impl Replica {
             overlay: Overlay::new(),
             pending: Pending::new(),
             cross,
+            deletes: Deletes::after(Slot::ZERO),
             last: Slot::ZERO,
             next_request: 1,
         };
@@ -95,6 +99,7 @@ impl Replica {
             sessions: &self.sessions,
             pending: &self.pending,
             cross: &self.cross,
+            deletes: &self.deletes,
         };
         match evaluate(request, &context, &state).expect("memory can be read") {
             Evaluation::Propose(proposal) => proposal,
@@ -128,6 +133,7 @@ impl Replica {
             let applied = apply(proposal.payload(), at, log_time, sessions, attempts, &self.store);
             let applied = applied.expect("it was decided here");
             assert!(applied.reply.is_ok(), "{:?}", applied.reply);
+            self.deletes.note(self.last, &applied.changes);
             self.store.apply(GROUP, self.last, applied.changes);
             self.overlay.settle(self.last);
             self.pending.settle(self.last);

@@ -92,6 +92,7 @@ fn mistakes_on_the_command_line_are_coded() {
     check_failure(&["route", "explain", "--uid", "abc"], 2, invalid, "\"abc\" is no UID");
     check_failure(&["kv", "get", "k", "--table", "t", "--uid", "1.5"], 2, invalid, "is no UID");
     check_failure(&["kv", "put", "k", "--table", "t"], 2, invalid, "<VALUE>");
+    check_failure(&["kv", "get-many", "k", "--table", "t"], 2, invalid, "has no \"/\"");
     check_failure(&["kv", "cas", "k", "v", "--table", "t"], 2, invalid, "--expect");
     check_failure(&["stauts"], 2, invalid, "'stauts'");
     check_failure(&["status", "--timeout", "soon"], 2, invalid, "\"soon\" is no time span");

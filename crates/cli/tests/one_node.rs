@@ -156,6 +156,12 @@ fn rows_are_written_read_and_guarded() {
     assert_eq!(cluster.check(&of_user(&["kv", "get", "name", "--hex"]), 0, ""), "416461\n");
     cluster.check(&of_user(&["kv", "get", "nothing"]), 3, "has no row \"nothing\" of UID 42");
 
+    let both = ["kv", "get-many", "42/name", "77/nothing", "--table", "purchases"];
+    let items = cluster.items(&both);
+    assert_eq!(items[0]["value"]["text"], "Ada");
+    assert!(items[1]["value"].is_null() && items[1]["uid"] == "77");
+    cluster.check(&both, 0, "(absent)");
+
     let cas = of_user(&["kv", "cas", "name", "Bob", "--expect", "Eve"]);
     cluster.check(&cas, 4, "error[CONDITION_FAILED]");
     cluster.check(&of_user(&["kv", "cas", "name", "Bob", "--expect", "Ada"]), 0, "replaced");

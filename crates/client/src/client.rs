@@ -189,7 +189,8 @@ impl Client {
             | ReplyBody::History(_)
             | ReplyBody::Cut(_)
             | ReplyBody::Accounts(_)
-            | ReplyBody::FoundTransfers(_) => Err(Error::local(other_answer("Get"))),
+            | ReplyBody::FoundTransfers(_)
+            | ReplyBody::Rows(_) => Err(Error::local(other_answer("Get"))),
         }
     }
 

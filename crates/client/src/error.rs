@@ -107,6 +107,12 @@ impl Error {
         Error::new(error, outcome, Trail::default())
     }
 
+    /// The same of a call that changes nothing, whatever becomes of it.
+    pub(crate) fn without_effect(mut self) -> Error {
+        self.parts.outcome = Outcome::NotApplied;
+        self
+    }
+
     /// The deadline passed.
     pub(crate) fn deadline(budget: Duration, outcome: Outcome, trail: Trail) -> Error {
         let message = format!("no answer within {}", show(budget));

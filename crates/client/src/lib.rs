@@ -42,6 +42,7 @@ mod client;
 mod connection;
 mod cut;
 mod error;
+mod many;
 mod mux;
 mod reads;
 mod retry;

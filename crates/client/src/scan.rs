@@ -194,6 +194,7 @@ async fn read_page(client: &Client, place: Place, range: ScanRange) -> Result<Sc
         | ReplyBody::History(_)
         | ReplyBody::Cut(_)
         | ReplyBody::Accounts(_)
-        | ReplyBody::FoundTransfers(_) => Err(Error::local(other_answer("Scan"))),
+        | ReplyBody::FoundTransfers(_)
+        | ReplyBody::Rows(_) => Err(Error::local(other_answer("Scan"))),
     }
 }

@@ -4,7 +4,7 @@
 //! the requests of everybody else on it. The server checks again, exactly.
 
 use quorate_types::limits::{
-    ENTRY_BYTES_MAX, KEY_BYTES_MAX, TRANSFERS_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX,
+    ENTRY_BYTES_MAX, KEY_BYTES_MAX, READ_ROWS_MAX, TRANSFERS_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX,
 };
 use quorate_types::{Code, Condition, Error, Mutation, RequestBody, RowAddress, Value};
 
@@ -38,6 +38,14 @@ pub(crate) fn checked(body: &RequestBody) -> Result<usize, Error> {
             batch.bytes().len()
         }
         RequestBody::Get(at) => part(at, None)?,
+        RequestBody::GetMany { rows, .. } => {
+            if READ_ROWS_MAX < rows.len() {
+                let message = format!("{} rows are asked for at once", rows.len());
+                return Err(Error::new(Code::TxnTooLarge, message));
+            }
+            let bytes = rows.iter().map(|row| Ok(part(&row.at, None)? + PART_BYTES));
+            bytes.sum::<Result<usize, Error>>()?
+        }
         RequestBody::Scan(range) => {
             if KEY_BYTES_MAX < range.prefix.len() {
                 let message = format!("the prefix of the scan has {} bytes", range.prefix.len());

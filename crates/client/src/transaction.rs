@@ -77,6 +77,11 @@ impl Transaction {
         Transaction { client, conditions, mutations, reads, mistake: None }
     }
 
+    /// One that only reads.
+    pub(crate) fn of_reads(client: Client, reads: Vec<RowAddress>) -> Transaction {
+        Transaction { reads, ..Transaction::new(client) }
+    }
+
     /// The same with all its parts given.
     pub(crate) fn with_parts(
         mut self,
@@ -195,7 +200,8 @@ impl Transaction {
             | ReplyBody::History(_)
             | ReplyBody::Cut(_)
             | ReplyBody::Accounts(_)
-            | ReplyBody::FoundTransfers(_) => {
+            | ReplyBody::FoundTransfers(_)
+            | ReplyBody::Rows(_) => {
                 let error = other_answer("Transact");
                 Err(Error::new(error, Outcome::Unknown, Trail::default()))
             }

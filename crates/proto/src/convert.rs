@@ -7,6 +7,7 @@ pub mod bank;
 pub mod cross;
 pub mod cut;
 pub mod error;
+pub mod many;
 pub mod money;
 pub mod peer;
 pub mod reply;

@@ -146,6 +146,7 @@ impl GroupDriver {
             self.store.as_ref(),
         )
         .map_err(|source| Fatal::Apply { group, source })?;
+        self.deletes.note(entry.slot, &applied.changes);
         self.store.apply(group, entry.slot, applied.changes);
         Ok((applied.reply, applied.cross))
     }

@@ -15,7 +15,7 @@ use quorate_paxos::{
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
 use quorate_txn::{
-    ApplyError, Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State,
+    ApplyError, Context, Deletes, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State,
     evaluate, expire_holds, expire_idle,
 };
 use quorate_types::planted::{Bug, planted};
@@ -119,6 +119,8 @@ pub(crate) struct GroupDriver {
     pub(crate) store: Arc<Store>,
     pub(crate) reader: LogReader,
     pub(crate) sessions: SessionTable,
+    /// Where rows were last deleted.
+    pub(crate) deletes: Deletes,
     /// Effects of entries proposed but not applied. Belongs to one ballot.
     pub(crate) overlay: Overlay,
     /// What those entries will do to the sessions. Belongs to the same ballot.
@@ -162,6 +164,7 @@ impl GroupDriver {
             core,
             options,
             group,
+            deletes: Deletes::after(store.applied(group)),
             store,
             reader,
             sessions,
@@ -305,6 +308,7 @@ impl GroupDriver {
             sessions: &self.sessions,
             pending: &self.pending,
             cross: &self.cross.rules,
+            deletes: &self.deletes,
         };
         evaluate(&context, &state).map_err(|source| Fatal::Store { group: self.group, source })
     }

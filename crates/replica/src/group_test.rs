@@ -8,8 +8,8 @@ use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
 use quorate_store::Twin;
 use quorate_types::{
-    AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, Mutation,
-    Part, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Value,
+    AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, FoundRow,
+    Mutation, Part, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Value, WantedRow,
 };
 
 use super::*;
@@ -388,4 +388,46 @@ fn views_at_cuts_go_in_the_end() {
     driver.lose_cuts(&refused);
     assert_eq!(waits.try_recv().expect("it is answered"), refused);
     assert_eq!(rows_at(&mut driver, now, last, &mut fx), Err(Code::CutLost));
+}
+
+/// Goal: a driver notes where it deleted rows, so that a row that came and went is told from one that
+/// never was; and it answers nobody about a row that somebody is about to change, known or not.
+#[test]
+fn rows_are_as_known_unless_they_came_and_went_or_are_locked() {
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let now = BootTime(2 * SECOND + SECOND / 10);
+    let at = RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::from_static(b"k") };
+    let look = |driver: &mut GroupDriver, known, fx: &mut Effects| {
+        let rows = vec![WantedRow { at: at.clone(), known }];
+        let answered = ask(driver, now, RequestBody::GetMany { rows, cut: CutId::NONE }, fx);
+        let reply = answered.try_recv().ok()?.expect("it leads");
+        let ReplyBody::Rows(found) = reply.body else { panic!("{reply:?}") };
+        found.rows.into_iter().next()
+    };
+    let Some(FoundRow::Is(never, None)) = look(&mut driver, None, &mut fx) else {
+        panic!("nobody wrote it")
+    };
+    assert_eq!(look(&mut driver, Some(never), &mut fx), Some(FoundRow::AsKnown));
+    for mutation in [Mutation::Put(at.clone(), Value::Integer(1)), Mutation::Delete(at.clone())] {
+        let (conditions, reads) = (Vec::new(), Vec::new());
+        let body = RequestBody::Transact { conditions, mutations: vec![mutation], reads };
+        ask(&mut driver, now, body, &mut fx);
+        choose(&mut driver, now, &mut fx);
+    }
+    let again = look(&mut driver, Some(never), &mut fx);
+    let Some(FoundRow::Is(gone, None)) = again else { panic!("it came and went: {again:?}") };
+    assert_eq!(look(&mut driver, Some(gone), &mut fx), Some(FoundRow::AsKnown));
+
+    let mutations = vec![Mutation::Put(at.clone(), Value::Integer(2))];
+    let part = Part { mutations, ..Part::default() };
+    let (here, there) = (driver.group, GroupId(2));
+    let ballot = Ballot { round: 1, replica: ReplicaId(1) };
+    let attempt = Attempt { group: there, ballot, counter: 1 };
+    let age = Age { first_ms: 1, session: SessionId { group: there, slot: Slot(1) }, sequence: 1 };
+    let participants = vec![here, there];
+    let body = CrossBody::Prepare { attempt, age, watermark: attempt, participants, part };
+    let message = CrossMessage { from: there, to: here, cut: CutId::NONE, body };
+    driver.receive_cross(now, message, true, &mut fx).expect("nothing fails");
+    assert_eq!(look(&mut driver, Some(gone), &mut fx), None, "its vote is evaluated");
+    assert_eq!(look(&mut driver, None, &mut fx), None);
 }

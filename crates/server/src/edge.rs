@@ -92,7 +92,7 @@ impl NodeContext {
         request: &Request,
     ) -> Result<(), Error> {
         let Some(first) = others.first() else { return Ok(()) };
-        if !is_ours {
+        if !is_ours || request.body.is_read() {
             return Err(self.misrouted(group, *first));
         }
         let message = if TXN_GROUPS_MAX <= others.len() {
@@ -189,7 +189,8 @@ fn request_bytes(request: &Request) -> usize {
         | RequestBody::NewCut
         | RequestBody::PinCut(_)
         | RequestBody::ReadCut(..)
-        | RequestBody::UnpinCut(_) => 0,
+        | RequestBody::UnpinCut(_)
+        | RequestBody::GetMany { .. } => 0,
     };
     let keys: usize = addresses(&request.body).map(|at| at.key.len() + 32).sum();
     keys + values

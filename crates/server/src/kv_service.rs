@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use quorate_proto::convert::error::status_from_error;
-use quorate_proto::convert::{Call, ConvertError, reply};
+use quorate_proto::convert::{Call, ConvertError, many, reply};
 use quorate_proto::{REQUEST_TIMEOUT_DEFAULT, v1};
 use quorate_types::{Code, Error, GroupId, Reply};
 use tokio::sync::oneshot;
@@ -121,6 +121,15 @@ impl v1::kv_server::Kv for KvService {
         let call = Call::from_transact(request.into_inner(), &table_finder(&self.context));
         let (group, answer) = self.call(call).await?;
         Self::respond(reply::transact_response(group, answer, None))
+    }
+
+    async fn get_many(
+        &self,
+        request: Request<v1::GetManyRequest>,
+    ) -> Result<Response<v1::GetManyResponse>, Status> {
+        let call = Call::from_get_many(request.into_inner(), &table_finder(&self.context));
+        let (group, answer) = self.call(call).await?;
+        Self::respond(many::get_many_response(group, answer, None))
     }
 
     async fn open_session(

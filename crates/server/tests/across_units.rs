@@ -5,12 +5,13 @@
 #[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod common;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Cluster, within};
 use quorate_client::{Client, Error, Outcome};
-use quorate_types::{Code, Uid, Value};
+use quorate_types::{Code, GroupId, Slot, Uid, Value};
 
 /// One user of each of the four units.
 const USERS: [Uid; 4] = [Uid(1), Uid(26), Uid(51), Uid(76)];
@@ -165,4 +166,87 @@ async fn nodes_that_come_and_go_cost_no_money() {
     assert!(0 < auditor.await.expect("every audit found the whole sum"));
     let sum: i64 = within(async || balances(&client).await.ok()).await.iter().sum();
     assert_eq!(sum, START * 4);
+}
+
+/// Goal: rows of all units are read as they were at one moment while money moves between them and nodes
+/// come and go, rows that do not exist among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_all_units_are_read_at_one_moment() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    open(&client).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let payer = {
+        let (client, done) = (client.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut turn = 0_usize;
+            while !done.load(Ordering::Acquire) {
+                let (from, to) = (USERS[turn % 4], USERS[(turn + 1 + turn / 4 % 3) % 4]);
+                let _may_fail = pay(&client, from, to, 1).await;
+                turn += 1;
+            }
+        })
+    };
+    let reader = {
+        let (client, done) = (client.clone(), Arc::clone(&done));
+        tokio::spawn(async move {
+            let mut reads = 0_u32;
+            while !done.load(Ordering::Acquire) {
+                if let Ok(found) = glance(&client).await {
+                    assert_eq!(found.iter().sum::<i64>(), START * 4, "{found:?}");
+                    reads += 1;
+                }
+            }
+            reads
+        })
+    };
+    for name in cluster.names() {
+        cluster.stop_node(&name).await.expect("it stops as it should");
+        cluster.start_node(&name);
+        within(async || glance(&client).await.ok()).await;
+    }
+    done.store(true, Ordering::Release);
+    payer.await.expect("the payer does not panic");
+    assert!(3 < reader.await.expect("every read found the whole sum"));
+}
+
+/// Goal: a read of rows of all units writes nothing into any log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_many_rows_leaves_no_entry() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    for user in USERS {
+        client.put("purchases", user, "balance", START).await.expect("nothing is broken");
+    }
+    // Sessions and leaders come to rest first.
+    within(async || {
+        let before = slots(&client).await;
+        glance(&client).await.ok()?;
+        (before == slots(&client).await).then_some(())
+    })
+    .await;
+}
+
+/// The ends of all logs.
+async fn slots(client: &Client) -> BTreeMap<GroupId, Slot> {
+    let mut ends = BTreeMap::new();
+    for report in client.cluster_status().await {
+        for group in report.status.expect("all nodes are there").groups {
+            let end = ends.entry(group.group).or_insert(Slot::ZERO);
+            *end = group.slot_accepted.max(*end);
+        }
+    }
+    ends
+}
+
+/// All balances, and a row of each user that nobody has.
+async fn glance(client: &Client) -> Result<Vec<i64>, Error> {
+    let of_user = |user| [("purchases", user, "balance"), ("purchases", user, "none")];
+    let rows: Vec<_> = USERS.into_iter().flat_map(of_user).collect();
+    let found = client.get_many(&rows).await?;
+    let numbers = found.chunks(2).map(|pair| match pair {
+        [Some(Value::Integer(number)), None] => *number,
+        other => panic!("no balance: {other:?}"),
+    });
+    Ok(numbers.collect())
 }

@@ -1,5 +1,5 @@
 //! Money between users of all groups: transfers in one transaction each, and audits that read every
-//! balance in one transaction, or everything at a cut.
+//! balance in one transaction, in two rounds without locks (`bank/glance.rs`), or everything at a cut.
 //!
 //! A transfer takes from one user and gives to one or two others, and leaves a row with each of them
 //! that says how much. So every audit finds the same sum and no negative balance; at the end every
@@ -8,7 +8,9 @@
 //! that holds, too: of what was acknowledged before it began nothing is missing, and no transfer is there by
 //! half.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod glance;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +32,8 @@ const START: i64 = 1_000;
 const ACCOUNTS_EACH: usize = 2;
 /// Workers of the bank have numbers from here on.
 const PROCESS: u32 = 700;
+/// Transfers that a look without locks is for.
+const LATEST: usize = 16;
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The deadline of calls at the end.
@@ -55,7 +59,10 @@ impl Account {
 struct State {
     /// By number: the accounts that take part, and what the caller was told.
     transfers: BTreeMap<u64, (Vec<usize>, Told)>,
+    /// The numbers of the latest.
+    latest: VecDeque<u64>,
     audits: u64,
+    glances: u64,
     cuts: u64,
     wrong: Vec<String>,
 }
@@ -79,6 +86,8 @@ pub struct Books {
     pub paid: u64,
     /// Audits that were answered.
     pub audits: u64,
+    /// Looks in two rounds that were answered.
+    pub glances: u64,
     /// Audits at a cut that were answered.
     pub cuts: u64,
 }
@@ -132,6 +141,9 @@ impl Bank {
             if rng.random_bool(0.1) {
                 let told = self.audit_at_cut(&client).await;
                 self.trace.event(&format!("{process} cut {told:?}"));
+            } else if rng.random_bool(0.3) {
+                let told = self.glance(&client).await;
+                self.trace.event(&format!("{process} look {told:?}"));
             } else if rng.random_bool(0.2) {
                 let told = self.audit(&client).await;
                 self.trace.event(&format!("{process} audit {told:?}"));
@@ -149,7 +161,13 @@ impl Bank {
         }
         parties.truncate(rng.random_range(2..=3));
         let amount = rng.random_range(1..=START / 3);
-        self.lock().transfers.insert(number, (parties.clone(), Told::Unknown));
+        {
+            let mut state = self.lock();
+            state.transfers.insert(number, (parties.clone(), Told::Unknown));
+            state.latest.push_back(number);
+            let excess = state.latest.len().saturating_sub(LATEST);
+            state.latest.drain(..excess);
+        }
         let result = self.pay(&parties, amount, number, client).await;
         let told = match &result {
             Ok(()) => Told::Applied,
@@ -278,6 +296,9 @@ impl Bank {
         while !self.audit(&client).await && started.elapsed() < 2 * patience {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        while !self.glance(&client).await && started.elapsed() < 2 * patience {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         while !self.audit_at_cut(&client).await {
             if 2 * patience < started.elapsed() {
                 self.lock().wrong.push("no cut can be made at the end".to_owned());
@@ -290,8 +311,8 @@ impl Bank {
         }
         let state = self.lock();
         let applied = state.transfers.values().filter(|(_, told)| *told == Told::Applied).count();
-        let (audits, cuts) = (state.audits, state.cuts);
-        Books { wrong: state.wrong.clone(), paid: applied as u64, audits, cuts }
+        let State { audits, glances, cuts, .. } = *state;
+        Books { wrong: state.wrong.clone(), paid: applied as u64, audits, glances, cuts }
     }
 
     /// Compares balances, rows, and what callers were told.

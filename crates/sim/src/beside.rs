@@ -76,6 +76,7 @@ impl Beside {
         let counts = vec![
             ("paid", books.paid),
             ("audits", books.audits),
+            ("looks", books.glances),
             ("moved", settled.created),
             ("moved-again", settled.again),
             ("move-refused", settled.refused),

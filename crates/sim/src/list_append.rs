@@ -3,7 +3,7 @@
 //!
 //! A list is one row. An append reads the row and writes it back if it has not changed, so each
 //! transaction is a closure of the client; those that only read are sent as they are, too, and take
-//! shared locks. Lists are given up when they have grown, so that conflicts stay many and rows small.
+//! shared locks, or are reads of many rows in two rounds. Lists are given up when they have grown, so that conflicts stay many and rows small.
 //! Besides, each group has a list that is only ever appended to alone and read with the lists of all
 //! others: for long forks.
 
@@ -141,7 +141,11 @@ impl Lists {
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..=2 * think))).await;
             let steps = self.draw(&mut rng, &mut next);
             let only_reads = steps.iter().all(|step| matches!(step, Step::Read(..)));
-            let way = if only_reads && rng.random_bool(0.7) { Way::Locks } else { Way::Closure };
+            let way = match rng.random_range(0..10) {
+                0..4 if only_reads => Way::Rounds,
+                4..7 if only_reads => Way::Locks,
+                _ => Way::Closure,
+            };
             if self.ask(process, &client, steps, way).await == End::Unknown {
                 process += PROCESSES_APART;
             }
@@ -183,6 +187,7 @@ impl Lists {
         let result = match way {
             Way::Closure => self.in_a_closure(client, &steps).await,
             Way::Locks => self.with_locks(client, &steps).await,
+            Way::Rounds => self.in_rounds(client, &steps).await,
         };
         let (end, code, steps) = match result {
             Ok(steps) => (End::Committed, None, steps),
@@ -213,6 +218,16 @@ impl Lists {
         }
         let committed = transaction.commit().await?;
         let found = steps.iter().zip(&committed.reads);
+        Ok(found.map(|(step, found)| Step::Read(list_of(step), Some(decode(found)))).collect())
+    }
+
+    /// Reads without locks, mostly.
+    async fn in_rounds(&self, client: &Client, steps: &[Step]) -> Result<Vec<Step>, Error> {
+        let rows: Vec<Row> = steps.iter().map(|step| self.row(list_of(step))).collect();
+        let named: Vec<_> =
+            rows.iter().map(|row| (row.table.as_str(), row.uid, row.key.clone())).collect();
+        let found = client.get_many(&named).await?;
+        let found = steps.iter().zip(&found);
         Ok(found.map(|(step, found)| Step::Read(list_of(step), Some(decode(found)))).collect())
     }
 
@@ -276,6 +291,8 @@ enum Way {
     Closure,
     /// As one request that only reads.
     Locks,
+    /// As a read of many rows: two rounds of questions.
+    Rounds,
 }
 
 /// One run of a transaction. Gives back the steps with what was read.

@@ -26,6 +26,7 @@ use crate::cross::{Cross, CrossEntry, RequestStanding};
 use crate::draft::{RowStates, row_changes};
 use crate::entry::EntryPayload;
 use crate::limits::check_id;
+use crate::many::{Deletes, get_many};
 use crate::money;
 use crate::pending::{InFlight, Pending};
 use crate::read::{bounds, read_applied};
@@ -49,6 +50,8 @@ pub struct State<'a> {
     pub pending: &'a Pending,
     /// Transactions over several groups: their locks, and the requests they answer.
     pub cross: &'a Cross,
+    /// Where rows were last deleted, as of `applied`.
+    pub deletes: &'a Deletes,
 }
 
 /// What is to be done with a request.
@@ -167,6 +170,7 @@ pub fn evaluate(
         | RequestBody::GetAccount(_)
         | RequestBody::GetTransfer(..)
         | RequestBody::History { .. } => evaluate_read(&request.body, context, state),
+        RequestBody::GetMany { rows, cut } => get_many(rows, *cut, context, state),
         RequestBody::Transact { conditions, mutations, reads } => {
             let asked = Transaction { conditions, mutations, reads };
             evaluate_transaction(request.id.as_ref(), &asked, context, state)

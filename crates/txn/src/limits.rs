@@ -3,10 +3,12 @@
 //! Called at the edge, before a request takes up memory in a queue; evaluation relies on it. The
 //! numbers stand in `quorate_types::limits`.
 
-use quorate_types::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX};
+use quorate_types::limits::{
+    ENTRY_BYTES_MAX, KEY_BYTES_MAX, READ_ROWS_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX,
+};
 use quorate_types::{
     Code, Condition, CutRange, Error, Mutation, Request, RequestBody, RequestId, RowAddress,
-    ScanRange, Value,
+    ScanRange, Value, WantedRow,
 };
 
 use crate::entry::{EFFECT_BYTES_MAX, HEAD_BYTES_MAX};
@@ -37,6 +39,7 @@ pub fn check_limits(request: &Request) -> Result<(), Error> {
             check_no_id(request).and_then(|()| check_scan(range))
         }
         RequestBody::Get(at) => check_no_id(request).and_then(|()| check_key(at)),
+        RequestBody::GetMany { rows, .. } => check_no_id(request).and_then(|()| check_many(rows)),
         RequestBody::Scan(range) => check_no_id(request).and_then(|()| check_scan(range)),
         RequestBody::Transact { conditions, mutations, reads } => {
             request.id.as_ref().map_or(Ok(()), check_id)?;
@@ -126,6 +129,17 @@ fn check_scan(range: &ScanRange) -> Result<(), Error> {
         return Err(invalid("the scan continues after a row of another uid"));
     }
     check_key(&RowAddress { table: range.table, uid: *uid, key: key.clone() })
+}
+
+fn check_many(rows: &[WantedRow]) -> Result<(), Error> {
+    match rows.len() {
+        0 => Err(invalid("no row is asked for")),
+        1..=READ_ROWS_MAX => rows.iter().try_for_each(|row| check_key(&row.at)),
+        count => {
+            let message = format!("{count} rows are asked for at once, at most {READ_ROWS_MAX}");
+            Err(Error::new(Code::TxnTooLarge, message).with("rows", count))
+        }
+    }
 }
 
 fn check_transaction(
@@ -226,6 +240,11 @@ mod tests {
         })
     }
 
+    fn many(key: usize, count: usize) -> RequestBody {
+        let row = WantedRow { at: at(key), known: None };
+        RequestBody::GetMany { rows: vec![row; count], cut: quorate_types::CutId::NONE }
+    }
+
     fn check(body: RequestBody, sequence: Option<(u64, u64)>) -> Option<Code> {
         let session = SessionId { group: GroupId(1), slot: Slot(1) };
         let id = sequence.map(|(sequence, lowest_unanswered)| RequestId {
@@ -264,6 +283,10 @@ mod tests {
             (scan(Some(42), 0, Some((42, 0))), Some(Code::KeyTooLarge)),
             (scan(None, 0, Some((43, 1))), None),
             (scan(None, 1, None), Some(Code::InvalidRequest)),
+            (many(1, READ_ROWS_MAX), None),
+            (many(1, READ_ROWS_MAX + 1), Some(Code::TxnTooLarge)),
+            (many(KEY_BYTES_MAX + 1, 1), Some(Code::KeyTooLarge)),
+            (many(1, 0), Some(Code::InvalidRequest)),
         ];
         for (body, code) in cases {
             let shown = format!("{body:?}").chars().take(200).collect::<String>();
@@ -280,6 +303,7 @@ mod tests {
         assert_eq!(check(write(), Some((0, 0))), Some(Code::InvalidRequest));
         assert_eq!(check(write(), Some((5, 6))), Some(Code::InvalidRequest));
         assert_eq!(check(RequestBody::Get(at(1)), Some((1, 1))), Some(Code::InvalidRequest));
+        assert_eq!(check(many(1, 1), Some((1, 1))), Some(Code::InvalidRequest));
     }
 
     #[test]

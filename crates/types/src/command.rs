@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::code::Error;
 use crate::cut::{AccountsPage, CutId, CutRange, FoundTransfers};
 use crate::ids::{SessionId, TableId, Uid};
+use crate::many::{FoundRows, WantedRow};
 use crate::money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryPage, HistoryPosition,
     TransferBatch, TransferId, TransferRecord, TransferResults,
@@ -181,6 +182,14 @@ pub enum RequestBody {
     ReadCut(CutId, CutRange),
     /// The view at a cut is needed no more.
     UnpinCut(CutId),
+    /// Read rows of this group at one moment, linearizable; of several groups, see `many.rs`.
+    GetMany {
+        /// The rows; at most `READ_ROWS_MAX`.
+        rows: Vec<WantedRow>,
+        /// The greatest cut in the answers of the round before. A group whose log has not passed it
+        /// takes no row for known.
+        cut: CutId,
+    },
 }
 
 impl RequestBody {
@@ -195,7 +204,8 @@ impl RequestBody {
             | RequestBody::History { .. }
             | RequestBody::PinCut(_)
             | RequestBody::ReadCut(..)
-            | RequestBody::UnpinCut(_) => true,
+            | RequestBody::UnpinCut(_)
+            | RequestBody::GetMany { .. } => true,
             RequestBody::NewCut
             | RequestBody::OpenSession
             | RequestBody::CloseSession(_)
@@ -296,6 +306,8 @@ pub enum ReplyBody {
     Accounts(AccountsPage),
     /// A page of a search for transfers at a cut.
     FoundTransfers(FoundTransfers),
+    /// The rows of a read of many.
+    Rows(FoundRows),
 }
 
 /// A positive answer with the position it stands on.

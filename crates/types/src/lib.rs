@@ -12,6 +12,7 @@ pub mod cut;
 pub mod elsewhere;
 pub mod ids;
 pub mod limits;
+pub mod many;
 pub mod money;
 pub mod planted;
 pub mod slot;
@@ -32,6 +33,7 @@ pub use elsewhere::Elsewhere;
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };
+pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
     HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,

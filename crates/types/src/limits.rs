@@ -67,6 +67,10 @@ pub const STREAM_IN_FLIGHT_MAX: usize = 4096;
 pub const SCAN_ROWS_MAX: usize = 1000;
 /// Bytes of one scan page. The page ends early and carries a resume token.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+/// Most rows that are read at one moment. More: `TXN_TOO_LARGE`; none: `INVALID_REQUEST`.
+pub const READ_ROWS_MAX: usize = 64;
+/// Most bytes of values that one group returns of them. More: `TXN_TOO_LARGE`.
+pub const READ_BYTES_MAX: usize = 1024 * 1024;
 /// Most transfers of one request. More, or none: `BATCH_TOO_LARGE` at the edge.
 pub const TRANSFERS_MAX: usize = 8190;
 /// Most transfers of a chain. More: `INVALID_REQUEST` at the edge.

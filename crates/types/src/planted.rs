@@ -81,6 +81,8 @@ bugs! {
     ReadAroundEscrow "read-around-escrow" "Accounts are read without the transfers that are committed and not applied."
     CreditUnasked "credit-unasked" "Debits happen whatever the credit side of a transfer says."
     CommitOffOverlay "commit-off-overlay" "Who decides sees transfers between groups only once their COMMIT is applied, and no longer in escrow."
+    ValidateNothing "validate-nothing" "The second round of a read over several groups finds every row as it was."
+    ValidateAroundLocks "validate-around-locks" "The second round of a read over several groups does not look at locks."
     AppliedApart "applied-apart" "The applied position reaches the disk apart from the rows (trap 6)."
 }
 

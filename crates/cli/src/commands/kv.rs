@@ -1,5 +1,6 @@
 //! `quorate kv`: reads and writes rows.
 
+mod many;
 mod scan;
 mod single;
 mod steps;
@@ -27,6 +28,8 @@ pub(crate) struct KvArgs {
 enum KvCommand {
     /// Print the value of a row; exit 3 if it does not exist
     Get(single::GetArgs),
+    /// Print rows of any users as they were at one moment
+    GetMany(many::GetManyArgs),
     /// Write a row, whether it exists or not
     Put(single::PutArgs),
     /// Remove a row; nothing happens if it does not exist
@@ -61,6 +64,7 @@ impl Place {
 pub(crate) async fn run(args: KvArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     match args.command {
         KvCommand::Get(args) => Box::pin(single::get(args, global, out)).await,
+        KvCommand::GetMany(args) => Box::pin(many::run(args, global, out)).await,
         KvCommand::Put(args) => Box::pin(single::put(args, global, out)).await,
         KvCommand::Del(args) => Box::pin(single::del(args, global, out)).await,
         KvCommand::Cas(args) => Box::pin(single::cas(args, global, out)).await,

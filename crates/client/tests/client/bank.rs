@@ -74,7 +74,8 @@ impl Bank {
             | RequestBody::NewCut
             | RequestBody::PinCut(_)
             | RequestBody::ReadCut(..)
-            | RequestBody::UnpinCut(_) => None,
+            | RequestBody::UnpinCut(_)
+            | RequestBody::GetMany { .. } => None,
         }
     }
 

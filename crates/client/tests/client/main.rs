@@ -5,6 +5,7 @@
 mod bank;
 mod calls;
 mod cuts;
+mod many;
 mod money;
 mod nodes;
 mod retries;

@@ -30,6 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::bank::Bank;
 use super::cuts::{Cuts, look};
+use super::many::Versions;
 
 /// What happens to the next row request that reaches a node.
 #[derive(Clone, Debug)]
@@ -69,6 +70,7 @@ pub(crate) struct World {
     pub(crate) frames: u64,
     pub(crate) bank: Bank,
     pub(crate) cuts: Cuts,
+    pub(crate) versions: Versions,
     slot: u64,
 }
 
@@ -111,6 +113,9 @@ impl World {
                 plain(ReplyBody::SessionClosed)
             }
             RequestBody::Get(row) => plain(ReplyBody::Row(self.rows.get(row).cloned())),
+            RequestBody::GetMany { rows, cut } => {
+                plain(self.versions.answer((item.group, at.slot), rows, *cut, &mut self.rows))
+            }
             RequestBody::Scan(range) | RequestBody::ReadCut(_, CutRange::Rows(range)) => {
                 plain(ReplyBody::Page(self.page(range)))
             }
@@ -243,6 +248,7 @@ impl Nodes {
             frames: 0,
             bank: Bank::default(),
             cuts: Cuts::default(),
+            versions: Versions::default(),
             slot: 0,
         };
         let nodes = Nodes { world: Arc::new(Mutex::new(world)), addresses };
@@ -418,6 +424,7 @@ kv_with_unary_calls! {
     compare_and_set: CompareAndSetRequest, CompareAndSetResponse;
     scan: ScanRequest, ScanResponse;
     transact: TransactRequest, TransactResponse;
+    get_many: GetManyRequest, GetManyResponse;
     open_session: OpenSessionRequest, OpenSessionResponse;
     close_session: CloseSessionRequest, CloseSessionResponse;
 }

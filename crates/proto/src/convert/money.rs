@@ -29,7 +29,8 @@ pub fn account_users(body: &RequestBody) -> impl Iterator<Item = Uid> + '_ {
         | RequestBody::NewCut
         | RequestBody::PinCut(_)
         | RequestBody::ReadCut(..)
-        | RequestBody::UnpinCut(_) => (None, None),
+        | RequestBody::UnpinCut(_)
+        | RequestBody::GetMany { .. } => (None, None),
     };
     let debits = batch.into_iter().flat_map(|batch| batch.iter().map(|it| it.debit.uid));
     one.into_iter().chain(debits)

@@ -11,6 +11,7 @@ use quorate_types::{
 use super::ConvertError;
 use super::cut;
 use super::error::{LeaderHint, detail_from_error, error_from_detail};
+use super::many;
 use super::money;
 use super::words::{self, required};
 use crate::v1;
@@ -190,7 +191,8 @@ fn committed_header(
         | ReplyBody::History(_)
         | ReplyBody::Cut(_)
         | ReplyBody::Accounts(_)
-        | ReplyBody::FoundTransfers(_) => Err(other_answer(call, &reply.body)),
+        | ReplyBody::FoundTransfers(_)
+        | ReplyBody::Rows(_) => Err(other_answer(call, &reply.body)),
     }
 }
 
@@ -220,6 +222,7 @@ pub(super) fn other_answer(call: &str, body: &ReplyBody) -> Error {
         ReplyBody::Cut(_) => "a cut",
         ReplyBody::Accounts(_) => "a page of accounts",
         ReplyBody::FoundTransfers(_) => "found transfers",
+        ReplyBody::Rows(_) => "several rows",
     };
     Error::new(Code::Internal, format!("{call} was answered with {kind}"))
 }
@@ -254,6 +257,7 @@ fn reply_to_wire(group: GroupId, reply: Reply) -> v1::Reply {
         ReplyBody::Cut(cut) => Body::Cut(cut.0),
         ReplyBody::Accounts(page) => Body::Accounts(cut::accounts_to_wire(page)),
         ReplyBody::FoundTransfers(page) => Body::FoundTransfers(cut::found_to_wire(&page)),
+        ReplyBody::Rows(found) => Body::Rows(many::found_to_wire(found)),
     };
     let at = Some(position_to_wire(group, reply.at));
     v1::Reply { at, replayed: reply.replayed, body: Some(body) }
@@ -301,6 +305,10 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
         Body::FoundTransfers(page) => {
             let page = cut::found_from_wire(page);
             ReplyBody::FoundTransfers(page.map_err(|error| error.inside("found_transfers"))?)
+        }
+        Body::Rows(found) => {
+            let found = many::found_from_wire(found);
+            ReplyBody::Rows(found.map_err(|error| error.inside("rows"))?)
         }
     };
     Ok((GroupId(position.group), Reply { at, replayed: reply.replayed, body }))

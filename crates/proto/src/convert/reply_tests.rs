@@ -23,6 +23,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         page().prop_map(ReplyBody::Page),
         committed.prop_map(|(reads, sums)| ReplyBody::Committed { reads, sums }),
         strategies::money_reply(),
+        strategies::found_rows().prop_map(ReplyBody::Rows),
     ];
     (strategies::entry(), any::<bool>(), body).prop_map(|(at, replayed, body)| Reply {
         at,

@@ -11,6 +11,7 @@ use quorate_types::{
 };
 
 use super::cut;
+use super::many;
 use super::money;
 use super::words::{self, required};
 use super::{ConvertError, Tables};
@@ -254,6 +255,7 @@ impl Call {
 /// Every row a request names, in the order of conditions, mutations, reads. Empty for scans,
 /// sessions and money.
 pub fn addresses(body: &RequestBody) -> impl Iterator<Item = &RowAddress> {
+    let wanted = if let RequestBody::GetMany { rows, .. } = body { &rows[..] } else { &[] };
     let (one, conditions, mutations, reads) = match body {
         RequestBody::Get(at) => (Some(at), &[][..], &[][..], &[][..]),
         RequestBody::Transact { conditions, mutations, reads } => {
@@ -271,11 +273,13 @@ pub fn addresses(body: &RequestBody) -> impl Iterator<Item = &RowAddress> {
         | RequestBody::NewCut
         | RequestBody::PinCut(_)
         | RequestBody::ReadCut(..)
-        | RequestBody::UnpinCut(_) => (None, &[][..], &[][..], &[][..]),
+        | RequestBody::UnpinCut(_)
+        | RequestBody::GetMany { .. } => (None, &[][..], &[][..], &[][..]),
     };
     let conditions = conditions.iter().map(Condition::address);
     let mutations = mutations.iter().map(Mutation::address);
-    one.into_iter().chain(conditions).chain(mutations).chain(reads)
+    let wanted = wanted.iter().map(|row| &row.at);
+    one.into_iter().chain(conditions).chain(mutations).chain(reads).chain(wanted)
 }
 
 fn elsewhere_to_wire(elsewhere: Elsewhere) -> v1::Elsewhere {
@@ -324,6 +328,7 @@ fn body_to_wire(body: RequestBody) -> v1::pipeline_item::Body {
         RequestBody::PinCut(cut) => Body::PinCut(cut.0),
         RequestBody::ReadCut(at, range) => Body::ReadCut(cut::read_to_wire(at, range)),
         RequestBody::UnpinCut(cut) => Body::UnpinCut(cut.0),
+        RequestBody::GetMany { rows, cut } => Body::GetMany(many::many_to_wire(rows, cut)),
         RequestBody::Transact { conditions, mutations, reads } => {
             Body::Transact(part_to_wire(Part { conditions, mutations, reads, ..Part::default() }))
         }
@@ -393,6 +398,9 @@ fn body_from_wire(
             cut::read_from_wire(read, tables).map_err(|error| error.inside("read_cut"))
         }
         Body::UnpinCut(cut) => Ok(RequestBody::UnpinCut(CutId(cut))),
+        Body::GetMany(asked) => many::many_from_wire(asked, tables)
+            .map(|(rows, cut)| RequestBody::GetMany { rows, cut })
+            .map_err(|error| error.inside("get_many")),
     }
 }
 

@@ -8,10 +8,11 @@ use proptest::option;
 use proptest::prelude::*;
 use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, AccountsPage, Ballot, Condition,
-    CutId, CutRange, EntryId, FoundTransfers, GroupId, HistoryEntry, HistoryPage, HistoryPosition,
-    Hold, LogTime, Mutation, Part, ReplicaId, ReplyBody, RequestBody, RequestId, RowAddress,
-    ScanRange, SessionId, Slot, TableId, Transfer, TransferBatch, TransferDetail, TransferId,
-    TransferKind, TransferRecord, TransferResults, Uid, Value, Verdict,
+    CutId, CutRange, EntryId, FoundRow, FoundRows, FoundTransfers, GroupId, HistoryEntry,
+    HistoryPage, HistoryPosition, Hold, LogTime, Mutation, Part, ReplicaId, ReplyBody, RequestBody,
+    RequestId, RowAddress, RowVersion, ScanRange, SessionId, Slot, TableId, Transfer,
+    TransferBatch, TransferDetail, TransferId, TransferKind, TransferRecord, TransferResults, Uid,
+    Value, Verdict, WantedRow,
 };
 
 use crate::convert::LeaderHint;
@@ -125,12 +126,32 @@ pub(super) fn body() -> impl Strategy<Value = RequestBody> {
         (any::<u64>(), cut_range())
             .prop_map(|(cut, range)| RequestBody::ReadCut(CutId(cut), range)),
         money_body(),
+        (vec(wanted_row(), 0..4), any::<u64>())
+            .prop_map(|(rows, cut)| RequestBody::GetMany { rows, cut: CutId(cut) }),
         part().prop_map(|Part { conditions, mutations, reads, .. }| RequestBody::Transact {
             conditions,
             mutations,
             reads
         }),
     ]
+}
+
+fn version() -> impl Strategy<Value = RowVersion> {
+    (1..=u32::MAX, any::<u64>())
+        .prop_map(|(group, slot)| RowVersion { group: GroupId(group), slot: Slot(slot) })
+}
+
+fn wanted_row() -> impl Strategy<Value = WantedRow> {
+    (address(), option::of(version())).prop_map(|(at, known)| WantedRow { at, known })
+}
+
+pub(super) fn found_rows() -> impl Strategy<Value = FoundRows> {
+    let is = (version(), option::of(value()));
+    let row = prop_oneof![
+        Just(FoundRow::AsKnown),
+        is.prop_map(|(version, value)| FoundRow::Is(version, value)),
+    ];
+    (any::<u64>(), vec(row, 0..4)).prop_map(|(cut, rows)| FoundRows { cut: CutId(cut), rows })
 }
 
 pub(super) fn account_address() -> impl Strategy<Value = AccountAddress> {

@@ -10,7 +10,7 @@ use quorate_types::{
 
 use super::*;
 use crate::cross::{Cross, CrossTable};
-use crate::{Context, Evaluation, Pending, SessionTable, State, apply, evaluate};
+use crate::{Context, Deletes, Evaluation, Pending, SessionTable, State, apply, evaluate};
 
 const SPACE: Keyspace = Keyspace { group: GroupId(7), incarnation: 0 };
 
@@ -78,6 +78,7 @@ impl Leader {
             sessions: &self.sessions,
             pending: &self.pending,
             cross: &Cross::load(&Records::default(), SPACE).expect("memory"),
+            deletes: &Deletes::after(Slot::ZERO),
         };
         match evaluate(&Request { id: None, body }, &context, &state).expect("memory") {
             Evaluation::Propose(proposal) => {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_store::{Change, Key, Keyspace, Overlay, StoreError, View};
 use quorate_txn::cross::{Cross, CrossTable};
 use quorate_txn::{
-    Applied, Context, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
+    Applied, Context, Deletes, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
 };
 use quorate_types::{
     Ballot, Code, Condition, EntryId, Error, GroupId, LogTime, Mutation, ReplicaId, Reply,
@@ -115,6 +115,7 @@ impl Replica {
 /// A replica that leads: evaluates, proposes, applies later.
 pub(crate) struct Leader {
     pub(crate) replica: Replica,
+    pub(crate) deletes: Deletes,
     pub(crate) overlay: Overlay,
     pub(crate) pending: Pending,
     /// Entries in flight and what evaluation said they will change in rows.
@@ -127,6 +128,7 @@ impl Leader {
     pub(crate) fn new() -> Leader {
         Leader {
             replica: Replica::new(),
+            deletes: Deletes::after(Slot::ZERO),
             overlay: Overlay::new(),
             pending: Pending::new(),
             in_flight: Vec::new(),
@@ -143,6 +145,7 @@ impl Leader {
             sessions: &self.replica.sessions,
             pending: &self.pending,
             cross: &Cross::load(&Records::default(), SPACE).expect("memory does not fail"),
+            deletes: &self.deletes,
         };
         evaluate(request, &context(), &state).expect("memory does not fail")
     }
@@ -180,6 +183,7 @@ impl Leader {
     pub(crate) fn apply_next(&mut self) -> (Entry, Applied) {
         let (entry, changes) = self.in_flight.remove(0);
         let applied = self.replica.apply(&entry);
+        self.deletes.note(entry.at.slot, &applied.changes);
         let keys = |changes: &[Change]| -> Vec<_> {
             changes.iter().map(|change| change.key.clone()).collect()
         };

@@ -3,6 +3,7 @@
 mod common;
 mod cross;
 mod entries;
+mod many;
 mod model;
 mod money;
 mod money_bank;

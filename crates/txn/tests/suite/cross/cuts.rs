@@ -114,6 +114,7 @@ impl Run {
         let missing: Vec<_> = before.iter().filter(is_missing).collect();
         assert!(missing.is_empty(), "{missing:?} were acknowledged before {cut:?} was asked for");
         self.counts.cuts += 1;
+        self.at_cuts.push(marks.into_keys().collect());
     }
 
     /// Nothing is broken any more: a cut succeeds, and it holds everything.

@@ -10,7 +10,8 @@ use quorate_txn::cross::{
 };
 use quorate_txn::money::{Debits, evaluate_debits};
 use quorate_txn::{
-    Context, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State, apply, evaluate,
+    Context, Deletes, EntryPayload, Evaluation, Pending, Proposal, SessionTable, State, apply,
+    evaluate,
 };
 use quorate_types::{
     Age, Attempt, Ballot, BootTime, CrossMessage, CutId, EntryId, Error, GroupId, LogTime,
@@ -46,6 +47,7 @@ pub(super) struct Replica {
     pub(super) records: Records,
     pub(super) sessions: SessionTable,
     pub(super) cross: Cross,
+    deletes: Deletes,
     applied: usize,
     ballot: Option<Ballot>,
     overlay: Overlay,
@@ -92,6 +94,7 @@ impl Replica {
             records,
             sessions: SessionTable::new(space),
             cross,
+            deletes: Deletes::after(Slot::ZERO),
             applied: 0,
             ballot: None,
             overlay: Overlay::new(),
@@ -124,6 +127,7 @@ impl Replica {
         assert_eq!(before, after, "loading gives the table that was kept");
         assert_eq!(self.cross.table().cut(), cross.table().cut());
         self.cross = cross;
+        self.deletes = Deletes::after(Slot(self.applied as u64));
     }
 
     /// What every replica at this position must have, wherever its checkpoints were.
@@ -226,6 +230,7 @@ impl Replica {
             sessions: &self.sessions,
             pending: &self.pending,
             cross: &self.cross,
+            deletes: &self.deletes,
         };
         let group_of_user = |uid| group_of(TableId::ACCOUNTS, uid);
         if let RequestBody::Transfers(batch) = &request.body
@@ -389,6 +394,7 @@ impl Replica {
             )
             .expect("what is chosen applies");
             self.records.change(&applied.changes);
+            self.deletes.note(slot, &applied.changes);
             if self.leads() {
                 self.proposed.pop_front();
             }

@@ -1,17 +1,19 @@
 //! Cross-unit transactions under random schedules: groups whose leaders change, messages that are lost,
 //! doubled and late, and clients that ask again. `group.rs` is a group, `world.rs` runs many, `cuts.rs`
-//! puts the views at a cut together, `payments.rs` and `payments_cuts.rs` do the same with transfers. `joints.rs`
+//! puts the views at a cut together, `looks.rs` reads rows of all groups in two rounds, `payments.rs` and `payments_cuts.rs` do the same with transfers. `joints.rs`
 //! has scripts of cases where sessions, entries and attempts meet, `sides.rs` of what two groups say of
 //! one batch.
 
 mod cuts;
 mod group;
 mod joints;
+mod looks;
 mod payments;
 mod payments_cuts;
 mod payments_judge;
 #[cfg(madsim)]
 mod planted;
+mod rounds;
 mod sides;
 mod world;
 
@@ -29,13 +31,14 @@ fn money_is_neither_lost_nor_doubled_whatever_happens() {
     #[cfg(madsim)]
     planted::plant_what_is_asked_for();
     let (seeds, steps) = (seeds(), steps());
-    let (mut committed, mut cuts) = (0, 0);
+    let (mut committed, mut cuts, mut looks) = (0, 0, 0);
     for seed in seeds.clone() {
         let result = std::panic::catch_unwind(|| World::run(seed, steps));
         match result {
             Ok(counts) => {
                 committed += counts.committed;
                 cuts += counts.cuts;
+                looks += counts.looks;
             }
             Err(_) => panic!(
                 "replay: QUORATE_SEEDS={seed}..{} QUORATE_STEPS={steps} \
@@ -45,9 +48,10 @@ fn money_is_neither_lost_nor_doubled_whatever_happens() {
         }
     }
     let runs = seeds.end - seeds.start;
-    println!("{runs} seeds, {committed} transactions committed, {cuts} cuts");
+    println!("{runs} seeds, {committed} transactions committed, {cuts} cuts, {looks} looks");
     assert!(runs * 5 < committed, "only {committed} transactions committed: nothing was tested");
     assert!(runs * 2 < cuts, "only {cuts} cuts: nothing was tested");
+    assert!(runs * 2 < looks, "only {looks} looks: nothing was tested");
 }
 
 #[test]

@@ -21,7 +21,9 @@ pub(super) fn plant_what_is_asked_for() {
 fn schedules_notice_planted_bugs() {
     // Goal: the schedules are hard enough to show what each of these rules is for.
     let program = std::env::current_exe().expect("this test runs from a file");
-    for bug in [Bug::CutSplits, Bug::NoTombstone, Bug::UnprepareAlone, Bug::VoteBeforeLog] {
+    let rules = [Bug::CutSplits, Bug::NoTombstone, Bug::UnprepareAlone, Bug::VoteBeforeLog];
+    let reads = [Bug::ValidateNothing, Bug::ValidateAroundLocks];
+    for bug in rules.into_iter().chain(reads) {
         let ran = Command::new(&program)
             .args(["--exact", "cross::money_is_neither_lost_nor_doubled_whatever_happens"])
             .env(PLANTED, bug.name())

@@ -21,6 +21,7 @@ use rand::{Rng, SeedableRng};
 
 use super::cuts::Cutting;
 use super::group::{Caller, GROUPS, Group, group_of};
+use super::looks::{Look, Looked, looker};
 
 pub(super) const ACCOUNTS: TableId = TableId(1);
 const MARKS: TableId = TableId(2);
@@ -39,6 +40,8 @@ pub(super) struct Counts {
     pub(super) committed: u64,
     /// Cuts of which all groups had a view.
     pub(super) cuts: u64,
+    /// Reads in two rounds that succeeded.
+    pub(super) looks: u64,
 }
 
 /// What a caller does.
@@ -56,7 +59,7 @@ pub(super) struct Run {
     callers: Vec<Option<Running>>,
     /// The session of each caller in each group, and the last number it used there.
     sessions: BTreeMap<(usize, GroupId), (SessionId, u64)>,
-    next_mark: u64,
+    pub(super) next_mark: u64,
     /// The users that each transfer touches, by its mark.
     pub(super) touched: BTreeMap<u64, BTreeSet<u64>>,
     /// Marks of transfers that a caller was told are committed, and of those told refused.
@@ -64,7 +67,12 @@ pub(super) struct Run {
     told_refused: BTreeSet<u64>,
     pub(super) cutting: Option<Cutting>,
     pub(super) counts: Counts,
-    is_settling: bool,
+    pub(super) is_settling: bool,
+    pub(super) steps: u64,
+    pub(super) looks: Vec<Option<Look>>,
+    /// What reads in two rounds saw, and which transfers each cut holds.
+    pub(super) looked: Vec<Looked>,
+    pub(super) at_cuts: Vec<BTreeSet<u64>>,
 }
 
 pub(super) struct World;
@@ -86,6 +94,10 @@ impl World {
             told_refused: BTreeSet::new(),
             counts: Counts::default(),
             is_settling: false,
+            steps: 0,
+            looks: Vec::new(),
+            looked: Vec::new(),
+            at_cuts: Vec::new(),
         };
         world.open();
         for _ in 0..steps {
@@ -145,6 +157,7 @@ impl Run {
     }
 
     fn step(&mut self) {
+        self.steps += 1;
         self.now = self.now + Duration::from_millis(self.rng.random_range(0..40));
         let draw = self.rng.random_range(0..100);
         match draw {
@@ -161,6 +174,9 @@ impl Run {
         }
         if self.rng.random_bool(0.7) {
             self.look_at_cut();
+        }
+        if self.rng.random_bool(0.5) {
+            self.look();
         }
         self.hear_callers();
     }
@@ -280,6 +296,12 @@ impl Run {
         for index in (1..users.len()).rev() {
             users.swap(index, self.rng.random_range(0..=index));
         }
+        if self.rng.random_bool(0.25) {
+            // Somebody of the same group is the next one.
+            let neighbour = (users[0] + GROUPS) % USERS;
+            let at = users.iter().position(|user| *user == neighbour).expect("it is one of all");
+            users.swap(1, at);
+        }
         let pays = self.rng.random_bool(0.8);
         let (body, first) = if pays { self.payment(&users) } else { (audit(), users[0]) };
         let group = group_of(ACCOUNTS, Uid(first)).expect("it has one");
@@ -338,6 +360,10 @@ impl Run {
         for (number, told) in told {
             if number == CUTTER {
                 self.hear_cut(told);
+                continue;
+            }
+            if let Some(look) = looker(number) {
+                self.hear_look(look, told);
                 continue;
             }
             if number == GLANCER {
@@ -422,6 +448,7 @@ impl Run {
         }
         assert!(self.is_settled(), "something never ends: {}", self.rest());
         self.cut_at_the_end();
+        self.look_at_the_end();
         for index in 0..self.groups.len() {
             for replica in 0..self.groups[index].replicas.len() {
                 let now = self.now;
@@ -467,6 +494,7 @@ impl Run {
 
     fn judge(&self) {
         self.judge_logs();
+        self.judge_looks();
         let mut balances = 0;
         for uid in 0..USERS {
             let balance = self.number(&account(uid)).expect("every user has an account");
