@@ -1,227 +1,21 @@
 """A client that knows only proto/: starts three servers, uses every unary call, checks every answer.
 
-Run by interop/run.sh. Exit code 0 if everything was as proto/ says.
+Run by interop/run.sh. Exit code 0 if everything was as proto/ says. The servers and the client are in
+harness.py, what spans units is in units.py.
 """
 
 import argparse
 import os
 import pathlib
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 
 import grpc
-from grpc_tools import protoc
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-START_SECONDS = 60
-STOP_SECONDS = 30
-CALL_SECONDS = 10
-HOPS_MAX = 5
-CUTS_MAX = 5
-
-CLUSTER = """\
-[cluster]
-name = "interop"
-id = "1b7e5f3a8c2d4e6f9a0b1c2d3e4f5a6b"
-lease = "lan"
-
-[[city]]
-name = "sh"
-{places}
-[[table]]
-id = 1
-name = "purchases"
-class = "unit"
-
-[[unit]]
-name = "RZ00"
-kind = "rzone"
-slices = "00-49"
-
-[[unit]]
-name = "RZ01"
-kind = "rzone"
-slices = "50-99"
-
-[[group]]
-id = 1
-unit = "RZ00"
-locality = "F@sh-a,F@sh-b,F@sh-c"
-leader-order = "sh-a;sh-b,sh-c"
-
-[[group]]
-id = 2
-unit = "RZ01"
-locality = "F@sh-a,F@sh-b,F@sh-c"
-leader-order = "sh-b;sh-a,sh-c"
-"""
-
-PLACE = """
-[[idc]]
-name = "sh-{letter}"
-city = "sh"
-
-[[node]]
-id = {node}
-zone = "sh-{letter}"
-client = "127.0.0.1:{client}"
-peer = "127.0.0.1:{peer}"
-admin = "127.0.0.1:{admin}"
-"""
-
-
-def generate(folder):
-    """Generates the Python code of proto/ into a folder and makes it importable."""
-    files = [str(p) for p in sorted((ROOT / "proto").rglob("*.proto"))]
-    code = protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={folder}", f"--grpc_python_out={folder}", *files])
-    if code != 0:
-        raise SystemExit("proto/ does not compile with protoc")
-    sys.path.insert(0, str(folder))
-
-
-class Cluster:
-    """Three server processes on this machine."""
-
-    def __init__(self, binary, folder, base_port):
-        self.binary, self.folder = binary, folder
-        self.addresses = {node: f"127.0.0.1:{base_port + 10 * (node - 1)}" for node in (1, 2, 3)}
-        places = ""
-        for node, letter in ((1, "a"), (2, "b"), (3, "c")):
-            port = base_port + 10 * (node - 1)
-            places += PLACE.format(letter=letter, node=node, client=port, peer=port + 1, admin=port + 2)
-        self.text = CLUSTER.format(places=places)
-        self.file = folder / "cluster.toml"
-        self.file.write_text(self.text)
-        self.processes = {}
-
-    def start(self):
-        for node, address in self.addresses.items():
-            for port in range(int(address.split(":")[1]), int(address.split(":")[1]) + 3):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        raise SystemExit(f"port {port} is taken; set BASE_PORT to other ones")
-            log = open(self.folder / f"n{node}.log", "wb")
-            command = [self.binary, "server", "--cluster", str(self.file), "--node", f"n{node}",
-                       "--data", str(self.folder / f"n{node}"), "--profile", "small"]
-            self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def wait(self):
-        """Waits until `quorate status` says that every group serves."""
-        command = [self.binary, "status", "--endpoints", ",".join(self.addresses.values())]
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            for node, process in self.processes.items():
-                if process.poll() is not None:
-                    raise SystemExit(f"n{node} ended with exit code {process.returncode}")
-            status = subprocess.run(command, capture_output=True, text=True)
-            if status.returncode == 0:
-                return
-            if deadline < time.monotonic():
-                raise SystemExit(f"no healthy cluster within {START_SECONDS} s:\n{status.stdout}{status.stderr}")
-            time.sleep(0.2)
-
-    def stop(self):
-        """Asks every process to stop; returns those that did not end well."""
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        wrong = []
-        for node, process in self.processes.items():
-            try:
-                if process.wait(STOP_SECONDS) != 0:
-                    wrong.append(f"n{node} ended with exit code {process.returncode}")
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                wrong.append(f"n{node} did not stop within {STOP_SECONDS} s of SIGTERM")
-        return wrong
-
-
-class Failed(Exception):
-    """A call was refused: its code, its number, its details and who leads."""
-
-    def __init__(self, call, details):
-        super().__init__(f"{call}: {details.code}: {details.message}")
-        self.code, self.number, self.detail = details.code, details.number, details
-
-
-class Client:
-    """Sends each call to the node it believes to lead and follows NOT_LEADER."""
-
-    def __init__(self, addresses):
-        self.channels, self.stubs = {}, {}
-        self.addresses, self.leader, self.hops = list(addresses), None, 0
-
-    def method(self, address, name):
-        from quorate.v1 import bank_pb2_grpc, cut_pb2_grpc, kv_pb2_grpc
-        if address not in self.stubs:
-            channel = self.channels[address] = grpc.insecure_channel(address)
-            self.stubs[address] = [kv_pb2_grpc.KvStub(channel), bank_pb2_grpc.BankStub(channel),
-                                   cut_pb2_grpc.CutsStub(channel)]
-        return next(getattr(stub, name) for stub in self.stubs[address] if hasattr(stub, name))
-
-    def call(self, name, request, at=None):
-        address = at or self.leader or self.addresses[0]
-        for _ in range(HOPS_MAX):
-            try:
-                return self.method(address, name)(request, timeout=CALL_SECONDS)
-            except grpc.RpcError as error:
-                metadata, detail = read_error(error)
-                if detail.code != "NOT_LEADER" or at is not None:
-                    raise Failed(name, detail) from None
-                self.hops += 1
-                address = self.leader = metadata.get("quorate-leader") or self.addresses[self.hops % 3]
-                time.sleep(0.05)
-        raise SystemExit(f"{name} was sent on {HOPS_MAX} times and found no leader")
-
-
-def read_error(error):
-    """Metadata and detail of a failed call, checked against each other."""
-    from quorate.v1 import error_pb2
-    metadata = dict(error.trailing_metadata() or ())
-    if "quorate-code" not in metadata:
-        raise SystemExit(f"an error without quorate-code: {error}")
-    detail = error_pb2.ErrorDetail()
-    # Python's gRPC hands out the binary details of a status under this key.
-    raw = metadata.get("grpc-status-details-bin", b"")
-    detail.ParseFromString(raw)
-    expect("the code in metadata", metadata["quorate-code"], detail.code)
-    expect("the number in metadata", metadata["quorate-number"], str(detail.number))
-    if "quorate-leader" in metadata:
-        expect("the leader in metadata", metadata["quorate-leader"], detail.facts["leader_address"])
-    return metadata, detail
-
-
-checks = 0
-
-
-def expect(what, found, wanted):
-    """Counts a check; ends the run if it fails."""
-    global checks
-    checks += 1
-    if found != wanted:
-        raise SystemExit(f"{what}: found {found!r}, wanted {wanted!r}")
-
-
-def refused(client, name, request, code, at=None):
-    """The call must fail with this code. Returns the detail."""
-    try:
-        answer = client.call(name, request, at=at)
-    except Failed as failed:
-        expect(f"the code of a refused {name}", failed.code, code)
-        return failed.detail
-    raise SystemExit(f"{name} should have failed with {code}, answered {answer}")
-
-
-def data(text):
-    from quorate.v1 import common_pb2
-    return common_pb2.Value(data=text.encode())
+import units
+from harness import CALL_SECONDS, Client, Cluster, checks, data, expect, generate, refused
 
 
 def topology(cluster):
@@ -392,155 +186,6 @@ def sessions(client, uid):
     refused(client, "Transact", visit(3, 2), "SESSION_EXPIRED")
 
 
-def far_transactions(clients):
-    """A transaction over rows of two units is all or nothing, and takes effect once under its id."""
-    from quorate.v1 import common_pb2, kv_pb2
-    here, there = (common_pb2.RowAddress(table="purchases", uid=uid, key=b"far") for uid in (7, 4257))
-    # The group of the session coordinates; it must own one of the rows.
-    session = clients[1].call("OpenSession", kv_pb2.OpenSessionRequest(table="purchases", uid=7)).session
-
-    def move(delta, sequence, lowest, conditions=()):
-        mutations = [kv_pb2.Mutation(add=kv_pb2.AddMutation(at=here, delta=-delta, floor=-100)),
-                     kv_pb2.Mutation(add=kv_pb2.AddMutation(at=there, delta=delta))]
-        transaction = kv_pb2.Transaction(mutations=mutations, reads=[there, here], conditions=conditions)
-        context = None
-        if sequence:
-            request_id = common_pb2.RequestId(session=session, sequence=sequence, lowest_unanswered=lowest)
-            context = kv_pb2.RequestContext(request_id=request_id)
-        return kv_pb2.TransactRequest(context=context, transaction=transaction)
-
-    def sums():
-        def read(group, at):
-            return clients[group].call("Get", kv_pb2.GetRequest(table=at.table, uid=at.uid, key=at.key)).value.integer
-        return read(1, here), read(2, there)
-
-    first = clients[1].call("Transact", move(60, 1, 1))
-    expect("the first answer is not a replay", first.header.replayed, False)
-    expect("the sums of both units", list(first.committed.sums), [-60, 60])
-    expect("the rows before", [read.HasField("value") for read in first.committed.reads], [False, False])
-    again = clients[1].call("Transact", move(60, 1, 1))
-    expect("the second answer is a replay", again.header.replayed, True)
-    expect("of the first result", again.committed, first.committed)
-    expect("the rows of both units", sums(), (-60, 60))
-    refused(clients[1], "Transact", move(41, 2, 2), "GUARD_FAILED")
-    absent = kv_pb2.Condition(absent=there)
-    detail = refused(clients[1], "Transact", move(1, 3, 2, [absent]), "CONDITION_FAILED")
-    expect("the condition of the other unit", detail.facts["condition"], "0")
-    expect("the rows after two refusals", sums(), (-60, 60))
-    second = clients[1].call("Transact", move(40, 4, 4))
-    expect("the rows before", [read.value.integer for read in second.committed.reads], [60, -60])
-    expect("the sums of both units", list(second.committed.sums), [-100, 100])
-    refused(clients[1], "Transact", move(1, 0, 0), "SEVERAL_GROUPS")
-    clients[1].call("CloseSession", kv_pb2.CloseSessionRequest(session=session))
-
-
-FAR_ID = (0xFA << 120 | 1).to_bytes(16, "big")
-
-
-def far_money(clients):
-    """Transfers between units take effect once, on both sides or on neither."""
-    from quorate.v1 import bank_pb2, money_pb2
-    here, there = (money_pb2.AccountAddress(uid=uid, ledger=978) for uid in (7, 4257))
-    for group, at, no_floor in ((1, here, True), (2, there, False)):
-        account = money_pb2.NewAccount(address=at, settings=money_pb2.AccountSettings(no_floor=no_floor))
-        clients[group].call("CreateAccount", bank_pb2.CreateAccountRequest(account=account))
-
-    def post(number, debit, credit, amount):
-        return money_pb2.Transfer(id=number, kind=money_pb2.TRANSFER_KIND_POST, debit=debit, credit=credit, amount=amount)
-
-    def carry_out(group, *transfers):
-        request = bank_pb2.CreateTransfersRequest(transfers=transfers)
-        results = clients[group].call("CreateTransfers", request).results
-        return [(result.verdict, result.amount) for result in results], results
-
-    created, again = money_pb2.TRANSFER_VERDICT_CREATED, money_pb2.TRANSFER_VERDICT_ALREADY_APPLIED
-    floor, missing = money_pb2.TRANSFER_VERDICT_FLOOR_REACHED, money_pb2.TRANSFER_VERDICT_CREDIT_ACCOUNT_MISSING
-    nobody = money_pb2.AccountAddress(uid=4257, ledger=978, code=9)
-    # Goes to the group of the account that is debited; credits may all be in another one.
-    batch = [post(FAR_ID, here, there, 50), post(b"\1" * 16, here, nobody, 1)]
-    told, first = carry_out(1, *batch)
-    expect("transfers to the other unit", told, [(created, 50), (missing, 0)])
-    told, second = carry_out(1, *batch)
-    expect("the same again", told, [(again, 50), (missing, 0)])
-    expect("the slot of the first time", second[0].slot, first[0].slot)
-    told, _ = carry_out(2, post(FAR_ID, there, here, 20), post(b"\2" * 16, there, here, 31))
-    expect("and back, under an id that another user has", told, [(created, 20), (floor, 0)])
-
-    def balance(group, at):
-        return clients[group].call("GetAccount", bank_pb2.GetAccountRequest(address=at)).account.balance
-    expect("the balances of both units", (balance(1, here), balance(2, there)), (-30, 30))
-    mixed = bank_pb2.CreateTransfersRequest(transfers=[
-        post(b"\3" * 16, here, there, 1),
-        post(b"\4" * 16, here, money_pb2.AccountAddress(uid=42, ledger=978), 1)])
-    refused(clients[1], "CreateTransfers", mixed, "SEVERAL_GROUPS")
-
-
-def new_cut(clients):
-    """Makes a cut and has every group keep a view at it; returns what each is asked with."""
-    from quorate.v1 import cut_pb2, kv_pb2
-    for _ in range(CUTS_MAX):
-        number = clients[1].call("NewCut", cut_pb2.NewCutRequest()).cut
-        at = {group: {"context": kv_pb2.RequestContext(group=group), "cut": number} for group in clients}
-        try:
-            # At once: a view that nobody asks for goes after some seconds.
-            for group, client in clients.items():
-                client.call("PinCut", cut_pb2.PinCutRequest(**at[group]))
-            return at
-        except Failed as failed:
-            if failed.code != "CUT_LOST":
-                raise
-    raise SystemExit(f"{CUTS_MAX} cuts were lost")
-
-
-def cut(clients):
-    """All groups as of one moment: what was acknowledged before is there, what comes after is not."""
-    from quorate.v1 import bank_pb2, cut_pb2, kv_pb2, money_pb2
-    at = new_cut(clients)
-    here, there = (money_pb2.AccountAddress(uid=uid, ledger=978) for uid in (7, 4257))
-    late = money_pb2.Transfer(id=b"\5" * 16, kind=money_pb2.TRANSFER_KIND_POST, debit=here, credit=there, amount=7)
-    clients[1].call("CreateTransfers", bank_pb2.CreateTransfersRequest(transfers=[late]))
-
-    accounts, pages = {}, 0
-    for group, client in clients.items():
-        after = None
-        while True:
-            wanted = kv_pb2.CutAccounts(after=after, limit=2)
-            page = client.call("ReadCutAccounts", cut_pb2.ReadCutAccountsRequest(**at[group], accounts=wanted)).page
-            pages += 1
-            for account in page.accounts:
-                accounts[(account.address.uid, account.address.ledger, account.address.code)] = account.balance
-            if not page.HasField("next"):
-                break
-            after = page.next
-    expect("there were several pages", 3 < pages, True)
-    for ledger in (840, 978):
-        expect(f"the sum of ledger {ledger}", sum(b for (_, at_ledger, _), b in accounts.items() if at_ledger == ledger), 0)
-    expect("the balances of the moment", (accounts[7, 978, 1], accounts[4257, 978, 1]), (-30, 30))
-
-    found = []
-    for group, client in clients.items():
-        after = None
-        while True:
-            wanted = kv_pb2.CutTransfers(id=FAR_ID, after_uid=after)
-            page = client.call("ReadCutTransfers", cut_pb2.ReadCutTransfersRequest(**at[group], transfers=wanted)).page
-            found += [(record.transfer.debit.uid, record.amount) for record in page.transfers]
-            if not page.HasField("next_uid"):
-                break
-            after = page.next_uid
-    expect("the transfers with one id", found, [(7, 50), (4257, 20)])
-
-    sums = []
-    for group, uid in ((1, 7), (2, 4257)):
-        rows = kv_pb2.ScanRange(table="purchases", uid=uid, prefix=b"far")
-        page = clients[group].call("ReadCutRows", cut_pb2.ReadCutRowsRequest(**at[group], range=rows)).page
-        sums += [row.value.integer for row in page.rows]
-    expect("the rows of the moment", sums, [-100, 100])
-    for group, client in clients.items():
-        client.call("UnpinCut", cut_pb2.UnpinCutRequest(**at[group]))
-    released = cut_pb2.ReadCutAccountsRequest(**at[2], accounts=kv_pb2.CutAccounts())
-    refused(clients[2], "ReadCutAccounts", released, "CUT_LOST")
-
-
 def errors(client, uid):
     """What is wrong is named."""
     from quorate.v1 import kv_pb2
@@ -592,9 +237,9 @@ def main():
             sessions(client, uid)
             expect(f"uid {uid} is led by", client.leader or client.addresses[0], found[group])
         clients = {group: Client([leader, *cluster.addresses.values()]) for group, leader in found.items()}
-        far_transactions(clients)
-        far_money(clients)
-        cut(clients)
+        units.far_transactions(clients)
+        units.far_money(clients)
+        units.cut(clients)
         errors(Client([found[1], *cluster.addresses.values()]), 7)
         followers(Client(cluster.addresses.values()), found, cluster)
         good = True
@@ -606,7 +251,7 @@ def main():
             print(f"logs are in {folder}", file=sys.stderr)
     if wrong:
         raise SystemExit("; ".join(wrong))
-    print(f"interop: {checks} passed, 0 failed")
+    print(f"interop: {len(checks)} passed, 0 failed")
 
 
 if __name__ == "__main__":

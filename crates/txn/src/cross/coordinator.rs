@@ -225,6 +225,13 @@ impl Cross {
         Ok((attempt, out))
     }
 
+    /// True while an attempt at a request of the session is under way, or its result on the way to it.
+    #[must_use]
+    pub fn is_in_use(&self, session: SessionId) -> bool {
+        let Some(lead) = &self.lead else { return false };
+        lead.by_request.range((session, 0)..=(session, u64::MAX)).next().is_some()
+    }
+
     /// A name for the next attempt, if there may be one more.
     fn next_attempt(&mut self) -> Result<Attempt, Error> {
         let group = self.table.group();

@@ -222,13 +222,6 @@ impl Cross {
         Some(reply.map_or(RequestStanding::Running, RequestStanding::Committed))
     }
 
-    /// True while an attempt at a request of the session is under way, or its result on the way to it.
-    #[must_use]
-    pub fn is_in_use(&self, session: SessionId) -> bool {
-        let Some(lead) = &self.lead else { return false };
-        lead.by_request.range((session, 0)..=(session, u64::MAX)).next().is_some()
-    }
-
     /// The replica serves under `ballot`: everything before its StartWork is applied. Takes up what
     /// leaders before it left.
     pub fn lead(&mut self, now: BootTime, ballot: Ballot) {
