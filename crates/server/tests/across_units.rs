@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use common::{Cluster, within};
 use quorate_client::{Client, Error, Outcome};
+use quorate_proto::v1;
 use quorate_types::{Code, GroupId, Slot, Uid, Value};
 
 /// One user of each of the four units.
@@ -225,6 +227,42 @@ async fn a_read_of_many_rows_leaves_no_entry() {
         (before == slots(&client).await).then_some(())
     })
     .await;
+}
+
+/// Goal: a caller in another language reads in rounds, too: a row is as known until it changes, and no
+/// group answers for rows of another.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_unary_call_asks_one_group() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    client.put("purchases", USERS[0], "balance", START).await.expect("nothing is broken");
+    let group = client.route("purchases", USERS[0]).expect("it has one").group;
+    let leader = cluster.leader_of(group).await;
+    let address = cluster.topology.node(leader).expect("it is in the file").client.clone();
+    let kv = v1::kv_client::KvClient::connect(format!("http://{address}")).await;
+    let mut kv = kv.expect("it listens");
+    let wanted = |user: Uid, known| {
+        let (table, key) = ("purchases".to_owned(), Bytes::from_static(b"balance"));
+        v1::WantedRow { at: Some(v1::RowAddress { table, uid: user.0, key, table_id: 0 }), known }
+    };
+    let asked = |rows| {
+        let asked = Some(v1::GetMany { rows, cut: 0 });
+        v1::GetManyRequest { context: None, asked }
+    };
+    let told = kv.get_many(asked(vec![wanted(USERS[0], None)])).await.expect("it leads");
+    let first = told.into_inner().found.expect("it answers").rows.remove(0);
+    assert!(first.value.is_some());
+    let again = asked(vec![wanted(USERS[0], first.version)]);
+    let told = kv.get_many(again.clone()).await.expect("it leads");
+    assert_eq!(told.into_inner().found.expect("it answers").rows, [v1::FoundRow::default()]);
+    client.put("purchases", USERS[0], "balance", START).await.expect("nothing is broken");
+    let told = kv.get_many(again).await.expect("it leads");
+    let changed = told.into_inner().found.expect("it answers").rows.remove(0);
+    assert!(changed.version.is_some() && changed.version != first.version);
+    let both = asked(vec![wanted(USERS[0], None), wanted(USERS[1], None)]);
+    let refused = kv.get_many(both).await.expect_err("they are of two groups");
+    let code = refused.metadata().get("quorate-code").and_then(|code| code.to_str().ok());
+    assert_eq!(code, Some("WRONG_UNIT"));
 }
 
 /// The ends of all logs.
