@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::client::Inner;
 use crate::error::{Error, Outcome, Phase, Trail};
-use crate::reads::ReadState;
+use crate::reads::{Moment, ReadState};
 use crate::retry::{Attempts, End, Kind};
 use crate::router::Router;
 use crate::session::Ticket;
@@ -40,13 +40,18 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// The groups of the rows it names, as far as they are known.
-    pub(crate) fn groups(&self, router: &Router) -> impl Iterator<Item = GroupId> {
-        let rows = match self {
-            Place::Rows(rows) => &rows[..],
-            Place::Slice(..) | Place::Accounts(_) | Place::Group(_) | Place::Cuts => &[],
-        };
-        rows.iter().filter_map(|(table, uid)| router.group_of(*table, *uid).ok())
+    /// The groups of the rows and accounts it names, as far as they are known.
+    pub(crate) fn groups(&self, router: &Router) -> BTreeSet<GroupId> {
+        match self {
+            Place::Rows(rows) => {
+                rows.iter().filter_map(|(table, uid)| router.group_of(*table, *uid).ok()).collect()
+            }
+            Place::Accounts(users) => {
+                users.iter().filter_map(|uid| router.group_of_accounts(&[*uid]).ok()).collect()
+            }
+            Place::Group(group) => BTreeSet::from([*group]),
+            Place::Slice(..) | Place::Cuts => BTreeSet::new(),
+        }
     }
 }
 
@@ -74,6 +79,8 @@ pub(crate) struct Call<'a> {
     budget: Duration,
     /// `None`: leaders answer reads.
     reads: Option<&'a ReadState>,
+    /// When it began, in the life of the handle.
+    began: Option<Moment>,
     pub(crate) trail: Trail,
 }
 
@@ -84,7 +91,8 @@ impl<'a> Call<'a> {
         budget: Duration,
         reads: Option<&'a ReadState>,
     ) -> Call<'a> {
-        Call { inner, started: Instant::now(), budget, reads, trail: Trail::default() }
+        let began = reads.map(ReadState::now);
+        Call { inner, started: Instant::now(), budget, reads, began, trail: Trail::default() }
     }
 
     /// Asks for something that has no effect, or whose repetition is harmless.
@@ -123,7 +131,10 @@ impl<'a> Call<'a> {
                     self.note_written(place, &answered);
                     return Ok((answered, attempts.outcome()));
                 }
-                Err(Halt::Failed(error)) => return Err(error),
+                Err(Halt::Failed(error)) => {
+                    self.note_failed(place);
+                    return Err(error);
+                }
                 Err(Halt::NewSession) => {}
                 Err(Halt::Reroute) => self.refresh().await,
             }
@@ -171,6 +182,7 @@ impl<'a> Call<'a> {
                     if last == Code::SessionExpired {
                         self.inner.sessions.forget(group, ticket.session());
                     }
+                    self.note_failed(place);
                     return Err(error);
                 }
                 Err(Halt::NewSession) => self.inner.sessions.forget(group, ticket.session()),
@@ -183,14 +195,24 @@ impl<'a> Call<'a> {
     }
 
     /// Remembers where a write stands, for reads that replicas answer. Of a transaction over several
-    /// groups only the place in the log of the first is told.
-    fn note_written(&self, place: &Place, Answered { group, reply }: &Answered) {
+    /// groups only the place in the log of the first is told, and it is decided there a little later:
+    /// nothing to see for those who do not wait for locks.
+    fn note_written(&self, place: &Place, Answered { group, .. }: &Answered) {
         let Some(reads) = self.reads else { return };
-        reads.saw(*group, reply.at.slot);
-        for other in place.groups(&self.inner.router) {
-            if other != *group {
-                reads.saw_unplaced(other);
-            }
+        let mut groups = place.groups(&self.inner.router);
+        if groups.len() < 2 {
+            return; // The attempt that was answered has noted its place.
+        }
+        if !reads.is_around_locks() {
+            groups.remove(group);
+        }
+        reads.saw_unplaced(groups);
+    }
+
+    /// A write failed: what it was refused for, or what it may still do, has no place that we know.
+    fn note_failed(&self, place: &Place) {
+        if let Some(reads) = self.reads {
+            reads.saw_unplaced(place.groups(&self.inner.router));
         }
     }
 

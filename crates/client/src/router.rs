@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_topology::{Group, ReplicaKind, TableClass, Topology};
 use quorate_types::{Code, Error, GroupId, NodeId, SliceId, TableId, Uid, cut_group};
+use tokio::time::Instant;
 
 /// Where a row lives, for people and support tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +38,19 @@ pub(crate) struct Router {
 struct State {
     topology: Arc<Topology>,
     leaders: BTreeMap<GroupId, NodeId>,
+    /// Nodes that could not answer, and until when others are asked first where any will do.
+    shunned: BTreeMap<NodeId, Instant>,
 }
 
 impl Router {
     pub(crate) fn new(topology: Arc<Topology>) -> Router {
-        Router { state: Mutex::new(State { topology, leaders: BTreeMap::new() }) }
+        Router {
+            state: Mutex::new(State {
+                topology,
+                leaders: BTreeMap::new(),
+                shunned: BTreeMap::new(),
+            }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -83,7 +92,12 @@ impl Router {
 
     /// The replica to ask for a read that need not go to the leader: in this IDC, or else in its city or
     /// the city of this name, or else the first of all. Among equals the first in the leader order.
-    pub(crate) fn nearest(&self, group: GroupId, near: Option<&str>) -> Result<NodeId, Error> {
+    pub(crate) fn nearest(
+        &self,
+        group: GroupId,
+        near: Option<&str>,
+        now: Instant,
+    ) -> Result<NodeId, Error> {
         let state = self.lock();
         let found = require_group(&state.topology, group)?;
         let idcs = state.topology.idcs();
@@ -94,7 +108,14 @@ impl Router {
             Some(node) if Some(node.city.as_str()) == city => 1,
             Some(_) | None => 2,
         };
-        candidates(found).min_by_key(distance).ok_or_else(|| nobody_leads(group))
+        let is_shunned = |node: &NodeId| state.shunned.get(node).is_some_and(|until| now < *until);
+        let order = |node: &NodeId| (is_shunned(node), distance(node));
+        candidates(found).min_by_key(order).ok_or_else(|| nobody_leads(group))
+    }
+
+    /// A node could not answer: until then others are asked first where any will do.
+    pub(crate) fn shun(&self, node: NodeId, until: Instant) {
+        self.lock().shunned.insert(node, until);
     }
 
     /// The node to ask after this one, in the leader order, from the start after the end.
@@ -247,17 +268,21 @@ mod tests {
     fn the_nearest_replica_is_in_the_same_idc_or_city() {
         // Goal: a read that any replica may answer stays as near as it can.
         let router = Router::new(topology(1));
-        let (topology, group) = (router.topology(), GroupId(2));
+        let (topology, group, now) = (router.topology(), GroupId(2), Instant::now());
         for node in topology.nodes() {
-            assert_eq!(router.nearest(group, Some(&node.idc)).unwrap(), node.id);
+            assert_eq!(router.nearest(group, Some(&node.idc), now).unwrap(), node.id);
         }
         let preferred = candidates(topology.group(group).unwrap()).next().unwrap();
         let city = topology.node(preferred).unwrap().city.clone();
         for near in [None, Some(city.as_str()), Some("nowhere")] {
-            assert_eq!(router.nearest(group, near).unwrap(), preferred);
+            assert_eq!(router.nearest(group, near, now).unwrap(), preferred);
         }
         router.note_leader(group, NodeId(3));
-        assert_eq!(router.nearest(group, None).unwrap(), preferred, "any replica will do");
+        assert_eq!(router.nearest(group, None, now).unwrap(), preferred, "any replica will do");
+        let until = now + std::time::Duration::from_secs(1);
+        router.shun(preferred, until);
+        assert_ne!(router.nearest(group, None, now).unwrap(), preferred, "it could not answer");
+        assert_eq!(router.nearest(group, None, until).unwrap(), preferred, "perhaps it can now");
     }
 
     #[test]

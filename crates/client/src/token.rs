@@ -19,9 +19,16 @@ const GROUPS_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     cluster: ClusterId,
-    /// `None` for a group that took part in something at a place that is not known: only its leader
-    /// surely knows of it.
-    positions: BTreeMap<GroupId, Option<Slot>>,
+    positions: BTreeMap<GroupId, Position>,
+}
+
+/// What was seen of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Everything through here. Never falls.
+    pub(crate) slot: Slot,
+    /// And something whose place is not known: only the leader surely knows of it.
+    pub(crate) is_unplaced: bool,
 }
 
 /// A text that is no token.
@@ -61,44 +68,48 @@ impl Token {
         if self.cluster != other.cluster {
             return self;
         }
-        for (group, slot) in &other.positions {
-            let mine = self.positions.get(group).copied();
-            let both = match (mine, *slot) {
-                (Some(None), _) | (_, None) => None,
-                (None, slot) => slot,
-                (Some(mine), slot) => mine.max(slot),
-            };
-            self.positions.insert(*group, both);
+        for (group, theirs) in &other.positions {
+            let mine = self.positions.entry(*group).or_default();
+            mine.slot = mine.slot.max(theirs.slot);
+            mine.is_unplaced |= theirs.is_unplaced;
         }
         self
     }
 
-    /// The position in a group; `Some(None)` if only its leader knows.
-    pub(crate) fn position(&self, group: GroupId) -> Option<Option<Slot>> {
+    /// What was seen of a group.
+    pub(crate) fn position(&self, group: GroupId) -> Option<Position> {
         self.positions.get(&group).copied()
     }
 
-    /// A leader answered from this position, or a replica that needed not know more.
+    /// The groups of which only the leaders know everything.
+    pub(crate) fn unplaced(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.positions.iter().filter(|(_, position)| position.is_unplaced).map(|(group, _)| *group)
+    }
+
+    /// Something was seen at this position.
     pub(crate) fn raise(&mut self, group: GroupId, slot: Slot) {
         let position = self.positions.entry(group).or_default();
-        *position = (*position).max(Some(slot));
+        position.slot = position.slot.max(slot);
     }
 
     /// The group took part in something whose place in its log is not known.
     pub(crate) fn ask_leader(&mut self, group: GroupId) {
-        self.positions.insert(group, None);
+        self.positions.entry(group).or_default().is_unplaced = true;
+    }
+
+    /// Its leader has answered since: what took part stands at or below the position.
+    pub(crate) fn place(&mut self, group: GroupId) {
+        self.positions.entry(group).or_default().is_unplaced = false;
     }
 }
 
-/// `1-CLUSTER-GROUP.SLOT-GROUP.SLOT`, with `*` for a slot that is not known.
+/// `1-CLUSTER-GROUP.SLOT-GROUP.SLOT`, with `*` behind the slot of a group whose leader must be asked.
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{VERSION}-{}", self.cluster)?;
-        for (group, slot) in &self.positions {
-            match slot {
-                Some(slot) => write!(f, "-{}.{}", group.0, slot.0)?,
-                None => write!(f, "-{}.*", group.0)?,
-            }
+        for (group, Position { slot, is_unplaced }) in &self.positions {
+            let mark = if *is_unplaced { "*" } else { "" };
+            write!(f, "-{}.{}{mark}", group.0, slot.0)?;
         }
         Ok(())
     }
@@ -116,12 +127,13 @@ impl FromStr for Token {
         let mut token = Token::new(cluster);
         for part in parts {
             let (group, slot) = part.split_once('.').ok_or(NoToken)?;
-            let slot = match slot {
-                "*" => None,
-                slot => Some(Slot(slot.parse().map_err(|_| NoToken)?)),
+            let (slot, is_unplaced) = match slot.strip_suffix('*') {
+                Some(slot) => (slot, true),
+                None => (slot, false),
             };
+            let slot = Slot(slot.parse().map_err(|_| NoToken)?);
             let group = GroupId(group.parse().map_err(|_| NoToken)?);
-            let is_new = token.positions.insert(group, slot).is_none();
+            let is_new = token.positions.insert(group, Position { slot, is_unplaced }).is_none();
             if !is_new || GROUPS_MAX < token.positions.len() {
                 return Err(NoToken);
             }
@@ -141,7 +153,7 @@ mod tests {
     #[test]
     fn tokens_travel_as_text() {
         // Goal: what is printed is what is read, and nothing else is taken for a token.
-        for text in ["", "-4.17", "-1.0-4.*-9.18446744073709551615"] {
+        for text in ["", "-4.17", "-1.0-4.0*-9.18446744073709551615"] {
             assert_eq!(token(text).to_string().parse(), Ok(token(text)));
         }
         let cluster = "000000000000000000000000000000ff";
@@ -157,8 +169,8 @@ mod tests {
     #[test]
     fn together_tokens_ask_for_the_later_position() {
         // Goal: neither holder loses what he has seen, in whichever order they meet.
-        let (one, other) = (token("-1.5-2.9-4.*"), token("-1.7-3.1-4.8-2.*"));
-        let both = token("-1.7-2.*-3.1-4.*");
+        let (one, other) = (token("-1.5-2.9-4.0*"), token("-1.7-3.1-4.8-2.1*"));
+        let both = token("-1.7-2.9*-3.1-4.8*");
         assert_eq!(one.clone().merge(&other), both);
         assert_eq!(other.merge(&one), both);
         let foreign: Token = "1-00000000000000000000000000000001-1.99".parse().unwrap();
@@ -171,10 +183,13 @@ mod tests {
         let mut token = token("");
         token.raise(GroupId(1), Slot(5));
         token.raise(GroupId(1), Slot(4));
-        assert_eq!(token.position(GroupId(1)), Some(Some(Slot(5))));
         token.ask_leader(GroupId(1));
-        assert_eq!(token.position(GroupId(1)), Some(None));
         token.raise(GroupId(1), Slot(3));
-        assert_eq!(token.position(GroupId(1)), Some(Some(Slot(3))));
+        assert_eq!(token.position(GroupId(1)), Some(Position { slot: Slot(5), is_unplaced: true }));
+        token.place(GroupId(1));
+        assert_eq!(
+            token.position(GroupId(1)),
+            Some(Position { slot: Slot(5), is_unplaced: false })
+        );
     }
 }

@@ -6,6 +6,7 @@
 //! everything that anybody was told before the stamp is applied here. No two clocks are compared, and
 //! the statement stays true whoever leads next; so an answer is old at worst, never wrong.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use quorate_types::planted::{Bug, planted};
@@ -20,6 +21,13 @@ use crate::replica::{Duty, Replica};
 /// it knows how fresh it is when the leader is out of reach.
 const ASK_UNASKED: Duration = Duration::from_secs(15);
 
+/// Questions of a follower without an answer that it remembers,
+const ASKED_MAX: usize = 8;
+/// and that wait at the leader for its answer.
+const ASKS_MAX: usize = 2;
+/// A position that is not applied for so long is waited for no more.
+const TOLD_MAX: Duration = Duration::from_secs(10);
+
 /// What a replica knows of its own freshness.
 #[derive(Clone, Debug)]
 pub(crate) struct Freshness {
@@ -27,8 +35,9 @@ pub(crate) struct Freshness {
     started: BootTime,
     /// Everything acknowledged before then is applied here. Only rises.
     fresh_at: Option<BootTime>,
-    /// When the question was asked that has no answer yet.
-    asked: Option<BootTime>,
+    /// When the questions were asked that have no answer yet, the oldest first: answers may take longer
+    /// than it takes to ask again.
+    asked: VecDeque<BootTime>,
     /// The answer, until its position is applied: when it was asked, and the position. While there is
     /// one, nothing is asked, so that a position to wait for does not run away.
     told: Option<(BootTime, Slot)>,
@@ -37,7 +46,7 @@ pub(crate) struct Freshness {
 impl Freshness {
     /// Nothing is known yet.
     pub(crate) fn unknown(now: BootTime) -> Freshness {
-        Freshness { started: now, fresh_at: None, asked: None, told: None }
+        Freshness { started: now, fresh_at: None, asked: VecDeque::new(), told: None }
     }
 }
 
@@ -67,21 +76,27 @@ impl Replica {
 
     /// Somebody wants to read here: asks the leader, unless an answer is on its way.
     pub(crate) fn on_ask_fresh(&mut self, now: BootTime, out: &mut Output) {
-        let is_under_way =
-            self.freshness.asked.is_some_and(|asked| now < asked + self.options.timing.renew * 2);
-        if self.freshness.told.is_some() || is_under_way {
+        let Freshness { asked, told, .. } = &mut self.freshness;
+        if told.is_some_and(|(asked_at, _)| asked_at + TOLD_MAX < now) {
+            *told = None; // What takes so long to come may never.
+        }
+        let again = self.options.timing.renew * 2;
+        if told.is_some() || asked.back().is_some_and(|asked| now < *asked + again) {
             return;
         }
         let Duty::Follower { .. } = self.duty else { return };
         let Some(leader) = self.leader else { return };
-        self.freshness.asked = Some(now);
+        if asked.len() == ASKED_MAX {
+            asked.pop_front();
+        }
+        asked.push_back(now);
         self.send(leader, Message::Ask(Ask { ballot: self.promised, asked_at: now }), out);
     }
 
     /// The leader lives: asks it when the last answer is old.
     pub(crate) fn ask_now_and_then(&mut self, now: BootTime, out: &mut Output) {
-        let Freshness { started, fresh_at, asked, .. } = self.freshness;
-        let last = fresh_at.max(asked).unwrap_or(started);
+        let Freshness { started, fresh_at, asked, .. } = &self.freshness;
+        let last = (*fresh_at).max(asked.back().copied()).unwrap_or(*started);
         if last + ASK_UNASKED < now {
             self.on_ask_fresh(now, out);
         }
@@ -93,19 +108,25 @@ impl Replica {
         if msg.ballot != self.promised || self.serving(now).is_err() {
             return; // It asks again, whoever leads then.
         }
-        if let Duty::Leader(leader) = &mut self.duty {
-            leader.forget_asker(from); // It waits for one answer at a time.
+        if let Duty::Leader(leader) = &self.duty
+            && ASKS_MAX <= leader.asks_of(from)
+        {
+            return; // The answers to those that wait will do.
         }
         self.on_reader(now, Reader::Follower { replica: from, asked_at: msg.asked_at }, out);
     }
 
     /// The answer to our question, or to one we no longer wait for.
     pub(crate) fn on_told(&mut self, now: BootTime, msg: Told) {
-        if self.freshness.asked != Some(msg.asked_at) {
+        // Exactly one of ours: before the machine was started anew, its clock may have shown any time.
+        if !self.freshness.asked.contains(&msg.asked_at) {
             return;
         }
         let asked_at = if planted(Bug::FreshFromReceipt) { now } else { msg.asked_at };
-        self.freshness.asked = None;
+        self.freshness.asked.retain(|asked| msg.asked_at < *asked);
+        if self.freshness.told.is_some_and(|(before, _)| asked_at <= before) {
+            return;
+        }
         self.freshness.told = Some((asked_at, msg.slot_applied));
         if msg.ballot == self.promised {
             self.learn_commit(msg.slot_applied);
@@ -125,10 +146,9 @@ impl Replica {
 }
 
 impl Leader {
-    /// A follower waits no longer.
-    fn forget_asker(&mut self, asker: ReplicaId) {
-        self.reads.retain(
-            |(_, reader)| !matches!(reader, Reader::Follower { replica, .. } if *replica == asker),
-        );
+    /// How many questions of a follower wait.
+    fn asks_of(&self, asker: ReplicaId) -> usize {
+        let is_theirs = |reader: &Reader| matches!(reader, Reader::Follower { replica, .. } if *replica == asker);
+        self.reads.iter().filter(|(_, reader)| is_theirs(reader)).count()
     }
 }

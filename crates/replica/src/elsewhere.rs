@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use quorate_paxos::Input;
+use quorate_paxos::{Input, NotServing};
 use quorate_txn::{Evaluation, read_applied};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, Code, Elsewhere, Error, ReplyBody, Request, Slot, limits};
@@ -16,13 +16,16 @@ use quorate_types::{BootTime, Code, Elsewhere, Error, ReplyBody, Request, Slot, 
 use crate::clock::Clock;
 use crate::cross::Asked;
 use crate::event::ReplyTo;
-use crate::group::{Effects, Fatal, GroupDriver};
+use crate::group::{Effects, Fatal, GroupDriver, Held};
 use crate::refuse;
 
 /// A read that this replica cannot answer for so long goes to the leader.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 /// While reads wait, the leader is asked this often where it stands, should it not answer.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// So many reads are answered in a round; the rest in the next.
+const ANSWERS_EACH: usize = 512;
 
 /// A read that waits.
 #[derive(Debug)]
@@ -48,11 +51,18 @@ pub(crate) struct ElsewhereDriver {
     waiting: VecDeque<Waiting>,
     /// When the leader is asked again.
     ask_at: Option<BootTime>,
+    /// What the replica had applied and how fresh it was when they were looked at last.
+    looked_at: Option<(Slot, Option<BootTime>)>,
+    /// The last look ended before it came to all of them.
+    has_more: bool,
 }
 
 impl ElsewhereDriver {
     /// When the group must be looked at.
     pub(crate) fn next_deadline(&self) -> Option<BootTime> {
+        if self.has_more {
+            return Some(BootTime::ZERO);
+        }
         // In the order they came is in the order they end.
         let ends = self.waiting.front().map(|waiting| waiting.until);
         [ends, self.ask_at].into_iter().flatten().min()
@@ -92,6 +102,7 @@ impl GroupDriver {
             return Ok(());
         }
         self.elsewhere.waiting.push_back(waiting);
+        self.elsewhere.looked_at = None; // The leader may have to be asked for its sake.
         Ok(())
     }
 
@@ -107,7 +118,21 @@ impl GroupDriver {
             return Ok(());
         }
         let now = clock.now();
+        let standing = (self.core.slot_applied(), self.core.fresh_at(now));
+        let is_due = self.elsewhere.next_deadline().is_some_and(|at| at <= now);
+        if self.elsewhere.looked_at == Some(standing) && !is_due {
+            return Ok(());
+        }
+        self.elsewhere.looked_at = Some(standing);
+        self.elsewhere.has_more = false;
+        let mut answered = 0;
         for waiting in std::mem::take(&mut self.elsewhere.waiting) {
+            if answered == ANSWERS_EACH {
+                self.elsewhere.has_more = true; // Other groups have their turn before.
+                self.elsewhere.waiting.push_back(waiting);
+                continue;
+            }
+            answered += 1;
             if self.is_met(now, &waiting.need) {
                 self.answer_elsewhere(clock, waiting, has_room, fx)?;
             } else if self.core.serving(now).is_ok() {
@@ -116,6 +141,7 @@ impl GroupDriver {
                 let Waiting { reply, need, .. } = waiting;
                 reply.answer(Err(self.behind(now, &need)));
             } else {
+                answered -= 1;
                 self.elsewhere.waiting.push_back(waiting);
             }
         }
@@ -188,8 +214,8 @@ impl GroupDriver {
                 self.group, need.at_least
             );
             let error = Error::new(Code::InvalidRequest, message).with("group", self.group);
-            reply.answer(Err(error));
-            return Ok(());
+            // Unless it has been deposed, and does not know yet what others have said since.
+            return self.hold(clock.now(), Held { answer: Err(error), reply }, fx);
         }
         self.request(clock, Asked { request, reply, parked_at: None }, has_room, fx)
     }
@@ -205,11 +231,14 @@ impl GroupDriver {
         } else {
             "this replica cannot find out in time how fresh it is".to_owned()
         };
-        self.ask_leader(now, &message)
+        self.ask_leader(now, &message).with("replica_behind", true)
     }
 
     fn ask_leader(&self, now: BootTime, message: &str) -> Error {
-        let leader = self.core.known_leader(now);
-        refuse::not_here(self.group, leader, message)
+        match self.core.serving(now) {
+            Err(NotServing::NotLeader(leader)) => refuse::not_here(self.group, leader, message),
+            Err(reason) => refuse::not_serving(self.group, reason),
+            Ok(_) => refuse::not_here(self.group, Some(self.options.paxos.replica), message),
+        }
     }
 }

@@ -56,17 +56,8 @@ pub enum Event {
         group: GroupId,
         /// What is asked.
         request: Request,
-        /// Where the answer goes.
-        reply: ReplyTo,
-    },
-    /// A client's read that this replica may answer whoever leads, checked at the edge.
-    ReadElsewhere {
-        /// The group it was routed to.
-        group: GroupId,
-        /// What is asked.
-        request: Request,
-        /// What must be applied here for it.
-        elsewhere: Elsewhere,
+        /// Of a read that this replica may answer whoever leads: what must be applied here for it.
+        elsewhere: Option<Elsewhere>,
         /// Where the answer goes.
         reply: ReplyTo,
     },

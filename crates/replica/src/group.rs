@@ -264,10 +264,7 @@ impl GroupDriver {
                 self.answer_later(clock.now(), Held { answer: Err(error), reply }, fx)?;
             }
             Evaluation::Answer { body, replayed } => {
-                let at = match self.overlay.last_slot() {
-                    Some(slot) => EntryId { ballot: serving.ballot, slot },
-                    None => self.applied_at(),
-                };
+                let at = self.seen_at();
                 let answer = Ok(Reply { at, replayed, body });
                 self.answer_later(clock.now(), Held { answer, reply }, fx)?;
             }
@@ -396,6 +393,15 @@ impl GroupDriver {
 
     pub(crate) fn read_reply(&self, body: ReplyBody) -> Reply {
         Reply { at: self.applied_at(), replayed: false, body }
+    }
+
+    /// The last entry that an evaluation on the overlay may have seen.
+    pub(crate) fn seen_at(&self) -> EntryId {
+        match self.overlay.last_slot() {
+            // What is in flight is of the ballot that the core leads under.
+            Some(slot) => EntryId { ballot: self.core.promised(), slot },
+            None => self.applied_at(),
+        }
     }
 
     pub(crate) fn applied_at(&self) -> EntryId {

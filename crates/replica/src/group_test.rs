@@ -431,3 +431,42 @@ fn rows_are_as_known_unless_they_came_and_went_or_are_locked() {
     assert_eq!(look(&mut driver, Some(gone), &mut fx), None, "its vote is evaluated");
     assert_eq!(look(&mut driver, None, &mut fx), None);
 }
+
+/// Goal: a leader that was cut off or paused believes that it serves; what it lacks others may have said,
+/// so it calls no position unknown before it knows that it still leads.
+#[test]
+fn a_leader_whose_lease_is_over_calls_no_position_unknown() {
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let now = BootTime(12 * SECOND); // It was paused: another one leads by now, and has written slot 50.
+    let clock = Pausing { looks: AtomicU64::new(0), first: now, after: now };
+    let (send, receive) = mpsc::channel();
+    let reply = ReplyTo::new(None, move |answer: Answer| drop(send.send(answer)));
+    let at = RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::from_static(b"k") };
+    let request = Request { id: None, body: RequestBody::Get(at) };
+    let elsewhere =
+        quorate_types::Elsewhere { at_least: Slot(50), stale_max: None, around_locks: false };
+    driver
+        .read_elsewhere(&clock, (request, reply), elsewhere, true, &mut fx)
+        .expect("nothing fails");
+    let answer = receive.try_recv();
+    let is_final = matches!(&answer, Ok(Err(error)) if error.code == Code::InvalidRequest);
+    assert!(!is_final, "{answer:?}");
+}
+
+/// Goal: the answer to transfers of which none can be carried out names the slot of what it saw.
+#[test]
+fn refused_transfers_to_another_group_name_the_slot_they_rest_on() {
+    use quorate_types::{Transfer, TransferBatch, TransferId};
+    let now = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let account = AccountAddress::new(Uid(1), 840);
+    let body = RequestBody::CreateAccount(account, AccountSettings::default());
+    let _created = ask(&mut driver, now, body, &mut fx);
+    let there = AccountAddress::new(Uid(99), 840);
+    let batch = TransferBatch::new(&[Transfer::post(TransferId(1), account, there, 5)]);
+    let refused = ask(&mut driver, now, RequestBody::Transfers(batch), &mut fx);
+    assert!(refused.try_recv().is_err(), "it waits for what it saw");
+    choose(&mut driver, now, &mut fx);
+    let reply = refused.try_recv().expect("it is chosen").expect("an answer");
+    assert!(Slot(2) <= reply.at.slot, "{reply:?} saw the account of slot 2");
+}

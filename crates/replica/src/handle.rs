@@ -61,7 +61,7 @@ impl ShardHandle {
                 Err(unused) => reply = unused,
             }
         }
-        self.send(Event::Request { group, request, reply })
+        self.send(Event::Request { group, request, elsewhere: None, reply })
     }
 
     /// Puts a read in that this replica may answer whoever leads. The same limits.
@@ -77,7 +77,7 @@ impl ShardHandle {
         answer: impl FnOnce(crate::event::Answer) + Send + 'static,
     ) -> Result<(), Error> {
         let reply = ReplyTo::new(Some(self.permit(bytes)?), answer);
-        self.send(Event::ReadElsewhere { group, request, elsewhere, reply })
+        self.send(Event::Request { group, request, elsewhere: Some(elsewhere), reply })
     }
 
     /// Room for a request of `bytes`.

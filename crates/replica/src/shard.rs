@@ -12,7 +12,7 @@ use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -72,7 +72,7 @@ pub struct Shard {
     deadlines: BTreeSet<(BootTime, GroupId)>,
     events: mpsc::UnboundedReceiver<Event>,
     /// Requests that wait for a round.
-    turns: Turns<(Request, ReplyTo)>,
+    turns: Turns<(Request, Option<Elsewhere>, ReplyTo)>,
     sender: mpsc::UnboundedSender<Event>,
     log: LogQueue,
     checkpoints: Checkpoints,
@@ -188,25 +188,25 @@ impl Shard {
         let mut fx = Effects { disk_ok_at: self.disk_ok_at, ..Effects::default() };
         for event in events {
             match event {
-                Event::Request { group, request, reply } => {
-                    self.turns.push(group, (request, reply));
+                Event::Request { group, request, elsewhere, reply } => {
+                    self.turns.push(group, (request, elsewhere, reply));
                 }
                 other => self.handle_event(other, &mut fx)?,
             }
         }
-        for (group, (request, reply)) in self.turns.take(ROUND_REQUESTS_EACH) {
+        for (group, (request, elsewhere, reply)) in self.turns.take(ROUND_REQUESTS_EACH) {
             fx.touched.push(group);
-            let clock = self.options.clock.as_ref();
-            match self.groups.get_mut(&group) {
-                Some(driver) => {
-                    driver.request(
-                        clock,
-                        Asked { request, reply, parked_at: None },
-                        self.has_room,
-                        &mut fx,
-                    )?;
+            let (clock, has_room) = (self.options.clock.as_ref(), self.has_room);
+            match (self.groups.get_mut(&group), elsewhere) {
+                (Some(driver), None) => {
+                    let asked = Asked { request, reply, parked_at: None };
+                    driver.request(clock, asked, has_room, &mut fx)?;
                 }
-                None => reply.answer(Err(refuse::wrong_node(group))),
+                (Some(driver), Some(elsewhere)) => {
+                    let asked = (request, reply);
+                    driver.read_elsewhere(clock, asked, elsewhere, has_room, &mut fx)?;
+                }
+                (None, _) => reply.answer(Err(refuse::wrong_node(group))),
             }
         }
         let now = self.options.clock.now();
@@ -258,22 +258,6 @@ impl Shard {
         let now = self.options.clock.now();
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
-            Event::ReadElsewhere { group, request, elsewhere, reply } => {
-                fx.touched.push(group);
-                let clock = self.options.clock.as_ref();
-                match self.groups.get_mut(&group) {
-                    Some(driver) => {
-                        driver.read_elsewhere(
-                            clock,
-                            (request, reply),
-                            elsewhere,
-                            self.has_room,
-                            fx,
-                        )?;
-                    }
-                    None => reply.answer(Err(refuse::wrong_node(group))),
-                }
-            }
             Event::Peer { messages, permit } => {
                 for PeerMessage { group, from, message, .. } in messages {
                     if let Some(driver) = self.groups.get_mut(&group) {
@@ -368,7 +352,6 @@ impl Shard {
                 let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.
             }
             Event::Request { .. }
-            | Event::ReadElsewhere { .. }
             | Event::Peer { .. }
             | Event::Cross { .. }
             | Event::Synced(_)

@@ -126,8 +126,9 @@ impl GroupDriver {
         match debits {
             Debits::Wait(attempt) => self.park(now, attempt, asked),
             Debits::Nothing(body) => {
-                let held = Held { answer: Ok(self.read_reply(body)), reply: asked.reply };
-                self.answer_later(now, held, fx)?;
+                let at = self.seen_at();
+                let answer = Ok(Reply { at, replayed: false, body });
+                self.answer_later(now, Held { answer, reply: asked.reply }, fx)?;
             }
             Debits::Able { leg, rest } => {
                 let first = leg.batch.clone();

@@ -4,7 +4,7 @@
 //! Called by `bank.rs`. Requests between the same groups follow each other, because the order of their
 //! transfers counts; others are sent side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use futures::StreamExt;
@@ -114,17 +114,12 @@ async fn ask(client: &Client, transfers: &[Transfer], part: &[usize]) -> Vec<Tra
     let body = RequestBody::Transfers(TransferBatch::new(&of_part));
     let place = Place::Accounts(one_user_of_each_slice(&client.topology(), &of_part));
     let answered = client.call().repeatable(&place, body).await;
+    note_credited(client, &of_part);
     let (answered, before) = match answered {
         Ok(answered) => answered,
         Err(error) => return vec![TransferOutcome::Failed(error); part.len()],
     };
     let Answered { group, reply } = answered;
-    if let Some(reads) = client.reads() {
-        let topology = client.topology();
-        let credited = of_part.iter().filter(|transfer| transfer.kind.gives());
-        let to = credited.filter_map(|it| topology.group_of_accounts(it.credit.uid).ok());
-        to.filter(|to| to.id != group).for_each(|to| reads.saw_unplaced(to.id));
-    }
     match reply.body {
         ReplyBody::Transfers(results) if results.verdicts.len() == part.len() => {
             let told = Told { group, slot: reply.at.slot, results, before };
@@ -134,6 +129,25 @@ async fn ask(client: &Client, transfers: &[Transfer], part: &[usize]) -> Vec<Tra
             let error = Error::new(other_answer("Transfers"), Outcome::Unknown, Trail::default());
             vec![TransferOutcome::Failed(error); part.len()]
         }
+    }
+}
+
+/// Transfers took part, or may have, in the logs of the groups they credit; at which place nobody told us.
+/// They are decided a little later: nothing to see for those who do not wait for that.
+fn note_credited(client: &Client, transfers: &[Transfer]) {
+    let Some(reads) = client.reads() else { return };
+    let topology = client.topology();
+    let group_of = |uid| topology.group_of_accounts(uid).ok().map(|group| group.id);
+    let mut groups = BTreeSet::new();
+    for Transfer { debit, credit, kind, .. } in transfers {
+        let (from, to) = (group_of(debit.uid), group_of(credit.uid));
+        if kind.gives() && from != to {
+            groups.extend(to);
+            groups.extend(from.filter(|_| reads.is_around_locks()));
+        }
+    }
+    if !groups.is_empty() {
+        reads.saw_unplaced(groups);
     }
 }
 

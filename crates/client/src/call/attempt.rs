@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate_proto::convert::{Answer, Item, LeaderHint};
 use quorate_types::{Code, GroupId, NodeId, Request, RequestBody};
 use rand::Rng;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::{Answered, Call, Halt};
@@ -17,6 +17,11 @@ use crate::client::Inner;
 use crate::error::{Error, Outcome, Phase, show};
 use crate::retry::{Attempts, End, Next, Pause, Target};
 use crate::session::Ticket;
+
+/// So long reads that need not go to a leader leave a node alone that could not answer one.
+const SHUNNED: Duration = Duration::from_secs(1);
+/// The fact of a replica that lacks what a read needs.
+const FACT_BEHIND: &str = "replica_behind";
 
 /// Why one attempt ended without an answer.
 enum Stopped {
@@ -47,10 +52,12 @@ impl Call<'_> {
         body: &RequestBody,
         bytes: usize,
     ) -> Result<Answered, Halt> {
-        let reads = self.reads.filter(|_| body.is_readable_elsewhere());
-        let elsewhere = reads.and_then(|reads| reads.of_group(group));
+        let elsewhere = match self.reads {
+            Some(reads) if body.is_readable_elsewhere() => reads.of_group(group),
+            Some(_) | None => None,
+        };
         let first = match elsewhere {
-            Some(_) => self.inner.router.nearest(group, self.inner.options.near.as_deref()),
+            Some(_) => self.nearest(group),
             None => self.inner.router.first(group),
         };
         let mut node = match first {
@@ -70,10 +77,10 @@ impl Call<'_> {
             let end = match self.attempt(&address, item, bytes).await {
                 Ok((answered, hint)) => {
                     let slot = answered.reply.at.slot;
-                    match (reads, elsewhere) {
-                        (Some(reads), Some(_)) => reads.saw_elsewhere(group, slot),
-                        (Some(reads), None) => reads.saw(group, slot),
-                        (None, _) => {}
+                    match (self.reads, self.began, elsewhere) {
+                        (Some(reads), _, Some(_)) => reads.saw_elsewhere(group, slot),
+                        (Some(reads), Some(began), None) => reads.saw(group, slot, began),
+                        _ => {}
                     }
                     let leads = elsewhere.is_none().then_some(node);
                     if let Some(leader) = hint.map(|hint| hint.node).or(leads) {
@@ -92,6 +99,12 @@ impl Call<'_> {
             };
             node = self.next_node(attempts, group, node, end).await?;
         }
+    }
+
+    /// The replica to ask for a read that need not go to the leader.
+    fn nearest(&self, group: GroupId) -> Result<NodeId, quorate_types::Error> {
+        let near = self.inner.options.near.as_deref();
+        self.inner.router.nearest(group, near, Instant::now())
     }
 
     /// Sends a request to one node once and waits for the answer.
@@ -162,11 +175,15 @@ impl Call<'_> {
         let error = match &end {
             End::NotSent(error) | End::Lost(error) => {
                 self.inner.router.forget_leader(group, node);
+                self.inner.router.shun(node, Instant::now() + SHUNNED);
                 error
             }
             End::Refused(error) => {
                 if matches!(error.code, Code::NotLeader | Code::WrongNode) {
                     self.inner.router.forget_leader(group, node);
+                }
+                if error.facts.contains_key(FACT_BEHIND) {
+                    self.inner.router.shun(node, Instant::now() + SHUNNED);
                 }
                 error
             }

@@ -7,4 +7,5 @@
 mod ballots;
 mod bench;
 mod durability;
+mod freshness;
 mod leases;

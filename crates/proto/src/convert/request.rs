@@ -285,7 +285,10 @@ pub fn addresses(body: &RequestBody) -> impl Iterator<Item = &RowAddress> {
 fn elsewhere_to_wire(elsewhere: Elsewhere) -> v1::Elsewhere {
     v1::Elsewhere {
         at_least_slot: elsewhere.at_least.0,
-        stale_max_ms: elsewhere.stale_max.map(words::millis),
+        // Rounded down: nobody gets rows older than asked for.
+        stale_max_ms: elsewhere
+            .stale_max
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         around_locks: elsewhere.around_locks,
     }
 }
