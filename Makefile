@@ -93,9 +93,10 @@ lint: setup ## formatting, clippy in both builds and docs, warnings denied
 	  --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps
 
-fix: setup ## format, and let clippy repair what it can
+fix: setup ## format, let clippy repair what it can, and write docs/errors anew
 	$(cargo) fmt --all
 	$(cargo) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(cargo) run --quiet -p quorate-cli -- error --write-docs docs/errors
 
 sim: setup ## seeds of the simulation: SEEDS=1..100, or SEEDS=4711 to see one; SCENARIO=name
 	@SCENARIO='$(SCENARIO)' scripts/sim.sh $(SEEDS)

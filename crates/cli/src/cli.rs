@@ -97,7 +97,7 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
-    /// Explain an error code
+    /// Explain an error code, or list all
     Error(commands::error::ErrorArgs),
     /// Print the version
     Version,

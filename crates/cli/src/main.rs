@@ -21,6 +21,7 @@ mod local;
 mod logging;
 mod node;
 mod output;
+mod pages;
 mod scheduling;
 mod signals;
 mod values;

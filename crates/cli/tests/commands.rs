@@ -40,6 +40,7 @@ fn check_failure(args: &[&str], exit: i32, code: &str, part: &str) {
     assert!(stderr.contains(&format!("error[{code}]: ")), "{args:?}: {stderr}");
     assert!(stderr.contains(part), "{args:?}: {stderr}");
     assert!(stderr.contains("\nfix: "), "{args:?}: {stderr}");
+    assert!(stderr.ends_with(&format!("\nquorate error {code} explains\n")), "{args:?}: {stderr}");
     assert_eq!(stdout, "", "{args:?}");
     let (found, document) = run_json(args);
     assert_eq!(found, exit, "{args:?}");
@@ -222,11 +223,15 @@ fn codes_are_explained() {
     let (exit, stdout, _) = run(&["error", "not_leader"]);
     assert_eq!(exit, 0);
     assert!(stdout.starts_with("NOT_LEADER (1001), about routing\n"), "{stdout}");
+    assert!(stdout.contains("\nwhy it happens:\n- the leadership moved"), "{stdout}");
     let (_, document) = run_json(&["error", "1001"]);
     assert_eq!(document["items"][0]["code"], "NOT_LEADER");
-    let (exit, stdout, _) = run(&["error", "--list"]);
-    assert_eq!(exit, 0);
-    assert!(stdout.starts_with("NUMBER\tCODE\tRETRY\tEXIT\tWHAT TO DO\n1001\tNOT_LEADER\t"));
+    assert!(document["items"][0]["causes"].as_array().is_some_and(|causes| !causes.is_empty()));
+    for list in [&["error"][..], &["error", "--list"]] {
+        let (exit, stdout, _) = run(list);
+        assert_eq!(exit, 0);
+        assert!(stdout.starts_with("NUMBER\tCODE\tRETRY\tEXIT\tWHAT TO DO\n1001\tNOT_LEADER\t"));
+    }
     check_failure(&["error", "NOT_A_LEADER"], 3, "INVALID_REQUEST", "did you mean \"NOT_LEADER\"?");
 }
 
