@@ -95,6 +95,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Server(args) => Box::pin(commands::server::run(args)).await,
         Command::Demo(args) => Box::pin(demo::run(args, out)).await,
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
+        Command::Cluster(args) => Box::pin(commands::cluster::run(args, &global, out)).await,
         Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
         Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,

@@ -1,6 +1,10 @@
-//! The server as this binary sees it: the only file that knows how a node is started.
+//! The server as this binary sees it: the only file that knows how a node is started, and what it is
+//! started on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use quorate_topology::Topology;
+use quorate_types::NodeId;
 
 use crate::exit::Failure;
 
@@ -35,6 +39,15 @@ pub(crate) struct NodeOptions {
     pub(crate) data: PathBuf,
     /// How much memory and disk it may use.
     pub(crate) profile: Profile,
+}
+
+/// Whether a data folder holds data of this node already. The folder is made if it does not exist.
+///
+/// # Errors
+/// If a process uses it, if it is another node's, or if it cannot be read.
+pub(crate) fn holds_data(data: &Path, topology: &Topology, node: NodeId) -> Result<bool, Failure> {
+    use quorate_server::folder::{DataFolder, look_into};
+    Ok(look_into(data, topology, node)? == DataFolder::OfThisNode)
 }
 
 /// Runs a node until `shutdown` ends and the node has stopped.

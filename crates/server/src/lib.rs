@@ -32,6 +32,8 @@ mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
 #[cfg(not(madsim))]
+pub mod folder;
+#[cfg(not(madsim))]
 mod metrics;
 #[cfg(not(madsim))]
 mod process;

@@ -256,16 +256,7 @@ fn open_record(
             ));
         }
     };
-    if record.cluster != topology.cluster_id() {
-        let (theirs, ours) = (record.cluster, topology.cluster_id());
-        let message =
-            format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
-        return Err(Error::new(Code::ClusterMismatch, message));
-    }
-    if record.node != node {
-        let message = format!("the data folder belongs to {}, this node is {node}", record.node);
-        return Err(Error::new(Code::NodeMismatch, message));
-    }
+    check_owner(&record, topology, node)?;
     let mut changed = fresh || record.lease_ns_max < lease_ns;
     record.lease_ns_max = record.lease_ns_max.max(lease_ns);
     for group in topology.groups_of_node(node) {
@@ -278,6 +269,25 @@ fn open_record(
         promises.store(&record).map_err(|error| log_error(&error))?;
     }
     Ok((promises, record, lease_ns_max))
+}
+
+/// Refuses the data folder of another cluster or node.
+pub(crate) fn check_owner(
+    record: &NodeRecord,
+    topology: &Topology,
+    node: NodeId,
+) -> Result<(), Error> {
+    if record.cluster != topology.cluster_id() {
+        let (theirs, ours) = (record.cluster, topology.cluster_id());
+        let message =
+            format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
+        return Err(Error::new(Code::ClusterMismatch, message));
+    }
+    if record.node != node {
+        let message = format!("the data folder belongs to {}, this node is {node}", record.node);
+        return Err(Error::new(Code::NodeMismatch, message));
+    }
+    Ok(())
 }
 
 fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
@@ -337,6 +347,6 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
     }
 }
 
-fn log_error(error: &LogError) -> Error {
+pub(crate) fn log_error(error: &LogError) -> Error {
     Error::new(error.code(), error.to_string())
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use quorate_topology::Topology;
+use quorate_topology::{Node, Topology};
 use quorate_types::Code;
 
 use crate::args;
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
     check_variables(names)?;
     let text = read_cluster_file(&args.cluster)?;
     let topology = Topology::parse_named(&args.cluster.display().to_string(), &text)?;
-    check_node(&topology, &args.cluster, &args.node)?;
+    find_node(&topology, &args.cluster, &args.node)?;
 
     logging::start(args.log_format.unwrap_or_else(LogFormat::default_here), &args.log_filter)?;
     for warning in topology.warnings() {
@@ -95,9 +95,17 @@ pub(crate) fn read_cluster_file(path: &Path) -> Result<String, Failure> {
     })
 }
 
-fn check_node(topology: &Topology, file: &Path, name: &str) -> Result<(), Failure> {
-    if topology.node_by_name(name).is_some() {
-        return Ok(());
+/// The node of this name.
+///
+/// # Errors
+/// `CONFIG_INVALID` with the nearest name.
+pub(crate) fn find_node<'t>(
+    topology: &'t Topology,
+    file: &Path,
+    name: &str,
+) -> Result<&'t Node, Failure> {
+    if let Some(node) = topology.node_by_name(name) {
+        return Ok(node);
     }
     let known = topology.nodes().map(|node| node.name.as_str());
     let hint = args::did_you_mean(name, known.clone());
@@ -131,9 +139,9 @@ mod tests {
         let text = one_city_three_idcs(&Options::demo(ClusterId(7)));
         let topology = Topology::parse(&text).unwrap();
         let file = Path::new("cluster.toml");
-        assert_eq!(check_node(&topology, file, "n2"), Ok(()));
+        assert_eq!(find_node(&topology, file, "n2").map(|node| node.id.0), Ok(2));
         assert_eq!(
-            check_node(&topology, file, "sh-a").unwrap_err().to_string(),
+            find_node(&topology, file, "sh-a").unwrap_err().to_string(),
             "error[CONFIG_INVALID]: cluster.toml has no node \"sh-a\"; known are: n1, n2, n3\n\
              fix: start with --node and one of n1, n2, n3"
         );

@@ -1,4 +1,6 @@
-//! `quorate topology`: checks a cluster file and shows one, from a file or from the cluster.
+//! `quorate topology`: makes a cluster file, checks one, and shows one, from a file or from the cluster.
+
+mod new;
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::exit::Failure;
 use crate::output::{Document, Output, Table, error_json};
 
-/// Checks or shows a cluster file.
+/// Makes, checks or shows a cluster file.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TopologyArgs {
     #[command(subcommand)]
@@ -21,6 +23,8 @@ pub(crate) struct TopologyArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum TopologyCommand {
+    /// Write the cluster file of a new cluster
+    New(new::NewArgs),
     /// Report every mistake in a cluster file, and what each group survives
     Validate {
         /// The cluster file
@@ -39,6 +43,7 @@ enum TopologyCommand {
 /// Runs `quorate topology`.
 pub(crate) async fn run(args: TopologyArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     match args.command {
+        TopologyCommand::New(args) => new::run(args, out),
         TopologyCommand::Validate { file } => validate(&file, out),
         TopologyCommand::Show { file, toml } => {
             let topology = match &file {

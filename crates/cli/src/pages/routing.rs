@@ -25,7 +25,7 @@ pub(super) const WRONG_NODE: Page = Page {
     ],
     steps: &[
         "fetch the topology again and route by it; the Rust client does so once by itself",
-        "`quorate status` warns of nodes that route by another version of the cluster file",
+        "`quorate cluster check` finds nodes that run with another cluster file",
     ],
 };
 
@@ -38,7 +38,7 @@ pub(super) const WRONG_UNIT: Page = Page {
     steps: &[
         "fetch the topology again and route by the slice, which is the UID modulo `slices`",
         "`quorate route explain --uid U` shows where the rows of a user live",
-        "`quorate status` warns of nodes that route by another version of the cluster file",
+        "`quorate cluster check` finds nodes that run with another cluster file",
     ],
 };
 

@@ -33,7 +33,7 @@ pub(super) const NODE_MISMATCH: Page = Page {
     ],
     steps: &[
         "start each node with its own --node and --data",
-        "compare the addresses in the cluster file with the machines",
+        "`quorate cluster check` finds a node that answers at another one's address",
     ],
 };
 
@@ -55,7 +55,7 @@ pub(super) const PORT_IN_USE: Page = Page {
     meaning: "Another process listens on an address that the node needs.",
     causes: &["the node runs already", "another program uses the port"],
     steps: &[
-        "`ss -ltnp` shows who listens on which port",
+        "`ss -ltnp` shows who listens on which port; `quorate cluster init` looks before a start",
         "stop that process, or give the node other ports in the cluster file of every node",
     ],
 };
