@@ -7,7 +7,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-explorer test-sim test-planted test-demo test-kill crash \
-  check lint fix sim sim-build soak planted bench bench-peers interop clean
+  check lint fix sim sim-build soak planted bench bench-peers interop walkthrough \
+  clean
 
 # Arguments for `make demo`, `make bench-peers` and `make interop`, seeds and scenario for `make sim`.
 ARGS ?=
@@ -120,6 +121,10 @@ bench-peers: setup ## the load of `quorate bench` on etcd too (Debian's etcd-ser
 	@CARGO_TARGET_DIR='$(target)/peers' $(cargo) build --release --locked --manifest-path benches/peers/Cargo.toml
 	@mkdir -p target/peers
 	@'$(target)/peers/release/quorate-peers' --quorate '$(quorate)' --dir target/peers $(ARGS)
+
+walkthrough: setup ## the commands of docs/OPERATIONS.md on three machines made of network namespaces (as root)
+	@$(cargo) build --release -p quorate-cli
+	@scripts/walkthrough.sh $(quorate)
 
 interop: setup ## a Python client against a cluster of three processes
 	@$(cargo) build --release -p quorate-cli

@@ -2,6 +2,7 @@
 //! version it has. Exit 0 if all agree, 10 if one does not or does not answer, 6 if nobody answered.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt;
@@ -10,13 +11,18 @@ use quorate_client::NodeStatus;
 use quorate_topology::{Node, Topology};
 use quorate_types::{Code, Error};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::fingerprint;
+use crate::args;
 use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::commands::topology;
 use crate::exit::{Exit, Failure};
 use crate::output::{Cell, Document, Output, Table, Tone, error_json};
+
+/// Between two rounds of `--wait`.
+const ASK_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Asks every node whether it runs with the same cluster file.
 #[derive(Clone, Debug, Args)]
@@ -24,6 +30,9 @@ pub(crate) struct CheckArgs {
     /// The file to compare with; that of the node at --endpoints if left out
     #[arg(long, value_name = "FILE")]
     cluster: Option<PathBuf>,
+    /// Asks again until every node runs with the same file, at most this long
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    wait: Option<Duration>,
 }
 
 /// What a node said.
@@ -44,12 +53,13 @@ pub(crate) async fn run(args: &CheckArgs, global: &Global, out: &Output) -> Resu
         Some(path) => topology::read(path)?,
         None => Cluster::open(global).await?.topology().clone(),
     };
-    let asked: Vec<Asked<'_>> = reference
-        .nodes()
-        .map(|node| async move { Asked { node, answer: Box::pin(ask(global, node)).await } })
-        .collect::<FuturesOrdered<_>>()
-        .collect()
-        .await;
+    let deadline = args.wait.map(|wait| Instant::now() + wait);
+    let agree = |asked: &[Asked<'_>]| asked.iter().all(|asked| judge(&reference, asked).is_ok());
+    let mut asked = ask_all(global, &reference).await;
+    while !agree(&asked) && deadline.is_some_and(|deadline| Instant::now() < deadline) {
+        sleep(ASK_INTERVAL).await;
+        asked = ask_all(global, &reference).await;
+    }
     show(&reference, &asked, out);
     if asked.iter().all(|asked| asked.answer.is_err()) {
         let reasons: Vec<String> = asked
@@ -61,10 +71,15 @@ pub(crate) async fn run(args: &CheckArgs, global: &Global, out: &Output) -> Resu
         let message = format!("no node answered: {}", reasons.join("; "));
         return Err(Failure::new(Code::Unreachable, message));
     }
-    match asked.iter().all(|asked| judge(&reference, asked).is_ok()) {
-        true => Ok(()),
-        false => Err(Failure::quiet(Exit::Unhealthy)),
-    }
+    if agree(&asked) { Ok(()) } else { Err(Failure::quiet(Exit::Unhealthy)) }
+}
+
+/// Asks all nodes at once; answers are in order of node.
+async fn ask_all<'t>(global: &Global, reference: &'t Topology) -> Vec<Asked<'t>> {
+    let asking = reference
+        .nodes()
+        .map(|node| async move { Asked { node, answer: Box::pin(ask(global, node)).await } });
+    asking.collect::<FuturesOrdered<_>>().collect().await
 }
 
 /// Asks the node at the address of a node, whoever that is.
@@ -187,8 +202,6 @@ fn asked_json(reference: &Topology, asked: &Asked<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use quorate_topology::presets::{Options, one_city_three_idcs};
     use quorate_types::{ClusterId, Incarnation, NodeId};
 
