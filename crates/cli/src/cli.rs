@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Server(commands::server::ServerArgs),
     /// Run a whole cluster on this machine to try things out
     Demo(demo::DemoArgs),
+    /// Make, check or show the configuration of a server
+    Config(commands::config::ConfigArgs),
     /// Make, check or show a cluster file
     Topology(commands::topology::TopologyArgs),
     /// Prepare the machines of a cluster, and compare what its nodes run with

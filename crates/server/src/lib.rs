@@ -44,6 +44,6 @@ mod serve;
 pub use boot_clock::BootClock;
 pub use links::{Fate, Links};
 pub use node::{Node, NodeParts};
-pub use options::{Profile, ServerOptions};
+pub use options::{Profile, ServerOptions, Tuning};
 #[cfg(not(madsim))]
 pub use serve::serve;

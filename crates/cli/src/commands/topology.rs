@@ -13,6 +13,7 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::exit::Failure;
 use crate::output::{Document, Output, Table, error_json};
+pub(crate) use new::save;
 
 /// Makes, checks or shows a cluster file.
 #[derive(Clone, Debug, Args)]
@@ -65,13 +66,13 @@ pub(crate) async fn run(args: TopologyArgs, global: &Global, out: &Output) -> Re
 /// # Errors
 /// If it cannot be read, or every problem found in it.
 pub(crate) fn read(path: &Path) -> Result<Topology, Failure> {
-    let text = super::server::read_cluster_file(path)?;
+    let text = super::server::read_text(path)?;
     Ok(Topology::parse_named(&path.display().to_string(), &text)?)
 }
 
 fn validate(path: &Path, out: &Output) -> Result<(), Failure> {
     let file = path.display().to_string();
-    let text = super::server::read_cluster_file(path)?;
+    let text = super::server::read_text(path)?;
     match Topology::parse_named(&file, &text) {
         Ok(topology) => {
             if !out.is_json() {
@@ -90,7 +91,7 @@ fn validate(path: &Path, out: &Output) -> Result<(), Failure> {
             let count = error.problems.len() + error.left_out;
             let plural = if count == 1 { "" } else { "s" };
             let summary = Error::new(error.code, format!("{file} has {count} problem{plural}"));
-            out.document(&invalid_document(&error));
+            out.document(&invalid_document("topology-validation", &error));
             Err(Failure::from(summary).with_fix("correct the lines named above and try again"))
         }
     }
@@ -131,13 +132,14 @@ fn valid_document(file: &str, topology: &Topology) -> Document {
     }))
 }
 
-fn invalid_document(error: &TopologyError) -> Document {
+/// What is wrong with a file, line by line.
+pub(crate) fn invalid_document(kind: &'static str, error: &TopologyError) -> Document {
     let item = json!({
         "file": error.file,
         "valid": false,
         "problems_left_out": error.left_out,
     });
-    let mut document = Document::new("topology-validation").item(item);
+    let mut document = Document::new(kind).item(item);
     document.errors = error
         .problems
         .iter()
@@ -312,7 +314,7 @@ mod tests {
             .replace("leader-order = \"sh-a;sh-b,sh-c\"", "leader-order = \"sh-z;sh-b,sh-c\"");
         let error = Topology::parse_named("c.toml", &broken).unwrap_err();
         assert!(1 < error.problems.len());
-        let document = invalid_document(&error);
+        let document = invalid_document("topology-validation", &error);
         assert_eq!(document.errors.len(), error.problems.len());
         assert!(document.errors.iter().all(|error| error["line"].is_number()));
         assert_eq!(document.items[0]["valid"], json!(false));

@@ -69,7 +69,9 @@ pub(super) const CONFIG_INVALID: Page = Page {
     ],
     steps: &[
         "correct the lines that the message names",
-        "`quorate topology validate FILE` checks a cluster file as a whole",
+        "`quorate topology validate FILE` checks a cluster file as a whole, `quorate config check FILE` a \
+         server's configuration",
+        "`quorate config show --origin` says where each setting of a server comes from",
     ],
 };
 

@@ -90,14 +90,12 @@ struct Choices {
 
 /// Runs `quorate topology new`.
 pub(crate) fn run(args: NewArgs, out: &Output) -> Result<(), Failure> {
+    // Before anything is asked.
     if let Some(path) = &args.output
         && path.exists()
         && !args.overwrite
     {
-        return Err(Failure::usage(
-            format!("{} exists already", path.display()),
-            "name another file, or replace it with --overwrite",
-        ));
+        return Err(exists(path));
     }
     let mut choices = Choices {
         name: args.name.clone(),
@@ -165,15 +163,28 @@ fn file_of(choices: Choices, args: &NewArgs, cluster_id: ClusterId) -> Result<Ne
     })
 }
 
+fn exists(path: &Path) -> Failure {
+    Failure::usage(
+        format!("{} exists already", path.display()),
+        "name another file, or replace it with --overwrite",
+    )
+}
+
 /// Writes a file that nobody else makes meanwhile.
-fn save(path: &Path, text: &str, overwrite: bool) -> Result<(), Failure> {
+///
+/// # Errors
+/// If it exists and is not to be replaced, or cannot be written.
+pub(crate) fn save(path: &Path, text: &str, overwrite: bool) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).create_new(!overwrite);
     let written = options.open(path).and_then(|mut file| {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(|error| Failure::file("write", path, &error))
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(path),
+        _ => Failure::file("write", path, &error),
+    })
 }
 
 /// What was made, and what comes next.
