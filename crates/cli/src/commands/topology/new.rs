@@ -12,7 +12,7 @@ use clap::Args;
 use clap::builder::PossibleValue;
 use quorate_topology::new_file::{NewFile, UNITS_MAX};
 use quorate_topology::presets::Layout;
-use quorate_topology::{LeaseProfile, TableClass, Topology};
+use quorate_topology::{LeaseProfile, Node, TableClass, Topology};
 use quorate_types::ClusterId;
 use serde_json::json;
 
@@ -190,14 +190,19 @@ pub(crate) fn save(path: &Path, text: &str, overwrite: bool) -> Result<(), Failu
 /// What was made, and what comes next.
 fn next_words(path: &Path, topology: &Topology) -> Vec<String> {
     let file = path.display();
+    let host_of = |node: &Node| {
+        let (host, _port) = node.client.rsplit_once(':').unwrap_or((&node.client, ""));
+        host.to_owned()
+    };
+    let is_here = topology.nodes().all(|node| host_of(node) == LOCAL);
+    let next = if is_here { "then:" } else { "copy the file to the machine of every node; there:" };
     let mut lines = vec![
         format!("{file}: cluster {} ({})", topology.name(), topology.cluster_id()),
         topology.survival().headline(),
-        "copy the file to the machine of every node; there:".to_owned(),
+        next.to_owned(),
     ];
     for node in topology.nodes() {
-        let host = node.client.rsplit_once(':').map_or(node.client.as_str(), |(host, _)| host);
-        let name = &node.name;
+        let (host, name) = (host_of(node), &node.name);
         lines.push(format!(
             "  {host}: quorate cluster init --cluster {file} --node {name} --data data-{name}"
         ));
@@ -324,5 +329,9 @@ mod tests {
             lines.last().map(String::as_str),
             Some("  10.0.0.3: quorate cluster init --cluster c.toml --node n3 --data data-n3")
         );
+        assert!(lines.iter().any(|line| line.starts_with("copy the file")), "{lines:?}");
+        let topology = Topology::parse(&file("").expect("defaults").text()).expect("valid");
+        let lines = next_words(Path::new("c.toml"), &topology);
+        assert!(!lines.iter().any(|line| line.starts_with("copy the file")), "{lines:?}");
     }
 }
