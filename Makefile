@@ -7,7 +7,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-explorer test-sim test-planted test-demo test-kill crash \
-  check lint fix sim sim-build soak planted bench bench-peers interop clean
+  check lint fix sim sim-build soak planted bench bench-peers interop walkthrough \
+  clean
 
 # Arguments for `make demo`, `make bench-peers` and `make interop`, seeds and scenario for `make sim`.
 ARGS ?=
@@ -93,9 +94,10 @@ lint: setup ## formatting, clippy in both builds and docs, warnings denied
 	  --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps
 
-fix: setup ## format, and let clippy repair what it can
+fix: setup ## format, let clippy repair what it can, and write docs/errors anew
 	$(cargo) fmt --all
 	$(cargo) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(cargo) run --quiet -p quorate-cli -- error --write-docs docs/errors
 
 sim: setup ## seeds of the simulation: SEEDS=1..100, or SEEDS=4711 to see one; SCENARIO=name
 	@SCENARIO='$(SCENARIO)' scripts/sim.sh $(SEEDS)
@@ -119,6 +121,10 @@ bench-peers: setup ## the load of `quorate bench` on etcd too (Debian's etcd-ser
 	@CARGO_TARGET_DIR='$(target)/peers' $(cargo) build --release --locked --manifest-path benches/peers/Cargo.toml
 	@mkdir -p target/peers
 	@'$(target)/peers/release/quorate-peers' --quorate '$(quorate)' --dir target/peers $(ARGS)
+
+walkthrough: setup ## the commands of docs/OPERATIONS.md on three machines made of network namespaces (as root)
+	@$(cargo) build --release -p quorate-cli
+	@scripts/walkthrough.sh $(quorate)
 
 interop: setup ## a Python client against a cluster of three processes
 	@$(cargo) build --release -p quorate-cli

@@ -71,8 +71,12 @@ pub(crate) enum Command {
     Server(commands::server::ServerArgs),
     /// Run a whole cluster on this machine to try things out
     Demo(demo::DemoArgs),
-    /// Check or show a cluster file
+    /// Make, check or show the configuration of a server
+    Config(commands::config::ConfigArgs),
+    /// Make, check or show a cluster file
     Topology(commands::topology::TopologyArgs),
+    /// Prepare the machines of a cluster, and compare what its nodes run with
+    Cluster(commands::cluster::ClusterArgs),
     /// Say whether the cluster is healthy and what may still be lost
     Status(commands::status::StatusArgs),
     /// Say where the rows of a user live
@@ -97,7 +101,7 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
-    /// Explain an error code
+    /// Explain an error code, or list all
     Error(commands::error::ErrorArgs),
     /// Print the version
     Version,

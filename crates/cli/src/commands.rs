@@ -2,6 +2,8 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod cluster;
+pub(crate) mod config;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod group;

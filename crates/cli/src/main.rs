@@ -15,12 +15,14 @@ mod bench;
 mod cli;
 mod cluster;
 mod commands;
+mod config;
 mod demo;
 mod exit;
 mod local;
 mod logging;
 mod node;
 mod output;
+mod pages;
 mod reading;
 mod scheduling;
 mod signals;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use quorate_types::Code;
 
 use crate::cli::{Cli, Command, Parsed};
+use crate::commands::server::ServerConfig;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 
@@ -75,15 +78,21 @@ fn start(cli: Cli, out: &Output) -> Result<(), Failure> {
         // Before there are threads. Refused in some containers: then it runs as everything does.
         let _refused = scheduling::prefer_batches();
     }
-    if let Command::Server(args) = &cli.command
-        && let Some(count) = args.threads()
-    {
+    // It says how many threads there are to be.
+    let server = match &cli.command {
+        Command::Server(args) => Some(ServerConfig::of(&args.settings(std::env::vars_os())?)?),
+        _ => None,
+    };
+    if let Some(count) = server.as_ref().and_then(|config| config.threads) {
         threads.worker_threads(count.get());
     }
     let runtime = threads.enable_all().build().map_err(|error| {
         Failure::new(Code::Internal, format!("cannot start the threads: {error}"))
     })?;
-    let result = runtime.block_on(run(cli, out));
+    let result = match server {
+        Some(config) => runtime.block_on(Box::pin(commands::server::run(config))),
+        None => runtime.block_on(run(cli, out)),
+    };
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     result
 }
@@ -92,9 +101,11 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     // Boxed, so that the future of one command does not make those of all others large.
     match command {
-        Command::Server(args) => Box::pin(commands::server::run(args)).await,
+        Command::Server(_) => unreachable!("`start` runs the server"),
+        Command::Config(args) => commands::config::run(args, out),
         Command::Demo(args) => Box::pin(demo::run(args, out)).await,
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
+        Command::Cluster(args) => Box::pin(commands::cluster::run(args, &global, out)).await,
         Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
         Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,

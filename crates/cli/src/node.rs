@@ -1,6 +1,12 @@
-//! The server as this binary sees it: the only file that knows how a node is started.
+//! The server as this binary sees it: the only file that knows how a node is started, and what it is
+//! started on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use quorate_server::Tuning;
+use quorate_topology::Topology;
+use quorate_types::NodeId;
 
 use crate::exit::Failure;
 
@@ -35,6 +41,21 @@ pub(crate) struct NodeOptions {
     pub(crate) data: PathBuf,
     /// How much memory and disk it may use.
     pub(crate) profile: Profile,
+    /// Bytes of its log, where the profile's are not wanted.
+    pub(crate) log_bytes_max: Option<u64>,
+    /// Bytes of unanswered requests, where the profile's are not wanted.
+    pub(crate) request_bytes_max: Option<u64>,
+    /// How long it tries to hand leaderships over when it is stopped, where the usual is not wanted.
+    pub(crate) leave_timeout: Option<Duration>,
+}
+
+/// Whether a data folder holds data of this node already. The folder is made if it does not exist.
+///
+/// # Errors
+/// If a process uses it, if it is another node's, or if it cannot be read.
+pub(crate) fn holds_data(data: &Path, topology: &Topology, node: NodeId) -> Result<bool, Failure> {
+    use quorate_server::folder::{DataFolder, look_into};
+    Ok(look_into(data, topology, node)? == DataFolder::OfThisNode)
 }
 
 /// Runs a node until `shutdown` ends and the node has stopped.
@@ -54,6 +75,44 @@ pub(crate) async fn serve(
         node: options.node,
         data: options.data,
         profile,
+        tuning: Tuning {
+            log_bytes_max: options.log_bytes_max,
+            request_bytes_max: options.request_bytes_max,
+            leave_timeout: options.leave_timeout.unwrap_or_else(|| Tuning::default().leave_timeout),
+        },
     };
     Box::pin(quorate_server::serve(options, shutdown)).await.map_err(Failure::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_server::Profile as Resources;
+
+    use super::*;
+    use crate::config::{Setting, Unset, size};
+
+    #[test]
+    fn the_defaults_that_are_told_are_those_of_the_server() {
+        // Goal: `quorate config` and the handbook do not promise another default than the node has.
+        let words = |key| match Setting::of(key).expect("a setting").unset {
+            Unset::Words(words) => words,
+            unset => panic!("{key}: {unset:?}"),
+        };
+        let tuning = Tuning::default();
+        let sizes = |bytes: [u64; 2]| {
+            let [normal, small] = bytes.map(|bytes| bytes / (1024 * 1024));
+            (size(&format!("{normal}MiB")), size(&format!("{small}MiB")))
+        };
+        let told = |key| {
+            let (normal, small) = words(key).split_once(", with profile small ").expect("both");
+            (size(normal), size(small))
+        };
+        let both = [Resources::Normal, Resources::Small];
+        assert_eq!(told("storage.log-bytes-max"), sizes(both.map(|of| tuning.log(of).bytes_cap)));
+        let requests = both.map(|of| tuning.request_bytes_max(of) as u64);
+        assert_eq!(told("server.request-bytes-max"), sizes(requests));
+        let leave = Setting::of("server.leave-timeout").expect("a setting").unset;
+        let seconds = tuning.leave_timeout.as_secs();
+        assert!(matches!(leave, Unset::Value(text) if text == format!("{seconds}s")));
+    }
 }

@@ -140,6 +140,7 @@ impl Output {
     pub(crate) fn failure(&self, failure: &Failure) {
         let Some(error) = failure.error() else { return };
         eprint_line(&failure.to_string());
+        eprint_line(&format!("quorate error {} explains", error.code));
         if !self.has_document.load(Ordering::Relaxed) {
             let mut document = Document::new("error");
             document.errors.push(error_json(error, failure.fix()));

@@ -40,6 +40,7 @@ fn check_failure(args: &[&str], exit: i32, code: &str, part: &str) {
     assert!(stderr.contains(&format!("error[{code}]: ")), "{args:?}: {stderr}");
     assert!(stderr.contains(part), "{args:?}: {stderr}");
     assert!(stderr.contains("\nfix: "), "{args:?}: {stderr}");
+    assert!(stderr.ends_with(&format!("\nquorate error {code} explains\n")), "{args:?}: {stderr}");
     assert_eq!(stdout, "", "{args:?}");
     let (found, document) = run_json(args);
     assert_eq!(found, exit, "{args:?}");
@@ -205,6 +206,77 @@ fn a_server_is_not_started_on_a_mistake() {
 }
 
 #[test]
+fn a_configuration_is_checked_shown_and_used() {
+    // Goal: a mistake in a file is an error with its line, a good file is what the server takes.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |text: &str| {
+        let path = folder.path().join("server.toml");
+        fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let path = file("[server]\nnode = \"n9\"\ndtaa = \"x\"\nthreads = 0\n");
+    check_failure(
+        &["config", "check", &path],
+        1,
+        "CONFIG_INVALID",
+        "server.toml:3: unknown key \"dtaa\"",
+    );
+    let (_, document) = run_json(&["config", "check", &path]);
+    assert_eq!(
+        (&document["kind"], &document["errors"][1]["line"]),
+        (&"config-check".into(), &4.into())
+    );
+    check_failure(&["server", "--config", &path], 1, "CONFIG_INVALID", "did you mean \"data\"?");
+    check_failure(&["config", "check", "/nowhere.toml"], 3, "DISK_FAILED", "/nowhere.toml");
+
+    let cluster = cluster_file(folder.path(), CLUSTER);
+    let path = file("[server]\ncluster = \"cluster.toml\"\nnode = \"n9\"\n");
+    let (exit, stdout, stderr) = run(&["config", "check", &path]);
+    assert_eq!((exit, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("to be given elsewhere: --data"), "{stdout}");
+    let show = ["config", "show", "--origin", "--config", &path, "--data", "d", "--threads", "2"];
+    let (exit, stdout, _) = run(&show);
+    assert_eq!(exit, 0);
+    let lines = [
+        format!("server.cluster\t{cluster}\tfile {path}:2"),
+        format!("server.node\tn9\tfile {path}:3"),
+        "server.data\td\tflag --data".to_owned(),
+        "server.threads\t2\tflag --threads".to_owned(),
+        "server.profile\tnormal\tdefault".to_owned(),
+    ];
+    for line in lines {
+        assert!(stdout.contains(&line), "{line}\n{stdout}");
+    }
+    check_failure(
+        &["server", "--config", &path, "--data", "d"],
+        1,
+        "CONFIG_INVALID",
+        "no node \"n9\"",
+    );
+    check_failure(&["server", "--config", &path], 2, "INVALID_REQUEST", "server.data is missing");
+    check_failure(
+        &["server", "--threads", "0"],
+        2,
+        "INVALID_REQUEST",
+        "0 is not between 1 and 1024",
+    );
+
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(["config", "show", "--origin"])
+        .env_clear()
+        .envs([("QUORATE__CONFIG", path.as_str()), ("QUORATE__SERVER__NODE", "n1")])
+        .output()
+        .expect("the binary runs");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("server.node\tn1\tvariable QUORATE__SERVER__NODE"), "{stdout}");
+
+    let made = folder.path().join("made.toml").display().to_string();
+    assert_eq!(run(&["config", "init", "--output", &made]).0, 0);
+    assert_eq!(run(&["config", "check", &made]).0, 0);
+    check_failure(&["config", "init", "--output", &made], 2, "INVALID_REQUEST", "exists already");
+}
+
+#[test]
 fn an_import_checks_the_file_before_it_connects() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("rows.csv");
@@ -223,11 +295,15 @@ fn codes_are_explained() {
     let (exit, stdout, _) = run(&["error", "not_leader"]);
     assert_eq!(exit, 0);
     assert!(stdout.starts_with("NOT_LEADER (1001), about routing\n"), "{stdout}");
+    assert!(stdout.contains("\nwhy it happens:\n- the leadership moved"), "{stdout}");
     let (_, document) = run_json(&["error", "1001"]);
     assert_eq!(document["items"][0]["code"], "NOT_LEADER");
-    let (exit, stdout, _) = run(&["error", "--list"]);
-    assert_eq!(exit, 0);
-    assert!(stdout.starts_with("NUMBER\tCODE\tRETRY\tEXIT\tWHAT TO DO\n1001\tNOT_LEADER\t"));
+    assert!(document["items"][0]["causes"].as_array().is_some_and(|causes| !causes.is_empty()));
+    for list in [&["error"][..], &["error", "--list"]] {
+        let (exit, stdout, _) = run(list);
+        assert_eq!(exit, 0);
+        assert!(stdout.starts_with("NUMBER\tCODE\tRETRY\tEXIT\tWHAT TO DO\n1001\tNOT_LEADER\t"));
+    }
     check_failure(&["error", "NOT_A_LEADER"], 3, "INVALID_REQUEST", "did you mean \"NOT_LEADER\"?");
 }
 

@@ -32,6 +32,8 @@ mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
 #[cfg(not(madsim))]
+pub mod folder;
+#[cfg(not(madsim))]
 mod metrics;
 #[cfg(not(madsim))]
 mod process;
@@ -42,6 +44,6 @@ mod serve;
 pub use boot_clock::BootClock;
 pub use links::{Fate, Links};
 pub use node::{Node, NodeParts};
-pub use options::{Profile, ServerOptions};
+pub use options::{Profile, ServerOptions, Tuning};
 #[cfg(not(madsim))]
 pub use serve::serve;

@@ -30,7 +30,7 @@ use crate::cut_service::CutService;
 use crate::kv_service::KvService;
 use crate::links::Links;
 use crate::listen::Listener;
-use crate::options::{Profile, timing};
+use crate::options::{Profile, Tuning, timing};
 use crate::peer_network::PeerNetwork;
 use crate::peer_service::PeerService;
 use crate::topology_service::TopologyService;
@@ -43,6 +43,8 @@ pub struct NodeParts {
     pub node: NodeId,
     /// How much memory and disk it may use.
     pub profile: Profile,
+    /// What is wanted otherwise than the profile has it.
+    pub tuning: Tuning,
     /// The disk of its log and its promises.
     pub disk: Arc<dyn Disk>,
     /// The engine of its rows.
@@ -72,7 +74,9 @@ impl Node {
     /// # Errors
     /// Coded, with what to do: a folder of another cluster or node, damage, ports in use.
     pub fn open(parts: NodeParts, spawn_log: impl FnOnce(LogLoop)) -> Result<Node, Error> {
-        let NodeParts { topology, node, profile, disk, engine, clock, random, links, stop } = parts;
+        let tuning = parts.tuning;
+        let NodeParts { topology, node, profile, disk, engine, clock, random, links, stop, .. } =
+            parts;
         let entry = topology.node(node).ok_or_else(|| {
             Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
         })?;
@@ -81,7 +85,7 @@ impl Node {
         let (mut promises, mut record, lease_ns_max) =
             open_record(&disk, &topology, node, lease_ns, random[0])?;
         let (mut writer, reader, recovered) =
-            Log::open_from(Arc::clone(&disk), profile.log(), random[1], record.log)
+            Log::open_from(Arc::clone(&disk), tuning.log(profile), random[1], record.log)
                 .map_err(|error| log_error(&error))?;
         refuse_damage(&recovered)?;
         check_floors(&record, &recovered.floors).map_err(|error| log_error(&error))?;
@@ -110,7 +114,7 @@ impl Node {
             store: Arc::clone(&store),
             reader: reader.clone(),
             checkpoints: profile.checkpoints(),
-            request_bytes_max: profile.request_bytes_max(),
+            request_bytes_max: tuning.request_bytes_max(profile),
             peer_bytes_max: 4 * limits::PEER_QUEUE_BYTES_MAX,
             stop: stop.clone(),
         };
@@ -256,16 +260,7 @@ fn open_record(
             ));
         }
     };
-    if record.cluster != topology.cluster_id() {
-        let (theirs, ours) = (record.cluster, topology.cluster_id());
-        let message =
-            format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
-        return Err(Error::new(Code::ClusterMismatch, message));
-    }
-    if record.node != node {
-        let message = format!("the data folder belongs to {}, this node is {node}", record.node);
-        return Err(Error::new(Code::NodeMismatch, message));
-    }
+    check_owner(&record, topology, node)?;
     let mut changed = fresh || record.lease_ns_max < lease_ns;
     record.lease_ns_max = record.lease_ns_max.max(lease_ns);
     for group in topology.groups_of_node(node) {
@@ -278,6 +273,25 @@ fn open_record(
         promises.store(&record).map_err(|error| log_error(&error))?;
     }
     Ok((promises, record, lease_ns_max))
+}
+
+/// Refuses the data folder of another cluster or node.
+pub(crate) fn check_owner(
+    record: &NodeRecord,
+    topology: &Topology,
+    node: NodeId,
+) -> Result<(), Error> {
+    if record.cluster != topology.cluster_id() {
+        let (theirs, ours) = (record.cluster, topology.cluster_id());
+        let message =
+            format!("the data folder belongs to cluster {theirs}, the cluster file is of {ours}");
+        return Err(Error::new(Code::ClusterMismatch, message));
+    }
+    if record.node != node {
+        let message = format!("the data folder belongs to {}, this node is {node}", record.node);
+        return Err(Error::new(Code::NodeMismatch, message));
+    }
+    Ok(())
 }
 
 fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
@@ -337,6 +351,6 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
     }
 }
 
-fn log_error(error: &LogError) -> Error {
+pub(crate) fn log_error(error: &LogError) -> Error {
     Error::new(error.code(), error.to_string())
 }

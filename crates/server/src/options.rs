@@ -1,6 +1,7 @@
 //! What a server is started with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quorate_log::LogOptions;
 use quorate_paxos::Timing;
@@ -58,6 +59,43 @@ pub struct ServerOptions {
     pub data: PathBuf,
     /// How much memory and disk it may use.
     pub profile: Profile,
+    /// What is wanted otherwise than the profile has it.
+    pub tuning: Tuning,
+}
+
+/// What an operator may want otherwise than the profile has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Most bytes of the log; at the limit writes get `DISK_FULL`.
+    pub log_bytes_max: Option<u64>,
+    /// Bytes of unanswered requests the node holds; beyond it they get `OVERLOADED`.
+    pub request_bytes_max: Option<u64>,
+    /// How long a leaving node tries to hand its leaderships over.
+    pub leave_timeout: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Tuning {
+        let leave_timeout = Duration::from_secs(10);
+        Tuning { log_bytes_max: None, request_bytes_max: None, leave_timeout }
+    }
+}
+
+impl Tuning {
+    /// Segments and caps of the log.
+    #[must_use]
+    pub fn log(self, profile: Profile) -> LogOptions {
+        let options = profile.log();
+        LogOptions { bytes_cap: self.log_bytes_max.unwrap_or(options.bytes_cap), ..options }
+    }
+
+    /// Bytes of requests a node holds.
+    #[must_use]
+    pub fn request_bytes_max(self, profile: Profile) -> usize {
+        let wanted =
+            self.request_bytes_max.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        wanted.unwrap_or_else(|| profile.request_bytes_max())
+    }
 }
 
 /// The times of the protocol for a lease profile of the cluster file.
@@ -67,5 +105,27 @@ pub fn timing(lease: LeaseProfile) -> Timing {
         LeaseProfile::Lan => Timing::lan(),
         LeaseProfile::Wan => Timing::wan(),
         LeaseProfile::Off => Timing::lan().read_index(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_tuned_wins_over_the_profile_and_nothing_else_changes() {
+        // Goal: an operator's limit arrives at the log and at the budget of requests.
+        let tuning = Tuning {
+            log_bytes_max: Some(1 << 30),
+            request_bytes_max: Some(1 << 24),
+            ..Tuning::default()
+        };
+        for profile in [Profile::Normal, Profile::Small] {
+            let tuned = LogOptions { bytes_cap: 1 << 30, ..profile.log() };
+            assert_eq!(tuning.log(profile), tuned);
+            assert_eq!(tuning.log(profile).validate().map_err(|error| error.code()), Ok(()));
+            assert_eq!(tuning.request_bytes_max(profile), 1 << 24);
+            assert_eq!(Tuning::default().log(profile), profile.log());
+        }
     }
 }

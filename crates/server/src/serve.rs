@@ -20,8 +20,6 @@ use crate::context::NodeContext;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, ServerOptions};
 
-/// How long a leaving node tries to hand its leaderships over.
-const HANDOVER_LIMIT: Duration = Duration::from_secs(10);
 /// A member that answered no heartbeat for this long takes nothing over.
 const HEARD_WITHIN_MS: u64 = 1000;
 /// How long the end waits for the data folder to be let go of.
@@ -58,6 +56,7 @@ pub async fn serve(
         topology,
         node: node_id,
         profile: options.profile,
+        tuning: options.tuning,
         disk,
         engine,
         clock: Arc::new(BootClock),
@@ -81,7 +80,7 @@ pub async fn serve(
         () = shutdown => {}
         ended = &mut running => return finish(ended),
     }
-    leave(&context).await;
+    leave(&context, options.tuning.leave_timeout).await;
     let _gone = stop.send(()).is_err(); // The node ended by itself meanwhile.
     let ended = finish(running.await);
     drop(context);
@@ -102,7 +101,7 @@ fn finish(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<()
 }
 
 /// Hands leaderships over, and waits until nothing is led or the limit is reached.
-async fn leave(context: &NodeContext) {
+async fn leave(context: &NodeContext, limit: Duration) {
     info!("leaving");
     if context.drain().is_err() {
         return;
@@ -117,7 +116,7 @@ async fn leave(context: &NodeContext) {
             }
         }
     };
-    match tokio::time::timeout(HANDOVER_LIMIT, handed_over).await {
+    match tokio::time::timeout(limit, handed_over).await {
         Ok(()) => info!("nothing is left to hand over"),
         Err(_elapsed) => warn!("leaving with leaderships that nobody took over"),
     }

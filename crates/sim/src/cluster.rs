@@ -13,7 +13,7 @@ use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use quorate_log::SimDisk;
 use quorate_replica::{DiskHangs, Stop};
-use quorate_server::{Node, NodeParts, Profile};
+use quorate_server::{Node, NodeParts, Profile, Tuning};
 use quorate_store::Twin;
 use quorate_topology::Topology;
 use quorate_types::NodeId;
@@ -268,6 +268,7 @@ async fn serve(seat: Seat) {
         topology: seat.topology,
         node,
         profile: Profile::Small,
+        tuning: Tuning::default(),
         disk: seat.disk.mount(),
         engine: Arc::new(seat.twin),
         clock: seat.clock,

@@ -20,6 +20,7 @@ mod explain;
 mod file;
 mod locality;
 mod model;
+pub mod new_file;
 pub mod presets;
 mod problem;
 mod reader;

@@ -66,19 +66,57 @@ impl Options {
     }
 }
 
+/// Where the nodes of a cluster stand, one in each IDC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// One city, three IDCs: any one IDC may be lost.
+    #[default]
+    OneCity,
+    /// Two cities with 2 and 1 IDCs: any one IDC may be lost, and the smaller city.
+    TwoCities,
+    /// Three cities with 2, 2 and 1 IDCs: any two IDCs may be lost, and any one city.
+    ThreeCities,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 3] = [Layout::OneCity, Layout::TwoCities, Layout::ThreeCities];
+
+    /// As on the command line: cities and IDCs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Layout::OneCity => "1c3i",
+            Layout::TwoCities => "2c3i",
+            Layout::ThreeCities => "3c5i",
+        }
+    }
+
+    /// City and IDC of each node, in order of node number.
+    #[must_use]
+    pub fn places(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Layout::OneCity => &[("sh", "sh-a"), ("sh", "sh-b"), ("sh", "sh-c")],
+            Layout::TwoCities => &[("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a")],
+            Layout::ThreeCities => {
+                &[("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a"), ("hz", "hz-b"), ("sz", "sz-a")]
+            }
+        }
+    }
+}
+
 /// One city, three IDCs with a node each: four RZones whose preferred leaders rotate over the IDCs,
 /// and a GZone.
 #[must_use]
 pub fn one_city_three_idcs(options: &Options) -> String {
-    write(&[("sh", "sh-a"), ("sh", "sh-b"), ("sh", "sh-c")], options)
+    write(Layout::OneCity.places(), options)
 }
 
 /// Three cities with 2, 2 and 1 IDCs and a node each: four RZones whose preferred leaders rotate
 /// over the IDCs of the first two cities, and a GZone.
 #[must_use]
 pub fn three_cities_five_idcs(options: &Options) -> String {
-    let places = [("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a"), ("hz", "hz-b"), ("sz", "sz-a")];
-    write(&places, options)
+    write(Layout::ThreeCities.places(), options)
 }
 
 /// One city, one IDC, one node: for trying things out. Survives nothing.
@@ -125,7 +163,7 @@ fn write_text(places: &[(&str, &str)], options: &Options, out: &mut String) -> s
     for (index, (_, idc)) in (0_u32..).zip(places) {
         let id = index + 1;
         writeln!(out, "\n[[node]]\nid = {id}\nname = \"n{id}\"\nzone = \"{idc}\"")?;
-        let step = if places.len() <= 4 { 10 } else { 100 };
+        let step = port_step(places.len());
         for (key, port) in [("client", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT)] {
             writeln!(out, "{key} = \"{}\"", address(&options.hosts, id, step, port))?;
         }
@@ -157,7 +195,7 @@ fn write_text(places: &[(&str, &str)], options: &Options, out: &mut String) -> s
 }
 
 /// `count` slices from `first` on.
-fn slice_range(first: u32, count: u32) -> String {
+pub(crate) fn slice_range(first: u32, count: u32) -> String {
     format!("{first:02}-{:02}", first + count - 1)
 }
 
@@ -166,6 +204,11 @@ fn write_replicas(places: &[(&str, &str)], turn: usize, out: &mut String) -> std
     let replicas: Vec<String> = places.iter().map(|(_, idc)| format!("F@{idc}")).collect();
     writeln!(out, "locality = \"{}\"", replicas.join(","))?;
     writeln!(out, "leader-order = \"{}\"", leader_order(places, turn))
+}
+
+/// Between the ports of two nodes on one machine: the ports of five nodes would collide with tens.
+pub(crate) fn port_step(nodes: usize) -> u32 {
+    if nodes <= 4 { 10 } else { 100 }
 }
 
 fn address(hosts: &Hosts, id: u32, step: u32, port: u32) -> String {
@@ -179,7 +222,7 @@ fn address(hosts: &Hosts, id: u32, step: u32, port: u32) -> String {
 
 /// The IDC number `turn` first, then the other IDCs of its city, then those of other cities. A city
 /// that holds one IDC among several cities is not first for any turn.
-fn leader_order(places: &[(&str, &str)], turn: usize) -> String {
+pub(crate) fn leader_order(places: &[(&str, &str)], turn: usize) -> String {
     let idcs_in = |city: &str| places.iter().filter(|(other, _)| *other == city).count();
     let mut first: Vec<&(&str, &str)> =
         places.iter().filter(|(city, _)| 1 < idcs_in(city)).collect();

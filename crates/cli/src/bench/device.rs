@@ -16,11 +16,11 @@ const FILE_BYTES: usize = 1024 * 1024;
 /// Round trips measured.
 const ROUND_TRIPS: usize = 20;
 
-/// The median time of a 4 KiB overwrite with `fdatasync` in a folder.
+/// The median time of a 4 KiB overwrite with `fdatasync` in a folder. `quorate cluster init` asks too.
 ///
 /// # Errors
 /// If the folder cannot be written to.
-pub(super) fn sync_latency(folder: &Path) -> io::Result<Duration> {
+pub(crate) fn sync_latency(folder: &Path) -> io::Result<Duration> {
     let path = folder.join("sync-latency");
     let measured = measure(&path);
     std::fs::remove_file(&path)?;

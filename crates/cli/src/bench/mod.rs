@@ -13,7 +13,7 @@
 //! Without `--endpoints` it starts three nodes on this machine, as real processes with real disks.
 
 mod counters;
-mod device;
+pub(crate) mod device;
 mod drive;
 mod idle;
 mod keys;

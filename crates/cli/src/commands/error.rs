@@ -1,26 +1,40 @@
-//! `quorate error`: what a code means, whether to try again and what to do.
+//! `quorate error`: what a code means, how it comes about, whether to try again and what to do.
+
+use std::path::PathBuf;
 
 use clap::Args;
-use quorate_types::{Code, RetryClass};
+use quorate_types::Code;
 use serde_json::{Value, json};
 
 use crate::args;
 use crate::exit::{Exit, Failure};
 use crate::output::{Document, Output, Table, retry_word};
+use crate::pages::{self, about, retry_sentence};
 
-/// Explains an error code.
+/// The longest line of an explanation.
+const LINE_BYTES_MAX: usize = 100;
+
+/// Explains an error code, or lists all.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ErrorArgs {
-    /// The name or the number of the code, such as NOT_LEADER or 1001
-    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    /// The name or the number of the code, such as NOT_LEADER or 1001; all are listed if left out
+    #[arg(conflicts_with = "list")]
     code: Option<String>,
     /// Lists every code
     #[arg(long)]
     list: bool,
+    /// Writes the pages of docs/errors into a folder
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with_all = ["code", "list"])]
+    write_docs: Option<PathBuf>,
 }
 
 /// Runs `quorate error`.
 pub(crate) fn run(args: &ErrorArgs, out: &Output) -> Result<(), Failure> {
+    if let Some(folder) = &args.write_docs {
+        let count = pages::write_docs(folder)?;
+        out.note(format_args!("{} has {count} pages", folder.display()));
+        return Ok(());
+    }
     match &args.code {
         Some(text) => {
             let code = find(text)?;
@@ -52,38 +66,39 @@ fn find(text: &str) -> Result<Code, Failure> {
             Some(nearest) => format!("no error has the code {text:?}; did you mean {nearest:?}?"),
             None => format!("no error has the code {text:?}"),
         };
-        Failure::usage(message, "`quorate error --list` lists every code").with_exit(Exit::NotFound)
+        Failure::usage(message, "`quorate error` lists every code").with_exit(Exit::NotFound)
     })
 }
 
-/// What kind of trouble a number stands for.
-fn range_word(code: Code) -> &'static str {
-    match code.number() / 1000 {
-        1 => "routing",
-        2 => "transactions",
-        3 => "quorum and reachability",
-        4 => "capacity and limits",
-        6 => "setup",
-        7 => "data on disk",
-        _ => "internal",
-    }
-}
-
-/// What a retry class means, in a sentence.
-fn retry_sentence(class: RetryClass) -> &'static str {
-    match class {
-        RetryClass::No => "no: the request or the setup must change first",
-        RetryClass::Safe => "yes: nothing happened, the same request may be sent again",
-        RetryClass::SameId => "only under the same request id: it may have happened",
-    }
-}
-
 fn words(code: Code) -> Vec<String> {
-    let mut lines =
-        vec![format!("{} ({}), about {}", code.name(), code.number(), range_word(code))];
+    let page = pages::of(code);
+    let mut lines = vec![format!("{} ({}), about {}", code.name(), code.number(), about(code))];
+    lines.extend(wrapped(page.meaning, ""));
+    lines.push(String::new());
+    lines.push("why it happens:".to_owned());
+    lines.extend(page.causes.iter().flat_map(|cause| wrapped(cause, "- ")));
     lines.push(format!("what to do: {}", code.fix()));
+    lines.extend(page.steps.iter().flat_map(|step| wrapped(step, "- ")));
+    lines.push(String::new());
     lines.push(format!("try again?  {}", retry_sentence(code.retry())));
     lines.push(format!("exit code:  {}", Exit::of(code).number()));
+    lines
+}
+
+/// A text in lines of at most 100 characters; the first begins with `bullet`, the others below it.
+fn wrapped(text: &str, bullet: &str) -> Vec<String> {
+    let mut lines = vec![bullet.to_owned()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a line from the start");
+        if line.len() == bullet.len() {
+            line.push_str(word);
+        } else if line.len() + 1 + word.len() <= LINE_BYTES_MAX {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(format!("{:width$}{word}", "", width = bullet.len()));
+        }
+    }
     lines
 }
 
@@ -105,7 +120,10 @@ fn code_json(code: Code) -> Value {
     json!({
         "code": code.name(),
         "number": code.number(),
-        "about": range_word(code),
+        "about": about(code),
+        "meaning": pages::of(code).meaning,
+        "causes": pages::of(code).causes,
+        "steps": pages::of(code).steps,
         "fix": code.fix(),
         "retry": retry_word(code.retry()),
         "exit_code": Exit::of(code).number(),
@@ -129,18 +147,30 @@ mod tests {
 
     #[test]
     fn an_explanation_has_meaning_fix_retry_and_exit_code() {
+        let lines = words(Code::OutcomeUnknown);
+        assert_eq!(lines[0], "OUTCOME_UNKNOWN (2005), about transactions");
+        assert!(lines[1].starts_with("A write was sent and its answer was lost"), "{lines:?}");
+        assert!(lines.contains(&"why it happens:".to_owned()), "{lines:?}");
+        assert!(
+            lines.contains(
+                &"what to do: ask again under the same request id, or read the rows".to_owned()
+            ),
+            "{lines:?}"
+        );
         assert_eq!(
-            words(Code::OutcomeUnknown),
-            [
-                "OUTCOME_UNKNOWN (2005), about transactions",
-                "what to do: ask again under the same request id, or read the rows",
-                "try again?  only under the same request id: it may have happened",
-                "exit code:  5",
-            ]
+            lines[lines.len() - 2..],
+            ["try again?  only under the same request id: it may have happened", "exit code:  5",]
         );
         assert_eq!(all().tabbed().lines().count(), Code::ALL.len() + 1);
-        for code in Code::ALL {
-            assert_ne!(range_word(*code), "", "{code}");
-        }
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        let text = "word ".repeat(30).trim_end().to_owned();
+        let lines = wrapped(&text, "- ");
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("- word") && lines[1].starts_with("  word"));
+        assert!(lines.iter().all(|line| line.len() <= LINE_BYTES_MAX));
+        assert_eq!(wrapped("one", "- "), ["- one"]);
     }
 }

@@ -1,103 +1,184 @@
 //! `quorate server`: runs one node until it is told to stop.
 //!
-//! Flags may come from the environment as `QUORATE__SECTION__KEY`; an unknown variable of that form
-//! is a mistake, so that a typing error does not go unnoticed.
+//! What it is started with comes from flags, variables `QUORATE__SECTION__KEY` and a file; `config.rs` has the
+//! table and the layers. Everything is read before there are threads, and nothing is read again.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use quorate_topology::Topology;
+use clap::{Args, ValueEnum};
+use quorate_topology::{Node, Topology};
 use quorate_types::Code;
 
 use crate::args;
+use crate::config::{self, FILE_VARIABLE, Settings};
 use crate::exit::Failure;
 use crate::logging::{self, LogFormat};
 use crate::node::{self, NodeOptions, Profile};
 use crate::signals::Interrupts;
 
-/// The variables that the flags below read.
-const VARIABLES: [&str; 7] = [
-    "QUORATE__SERVER__CLUSTER",
-    "QUORATE__SERVER__NODE",
-    "QUORATE__SERVER__DATA",
-    "QUORATE__SERVER__PROFILE",
-    "QUORATE__SERVER__THREADS",
-    "QUORATE__LOG__FORMAT",
-    "QUORATE__LOG__FILTER",
-];
-
 /// Runs one node of a cluster. SIGTERM or SIGINT stops it in good order, a second one at once.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ServerArgs {
-    /// The cluster file, the same for every node
-    #[arg(long, value_name = "FILE", env = "QUORATE__SERVER__CLUSTER")]
-    cluster: PathBuf,
-    /// The name of this node in the cluster file
-    #[arg(long, value_name = "NAME", env = "QUORATE__SERVER__NODE")]
-    node: String,
-    /// The data folder of this node; made if it does not exist
-    #[arg(long, value_name = "DIR", env = "QUORATE__SERVER__DATA")]
-    data: PathBuf,
-    /// How much memory and disk the node may use
-    #[arg(long, value_enum, default_value = "normal", env = "QUORATE__SERVER__PROFILE")]
-    profile: Profile,
+    /// A TOML file with what no flag and no variable says; see `quorate config` [env: QUORATE__CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The cluster file, the same for every node [env: QUORATE__SERVER__CLUSTER]
+    #[arg(long, value_name = "FILE", value_parser = value_of("server.cluster"))]
+    cluster: Option<String>,
+    /// The name of this node in the cluster file [env: QUORATE__SERVER__NODE]
+    #[arg(long, value_name = "NAME", value_parser = value_of("server.node"))]
+    node: Option<String>,
+    /// The data folder of this node; made if it does not exist [env: QUORATE__SERVER__DATA]
+    #[arg(long, value_name = "DIR", value_parser = value_of("server.data"))]
+    data: Option<String>,
+    /// How much memory and disk the node may use: normal or small [env: QUORATE__SERVER__PROFILE] [default: normal]
+    #[arg(long, value_name = "PROFILE", value_parser = value_of("server.profile"))]
+    profile: Option<String>,
     /// Threads for requests and peers, beside the one that writes the log; one per core unless told
-    #[arg(long, value_name = "N", env = "QUORATE__SERVER__THREADS")]
-    threads: Option<NonZeroUsize>,
-    /// How log lines on stderr look; json unless stdout is a terminal
-    #[arg(long, value_enum, env = "QUORATE__LOG__FORMAT")]
-    log_format: Option<LogFormat>,
-    /// What is logged: a level, or levels by module
-    #[arg(long, value_name = "LEVELS", default_value = "info", env = "QUORATE__LOG__FILTER")]
-    log_filter: String,
+    /// [env: QUORATE__SERVER__THREADS]
+    #[arg(long, value_name = "N", value_parser = value_of("server.threads"))]
+    threads: Option<String>,
+    /// How long to hand leaderships over when stopped [env: QUORATE__SERVER__LEAVE_TIMEOUT] [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = value_of("server.leave-timeout"))]
+    leave_timeout: Option<String>,
+    /// Memory for unanswered requests, such as 256MiB; by profile unless told
+    /// [env: QUORATE__SERVER__REQUEST_BYTES_MAX]
+    #[arg(long, value_name = "SIZE", value_parser = value_of("server.request-bytes-max"))]
+    request_bytes_max: Option<String>,
+    /// How large the log may grow, such as 16GiB; by profile unless told [env: QUORATE__STORAGE__LOG_BYTES_MAX]
+    #[arg(long, value_name = "SIZE", value_parser = value_of("storage.log-bytes-max"))]
+    log_bytes_max: Option<String>,
+    /// How log lines on stderr look: json or text; json unless stdout is a terminal [env: QUORATE__LOG__FORMAT]
+    #[arg(long, value_name = "FORMAT", value_parser = value_of("log.format"))]
+    log_format: Option<String>,
+    /// What is logged: a level, or levels by module [env: QUORATE__LOG__FILTER] [default: info]
+    #[arg(long, value_name = "LEVELS", value_parser = value_of("log.filter"))]
+    log_filter: Option<String>,
+}
+
+/// Checks a flag as the table says.
+fn value_of(key: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync {
+    move |text: &str| config::check(key, text)
 }
 
 impl ServerArgs {
-    /// How many threads the node asks for.
-    pub(crate) fn threads(&self) -> Option<NonZeroUsize> {
-        self.threads
+    /// The values of all settings: of the file, the variables and these flags.
+    ///
+    /// # Errors
+    /// Every problem of the file, or the first of the variables.
+    pub(crate) fn settings(
+        &self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Settings, Failure> {
+        let text = |text: OsString| text.into_string().ok();
+        let variables: Vec<(String, String)> = variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
+            .collect();
+        let of_variable = || variables.iter().find(|(name, _)| name == FILE_VARIABLE);
+        let path = self.config.clone().or_else(|| of_variable().map(|(_, path)| path.into()));
+        let below = match path {
+            Some(path) => Settings::of_file(&path, &read_text(&path)?)?,
+            None => Settings::default(),
+        };
+        Ok(below.with_variables(variables)?.with_flags(self.flags()))
+    }
+
+    fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let given = [
+            ("server.cluster", &self.cluster),
+            ("server.node", &self.node),
+            ("server.data", &self.data),
+            ("server.profile", &self.profile),
+            ("server.threads", &self.threads),
+            ("server.leave-timeout", &self.leave_timeout),
+            ("server.request-bytes-max", &self.request_bytes_max),
+            ("storage.log-bytes-max", &self.log_bytes_max),
+            ("log.format", &self.log_format),
+            ("log.filter", &self.log_filter),
+        ];
+        given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)))
+    }
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerConfig {
+    node: NodeOptions,
+    log_format: Option<LogFormat>,
+    log_filter: String,
+    /// Threads for requests and peers; one per core if nobody says.
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+impl ServerConfig {
+    /// The configuration that the settings describe.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` if something that must be given is not.
+    pub(crate) fn of(settings: &Settings) -> Result<ServerConfig, Failure> {
+        let number = |text: &str| text.parse::<NonZeroUsize>().map_err(|error| error.to_string());
+        let profile = settings.typed("server.profile", |word| Profile::from_str(word, false))?;
+        let node = NodeOptions {
+            cluster_file: settings.required("server.cluster")?.into(),
+            node: settings.required("server.node")?.to_owned(),
+            data: settings.required("server.data")?.into(),
+            profile: profile.unwrap_or_default(),
+            log_bytes_max: settings.typed("storage.log-bytes-max", config::size)?,
+            request_bytes_max: settings.typed("server.request-bytes-max", config::size)?,
+            leave_timeout: settings.typed("server.leave-timeout", args::duration)?,
+        };
+        Ok(ServerConfig {
+            node,
+            log_format: settings.typed("log.format", |word| LogFormat::from_str(word, false))?,
+            log_filter: settings.required("log.filter")?.to_owned(),
+            threads: settings.typed("server.threads", number)?,
+        })
     }
 }
 
 /// Runs `quorate server`.
-pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
-    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    check_variables(names)?;
-    let text = read_cluster_file(&args.cluster)?;
-    let topology = Topology::parse_named(&args.cluster.display().to_string(), &text)?;
-    check_node(&topology, &args.cluster, &args.node)?;
+pub(crate) async fn run(config: ServerConfig) -> Result<(), Failure> {
+    let file = &config.node.cluster_file;
+    let text = read_text(file)?;
+    let topology = Topology::parse_named(&file.display().to_string(), &text)?;
+    find_node(&topology, file, &config.node.node)?;
 
-    logging::start(args.log_format.unwrap_or_else(LogFormat::default_here), &args.log_filter)?;
+    logging::start(config.log_format.unwrap_or_else(LogFormat::default_here), &config.log_filter)?;
     for warning in topology.warnings() {
-        tracing::warn!(file = %args.cluster.display(), line = warning.line, "{warning}");
+        tracing::warn!(file = %file.display(), line = warning.line, "{warning}");
     }
     let interrupts = Interrupts::listen()?;
-    let options = NodeOptions {
-        cluster_file: args.cluster,
-        node: args.node,
-        data: args.data,
-        profile: args.profile,
-    };
     let shutdown = async move { interrupts.first().await };
-    Box::pin(node::serve(options, shutdown)).await
+    Box::pin(node::serve(config.node, shutdown)).await
 }
 
-/// The text of a cluster file.
+/// The text of a file.
 ///
 /// # Errors
-/// If it cannot be read.
-pub(crate) fn read_cluster_file(path: &Path) -> Result<String, Failure> {
+/// If it cannot be read, or is none.
+pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::file("read", path, &error))?;
     String::from_utf8(bytes).map_err(|_| {
-        Failure::new(Code::ConfigInvalid, format!("{} is no UTF-8 text", path.display()))
-            .with_fix("name the cluster file, a TOML text; docs/TOPOLOGY.md describes it")
+        Failure::new(Code::ConfigInvalid, format!("{} is no UTF-8 text", path.display())).with_fix(
+            "name a TOML text; docs/OPERATIONS.md and docs/TOPOLOGY.md describe the files",
+        )
     })
 }
 
-fn check_node(topology: &Topology, file: &Path, name: &str) -> Result<(), Failure> {
-    if topology.node_by_name(name).is_some() {
-        return Ok(());
+/// The node of this name.
+///
+/// # Errors
+/// `CONFIG_INVALID` with the nearest name.
+pub(crate) fn find_node<'t>(
+    topology: &'t Topology,
+    file: &Path,
+    name: &str,
+) -> Result<&'t Node, Failure> {
+    if let Some(node) = topology.node_by_name(name) {
+        return Ok(node);
     }
     let known = topology.nodes().map(|node| node.name.as_str());
     let hint = args::did_you_mean(name, known.clone());
@@ -107,20 +188,10 @@ fn check_node(topology: &Topology, file: &Path, name: &str) -> Result<(), Failur
         .with_fix(format!("start with --node and one of {}", all.join(", "))))
 }
 
-fn check_variables(names: impl IntoIterator<Item = String>) -> Result<(), Failure> {
-    let mut unknown: Vec<String> = names
-        .into_iter()
-        .filter(|name| name.starts_with("QUORATE__") && !VARIABLES.contains(&name.as_str()))
-        .collect();
-    unknown.sort();
-    let Some(name) = unknown.first() else { return Ok(()) };
-    let hint = args::did_you_mean(name, VARIABLES);
-    let message = format!("no setting belongs to the variable {name}; {hint}");
-    Err(Failure::new(Code::ConfigInvalid, message).with_fix("correct or unset the variable"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use quorate_topology::presets::{Options, one_city_three_idcs};
     use quorate_types::ClusterId;
 
@@ -131,19 +202,65 @@ mod tests {
         let text = one_city_three_idcs(&Options::demo(ClusterId(7)));
         let topology = Topology::parse(&text).unwrap();
         let file = Path::new("cluster.toml");
-        assert_eq!(check_node(&topology, file, "n2"), Ok(()));
+        assert_eq!(find_node(&topology, file, "n2").map(|node| node.id.0), Ok(2));
         assert_eq!(
-            check_node(&topology, file, "sh-a").unwrap_err().to_string(),
+            find_node(&topology, file, "sh-a").unwrap_err().to_string(),
             "error[CONFIG_INVALID]: cluster.toml has no node \"sh-a\"; known are: n1, n2, n3\n\
              fix: start with --node and one of n1, n2, n3"
         );
     }
 
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
     #[test]
-    fn an_unknown_variable_is_a_mistake() {
-        let check = |names: &[&str]| check_variables(names.iter().map(|name| (*name).to_owned()));
-        assert_eq!(check(&["PATH", "QUORATE_ENDPOINTS", "QUORATE__SERVER__DATA"]), Ok(()));
-        let failure = check(&["QUORATE__SERVER__DTAA"]).unwrap_err();
-        assert!(failure.to_string().contains("did you mean \"QUORATE__SERVER__DATA\"?"));
+    fn settings_become_what_a_node_is_started_with() {
+        // Goal: what is said anywhere arrives in the node, typed.
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("server.toml");
+        let text = "[server]\ncluster = \"c.toml\"\nnode = \"n1\"\nprofile = \"small\"\n\
+                    leave-timeout = \"2s\"\n[storage]\nlog-bytes-max = \"1GiB\"\n";
+        std::fs::write(&path, text).expect("a file");
+        let variables = pairs(&[
+            ("QUORATE__CONFIG", &path.display().to_string()),
+            ("QUORATE__SERVER__NODE", "n2"),
+            ("QUORATE__SERVER__THREADS", "3"),
+        ]);
+        let args = ServerArgs { data: Some("here".to_owned()), ..ServerArgs::default() };
+        let settings = args.settings(variables).expect("settings");
+        let config = ServerConfig::of(&settings).expect("complete");
+        assert_eq!(config.node.cluster_file, folder.path().join("c.toml"));
+        assert_eq!((config.node.node.as_str(), config.node.data), ("n2", PathBuf::from("here")));
+        assert_eq!(config.node.profile, Profile::Small);
+        assert_eq!(config.node.log_bytes_max, Some(1024 * 1024 * 1024));
+        assert_eq!(config.node.request_bytes_max, None);
+        assert_eq!(config.node.leave_timeout, Some(Duration::from_secs(2)));
+        assert_eq!((config.threads, config.log_format), (NonZeroUsize::new(3), None));
+        assert_eq!(config.log_filter, "info");
+    }
+
+    #[test]
+    fn every_setting_has_its_flag_and_the_flag_names_its_variable() {
+        // Goal: the table, the flags and their help cannot drift apart.
+        let command = ServerArgs::augment_args(clap::Command::new("server"));
+        for setting in config::SETTINGS {
+            let flag = setting.flag.trim_start_matches("--");
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag));
+            let help = arg.and_then(|arg| arg.get_help()).map(ToString::to_string);
+            let variable = format!("[env: {}]", setting.variable());
+            assert!(help.is_some_and(|help| help.contains(&variable)), "{flag} {variable}");
+        }
+        assert_eq!(command.get_arguments().count(), config::SETTINGS.len() + 1);
+    }
+
+    #[test]
+    fn a_node_without_a_name_is_not_started() {
+        // Goal: what must be given is asked for by name.
+        let args = ServerArgs { cluster: Some("c.toml".to_owned()), ..ServerArgs::default() };
+        let settings = args.settings([]).expect("settings");
+        let failure = ServerConfig::of(&settings).expect_err("no node");
+        assert_eq!(failure.exit(), crate::exit::Exit::Usage);
+        assert!(failure.to_string().contains("server.node is missing"), "{failure}");
     }
 }

@@ -1,4 +1,6 @@
-//! `quorate topology`: checks a cluster file and shows one, from a file or from the cluster.
+//! `quorate topology`: makes a cluster file, checks one, and shows one, from a file or from the cluster.
+
+mod new;
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +13,9 @@ use crate::cli::Global;
 use crate::cluster::Cluster;
 use crate::exit::Failure;
 use crate::output::{Document, Output, Table, error_json};
+pub(crate) use new::save;
 
-/// Checks or shows a cluster file.
+/// Makes, checks or shows a cluster file.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TopologyArgs {
     #[command(subcommand)]
@@ -21,6 +24,8 @@ pub(crate) struct TopologyArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum TopologyCommand {
+    /// Write the cluster file of a new cluster
+    New(new::NewArgs),
     /// Report every mistake in a cluster file, and what each group survives
     Validate {
         /// The cluster file
@@ -39,6 +44,7 @@ enum TopologyCommand {
 /// Runs `quorate topology`.
 pub(crate) async fn run(args: TopologyArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     match args.command {
+        TopologyCommand::New(args) => new::run(args, out),
         TopologyCommand::Validate { file } => validate(&file, out),
         TopologyCommand::Show { file, toml } => {
             let topology = match &file {
@@ -60,13 +66,13 @@ pub(crate) async fn run(args: TopologyArgs, global: &Global, out: &Output) -> Re
 /// # Errors
 /// If it cannot be read, or every problem found in it.
 pub(crate) fn read(path: &Path) -> Result<Topology, Failure> {
-    let text = super::server::read_cluster_file(path)?;
+    let text = super::server::read_text(path)?;
     Ok(Topology::parse_named(&path.display().to_string(), &text)?)
 }
 
 fn validate(path: &Path, out: &Output) -> Result<(), Failure> {
     let file = path.display().to_string();
-    let text = super::server::read_cluster_file(path)?;
+    let text = super::server::read_text(path)?;
     match Topology::parse_named(&file, &text) {
         Ok(topology) => {
             if !out.is_json() {
@@ -85,7 +91,7 @@ fn validate(path: &Path, out: &Output) -> Result<(), Failure> {
             let count = error.problems.len() + error.left_out;
             let plural = if count == 1 { "" } else { "s" };
             let summary = Error::new(error.code, format!("{file} has {count} problem{plural}"));
-            out.document(&invalid_document(&error));
+            out.document(&invalid_document("topology-validation", &error));
             Err(Failure::from(summary).with_fix("correct the lines named above and try again"))
         }
     }
@@ -126,13 +132,14 @@ fn valid_document(file: &str, topology: &Topology) -> Document {
     }))
 }
 
-fn invalid_document(error: &TopologyError) -> Document {
+/// What is wrong with a file, line by line.
+pub(crate) fn invalid_document(kind: &'static str, error: &TopologyError) -> Document {
     let item = json!({
         "file": error.file,
         "valid": false,
         "problems_left_out": error.left_out,
     });
-    let mut document = Document::new("topology-validation").item(item);
+    let mut document = Document::new(kind).item(item);
     document.errors = error
         .problems
         .iter()
@@ -307,7 +314,7 @@ mod tests {
             .replace("leader-order = \"sh-a;sh-b,sh-c\"", "leader-order = \"sh-z;sh-b,sh-c\"");
         let error = Topology::parse_named("c.toml", &broken).unwrap_err();
         assert!(1 < error.problems.len());
-        let document = invalid_document(&error);
+        let document = invalid_document("topology-validation", &error);
         assert_eq!(document.errors.len(), error.problems.len());
         assert!(document.errors.iter().all(|error| error["line"].is_number()));
         assert_eq!(document.items[0]["valid"], json!(false));

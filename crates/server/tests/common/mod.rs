@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use quorate_client::Client;
-use quorate_server::{Profile, ServerOptions, serve};
+use quorate_server::{Profile, ServerOptions, Tuning, serve};
 use quorate_topology::{Topology, presets};
 use quorate_types::{ClusterId, Error, GroupId, NodeId};
 use tokio::sync::oneshot;
@@ -65,6 +65,7 @@ impl Cluster {
             node: name.to_owned(),
             data: self.data(name),
             profile: Profile::Small,
+            tuning: Tuning::default(),
         }
     }
 

@@ -1,0 +1,58 @@
+//! Pages of the codes 7xxx and 9xxx: what is wrong with files, and bugs of ours.
+
+use super::Page;
+
+pub(super) const LOG_DAMAGED: Page = Page {
+    meaning: "Bytes of the log are changed or missing that were once safely on the disk. The node does \
+              not start: it may have forgotten what it acknowledged.",
+    causes: &[
+        "the disk lost or changed bytes",
+        "a file of the log was removed, cut or replaced by an older copy",
+    ],
+    steps: &[
+        "keep the folder as it is and leave the node down: the others go on as long as they are a majority",
+        "if a file was only moved away, put that same file back; never an older copy",
+        "check the disk before anything else is written to it",
+    ],
+};
+
+pub(super) const PROMISES_UNREADABLE: Page = Page {
+    meaning: "Neither copy of the promise file is whole, or the promises are older than the log. The \
+              node does not start: it does not know what it promised.",
+    causes: &["the disk lost or changed bytes", "a file of the folder was removed or replaced"],
+    steps: &[
+        "keep the folder as it is and leave the node down: it must not vote under its name again",
+        "check the disk",
+    ],
+};
+
+pub(super) const STORE_DAMAGED: Page = Page {
+    meaning: "The rows on this node's disk are damaged. The log and the promises may well be whole.",
+    causes: &["the disk lost or changed bytes", "files below `rows` were removed or replaced"],
+    steps: &[
+        "keep the folder for analysis and leave the node down: the others go on as long as they are a majority",
+        "check the disk",
+    ],
+};
+
+pub(super) const DISK_FAILED: Page = Page {
+    meaning: "A file could not be read or written. The message names the file and what the system said.",
+    causes: &[
+        "a path that does not exist, or a user who may not use it",
+        "a failing disk, or one that was unmounted",
+    ],
+    steps: &[
+        "check path and permissions",
+        "look for errors of the disk in the system's log (`dmesg`)",
+        "a server that stopped with it is started again when the disk works",
+    ],
+};
+
+pub(super) const INTERNAL: Page = Page {
+    meaning: "Something happened that should not be possible: a bug of ours.",
+    causes: &["a case that we did not think of"],
+    steps: &[
+        "keep the log of the node from that time; it has more than the message",
+        "report it with the message, the version and what was being done",
+    ],
+};
