@@ -9,6 +9,7 @@ pub mod code;
 pub mod command;
 pub mod cross;
 pub mod cut;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod money;
@@ -27,6 +28,7 @@ pub use cross::{
     AttemptState, AttemptStatus, CrossBody, CrossMessage, Part, PartReply, Refusal, Vote,
 };
 pub use cut::{AccountsPage, CutId, CutRange, cut_group};
+pub use identity::{ClientName, Identity, Who};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };

@@ -65,6 +65,7 @@ fn range_word(code: Code) -> &'static str {
         4 => "capacity and limits",
         6 => "setup",
         7 => "data on disk",
+        8 => "security",
         _ => "internal",
     }
 }
