@@ -14,6 +14,12 @@ const WORDS: &[u8] = b"QUORATE_TLS_MISMATCH this port speaks TLS";
 const HTTP_1: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\ncontent-length: 22\r\nconnection: close\r\n\r\n\
     this port speaks TLS\r\n";
+/// `PRI * HTTP/2.0` and what follows.
+const PREFACE_BYTES: usize = 24;
+/// The type of the frame that begins a request, how many frames are waited for it, and how long.
+const HEADERS: u8 = 1;
+const FRAMES_HEARD_MAX: usize = 16;
+const HEARING: Duration = Duration::from_millis(500);
 /// How long a caller may take to hear us out, and how much of its own words is heard meanwhile.
 const FAREWELL: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: u64 = 64 * 1024;
@@ -33,7 +39,12 @@ pub(crate) async fn refuse(connection: &mut TcpStream) -> bool {
         Ok(_) | Err(_) => return false,
     }
     let words = match first[0] {
-        b'P' => farewell(),
+        b'P' => {
+            // Said before there is a request, a client would drop our words with the connection.
+            let heard = hear_request(connection);
+            let _said_nothing_more = tokio::time::timeout(HEARING, heard).await.is_err();
+            farewell()
+        }
         _ => HTTP_1.to_vec(),
     };
     let saying = async {
@@ -45,6 +56,23 @@ pub(crate) async fn refuse(connection: &mut TcpStream) -> bool {
     };
     let _caller_may_have_left = tokio::time::timeout(FAREWELL, saying).await;
     true
+}
+
+/// Reads until a request begins: the preface, then frames up to one of type HEADERS.
+async fn hear_request(connection: &mut TcpStream) -> std::io::Result<()> {
+    let mut preface = [0; PREFACE_BYTES];
+    connection.read_exact(&mut preface).await?;
+    for _ in 0..FRAMES_HEARD_MAX {
+        let mut head = [0; 9];
+        connection.read_exact(&mut head).await?;
+        let length = u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]]));
+        let mut body = connection.take(length.min(FAREWELL_BYTES));
+        tokio::io::copy(&mut body, &mut tokio::io::sink()).await?;
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Frames of HTTP/2: SETTINGS, which must come first, and GOAWAY with INADEQUATE_SECURITY.
