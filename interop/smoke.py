@@ -107,7 +107,7 @@ class Cluster:
                         raise SystemExit(f"port {port} is taken; set BASE_PORT to other ones")
             log = open(self.folder / f"n{node}.log", "wb")
             command = [self.binary, "server", "--cluster", str(self.file), "--node", f"n{node}",
-                       "--data", str(self.folder / f"n{node}"), "--profile", "small"]
+                       "--data", str(self.folder / f"n{node}"), "--profile", "small", "--insecure"]
             self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait(self):

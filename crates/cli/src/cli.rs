@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::bench;
+use crate::certificates::TlsArgs;
 use crate::commands;
 use crate::demo;
 use crate::exit::Failure;
@@ -50,6 +51,8 @@ pub(crate) struct Global {
     /// No colours; the variable NO_COLOR does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 impl Global {
@@ -97,6 +100,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
+    /// Make, renew and show certificates
+    Cert(commands::cert::CertArgs),
     /// Explain an error code
     Error(commands::error::ErrorArgs),
     /// Print the version

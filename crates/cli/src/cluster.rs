@@ -27,11 +27,13 @@ impl Cluster {
     /// # Errors
     /// `UNREACHABLE` with the reason of each endpoint.
     pub(crate) async fn open(global: &Global) -> Result<Cluster, Failure> {
-        let building = Client::builder(global.endpoints())
+        let mut builder = Client::builder(global.endpoints())
             .connect_timeout(global.timeout.min(CONNECT_TIMEOUT_MAX))
-            .request_timeout(global.timeout)
-            .build();
-        let client = Box::pin(building).await.map_err(|error| {
+            .request_timeout(global.timeout);
+        if let Some(tls) = global.tls.open()? {
+            builder = builder.tls(tls);
+        }
+        let client = Box::pin(builder.build()).await.map_err(|error| {
             let endpoints = global.endpoints();
             match error.code() {
                 Code::InvalidRequest => failure(&error).with_fix(

@@ -12,6 +12,7 @@
 
 mod args;
 mod bench;
+mod certificates;
 mod cli;
 mod cluster;
 mod commands;
@@ -91,7 +92,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     // Boxed, so that the future of one command does not make those of all others large.
     match command {
-        Command::Server(args) => Box::pin(commands::server::run(args)).await,
+        Command::Server(args) => Box::pin(commands::server::run(args, &global)).await,
         Command::Demo(args) => Box::pin(demo::run(args, out)).await,
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
         Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
@@ -105,6 +106,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Bench(args) => Box::pin(bench::run(args, &global, out)).await,
         Command::Txn(args) => Box::pin(commands::txn::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
+        Command::Cert(args) => commands::cert::run(args, &global, out),
         Command::Error(args) => commands::error::run(&args, out),
         Command::Sim(args) => commands::sim::run(args),
         Command::Version => {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub(crate) use quorate_server::Security;
+
 use crate::exit::Failure;
 
 /// How much memory and disk a node may use.
@@ -35,6 +37,8 @@ pub(crate) struct NodeOptions {
     pub(crate) data: PathBuf,
     /// How much memory and disk it may use.
     pub(crate) profile: Profile,
+    /// How it tells its callers apart.
+    pub(crate) security: Security,
 }
 
 /// Runs a node until `shutdown` ends and the node has stopped.
@@ -54,6 +58,7 @@ pub(crate) async fn serve(
         node: options.node,
         data: options.data,
         profile,
+        security: options.security,
     };
     Box::pin(quorate_server::serve(options, shutdown)).await.map_err(Failure::from)
 }

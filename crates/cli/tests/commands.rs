@@ -189,7 +189,7 @@ fn a_server_is_not_started_on_a_mistake() {
     let file = cluster_file(folder.path(), CLUSTER);
     let data = folder.path().join("data").display().to_string();
     let server = |cluster: &str, node: &str| -> Vec<String> {
-        let args = ["server", "--cluster", cluster, "--node", node, "--data", &data];
+        let args = ["server", "--insecure", "--cluster", cluster, "--node", node, "--data", &data];
         args.iter().map(|arg| (*arg).to_owned()).collect()
     };
     let check = |args: Vec<String>, exit, code, part| {

@@ -47,6 +47,19 @@ impl Profile {
     }
 }
 
+/// How a node tells its callers apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all: connections are neither encrypted nor authenticated, and everybody may do everything.
+    /// For one machine, or a network that is trusted.
+    Insecure,
+    /// By certificates and rights.
+    Tls {
+        /// The folder with `ca.crt`, `node-NAME.crt`, `node-NAME.key` and `rights.toml`.
+        dir: PathBuf,
+    },
+}
+
 /// What a server process is started with.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -58,6 +71,8 @@ pub struct ServerOptions {
     pub data: PathBuf,
     /// How much memory and disk it may use.
     pub profile: Profile,
+    /// How it tells its callers apart.
+    pub security: Security,
 }
 
 /// The times of the protocol for a lease profile of the cluster file.

@@ -11,18 +11,20 @@ use quorate_topology::Topology;
 use quorate_types::Code;
 
 use crate::args;
+use crate::cli::Global;
 use crate::exit::Failure;
 use crate::logging::{self, LogFormat};
-use crate::node::{self, NodeOptions, Profile};
+use crate::node::{self, NodeOptions, Profile, Security};
 use crate::signals::Interrupts;
 
 /// The variables that the flags below read.
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
     "QUORATE__SERVER__CLUSTER",
     "QUORATE__SERVER__NODE",
     "QUORATE__SERVER__DATA",
     "QUORATE__SERVER__PROFILE",
     "QUORATE__SERVER__THREADS",
+    "QUORATE__SERVER__INSECURE",
     "QUORATE__LOG__FORMAT",
     "QUORATE__LOG__FILTER",
 ];
@@ -45,6 +47,9 @@ pub(crate) struct ServerArgs {
     /// Threads for requests and peers, beside the one that writes the log; one per core unless told
     #[arg(long, value_name = "N", env = "QUORATE__SERVER__THREADS")]
     threads: Option<NonZeroUsize>,
+    /// Neither encrypt nor authenticate: everybody who reaches the ports may do everything
+    #[arg(long, env = "QUORATE__SERVER__INSECURE")]
+    insecure: bool,
     /// How log lines on stderr look; json unless stdout is a terminal
     #[arg(long, value_enum, env = "QUORATE__LOG__FORMAT")]
     log_format: Option<LogFormat>,
@@ -61,12 +66,13 @@ impl ServerArgs {
 }
 
 /// Runs `quorate server`.
-pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ServerArgs, global: &Global) -> Result<(), Failure> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     check_variables(names)?;
     let text = read_cluster_file(&args.cluster)?;
     let topology = Topology::parse_named(&args.cluster.display().to_string(), &text)?;
     check_node(&topology, &args.cluster, &args.node)?;
+    let security = security(args.insecure, global.tls.dir())?;
 
     logging::start(args.log_format.unwrap_or_else(LogFormat::default_here), &args.log_filter)?;
     for warning in topology.warnings() {
@@ -78,6 +84,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Failure> {
         node: args.node,
         data: args.data,
         profile: args.profile,
+        security,
     };
     let shutdown = async move { interrupts.first().await };
     Box::pin(node::serve(options, shutdown)).await
@@ -93,6 +100,27 @@ pub(crate) fn read_cluster_file(path: &Path) -> Result<String, Failure> {
         Failure::new(Code::ConfigInvalid, format!("{} is no UTF-8 text", path.display()))
             .with_fix("name the cluster file, a TOML text; docs/TOPOLOGY.md describes it")
     })
+}
+
+/// How the node tells its callers apart. Nobody gets an open door by leaving something out.
+fn security(insecure: bool, dir: Option<&Path>) -> Result<Security, Failure> {
+    match (insecure, dir) {
+        (false, Some(dir)) => Ok(Security::Tls { dir: dir.to_owned() }),
+        (true, None) => Ok(Security::Insecure),
+        (false, None) => Err(Failure::new(
+            Code::ConfigInvalid,
+            "neither --tls-dir nor --insecure is given: who may talk to this node?",
+        )
+        .with_fix(
+            "make certificates with `quorate cert create-ca` and `create-node` and start with \
+             --tls-dir DIR, or on a machine or in a network that you trust with --insecure",
+        )),
+        (true, Some(_)) => Err(Failure::new(
+            Code::ConfigInvalid,
+            "both --tls-dir (or QUORATE_TLS_DIR) and --insecure are given",
+        )
+        .with_fix("give one of them")),
+    }
 }
 
 fn check_node(topology: &Topology, file: &Path, name: &str) -> Result<(), Failure> {
@@ -137,6 +165,18 @@ mod tests {
             "error[CONFIG_INVALID]: cluster.toml has no node \"sh-a\"; known are: n1, n2, n3\n\
              fix: start with --node and one of n1, n2, n3"
         );
+    }
+
+    #[test]
+    fn a_door_is_open_only_on_purpose() {
+        // Goal: no node serves without certificates unless it was told to.
+        let dir = Path::new("certs");
+        assert_eq!(security(true, None), Ok(Security::Insecure));
+        assert_eq!(security(false, Some(dir)), Ok(Security::Tls { dir: dir.to_owned() }));
+        let failure = security(false, None).unwrap_err().to_string();
+        assert!(failure.starts_with("error[CONFIG_INVALID]: neither --tls-dir nor"), "{failure}");
+        assert!(failure.contains("quorate cert create-ca"), "{failure}");
+        assert!(security(true, Some(dir)).is_err());
     }
 
     #[test]
