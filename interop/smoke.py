@@ -87,8 +87,8 @@ def generate(folder):
 class Cluster:
     """Three server processes on this machine."""
 
-    def __init__(self, binary, folder, base_port):
-        self.binary, self.folder = binary, folder
+    def __init__(self, binary, folder, base_port, security=("--insecure",)):
+        self.binary, self.folder, self.security = binary, folder, list(security)
         self.addresses = {node: f"127.0.0.1:{base_port + 10 * (node - 1)}" for node in (1, 2, 3)}
         places = ""
         for node, letter in ((1, "a"), (2, "b"), (3, "c")):
@@ -107,12 +107,14 @@ class Cluster:
                         raise SystemExit(f"port {port} is taken; set BASE_PORT to other ones")
             log = open(self.folder / f"n{node}.log", "wb")
             command = [self.binary, "server", "--cluster", str(self.file), "--node", f"n{node}",
-                       "--data", str(self.folder / f"n{node}"), "--profile", "small", "--insecure"]
+                       "--data", str(self.folder / f"n{node}"), "--profile", "small", *self.security]
             self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait(self):
         """Waits until `quorate status` says that every group serves."""
         command = [self.binary, "status", "--endpoints", ",".join(self.addresses.values())]
+        if "--insecure" not in self.security:
+            command += [*self.security, "--identity", "writer"]
         deadline = time.monotonic() + START_SECONDS
         while True:
             for node, process in self.processes.items():
@@ -416,6 +418,44 @@ def followers(client, found, cluster):
     expect("a hint was followed", (lost.leader, 1 <= lost.hops), (found[1], True))
 
 
+def secured(binary, folder, base_port):
+    """The same wire in TLS: gRPC of another language compares names of hosts and insists on HTTP/2."""
+    from quorate.v1 import common_pb2, kv_pb2, kv_pb2_grpc
+    folder.mkdir()
+    certs = folder / "certs"
+    cluster = Cluster(binary, folder, base_port, ["--tls-dir", str(certs)])
+    make = [binary, "cert", "--tls-dir", str(certs)]
+    for arguments in (["create-ca", "--cluster", cluster.file], ["create-node", "--all", "--cluster", cluster.file],
+                      ["create-client", "writer", "--write", "*"], ["create-client", "reader", "--read", "*"]):
+        subprocess.run([*make, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+    read = lambda name: (certs / name).read_bytes()
+    show = lambda name: grpc.ssl_channel_credentials(read("ca.crt"), read(f"client-{name}.key"), read(f"client-{name}.crt"))
+    put = kv_pb2.PutRequest(table="purchases", uid=7, key=b"k", value=common_pb2.Value(integer=1))
+
+    def said(credentials):
+        """What a put is answered with, at whichever node leads."""
+        codes = set()
+        for address in cluster.addresses.values():
+            with grpc.secure_channel(address, credentials) as channel:
+                try:
+                    kv_pb2_grpc.KvStub(channel).Put(put, timeout=CALL_SECONDS)
+                    return "done"
+                except grpc.RpcError as error:
+                    codes.add(dict(error.trailing_metadata() or ()).get("quorate-code", error.code().name))
+        return " ".join(sorted(codes - {"NOT_LEADER"}))
+
+    try:
+        cluster.start()
+        cluster.wait()
+        expect("a reader that writes", said(show("reader")), "PERMISSION_DENIED")
+        expect("a writer", said(show("writer")), "done")
+        expect("nobody", said(grpc.ssl_channel_credentials(read("ca.crt"))), "UNAVAILABLE")
+    finally:
+        wrong = cluster.stop()
+    if wrong:
+        raise SystemExit("; ".join(wrong))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quorate", required=True, help="the binary")
@@ -451,6 +491,8 @@ def main():
             print(f"logs are in {folder}", file=sys.stderr)
     if wrong:
         raise SystemExit("; ".join(wrong))
+    with tempfile.TemporaryDirectory(prefix="quorate-interop.") as again:
+        secured(cluster.binary, pathlib.Path(again) / "secured", arguments.base_port)
     print(f"interop: {checks} passed, 0 failed")
 
 

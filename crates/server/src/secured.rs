@@ -60,7 +60,12 @@ impl Guard {
                     Some(Ok(connection)) => {
                         let (guard, send) = (self.clone(), send.clone());
                         tokio::spawn(async move {
-                            let secured = guard.take_in(connection).await;
+                            // A node that stops lets go of its folder at once.
+                            let secured = tokio::select! {
+                                biased;
+                                () = guard.context.stopped() => None,
+                                secured = guard.take_in(connection) => secured,
+                            };
                             drop(permit);
                             if let Some(secured) = secured {
                                 let _port_closed = send.send(secured).await.is_err();

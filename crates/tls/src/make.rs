@@ -14,8 +14,10 @@ use quorate_types::{ClientName, ClusterId, Code, Error, Identity, NodeId, Who};
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::certificate::{self, Certificate, ders, invalid};
 use crate::files::{Material, Paths, read_key};
@@ -195,6 +197,16 @@ impl Folder {
         let key = key.map_err(|error| certificate::unreadable(&self.ca_key(), &error))?;
         let key = KeyPair::from_pem(&key).map_err(|error| invalid(&self.ca_key(), error))?;
         let der = &ders(&self.ca())?[0];
+        // Before anything is written over: what it signs would be believed by nobody.
+        if !said[0].is_current(SystemTime::now()) {
+            return Err(invalid(&self.ca(), "begins with an authority that has expired"));
+        }
+        let is_its_key = X509Certificate::from_der(der)
+            .is_ok_and(|(_, own)| own.public_key().raw == key.subject_public_key_info());
+        if !is_its_key {
+            let reason = format!("does not belong to the first of {}", self.ca().display());
+            return Err(invalid(&self.ca_key(), reason));
+        }
         let issuer = Issuer::from_ca_cert_der(der, key);
         let issuer = issuer.map_err(|error| invalid(&self.ca(), error))?;
         Ok(Authority { issuer, cluster, not_after: said[0].not_after })

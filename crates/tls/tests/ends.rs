@@ -306,13 +306,19 @@ fn files_that_are_wrong_are_named() {
     let own = Paths { ca: n1.certificate.clone(), ..n1.clone() };
     assert!(opened(own).contains("which is no authority"));
     std::fs::set_permissions(&n2.key, PermissionsExt::from_mode(0o644)).expect("a mode");
-    assert!(opened(n2).contains("has mode 0644"));
+    assert!(opened(n2.clone()).contains("has mode 0644"));
 
     let tls = Tls::open(n1.clone()).expect("a node");
     std::fs::write(&n1.certificate, "no PEM").expect("written");
     assert_eq!(tls.refresh().expect_err("of no use").code, Code::CertificateInvalid);
     assert_eq!(tls.identity().who, Who::Node(NodeId(1)), "the old one stays in use");
     let names = NodeNames { id: NodeId(1), name: "n1", hosts: &[] };
+    // A key that does not sign for ca.crt makes nothing, and leaves what there is.
+    let (strange, before) = (folder_of(CLUSTER), std::fs::read(&n2.certificate).expect("a file"));
+    std::fs::copy(strange.path().join("ca.key"), folder.ca_key()).expect("copied");
+    let error = folder.rotate(&n2, YEAR).expect_err("nobody would believe it");
+    assert!(error.message.contains("ca.key does not belong to the first of"), "{error}");
+    assert_eq!(std::fs::read(&n2.certificate).expect("a file"), before);
     let again = folder.create_node(&names, YEAR).expect_err("it exists");
     assert_eq!(again.code, Code::ConfigInvalid);
 }
