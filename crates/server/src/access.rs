@@ -1,5 +1,5 @@
 //! Who may do what: every request is held against the rights of its caller before it costs anything.
-//! The rooms before are the services, which know their caller; `edge.rs` calls [`NodeContext::authorize`].
+//! The rooms before are the services, which know their caller; `edge.rs` calls `authorize`.
 //!
 //! Without certificates there are no callers to tell apart, and everything is allowed: `--insecure`.
 
