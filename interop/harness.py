@@ -79,8 +79,8 @@ def generate(folder):
 class Cluster:
     """Three server processes on this machine."""
 
-    def __init__(self, binary, folder, base_port):
-        self.binary, self.folder = binary, folder
+    def __init__(self, binary, folder, base_port, security=("--insecure",)):
+        self.binary, self.folder, self.security = binary, folder, list(security)
         self.addresses = {node: f"127.0.0.1:{base_port + 10 * (node - 1)}" for node in (1, 2, 3)}
         places = ""
         for node, letter in ((1, "a"), (2, "b"), (3, "c")):
@@ -99,12 +99,14 @@ class Cluster:
                         raise SystemExit(f"port {port} is taken; set BASE_PORT to other ones")
             log = open(self.folder / f"n{node}.log", "wb")
             command = [self.binary, "server", "--cluster", str(self.file), "--node", f"n{node}",
-                       "--data", str(self.folder / f"n{node}"), "--profile", "small"]
+                       "--data", str(self.folder / f"n{node}"), "--profile", "small", *self.security]
             self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait(self):
         """Waits until `quorate status` says that every group serves."""
         command = [self.binary, "status", "--endpoints", ",".join(self.addresses.values())]
+        if "--insecure" not in self.security:
+            command += [*self.security, "--identity", "writer"]
         deadline = time.monotonic() + START_SECONDS
         while True:
             for node, process in self.processes.items():

@@ -1,7 +1,7 @@
 """A client that knows only proto/: starts three servers, uses every unary call, checks every answer.
 
 Run by interop/run.sh. Exit code 0 if everything was as proto/ says. The servers and the client are in
-harness.py, what spans units is in units.py.
+harness.py, what spans units is in units.py, the same in TLS in secured.py.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import tomllib
 
 import grpc
 
+import secured
 import units
 from harness import CALL_SECONDS, Client, Cluster, checks, data, expect, generate, refused
 
@@ -251,6 +252,8 @@ def main():
             print(f"logs are in {folder}", file=sys.stderr)
     if wrong:
         raise SystemExit("; ".join(wrong))
+    with tempfile.TemporaryDirectory(prefix="quorate-interop.") as again:
+        secured.check(cluster.binary, pathlib.Path(again), arguments.base_port)
     print(f"interop: {len(checks)} passed, 0 failed")
 
 

@@ -178,7 +178,7 @@ class Cluster:
         """Starts what does not run, and waits until all are ready."""
         for name in set(NODES) - set(self.nodes):
             command = [self.quorate, "server", "--cluster", self.folder / "cluster.toml"]
-            command += ["--node", name, "--data", self.folder / name, "--threads", "1"]
+            command += ["--node", name, "--data", self.folder / name, "--threads", "1", "--insecure"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             self.nodes[name] = subprocess.Popen(command, **quiet)
         for port in ADMIN_PORTS:

@@ -197,7 +197,7 @@ impl Cluster {
             .args(["--node", &node.to_string()])
             .arg("--data")
             .arg(&member.data)
-            .args(["--profile", "small"])
+            .args(["--profile", "small", "--insecure"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

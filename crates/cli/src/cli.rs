@@ -7,6 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::bench;
+use crate::certificates::TlsArgs;
 use crate::commands;
 use crate::demo;
 use crate::exit::Failure;
@@ -50,6 +51,8 @@ pub(crate) struct Global {
     /// No colours; the variable NO_COLOR does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 impl Global {
@@ -101,6 +104,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
+    /// Make, renew and show certificates
+    Cert(commands::cert::CertArgs),
     /// Explain an error code, or list all
     Error(commands::error::ErrorArgs),
     /// Print the version
@@ -215,7 +220,7 @@ mod tests {
             ("route explain --uid abc", "\"abc\" is no UID; a UID is a whole number from 0 to"),
             ("kv get k --table t --uid -5", "\"-5\" is no UID"),
             ("kv get", "the following required arguments were not provided: --table <TABLE> <KEY>"),
-            ("kv gte k", "use one of: get, put, del, cas, scan, txn"),
+            ("kv gte k", "use one of: get, get-many, put, del, cas, scan, txn"),
             ("stauts", "similar subcommands exist: 'audit', 'status'"),
             ("status --timeout 5", "\"5\" is no time span; write a number with ms, s, m or h"),
             ("status --tiemout 5s", "similar argument exists: '--timeout'"),

@@ -41,6 +41,9 @@ impl Cluster {
         let mut builder = Client::builder(global.endpoints())
             .connect_timeout(global.timeout.min(CONNECT_TIMEOUT_MAX))
             .request_timeout(global.timeout);
+        if let Some(tls) = global.tls.open()? {
+            builder = builder.tls(tls);
+        }
         if let Some(place) = place {
             builder = builder.near(place);
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod cert;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod error;

@@ -19,13 +19,14 @@ use quorate_topology::TopologyError;
 use quorate_types::Code;
 
 use crate::args;
+use crate::certificates::FOLDER_VARIABLE;
 use crate::exit::Failure;
 use kinds::MIB;
 pub(crate) use kinds::{Kind, size};
 
 /// The variable that names the file; the others belong to settings.
 pub(crate) const FILE_VARIABLE: &str = "QUORATE__CONFIG";
-/// What the names of all variables of settings begin with.
+/// What the names of all variables of settings begin with, but that of the folder of certificates.
 const PREFIX: &str = "QUORATE__";
 
 /// One thing that can be set. All are read at the start of a node and never again.
@@ -92,6 +93,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "threads for requests and peers, beside the one that writes the log",
     },
     Setting {
+        key: "server.tls-dir",
+        flag: "--tls-dir",
+        kind: Kind::Path,
+        unset: Unset::Words("required, unless server.insecure is true"),
+        about: "the folder with ca.crt, the certificate and key of this node, and rights.toml",
+    },
+    Setting {
+        key: "server.insecure",
+        flag: "--insecure",
+        kind: Kind::Boolean,
+        unset: Unset::Value("false"),
+        about: "neither encrypt nor authenticate: everybody who reaches the ports may do everything",
+    },
+    Setting {
         key: "server.leave-timeout",
         flag: "--leave-timeout",
         kind: Kind::Time { min_ms: 100, max_ms: 600_000 },
@@ -134,8 +149,12 @@ impl Setting {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
 
-    /// The variable that sets it: `QUORATE__SERVER__DATA`.
+    /// The variable that sets it: `QUORATE__SERVER__DATA`. The folder of certificates is every command's, and
+    /// so is its variable.
     pub(crate) fn variable(&self) -> String {
+        if self.key == "server.tls-dir" {
+            return FOLDER_VARIABLE.to_owned();
+        }
         let name = self.key.replace('.', "__").replace('-', "_").to_ascii_uppercase();
         format!("{PREFIX}{name}")
     }
@@ -212,7 +231,9 @@ impl Settings {
         let names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
         let mut ours: Vec<(String, String)> = variables
             .into_iter()
-            .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE)
+            .filter(|(name, _)| {
+                names.contains(name) || name.starts_with(PREFIX) && name != FILE_VARIABLE
+            })
             .collect();
         ours.sort();
         for (name, text) in ours {

@@ -71,6 +71,10 @@ impl Exit {
             | Code::Unreachable
             | Code::ShuttingDown => Exit::Unreachable,
             Code::InvalidRequest => Exit::Usage,
+            Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::CertificateInvalid
+            | Code::TlsMismatch => Exit::Denied,
             Code::SeveralGroups
             | Code::NotAnInteger
             | Code::IntegerOverflow
@@ -259,7 +263,11 @@ mod tests {
                 "SHUTTING_DOWN"
             ]
         );
-        assert!(exits.iter().all(|(_, exit)| *exit <= 6 && *exit != 0));
+        assert_eq!(
+            with(7),
+            ["UNAUTHENTICATED", "PERMISSION_DENIED", "CERTIFICATE_INVALID", "TLS_MISMATCH"]
+        );
+        assert!(exits.iter().all(|(_, exit)| *exit <= 7 && *exit != 0));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod args;
 mod bench;
+mod certificates;
 mod cli;
 mod cluster;
 mod commands;
@@ -80,7 +81,10 @@ fn start(cli: Cli, out: &Output) -> Result<(), Failure> {
     }
     // It says how many threads there are to be.
     let server = match &cli.command {
-        Command::Server(args) => Some(ServerConfig::of(&args.settings(std::env::vars_os())?)?),
+        Command::Server(args) => {
+            let settings = args.settings(cli.global.tls.dir(), std::env::vars_os())?;
+            Some(ServerConfig::of(&settings)?)
+        }
         _ => None,
     };
     if let Some(count) = server.as_ref().and_then(|config| config.threads) {
@@ -102,7 +106,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
     // Boxed, so that the future of one command does not make those of all others large.
     match command {
         Command::Server(_) => unreachable!("`start` runs the server"),
-        Command::Config(args) => commands::config::run(args, out),
+        Command::Config(args) => commands::config::run(args, &global, out),
         Command::Demo(args) => Box::pin(demo::run(args, out)).await,
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
         Command::Cluster(args) => Box::pin(commands::cluster::run(args, &global, out)).await,
@@ -117,6 +121,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Bench(args) => Box::pin(bench::run(args, &global, out)).await,
         Command::Txn(args) => Box::pin(commands::txn::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
+        Command::Cert(args) => commands::cert::run(args, &global, out),
         Command::Error(args) => commands::error::run(&args, out),
         Command::Sim(args) => commands::sim::run(args),
         Command::Version => {

@@ -8,6 +8,8 @@ use quorate_server::Tuning;
 use quorate_topology::Topology;
 use quorate_types::NodeId;
 
+pub(crate) use quorate_server::Security;
+
 use crate::exit::Failure;
 
 /// How much memory and disk a node may use.
@@ -47,6 +49,8 @@ pub(crate) struct NodeOptions {
     pub(crate) request_bytes_max: Option<u64>,
     /// How long it tries to hand leaderships over when it is stopped, where the usual is not wanted.
     pub(crate) leave_timeout: Option<Duration>,
+    /// How it tells its callers apart.
+    pub(crate) security: Security,
 }
 
 /// Whether a data folder holds data of this node already. The folder is made if it does not exist.
@@ -80,6 +84,7 @@ pub(crate) async fn serve(
             request_bytes_max: options.request_bytes_max,
             leave_timeout: options.leave_timeout.unwrap_or_else(|| Tuning::default().leave_timeout),
         },
+        security: options.security,
     };
     Box::pin(quorate_server::serve(options, shutdown)).await.map_err(Failure::from)
 }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_types::Code;
 
-pub(crate) use document::{API_VERSION, Document, error_json, retry_word};
+pub(crate) use document::{API_VERSION, Document, error_json, retry_word, rfc3339};
 pub(crate) use figures::thousands;
 pub(crate) use table::{Cell, Table, Tone};
 

@@ -191,7 +191,7 @@ fn a_server_is_not_started_on_a_mistake() {
     let file = cluster_file(folder.path(), CLUSTER);
     let data = folder.path().join("data").display().to_string();
     let server = |cluster: &str, node: &str| -> Vec<String> {
-        let args = ["server", "--cluster", cluster, "--node", node, "--data", &data];
+        let args = ["server", "--insecure", "--cluster", cluster, "--node", node, "--data", &data];
         args.iter().map(|arg| (*arg).to_owned()).collect()
     };
     let check = |args: Vec<String>, exit, code, part| {
@@ -230,11 +230,13 @@ fn a_configuration_is_checked_shown_and_used() {
     check_failure(&["config", "check", "/nowhere.toml"], 3, "DISK_FAILED", "/nowhere.toml");
 
     let cluster = cluster_file(folder.path(), CLUSTER);
-    let path = file("[server]\ncluster = \"cluster.toml\"\nnode = \"n9\"\n");
+    let path = file("[server]\ncluster = \"cluster.toml\"\nnode = \"n9\"\ntls-dir = \"certs\"\n");
+    let certs = folder.path().join("certs").display().to_string();
     let (exit, stdout, stderr) = run(&["config", "check", &path]);
     assert_eq!((exit, stderr.as_str()), (0, ""));
     assert!(stdout.contains("to be given elsewhere: --data"), "{stdout}");
     let show = ["config", "show", "--origin", "--config", &path, "--data", "d", "--threads", "2"];
+    let show = [&show[..], &["--insecure=false"]].concat();
     let (exit, stdout, _) = run(&show);
     assert_eq!(exit, 0);
     let lines = [
@@ -243,6 +245,8 @@ fn a_configuration_is_checked_shown_and_used() {
         "server.data\td\tflag --data".to_owned(),
         "server.threads\t2\tflag --threads".to_owned(),
         "server.profile\tnormal\tdefault".to_owned(),
+        format!("server.tls-dir\t{certs}\tfile {path}:4"),
+        "server.insecure\tfalse\tflag --insecure".to_owned(),
     ];
     for line in lines {
         assert!(stdout.contains(&line), "{line}\n{stdout}");
@@ -261,14 +265,18 @@ fn a_configuration_is_checked_shown_and_used() {
         "0 is not between 1 and 1024",
     );
 
+    let variables = [("QUORATE__SERVER__NODE", "n1"), ("QUORATE_TLS_DIR", "elsewhere")];
     let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
         .args(["config", "show", "--origin"])
         .env_clear()
-        .envs([("QUORATE__CONFIG", path.as_str()), ("QUORATE__SERVER__NODE", "n1")])
+        .env("QUORATE__CONFIG", &path)
+        .envs(variables)
         .output()
         .expect("the binary runs");
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains("server.node\tn1\tvariable QUORATE__SERVER__NODE"), "{stdout}");
+    let line = "server.tls-dir\telsewhere\tvariable QUORATE_TLS_DIR";
+    assert!(stdout.contains(line), "{stdout}");
 
     let made = folder.path().join("made.toml").display().to_string();
     assert_eq!(run(&["config", "init", "--output", &made]).0, 0);

@@ -37,7 +37,7 @@ impl Cluster {
         let file = folder.path().join("cluster.toml");
         fs::write(&file, cluster_text(client, peer, admin)).expect("a file");
         let server = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(["server", "--node", "n1", "--profile", "small", "--cluster"])
+            .args(["server", "--insecure", "--node", "n1", "--profile", "small", "--cluster"])
             .arg(&file)
             .arg("--data")
             .arg(folder.path().join("data"))

@@ -121,7 +121,7 @@ fn a_cluster_is_made_from_nothing() {
 
     let mut nodes = Nodes::default();
     for node in ["n1", "n2", "n3"] {
-        let args = ["server", "--cluster", "c.toml", "--node", node, "--data", node];
+        let args = ["server", "--insecure", "--cluster", "c.toml", "--node", node, "--data", node];
         let started = command(folder, &[&args[..], &["--profile", "small"]].concat())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

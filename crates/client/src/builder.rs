@@ -28,6 +28,9 @@ pub(crate) struct Options {
     pub(crate) in_flight_bytes_max: usize,
     /// The IDC or city this process runs in.
     pub(crate) near: Option<String>,
+    /// Who we are and whom we trust; `None` speaks plain text.
+    #[cfg(not(madsim))]
+    pub(crate) tls: Option<quorate_tls::Tls>,
 }
 
 impl Default for Options {
@@ -40,6 +43,8 @@ impl Default for Options {
             in_flight_max: limits::STREAM_IN_FLIGHT_MAX,
             in_flight_bytes_max: 32 * 1024 * 1024,
             near: None,
+            #[cfg(not(madsim))]
+            tls: None,
         }
     }
 }
@@ -61,6 +66,27 @@ impl Builder {
     /// answers, and from then on no other.
     pub fn cluster_id(mut self, cluster: ClusterId) -> Builder {
         self.options.cluster = Some(cluster);
+        self
+    }
+
+    /// Speaks TLS, as the client of this certificate, to nodes of its cluster and to nobody else.
+    /// Without it the client speaks plain text, which only servers started with `--insecure` take in.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use quorate_client::{Client, Paths, Tls};
+    ///
+    /// let tls = Tls::open(Paths::of_client("certs".as_ref(), &"shop".parse()?))?;
+    /// let builder = Client::builder("h1:6440,h2:6440").tls(tls);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(not(madsim))]
+    pub fn tls(mut self, tls: quorate_tls::Tls) -> Builder {
+        if self.options.cluster.is_none() {
+            self.options.cluster = Some(tls.identity().cluster);
+        }
+        self.options.tls = Some(tls);
         self
     }
 
@@ -110,7 +136,8 @@ impl Builder {
     /// # Errors
     /// `INVALID_REQUEST` if the endpoints cannot be understood, `UNREACHABLE` with the reason of each
     /// if none answers within the request timeout, `CLUSTER_MISMATCH` if one belongs to another
-    /// cluster and none to the right one.
+    /// cluster and none to the right one. `UNAUTHENTICATED`, `CERTIFICATE_INVALID` and `TLS_MISMATCH`
+    /// say whose certificate is wrong, or which side speaks no TLS.
     pub async fn build(self) -> Result<Client, Error> {
         let Builder { endpoints, options } = self;
         let endpoints = parse_endpoints(&endpoints).map_err(|reason| {

@@ -137,6 +137,13 @@ impl Client {
         self.inner.router.topology()
     }
 
+    /// The certificates that the client shows; `None` if it speaks plain text.
+    #[cfg(not(madsim))]
+    #[must_use]
+    pub fn tls(&self) -> Option<quorate_tls::Tls> {
+        self.inner.options.tls.clone()
+    }
+
     /// The cluster.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {

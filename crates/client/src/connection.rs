@@ -46,11 +46,13 @@ pub(crate) struct Pool {
 }
 
 /// What it takes to dial.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Dialer {
     cluster: Option<ClusterId>,
     connect_timeout: Duration,
     in_flight: (usize, usize),
+    #[cfg(not(madsim))]
+    tls: Option<quorate_tls::Tls>,
 }
 
 type Dialled = Result<Arc<Connection>, Error>;
@@ -80,6 +82,8 @@ impl Pool {
             cluster: options.cluster,
             connect_timeout: options.connect_timeout,
             in_flight: (options.in_flight_max, options.in_flight_bytes_max),
+            #[cfg(not(madsim))]
+            tls: options.tls.clone(),
         };
         Pool { dialer, peers: Mutex::new(BTreeMap::new()) }
     }
@@ -109,7 +113,8 @@ impl Pool {
                 }
                 PeerState::Dialling(dialling) => dialling.clone(),
                 PeerState::Up(_) | PeerState::Down => {
-                    let dialling = start_dial(self.dialer, address.to_owned(), Arc::clone(&peer));
+                    let dialling =
+                        start_dial(self.dialer.clone(), address.to_owned(), Arc::clone(&peer));
                     *state = PeerState::Dialling(dialling.clone());
                     dialling
                 }
@@ -129,7 +134,7 @@ impl Pool {
         {
             return Ok(connection.channel.clone());
         }
-        dial(address, self.dialer.connect_timeout).await
+        self.dialer.dial(address).await
     }
 
     /// The longest time that dialling or a first unary call may take.
@@ -157,8 +162,8 @@ fn start_dial(
 }
 
 async fn open(dialer: Dialer, address: &str) -> Dialled {
-    let Dialer { cluster, connect_timeout, in_flight } = dialer;
-    let channel = dial(address, connect_timeout).await?;
+    let channel = dialer.dial(address).await?;
+    let Dialer { cluster, connect_timeout, in_flight, .. } = dialer;
     let opening = Mux::open(channel.clone(), address, cluster, in_flight);
     let mux = timeout(connect_timeout, opening)
         .await
@@ -166,27 +171,73 @@ async fn open(dialer: Dialer, address: &str) -> Dialled {
     Ok(Arc::new(Connection { channel, mux }))
 }
 
-async fn dial(address: &str, connect_timeout: Duration) -> Result<Channel, Error> {
-    let malformed = |error: tonic::transport::Error| {
-        Error::new(Code::InvalidRequest, format!("address {address:?} is malformed: {error}"))
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(malformed)?
-        .connect_timeout(connect_timeout)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    match timeout(connect_timeout, endpoint.connect()).await {
-        Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => {
-            let message = format!("cannot connect to {address}: {}", innermost(&error));
-            Err(Error::new(Code::Unreachable, message))
+impl Dialer {
+    async fn dial(&self, address: &str) -> Result<Channel, Error> {
+        let malformed = |error: tonic::transport::Error| {
+            Error::new(Code::InvalidRequest, format!("address {address:?} is malformed: {error}"))
+        };
+        // The scheme is a word in headers; what `connect` returns decides about TLS.
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(malformed)?
+            .connect_timeout(self.connect_timeout)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        match timeout(self.connect_timeout, self.connect(&endpoint)).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(error)) => Err(of_transport(&error).unwrap_or_else(|| {
+                let message = format!("cannot connect to {address}: {}", innermost(&error));
+                Error::new(Code::Unreachable, message)
+            })),
+            Err(_) => Err(too_slow("connecting to", address, self.connect_timeout)),
         }
-        Err(_) => Err(too_slow("connecting to", address, connect_timeout)),
     }
+
+    #[cfg(not(madsim))]
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+        match self.tls.clone() {
+            Some(tls) => {
+                let dial = quorate_tls::Dial::new(tls, quorate_tls::Expected::AnyNode);
+                endpoint.connect_with_connector(dial).await
+            }
+            None => endpoint.connect().await,
+        }
+    }
+
+    #[cfg(madsim)]
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
+        endpoint.connect().await
+    }
+}
+
+/// The coded error that a transport carries, or means: a connection in TLS that failed, or a server that
+/// wants one.
+fn of_transport(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(coded) = error.downcast_ref::<Error>() {
+            return Some(coded.clone());
+        }
+        #[cfg(not(madsim))]
+        if quorate_tls::is_refusal_of_plain_text(&error.to_string()) {
+            return Some(Error::new(
+                Code::TlsMismatch,
+                "the server speaks TLS, this client does not",
+            ));
+        }
+        at = error.source();
+    }
+    None
+}
+
+/// What a status means that did not come from our server but from the transport: an error of its own, or
+/// that the connection failed.
+pub(crate) fn of_status(status: &Status, otherwise: impl FnOnce(&str) -> String) -> Error {
+    of_transport(status)
+        .unwrap_or_else(|| Error::new(Code::Unreachable, otherwise(status.message())))
 }
 
 /// The cause at the bottom: "connection refused" instead of "transport error".
@@ -207,8 +258,7 @@ pub(crate) fn end_of_unary(address: &str, status: &Status) -> End {
     match error_from_status(status) {
         Some(error) => End::Refused(error),
         None => {
-            let message = format!("the call to {address} failed: {}", status.message());
-            End::Lost(Error::new(Code::Unreachable, message))
+            End::Lost(of_status(status, |said| format!("the call to {address} failed: {said}")))
         }
     }
 }

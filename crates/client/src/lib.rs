@@ -73,6 +73,9 @@ pub use transact::{Transacted, Txn};
 pub use transaction::{Committed, Transaction};
 pub use value::IntoValue;
 
+#[cfg(not(madsim))]
+pub use quorate_tls::{Paths, Tls};
+
 pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
 pub use quorate_types::{

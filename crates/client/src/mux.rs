@@ -28,6 +28,7 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tracing::debug;
 
+use crate::connection::of_status;
 use crate::retry::End;
 
 /// Most requests in one frame. Beyond 16 a larger frame gains nothing.
@@ -229,8 +230,7 @@ fn settle(done: oneshot::Sender<Settled>, settled: Settled) {
 /// Why a stream could not be opened or broke.
 fn broken(address: &str, status: &Status) -> Error {
     error_from_status(status).unwrap_or_else(|| {
-        let message = format!("the stream to {address} broke: {}", status.message());
-        Error::new(Code::Unreachable, message)
+        of_status(status, |said| format!("the stream to {address} broke: {said}"))
     })
 }
 

@@ -123,6 +123,11 @@ impl Attempts {
     /// Decides what to do after an attempt.
     pub(crate) fn after(&mut self, end: End) -> Next {
         match end {
+            // A certificate may be old, or the setup wrong, at one node and not at the next.
+            End::NotSent(Error {
+                code: Code::Unauthenticated | Code::CertificateInvalid | Code::TlsMismatch,
+                ..
+            }) => self.again(Target::NextMember, None),
             End::NotSent(error) if error.code.retry() == RetryClass::No => self.stop(error),
             End::NotSent(_) => self.again(Target::NextMember, None),
             End::Lost(error) => self.after_possible_effect(error, Target::NextMember),
@@ -248,6 +253,18 @@ mod tests {
             Next::Stop { error, outcome } => (error.code, outcome),
             Next::Again { .. } | Next::NewSession => panic!("goes on: {next:?}"),
         }
+    }
+
+    #[test]
+    fn a_certificate_refused_by_one_node_is_shown_to_the_next() {
+        // Goal: one node with an old certificate or other authorities stops no call; a refusal of the
+        // right does.
+        for code in [Code::Unauthenticated, Code::CertificateInvalid, Code::TlsMismatch] {
+            let next = Attempts::new(Kind::Write).after(End::NotSent(error(code)));
+            assert_eq!(target_of(next), Target::NextMember, "{code}");
+        }
+        let next = Attempts::new(Kind::Write).after(refused(Code::PermissionDenied));
+        assert_eq!(stop_of(next), (Code::PermissionDenied, Outcome::NotApplied));
     }
 
     #[test]

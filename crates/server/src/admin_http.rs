@@ -1,22 +1,33 @@
 //! The admin port: liveness, readiness line by line, metrics.
+//!
+//! Where the node has certificates the port speaks TLS. Whether a node lives and is ready is told to
+//! everybody, because load balancers and supervisors have no certificates; its metrics are for members.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::IncomingStream;
+use quorate_tls::{Admitted, FirstWord};
 use quorate_types::Error;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::listen::{bind_error, parse};
 use crate::metrics;
 use crate::peer_network::PeerNetwork;
+use crate::secured::{Guard, Secured};
 
 /// A shard that does not answer this long is stuck.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);
@@ -39,14 +50,68 @@ pub(crate) async fn serve(
     network: Arc<PeerNetwork>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
+    let guard = context.tls.clone().map(|tls| {
+        let context = Arc::clone(&context);
+        Guard { context, tls, admitted: Admitted::Everybody, first_word: FirstWord::Caller }
+    });
     let admin = Arc::new(Admin { context, network });
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(serve_metrics))
-        .with_state(admin);
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(shutdown).await {
+        .with_state(admin)
+        .into_make_service_with_connect_info::<Caller>();
+    let served = match guard {
+        None => axum::serve(listener, router).with_graceful_shutdown(shutdown).await,
+        Some(guard) => {
+            let address = listener.local_addr();
+            let secured = SecuredListener { secured: guard.secure(listener.into()), address };
+            axum::serve(secured, router).with_graceful_shutdown(shutdown).await
+        }
+    };
+    if let Err(error) = served {
         warn!(%error, "the admin port stopped");
+    }
+}
+
+/// The port with certificates.
+struct SecuredListener {
+    secured: mpsc::Receiver<Secured>,
+    address: io::Result<SocketAddr>,
+}
+
+impl axum::serve::Listener for SecuredListener {
+    type Io = Secured;
+    type Addr = Option<SocketAddr>;
+
+    async fn accept(&mut self) -> (Secured, Option<SocketAddr>) {
+        match self.secured.recv().await {
+            Some(secured) => {
+                let address = secured.caller.address;
+                (secured, address)
+            }
+            // Nobody comes any more; the shutdown ends the wait.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Option<SocketAddr>> {
+        match &self.address {
+            Ok(address) => Ok(Some(*address)),
+            Err(error) => Err(io::Error::from(error.kind())),
+        }
+    }
+}
+
+impl Connected<IncomingStream<'_, SecuredListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, SecuredListener>) -> Caller {
+        stream.io().caller.clone()
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Caller {
+        Caller { identity: None, address: Some(*stream.remote_addr()) }
     }
 }
 
@@ -107,7 +172,13 @@ async fn readyz(State(admin): State<Arc<Admin>>, Query(query): Query<ReadyQuery>
     (code, body).into_response()
 }
 
-async fn serve_metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn serve_metrics(
+    State(admin): State<Arc<Admin>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+) -> Response {
+    if let Err(error) = admin.context.admit(&caller, "metrics") {
+        return (StatusCode::FORBIDDEN, format!("{error}\n")).into_response();
+    }
     match metrics::render(&admin.context, &admin.network).await {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -8,7 +8,9 @@ use quorate_proto::v1;
 use quorate_types::{Error, GroupId, NodeId};
 use tonic::{Request, Response, Status};
 
+use crate::access::Caller;
 use crate::context::NodeContext;
+use crate::rights::Right;
 
 pub(crate) struct AdminService {
     context: Arc<NodeContext>,
@@ -18,14 +20,26 @@ impl AdminService {
     pub(crate) fn new(context: Arc<NodeContext>) -> AdminService {
         AdminService { context }
     }
+
+    /// Refuses who may not look after a group, and tells of who does.
+    fn may_admin(&self, caller: &Caller, what: &str, group: GroupId) -> Result<(), Status> {
+        let allowed = self.context.allow(caller, what, Right::Admin, group);
+        allowed.map_err(|error| status_from_error(&error))?;
+        if let Some(access) = &self.context.access {
+            access.audit.done(caller, what, &group.to_string());
+        }
+        Ok(())
+    }
 }
 
 #[tonic::async_trait]
 impl v1::admin_server::Admin for AdminService {
     async fn get_node_status(
         &self,
-        _request: Request<v1::GetNodeStatusRequest>,
+        request: Request<v1::GetNodeStatusRequest>,
     ) -> Result<Response<v1::NodeStatus>, Status> {
+        let admitted = self.context.admit(&Caller::of(&request), "status");
+        admitted.map_err(|error| status_from_error(&error))?;
         let status = self.context.status().await.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(status.into_wire()))
     }
@@ -34,20 +48,28 @@ impl v1::admin_server::Admin for AdminService {
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
+        let caller = Caller::of(&request);
         let request = request.into_inner();
-        let to = request.to_node.map(NodeId);
-        let begun = self.context.shard.transfer_leader(GroupId(request.group), to).await;
+        let (group, to) = (GroupId(request.group), request.to_node.map(NodeId));
+        self.may_admin(&caller, "transfer leader", group)?;
+        let begun = self.context.shard.transfer_leader(group, to).await;
         begun.map_err(|error| status_from_error(&self.context.with_leader_address(error)))?;
         Ok(Response::new(v1::TransferLeaderResponse { to_node: to.map_or(0, |node| node.0) }))
     }
 
     async fn list_attempts(
         &self,
-        _request: Request<v1::ListAttemptsRequest>,
+        request: Request<v1::ListAttemptsRequest>,
     ) -> Result<Response<v1::ListAttemptsResponse>, Status> {
+        let caller = Caller::of(&request);
+        let admitted = self.context.admit(&caller, "list attempts");
+        admitted.map_err(|error| status_from_error(&error))?;
         let attempts = self.context.shard.attempts().await;
         let attempts = attempts.map_err(|error| status_from_error(&error))?;
-        let attempts = attempts.into_iter().map(attempt_status_to_wire).collect();
+        // Each is shown to those who look after the group that says it.
+        let may_see = |group| self.context.is_allowed(&caller, Right::Admin, group);
+        let attempts = attempts.into_iter().filter(|status| may_see(status.group));
+        let attempts = attempts.map(attempt_status_to_wire).collect();
         Ok(Response::new(v1::ListAttemptsResponse { attempts }))
     }
 
@@ -55,8 +77,10 @@ impl v1::admin_server::Admin for AdminService {
         &self,
         request: Request<v1::ResolveAttemptRequest>,
     ) -> Result<Response<v1::ResolveAttemptResponse>, Status> {
+        let caller = Caller::of(&request);
         let attempt = attempt_from_wire(request.into_inner().attempt, "attempt");
         let attempt = attempt.map_err(|error| status_from_error(&Error::from(error)))?;
+        self.may_admin(&caller, "resolve attempt", attempt.group)?;
         let asked = self.context.shard.resolve(attempt).await;
         let groups_asked = asked.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(v1::ResolveAttemptResponse { groups_asked }))

@@ -6,6 +6,7 @@ use quorate_proto::v1;
 use quorate_types::{RequestBody, TransferBatch};
 use tonic::{Request, Response, Status};
 
+use crate::access::Caller;
 use crate::kv_service::KvService;
 
 pub(crate) struct BankService {
@@ -32,8 +33,9 @@ impl v1::bank_server::Bank for BankService {
         &self,
         request: Request<v1::CreateAccountRequest>,
     ) -> Result<Response<v1::CreateAccountResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_create_account(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(bank::create_account_response(group, &answer, None))
     }
 
@@ -41,8 +43,9 @@ impl v1::bank_server::Bank for BankService {
         &self,
         request: Request<v1::SetAccountRequest>,
     ) -> Result<Response<v1::SetAccountResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_set_account(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(bank::set_account_response(group, &answer, None))
     }
 
@@ -50,8 +53,9 @@ impl v1::bank_server::Bank for BankService {
         &self,
         request: Request<v1::GetAccountRequest>,
     ) -> Result<Response<v1::GetAccountResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_get_account(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(bank::get_account_response(group, &answer, None))
     }
 
@@ -59,9 +63,10 @@ impl v1::bank_server::Bank for BankService {
         &self,
         request: Request<v1::CreateTransfersRequest>,
     ) -> Result<Response<v1::CreateTransfersResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_create_transfers(request.into_inner());
         let batch = batch_of(&call);
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(bank::create_transfers_response(group, &answer, None, &batch))
     }
 
@@ -69,8 +74,9 @@ impl v1::bank_server::Bank for BankService {
         &self,
         request: Request<v1::GetTransferRequest>,
     ) -> Result<Response<v1::GetTransferResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_get_transfer(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(bank::get_transfer_response(group, &answer, None))
     }
 
@@ -78,8 +84,9 @@ impl v1::bank_server::Bank for BankService {
         &self,
         request: Request<v1::AccountHistoryRequest>,
     ) -> Result<Response<v1::AccountHistoryResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_account_history(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(bank::account_history_response(group, answer, None))
     }
 }

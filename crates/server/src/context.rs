@@ -11,6 +11,7 @@ use quorate_topology::{Node as NodeEntry, Topology};
 use quorate_types::{BootTime, Error, Incarnation, NodeId};
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::links::Links;
 
 /// What a node is given and its services use.
@@ -21,6 +22,11 @@ pub struct Given {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// Who may do what; `None` if callers are not told apart.
+    pub access: Option<Access>,
+    /// The certificates of the node, where there is `access`.
+    #[cfg(not(madsim))]
+    pub tls: Option<quorate_tls::Tls>,
 }
 
 /// Shared by the services of one node.
@@ -39,6 +45,11 @@ pub struct NodeContext {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// Who may do what; `None` if callers are not told apart.
+    pub access: Option<Access>,
+    /// The certificates of the node, where there is `access`.
+    #[cfg(not(madsim))]
+    pub tls: Option<quorate_tls::Tls>,
     /// When it started.
     pub started_at: BootTime,
     draining: AtomicBool,
@@ -55,8 +66,7 @@ impl NodeContext {
         shard: ShardHandle,
         given: Given,
     ) -> NodeContext {
-        let Given { clock, disk, links } = given;
-        let started_at = clock.now();
+        let started_at = given.clock.now();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
         NodeContext {
@@ -64,9 +74,12 @@ impl NodeContext {
             node,
             incarnation,
             shard,
-            clock,
-            disk,
-            links,
+            clock: given.clock,
+            disk: given.disk,
+            links: given.links,
+            access: given.access,
+            #[cfg(not(madsim))]
+            tls: given.tls,
             started_at,
             draining,
             stopped,

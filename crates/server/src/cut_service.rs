@@ -7,6 +7,7 @@ use quorate_proto::convert::{Call, cut};
 use quorate_proto::v1;
 use tonic::{Request, Response, Status};
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::edge::table_finder;
 use crate::kv_service::KvService;
@@ -28,8 +29,9 @@ impl v1::cuts_server::Cuts for CutService {
         &self,
         request: Request<v1::NewCutRequest>,
     ) -> Result<Response<v1::NewCutResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_new_cut(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(cut::new_cut_response(group, &answer, None))
     }
 
@@ -37,8 +39,9 @@ impl v1::cuts_server::Cuts for CutService {
         &self,
         request: Request<v1::PinCutRequest>,
     ) -> Result<Response<v1::PinCutResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_pin_cut(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(cut::pin_cut_response(group, &answer, None))
     }
 
@@ -46,8 +49,9 @@ impl v1::cuts_server::Cuts for CutService {
         &self,
         request: Request<v1::ReadCutAccountsRequest>,
     ) -> Result<Response<v1::ReadCutAccountsResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_read_cut_accounts(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(cut::read_cut_accounts_response(group, answer, None))
     }
 
@@ -55,9 +59,10 @@ impl v1::cuts_server::Cuts for CutService {
         &self,
         request: Request<v1::ReadCutRowsRequest>,
     ) -> Result<Response<v1::ReadCutRowsResponse>, Status> {
+        let caller = Caller::of(&request);
         let tables = table_finder(&self.context);
         let call = Call::from_read_cut_rows(request.into_inner(), &tables);
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(cut::read_cut_rows_response(group, answer, None))
     }
 
@@ -65,8 +70,9 @@ impl v1::cuts_server::Cuts for CutService {
         &self,
         request: Request<v1::ReadCutTransfersRequest>,
     ) -> Result<Response<v1::ReadCutTransfersResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_read_cut_transfers(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(cut::read_cut_transfers_response(group, &answer, None))
     }
 
@@ -74,8 +80,9 @@ impl v1::cuts_server::Cuts for CutService {
         &self,
         request: Request<v1::UnpinCutRequest>,
     ) -> Result<Response<v1::UnpinCutResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_unpin_cut(request.into_inner());
-        let (group, answer) = self.calls.call(call).await?;
+        let (group, answer) = self.calls.call(&caller, call).await?;
         KvService::respond(cut::unpin_cut_response(group, &answer, None))
     }
 }

@@ -12,13 +12,15 @@ use quorate_types::{
     Code, CutRange, Elsewhere, Error, GroupId, Request, RequestBody, TableId, cut_group,
 };
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 
 impl NodeContext {
-    /// Checks a request against limits and routes and puts it into its group. `answer` is called once,
-    /// unless an error is returned.
+    /// Checks a request against limits, routes and the rights of its caller and puts it into its group.
+    /// `answer` is called once, unless an error is returned.
     pub(crate) fn submit(
         &self,
+        caller: &Caller,
         group: GroupId,
         request: Request,
         elsewhere: Option<Elsewhere>,
@@ -26,6 +28,7 @@ impl NodeContext {
     ) -> Result<(), Error> {
         quorate_txn::check_limits(&request)?;
         self.check_route(group, &request)?;
+        self.authorize(caller, group, &request)?;
         let bytes = request_bytes(&request);
         let Some(elsewhere) = elsewhere else {
             return self.shard.request(group, request, bytes, answer);

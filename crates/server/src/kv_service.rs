@@ -12,6 +12,7 @@ use quorate_types::{Code, Error, GroupId, Reply};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::edge::table_finder;
 use crate::pipeline;
@@ -31,19 +32,24 @@ impl KvService {
     /// Runs a call to its answer or its deadline.
     pub(crate) async fn call(
         &self,
+        caller: &Caller,
         call: Result<Call, ConvertError>,
     ) -> Result<(GroupId, Reply), Status> {
-        self.answer(call)
+        self.answer(caller, call)
             .await
             .map_err(|error| status_from_error(&self.context.with_leader_address(error)))
     }
 
-    async fn answer(&self, call: Result<Call, ConvertError>) -> Result<(GroupId, Reply), Error> {
+    async fn answer(
+        &self,
+        caller: &Caller,
+        call: Result<Call, ConvertError>,
+    ) -> Result<(GroupId, Reply), Error> {
         let call = call?;
         let group = self.context.place(&call)?;
         let time_left = call.time_left.unwrap_or(REQUEST_TIMEOUT_DEFAULT).min(TIMEOUT_MAX);
         let (send, receive) = oneshot::channel();
-        self.context.submit(group, call.request, call.elsewhere, move |answer| {
+        self.context.submit(caller, group, call.request, call.elsewhere, move |answer| {
             let _gone = send.send(answer).is_err(); // The caller left at its deadline.
         })?;
         match tokio::time::timeout(time_left, receive).await {
@@ -73,8 +79,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::GetRequest>,
     ) -> Result<Response<v1::GetResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_get(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::get_response(group, answer, None))
     }
 
@@ -82,8 +89,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::PutRequest>,
     ) -> Result<Response<v1::PutResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_put(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::put_response(group, &answer, None))
     }
 
@@ -91,8 +99,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::DeleteRequest>,
     ) -> Result<Response<v1::DeleteResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_delete(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::delete_response(group, &answer, None))
     }
 
@@ -100,8 +109,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::CompareAndSetRequest>,
     ) -> Result<Response<v1::CompareAndSetResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_compare_and_set(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::compare_and_set_response(group, &answer, None))
     }
 
@@ -109,8 +119,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::ScanRequest>,
     ) -> Result<Response<v1::ScanResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_scan(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::scan_response(group, answer, None))
     }
 
@@ -118,8 +129,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::TransactRequest>,
     ) -> Result<Response<v1::TransactResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_transact(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::transact_response(group, answer, None))
     }
 
@@ -127,8 +139,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::GetManyRequest>,
     ) -> Result<Response<v1::GetManyResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_get_many(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(many::get_many_response(group, answer, None))
     }
 
@@ -136,8 +149,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::OpenSessionRequest>,
     ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_open_session(request.into_inner(), &table_finder(&self.context));
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::open_session_response(group, &answer, None))
     }
 
@@ -145,8 +159,9 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<v1::CloseSessionRequest>,
     ) -> Result<Response<v1::CloseSessionResponse>, Status> {
+        let caller = Caller::of(&request);
         let call = Call::from_close_session(request.into_inner());
-        let (group, answer) = self.call(call).await?;
+        let (group, answer) = self.call(&caller, call).await?;
         Self::respond(reply::close_session_response(group, &answer, None))
     }
 
@@ -156,7 +171,8 @@ impl v1::kv_server::Kv for KvService {
         &self,
         request: Request<Streaming<v1::PipelineRequest>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
-        let answers = pipeline::serve(Arc::clone(&self.context), request.into_inner());
+        let caller = Caller::of(&request);
+        let answers = pipeline::serve(Arc::clone(&self.context), caller, request.into_inner());
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -2,9 +2,12 @@
 //! error; the simulation has no way to hand a bound socket over.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use quorate_types::{Code, Error};
 use tonic::transport::server::Router;
+
+use crate::context::NodeContext;
 
 /// Parses an address of the cluster file. Names are resolved by the real network only.
 pub(crate) fn parse(address: &str) -> Result<SocketAddr, Error> {
@@ -19,6 +22,47 @@ pub(crate) fn parse(address: &str) -> Result<SocketAddr, Error> {
             format!("address {address:?} of the cluster file does not resolve"),
         )
     })
+}
+
+/// Whom a port takes in: everybody, unless the node has certificates.
+pub(crate) struct Port {
+    #[cfg(not(madsim))]
+    guard: Option<crate::secured::Guard>,
+}
+
+impl Port {
+    /// Nodes and clients.
+    pub(crate) fn of_clients(context: &Arc<NodeContext>) -> Port {
+        #[cfg(not(madsim))]
+        return Port::guarded(context, quorate_tls::Admitted::Members);
+        #[cfg(madsim)]
+        Port::open(context)
+    }
+
+    /// Nodes.
+    pub(crate) fn of_peers(context: &Arc<NodeContext>) -> Port {
+        #[cfg(not(madsim))]
+        return Port::guarded(context, quorate_tls::Admitted::Nodes);
+        #[cfg(madsim)]
+        Port::open(context)
+    }
+
+    #[cfg(not(madsim))]
+    fn guarded(context: &Arc<NodeContext>, admitted: quorate_tls::Admitted) -> Port {
+        let first_word = quorate_tls::FirstWord::Server;
+        let guard = context.tls.clone().map(|tls| crate::secured::Guard {
+            context: Arc::clone(context),
+            tls,
+            admitted,
+            first_word,
+        });
+        Port { guard }
+    }
+
+    #[cfg(madsim)]
+    fn open(_context: &Arc<NodeContext>) -> Port {
+        Port {}
+    }
 }
 
 /// A bound address.
@@ -50,12 +94,22 @@ impl Listener {
     pub(crate) async fn serve(
         self,
         router: Router,
+        port: Port,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         #[cfg(not(madsim))]
-        let served = router.serve_with_incoming_shutdown(self.incoming, shutdown).await;
+        let served = match port.guard {
+            None => router.serve_with_incoming_shutdown(self.incoming, shutdown).await,
+            Some(guard) => {
+                let secured = crate::secured::connections(guard.secure(self.incoming));
+                router.serve_with_incoming_shutdown(secured, shutdown).await
+            }
+        };
         #[cfg(madsim)]
-        let served = router.serve_with_shutdown(self.address, shutdown).await;
+        let served = {
+            let Port {} = port;
+            router.serve_with_shutdown(self.address, shutdown).await
+        };
         served.map_err(|error| Error::new(Code::Internal, format!("serving stopped: {error}")))
     }
 }

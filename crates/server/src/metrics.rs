@@ -15,6 +15,7 @@ use quorate_types::{Code, Error};
 use crate::context::NodeContext;
 use crate::peer_network::PeerNetwork;
 use crate::process;
+use crate::security::seconds_left;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct GroupLabels {
@@ -157,6 +158,14 @@ fn register_node(
         context.disk.total_bytes().unwrap_or(0),
     );
     node_gauge(registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
+    if let (Some(access), Some(tls)) = (&context.access, &context.tls) {
+        let (requests, connections) = access.refused();
+        node_counter(registry, "requests_refused", "Requests without the right", requests);
+        let help = "Connections without a certificate that is accepted";
+        node_counter(registry, "connections_refused", help, connections);
+        let help = "Seconds until the certificate of the node ends";
+        node_gauge(registry, "certificate_left_seconds", help, seconds_left(tls));
+    }
     let health = shard.health;
     let is_slow = u64::from(0 < health.serious_faults);
     node_gauge(registry, "log_disk_slow", "1 if syncs took over 100 ms on average lately", is_slow);

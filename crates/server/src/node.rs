@@ -23,13 +23,15 @@ use quorate_types::{
 use tonic::transport::Server;
 use tracing::info;
 
+#[cfg(not(madsim))]
+use crate::access::Access;
 use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, NodeContext};
 use crate::cut_service::CutService;
 use crate::kv_service::KvService;
 use crate::links::Links;
-use crate::listen::Listener;
+use crate::listen::{Listener, Port};
 use crate::options::{Profile, Tuning, timing};
 use crate::peer_network::PeerNetwork;
 use crate::peer_service::PeerService;
@@ -57,6 +59,9 @@ pub struct NodeParts {
     pub links: Option<Arc<dyn Links>>,
     /// What to do when the node cannot go on.
     pub stop: Stop,
+    /// How it tells its callers apart; `None`: not at all.
+    #[cfg(not(madsim))]
+    pub security: Option<crate::security::NodeSecurity>,
 }
 
 /// A node that has recovered and is ready to run.
@@ -75,6 +80,8 @@ impl Node {
     /// Coded, with what to do: a folder of another cluster or node, damage, ports in use.
     pub fn open(parts: NodeParts, spawn_log: impl FnOnce(LogLoop)) -> Result<Node, Error> {
         let tuning = parts.tuning;
+        #[cfg(not(madsim))]
+        let security = parts.security;
         let NodeParts { topology, node, profile, disk, engine, clock, random, links, stop, .. } =
             parts;
         let entry = topology.node(node).ok_or_else(|| {
@@ -135,7 +142,13 @@ impl Node {
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
-        let given = Given { clock, disk, links };
+        #[cfg(madsim)]
+        let given = Given { clock, disk, links, access: None };
+        #[cfg(not(madsim))]
+        let given = {
+            let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
+            Given { clock, disk, links, access: rights.map(Access::new), tls }
+        };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
         Ok(Node { context, network, shard, client_listener, peer_listener })
@@ -191,9 +204,10 @@ impl Node {
         let clients = clients.add_service(reflection()?);
         let peers = server().add_service(peer);
         let shard = tokio::spawn(shard.run(shutdown.clone()));
+        let (members, nodes) = (Port::of_clients(&stopping), Port::of_peers(&stopping));
         let serving = futures::future::try_join(
-            client_listener.serve(clients, shutdown.clone()),
-            peer_listener.serve(peers, shutdown.clone()),
+            client_listener.serve(clients, members, shutdown.clone()),
+            peer_listener.serve(peers, nodes, shutdown.clone()),
         );
         let ended = tokio::select! {
             biased;

@@ -48,6 +48,19 @@ impl Profile {
     }
 }
 
+/// How a node tells its callers apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all: connections are neither encrypted nor authenticated, and everybody may do everything.
+    /// For one machine, or a network that is trusted.
+    Insecure,
+    /// By certificates and rights.
+    Tls {
+        /// The folder with `ca.crt`, `node-NAME.crt`, `node-NAME.key` and `rights.toml`.
+        dir: PathBuf,
+    },
+}
+
 /// What a server process is started with.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -61,6 +74,8 @@ pub struct ServerOptions {
     pub profile: Profile,
     /// What is wanted otherwise than the profile has it.
     pub tuning: Tuning,
+    /// How it tells its callers apart.
+    pub security: Security,
 }
 
 /// What an operator may want otherwise than the profile has it.

@@ -15,7 +15,7 @@ use quorate_proto::v1;
 use quorate_replica::{Network, PeerMessage};
 use quorate_types::{Code, CrossMessage, Error, NodeId, limits};
 use tokio::sync::{Notify, mpsc};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
@@ -205,10 +205,10 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
         .http2_keep_alive_interval(KEEP_ALIVE / 2)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true);
-    let channel = tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect())
+    let channel = tokio::time::timeout(CONNECT_TIMEOUT, connect(context, node, &endpoint))
         .await
         .map_err(|_elapsed| unreachable("no answer".to_owned()))?
-        .map_err(|error| unreachable(error.to_string()))?;
+        .map_err(|error| coded(&error).unwrap_or_else(|| unreachable(error.to_string())))?;
 
     let (send, receive) = mpsc::channel(FRAMES_AHEAD);
     let hello =
@@ -254,6 +254,44 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
             }
         }
     }
+}
+
+/// Reaches the peer, which must have the certificate of that node if we have one.
+#[cfg(not(madsim))]
+async fn connect(
+    context: &NodeContext,
+    node: NodeId,
+    endpoint: &Endpoint,
+) -> Result<Channel, tonic::transport::Error> {
+    match &context.tls {
+        Some(tls) => {
+            let expected = quorate_tls::Expected::Node(node);
+            let dial = quorate_tls::Dial::new(tls.clone(), expected);
+            endpoint.connect_with_connector(dial).await
+        }
+        None => endpoint.connect().await,
+    }
+}
+
+#[cfg(madsim)]
+async fn connect(
+    _context: &NodeContext,
+    _node: NodeId,
+    endpoint: &Endpoint,
+) -> Result<Channel, tonic::transport::Error> {
+    endpoint.connect().await
+}
+
+/// The error of ours that a transport carries, if it does.
+fn coded(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(coded) = error.downcast_ref::<Error>() {
+            return Some(coded.clone());
+        }
+        at = error.source();
+    }
+    None
 }
 
 fn refused(status: &tonic::Status, unreachable: &impl Fn(String) -> Error) -> Error {

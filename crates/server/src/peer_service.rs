@@ -9,11 +9,12 @@ use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::{Envelope, Hello, cross_from_wire};
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
-use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, ReplicaId};
+use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, ReplicaId, Who};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::links::OnTheirWay;
 use crate::status::node_of;
@@ -38,6 +39,7 @@ impl v1::peer_server::Peer for PeerService {
         &self,
         request: Request<Streaming<v1::PeerFrame>>,
     ) -> Result<Response<Frames>, Status> {
+        let caller = Caller::of(&request);
         let mut frames = request.into_inner();
         let hello = match frames.message().await? {
             Some(v1::PeerFrame { hello: Some(hello), .. }) => {
@@ -49,7 +51,11 @@ impl v1::peer_server::Peer for PeerService {
         }
         .map_err(|error| status_from_error(&error))?;
         let peer = hello.node;
-        if let Err(error) = self.context.check_hello(&hello, None).await {
+        let greeted = match self.context.check_caller(&caller, &hello) {
+            Ok(()) => self.context.check_hello(&hello, None).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = greeted {
             warn!(%peer, %error, "peer refused");
             return Err(status_from_error(&error));
         }
@@ -75,6 +81,23 @@ impl v1::peer_server::Peer for PeerService {
             receive.recv().await.map(|frame| (frame, receive))
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl NodeContext {
+    /// Refuses who greets as a node that its certificate is not of.
+    fn check_caller(&self, caller: &Caller, hello: &Hello) -> Result<(), Error> {
+        let Some(access) = &self.access else { return Ok(()) };
+        let claimed = Who::Node(hello.node);
+        match &caller.identity {
+            Some(identity) if identity.who == claimed => Ok(()),
+            Some(_) | None => {
+                let message = format!("{} greets as {claimed}", caller.name());
+                let error = Error::new(Code::Unauthenticated, message);
+                access.audit.refused(self.clock.now(), caller, "greet", &error);
+                Err(error)
+            }
+        }
     }
 }
 

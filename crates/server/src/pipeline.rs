@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use tracing::debug;
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::edge::table_finder;
 use crate::links;
@@ -27,12 +28,14 @@ const FRAME_BYTES: usize = limits::WIRE_FRAME_BYTES_MAX - limits::SCAN_BYTES_MAX
 /// Reads requests in a task and yields frames of answers until the client leaves.
 pub(crate) fn serve(
     context: Arc<NodeContext>,
+    caller: Caller,
     requests: Streaming<v1::PipelineRequest>,
 ) -> impl Stream<Item = Result<v1::PipelineResponse, Status>> + Send {
     // Bounded by `in_flight`: an answer counts until it is written.
     let (send, receive) = mpsc::unbounded_channel();
     let in_flight = Arc::new(AtomicUsize::new(0));
-    let reader = Reader { context, answers: send, in_flight: Arc::clone(&in_flight) };
+    let caller = Arc::new(caller);
+    let reader = Reader { context, caller, answers: send, in_flight: Arc::clone(&in_flight) };
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -78,6 +81,7 @@ async fn next_frame(
 
 struct Reader {
     context: Arc<NodeContext>,
+    caller: Arc<Caller>,
     answers: mpsc::UnboundedSender<Answers>,
     in_flight: Arc<AtomicUsize>,
 }
@@ -135,7 +139,8 @@ impl Reader {
             .and_then(|item| {
                 let reader = self.clone_for_answer();
                 let (id, group) = (item.id, item.group);
-                self.context.submit(group, item.request, item.elsewhere, move |answer| {
+                let (caller, elsewhere) = (&self.caller, item.elsewhere);
+                self.context.submit(caller, group, item.request, elsewhere, move |answer| {
                     reader.reply(id, group, answer);
                 })
             });
@@ -147,6 +152,7 @@ impl Reader {
     fn clone_for_answer(&self) -> Reader {
         Reader {
             context: Arc::clone(&self.context),
+            caller: Arc::clone(&self.caller),
             answers: self.answers.clone(),
             in_flight: Arc::clone(&self.in_flight),
         }

@@ -18,7 +18,8 @@ use crate::admin_http;
 use crate::boot_clock::BootClock;
 use crate::context::NodeContext;
 use crate::node::{LogLoop, Node, NodeParts};
-use crate::options::{Profile, ServerOptions};
+use crate::options::{Profile, Security, ServerOptions};
+use crate::security;
 
 /// A member that answered no heartbeat for this long takes nothing over.
 const HEARD_WITHIN_MS: u64 = 1000;
@@ -40,6 +41,14 @@ pub async fn serve(
         .node_by_name(&options.node)
         .ok_or_else(|| unknown_node(&topology, &options.node))?;
     let (node_id, admin) = (entry.id, entry.admin.clone());
+    // Before anything is opened or written.
+    let certificates = match &options.security {
+        Security::Insecure => {
+            warn!("insecure: connections are neither encrypted nor authenticated");
+            None
+        }
+        Security::Tls { dir } => Some(security::open(dir, &topology, entry)?),
+    };
     let disk = RealDisk::open(&options.data)
         .map_err(|error| Error::new(error.code(), error.to_string()))?;
     let rows = options.data.join("rows");
@@ -63,6 +72,7 @@ pub async fn serve(
         random: rand::random(),
         links: None,
         stop: Stop::new(abort),
+        security: certificates,
     };
     let admin_listener = admin_http::bind(&admin).await?;
     let node = Node::open(parts, spawn_log_thread)?;
@@ -70,6 +80,9 @@ pub async fn serve(
     let network = node.network();
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = stopped.map(|_| ()).shared();
+    if let Security::Tls { dir } = options.security {
+        tokio::spawn(security::watch(Arc::clone(&context), dir));
+    }
     let running = tokio::spawn(node.run(stopped.clone()));
     tokio::spawn(admin_http::serve(admin_listener, Arc::clone(&context), network, stopped));
     info!(node = %options.node, data = %options.data.display(), "ready");

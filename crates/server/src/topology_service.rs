@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::status::TopologyText;
 use quorate_proto::v1;
 use tonic::{Request, Response, Status};
 
+use crate::access::Caller;
 use crate::context::NodeContext;
 
 pub(crate) struct TopologyService {
@@ -24,6 +26,8 @@ impl v1::topology_server::Topology for TopologyService {
         &self,
         request: Request<v1::GetTopologyRequest>,
     ) -> Result<Response<v1::GetTopologyResponse>, Status> {
+        let admitted = self.context.admit(&Caller::of(&request), "topology");
+        admitted.map_err(|error| status_from_error(&error))?;
         let topology = &self.context.topology;
         let known = request.into_inner().known_version;
         let text = TopologyText {

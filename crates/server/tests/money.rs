@@ -3,6 +3,7 @@
 #![cfg(not(madsim))]
 #![allow(missing_docs, unreachable_pub)]
 
+#[allow(dead_code, reason = "each file of tests uses a part of it")]
 mod common;
 
 use std::sync::Arc;

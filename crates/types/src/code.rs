@@ -25,7 +25,8 @@ macro_rules! codes {
             /// Every code, in order of number.
             pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
 
-            /// The number, in ranges: 1 route, 2 transaction, 3 quorum, 4 capacity, 6 setup, 7 data.
+            /// The number, in ranges: 1 route, 2 transaction, 3 quorum, 4 capacity, 6 setup, 7 data,
+            /// 8 security.
             #[must_use]
             pub fn number(self) -> u32 { match self { $(Code::$variant => $number,)* } }
 
@@ -146,6 +147,15 @@ codes! {
     StoreDamaged = (7003, "STORE_DAMAGED", No, "keep the folder for analysis and replace the replica"),
     /// A read or write of a file failed.
     DiskFailed = (7004, "DISK_FAILED", No, "check the disk; the message names file and error"),
+    /// Nobody the cluster knows: no certificate, or one that it does not accept.
+    Unauthenticated = (8001, "UNAUTHENTICATED", No, "use a certificate of this cluster that has not expired: --tls-dir DIR; `quorate cert show` reads it"),
+    /// The caller is known and may not do this.
+    PermissionDenied = (8002, "PERMISSION_DENIED", No, "nothing happened; have the right added for this client in rights.toml of the servers"),
+    /// A certificate, a key or the certificate of the other side cannot be used.
+    CertificateInvalid = (8003, "CERTIFICATE_INVALID", No, "the message names the certificate and what is wrong with it; `quorate cert show` reads it, `quorate cert rotate` renews it"),
+    /// One side speaks TLS, the other plain text.
+    TlsMismatch = (8004, "TLS_MISMATCH", No, "give the client --tls-dir DIR if the server has one, and not if the server runs with --insecure"),
+
     /// A bug of ours.
     Internal = (9001, "INTERNAL", No, "report the message; the node's log has more"),
 }

@@ -10,6 +10,7 @@ pub mod command;
 pub mod cross;
 pub mod cut;
 pub mod elsewhere;
+pub mod identity;
 pub mod ids;
 pub mod limits;
 pub mod many;
@@ -30,6 +31,7 @@ pub use cross::{
 };
 pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, cut_group};
 pub use elsewhere::Elsewhere;
+pub use identity::{ClientName, Identity, Who};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };

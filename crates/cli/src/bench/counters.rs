@@ -4,9 +4,10 @@
 use std::ops::Sub;
 use std::time::Duration;
 
-use quorate_client::Topology;
+use quorate_client::{Client, Tls};
+use quorate_tls::{Expected, FirstWord};
 use quorate_types::Code;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::exit::Failure;
@@ -49,17 +50,18 @@ impl Counters {
     ///
     /// # Errors
     /// `UNREACHABLE` with the node that did not answer, and why.
-    pub(super) async fn read(topology: &Topology) -> Result<Counters, Failure> {
-        Counters::read_all(topology).await.map_err(|reason| {
+    pub(super) async fn read(client: &Client) -> Result<Counters, Failure> {
+        Counters::read_all(client).await.map_err(|reason| {
             Failure::new(Code::Unreachable, reason)
                 .with_fix("check that the admin ports of the cluster file can be reached from here")
         })
     }
 
-    async fn read_all(topology: &Topology) -> Result<Counters, String> {
+    async fn read_all(client: &Client) -> Result<Counters, String> {
+        let (topology, tls) = (client.topology(), client.tls());
         let mut all = Counters { client_cpu_s: own_cpu_s(), ..Counters::default() };
         for node in topology.nodes() {
-            let asking = tokio::time::timeout(ANSWER_LIMIT, metrics(&node.admin));
+            let asking = tokio::time::timeout(ANSWER_LIMIT, metrics(&node.admin, tls.as_ref()));
             let text = match asking.await {
                 Ok(Ok(text)) => text,
                 Ok(Err(error)) => {
@@ -84,8 +86,21 @@ impl Counters {
 }
 
 /// The metrics of a node, over a connection of their own.
-async fn metrics(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn metrics(address: &str, tls: Option<&Tls>) -> std::io::Result<String> {
+    let stream = TcpStream::connect(address).await?;
+    match tls {
+        None => ask(stream, address).await,
+        Some(tls) => {
+            let calling = tls.connect(stream, address, Expected::AnyNode, FirstWord::Caller);
+            ask(calling.await.map_err(std::io::Error::other)?, address).await
+        }
+    }
+}
+
+async fn ask(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &str,
+) -> std::io::Result<String> {
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

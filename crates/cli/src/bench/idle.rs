@@ -33,9 +33,9 @@ pub(super) async fn measure(
 ) -> Result<(), Failure> {
     let topology = client.topology();
     tokio::time::sleep(warm_up).await;
-    let before = Counters::read(&topology).await?;
+    let before = Counters::read(client).await?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let spent = Counters::read(&topology).await? - before;
+    let spent = Counters::read(client).await? - before;
 
     let nodes = topology.nodes().count();
     let idle = idle(seconds, nodes, topology.groups().count(), &spent);

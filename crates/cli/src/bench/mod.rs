@@ -281,10 +281,10 @@ async fn measure(
     let plan = Plan { workload, worker, keys, callers, rate: args.rate };
     let mut drive = Drive::start(&plan)?;
     tokio::time::sleep(args.warm_up).await;
-    let before = Counters::read(&topology).await?;
+    let before = Counters::read(client).await?;
     drive.count();
     tokio::time::sleep(Duration::from_secs(args.seconds)).await;
-    let after = Counters::read(&topology).await?;
+    let after = Counters::read(client).await?;
     let measured = drive.end().await?;
     client.close().await;
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::server::{ServerArgs, read_text};
 use super::topology::{invalid_document, save};
+use crate::cli::Global;
 use crate::config::{Origin, SETTINGS, Setting, Settings, Unset};
 use crate::exit::Failure;
 use crate::output::{Document, Output, Table};
@@ -54,12 +55,13 @@ struct ShowArgs {
 }
 
 /// Runs `quorate config`.
-pub(crate) fn run(args: ConfigArgs, out: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: ConfigArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     match args.command {
         ConfigCommand::Init(args) => init(&args, out),
         ConfigCommand::Check { file } => check(&file, out),
         ConfigCommand::Show(args) => {
-            show(&args.server.settings(std::env::vars_os())?, args.origin, out);
+            let settings = args.server.settings(global.tls.dir(), std::env::vars_os())?;
+            show(&settings, args.origin, out);
             Ok(())
         }
     }
@@ -100,7 +102,7 @@ fn template() -> String {
             Unset::Words(words) => ("...", format!("Default: {words}")),
             Unset::Required => ("...", "Required, here or elsewhere".to_owned()),
         };
-        let quote = if setting.kind.is_number() { "" } else { "\"" };
+        let quote = if setting.kind.is_bare() { "" } else { "\"" };
         text.push_str(&format!(
             "\n# {key}: {}.\n# Takes {}. {unset}.\n# {key} = {quote}{value}{quote}\n",
             setting.about,
@@ -216,7 +218,7 @@ mod tests {
         let set: String = text
             .lines()
             .map(|line| match line.strip_prefix("# ") {
-                Some(rest) if rest.contains(" = \"") && !rest.contains("...") => {
+                Some(rest) if rest.contains(" = ") && !rest.contains("...") => {
                     format!("{rest}\n")
                 }
                 _ => format!("{line}\n"),
@@ -250,7 +252,7 @@ mod tests {
         assert_eq!((&json["from"], &json["line"]), (&json!("file"), &json!(2)));
         assert_eq!(
             valid_words(Path::new("q.toml"), &settings),
-            "q.toml is valid and sets 2 of 10 settings; to be given elsewhere: --cluster, --data"
+            "q.toml is valid and sets 2 of 12 settings; to be given elsewhere: --cluster, --data"
         );
     }
 }

@@ -12,10 +12,11 @@ use quorate_topology::{Node, Topology};
 use quorate_types::Code;
 
 use crate::args;
+use crate::certificates::FOLDER_VARIABLE;
 use crate::config::{self, FILE_VARIABLE, Settings};
 use crate::exit::Failure;
 use crate::logging::{self, LogFormat};
-use crate::node::{self, NodeOptions, Profile};
+use crate::node::{self, NodeOptions, Profile, Security};
 use crate::signals::Interrupts;
 
 /// Runs one node of a cluster. SIGTERM or SIGINT stops it in good order, a second one at once.
@@ -40,6 +41,13 @@ pub(crate) struct ServerArgs {
     /// [env: QUORATE__SERVER__THREADS]
     #[arg(long, value_name = "N", value_parser = value_of("server.threads"))]
     threads: Option<String>,
+    /// Neither encrypt nor authenticate: everybody who reaches the ports may do everything
+    /// [env: QUORATE__SERVER__INSECURE]
+    #[arg(
+        long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = value_of("server.insecure")
+    )]
+    insecure: Option<String>,
     /// How long to hand leaderships over when stopped [env: QUORATE__SERVER__LEAVE_TIMEOUT] [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = value_of("server.leave-timeout"))]
     leave_timeout: Option<String>,
@@ -64,12 +72,14 @@ fn value_of(key: &'static str) -> impl Fn(&str) -> Result<String, String> + Clon
 }
 
 impl ServerArgs {
-    /// The values of all settings: of the file, the variables and these flags.
+    /// The values of all settings: of the file, the variables and these flags. The folder of certificates
+    /// is a flag of every command, which has read its variable already.
     ///
     /// # Errors
     /// Every problem of the file, or the first of the variables.
     pub(crate) fn settings(
         &self,
+        tls_dir: Option<&Path>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Settings, Failure> {
         let text = |text: OsString| text.into_string().ok();
@@ -77,13 +87,18 @@ impl ServerArgs {
             .into_iter()
             .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
             .collect();
-        let of_variable = || variables.iter().find(|(name, _)| name == FILE_VARIABLE);
-        let path = self.config.clone().or_else(|| of_variable().map(|(_, path)| path.into()));
+        let of_variable = |wanted: &str| {
+            variables.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.as_str())
+        };
+        let path = self.config.clone().or_else(|| of_variable(FILE_VARIABLE).map(PathBuf::from));
         let below = match path {
             Some(path) => Settings::of_file(&path, &read_text(&path)?)?,
             None => Settings::default(),
         };
-        Ok(below.with_variables(variables)?.with_flags(self.flags()))
+        let tls_dir = tls_dir.map(|dir| dir.display().to_string());
+        let tls_dir = tls_dir.filter(|dir| of_variable(FOLDER_VARIABLE) != Some(dir));
+        let flags = self.flags().chain(tls_dir.map(|dir| ("server.tls-dir", dir)));
+        Ok(below.with_variables(variables.iter().cloned())?.with_flags(flags))
     }
 
     fn flags(&self) -> impl Iterator<Item = (&'static str, String)> {
@@ -93,6 +108,7 @@ impl ServerArgs {
             ("server.data", &self.data),
             ("server.profile", &self.profile),
             ("server.threads", &self.threads),
+            ("server.insecure", &self.insecure),
             ("server.leave-timeout", &self.leave_timeout),
             ("server.request-bytes-max", &self.request_bytes_max),
             ("storage.log-bytes-max", &self.log_bytes_max),
@@ -117,7 +133,8 @@ impl ServerConfig {
     /// The configuration that the settings describe.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` if something that must be given is not.
+    /// `INVALID_REQUEST` if something that must be given is not, `CONFIG_INVALID` if nobody says who may talk
+    /// to the node.
     pub(crate) fn of(settings: &Settings) -> Result<ServerConfig, Failure> {
         let number = |text: &str| text.parse::<NonZeroUsize>().map_err(|error| error.to_string());
         let profile = settings.typed("server.profile", |word| Profile::from_str(word, false))?;
@@ -129,6 +146,7 @@ impl ServerConfig {
             log_bytes_max: settings.typed("storage.log-bytes-max", config::size)?,
             request_bytes_max: settings.typed("server.request-bytes-max", config::size)?,
             leave_timeout: settings.typed("server.leave-timeout", args::duration)?,
+            security: security(settings)?,
         };
         Ok(ServerConfig {
             node,
@@ -168,6 +186,33 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
+/// How the node tells its callers apart. Nobody gets an open door by leaving something out.
+fn security(settings: &Settings) -> Result<Security, Failure> {
+    let flag = |text: &str| text.parse::<bool>().map_err(|error| error.to_string());
+    let insecure = settings.typed("server.insecure", flag)?.unwrap_or_default();
+    match (insecure, settings.get("server.tls-dir")) {
+        (false, Some(dir)) => Ok(Security::Tls { dir: dir.into() }),
+        (true, None) => Ok(Security::Insecure),
+        (false, None) => Err(Failure::new(
+            Code::ConfigInvalid,
+            "neither --tls-dir nor --insecure is given: who may talk to this node?",
+        )
+        .with_fix(
+            "make certificates with `quorate cert create-ca` and `create-node` and start with \
+             --tls-dir DIR, or on a machine or in a network that you trust with --insecure",
+        )),
+        (true, Some(_)) => Err(Failure::new(
+            Code::ConfigInvalid,
+            format!(
+                "both server.tls-dir ({}) and server.insecure ({}) are given",
+                settings.origin("server.tls-dir"),
+                settings.origin("server.insecure")
+            ),
+        )
+        .with_fix("give one of them")),
+    }
+}
+
 /// The node of this name.
 ///
 /// # Errors
@@ -192,10 +237,12 @@ pub(crate) fn find_node<'t>(
 mod tests {
     use std::time::Duration;
 
+    use clap::CommandFactory;
     use quorate_topology::presets::{Options, one_city_three_idcs};
     use quorate_types::ClusterId;
 
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn a_node_that_is_not_in_the_file_is_named_with_its_nearest() {
@@ -228,11 +275,12 @@ mod tests {
             ("QUORATE__SERVER__THREADS", "3"),
         ]);
         let args = ServerArgs { data: Some("here".to_owned()), ..ServerArgs::default() };
-        let settings = args.settings(variables).expect("settings");
+        let settings = args.settings(Some(Path::new("certs")), variables).expect("settings");
         let config = ServerConfig::of(&settings).expect("complete");
         assert_eq!(config.node.cluster_file, folder.path().join("c.toml"));
         assert_eq!((config.node.node.as_str(), config.node.data), ("n2", PathBuf::from("here")));
         assert_eq!(config.node.profile, Profile::Small);
+        assert_eq!(config.node.security, Security::Tls { dir: "certs".into() });
         assert_eq!(config.node.log_bytes_max, Some(1024 * 1024 * 1024));
         assert_eq!(config.node.request_bytes_max, None);
         assert_eq!(config.node.leave_timeout, Some(Duration::from_secs(2)));
@@ -243,24 +291,57 @@ mod tests {
     #[test]
     fn every_setting_has_its_flag_and_the_flag_names_its_variable() {
         // Goal: the table, the flags and their help cannot drift apart.
-        let command = ServerArgs::augment_args(clap::Command::new("server"));
+        let mut all = Cli::command();
+        all.build();
+        let command = all.find_subcommand("server").expect("a command");
         for setting in config::SETTINGS {
             let flag = setting.flag.trim_start_matches("--");
-            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag));
-            let help = arg.and_then(|arg| arg.get_help()).map(ToString::to_string);
-            let variable = format!("[env: {}]", setting.variable());
-            assert!(help.is_some_and(|help| help.contains(&variable)), "{flag} {variable}");
+            let variable = setting.variable();
+            let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag)).expect(flag);
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_told = help.contains(&format!("[env: {variable}]"));
+            assert!(is_told || arg.get_env() == Some(variable.as_ref()), "{flag} {variable}");
         }
-        assert_eq!(command.get_arguments().count(), config::SETTINGS.len() + 1);
+        // `--config` is no setting, and `--tls-dir` is a flag of every command.
+        let own = ServerArgs::augment_args(clap::Command::new("server"));
+        assert_eq!(own.get_arguments().count(), config::SETTINGS.len());
     }
 
     #[test]
     fn a_node_without_a_name_is_not_started() {
         // Goal: what must be given is asked for by name.
         let args = ServerArgs { cluster: Some("c.toml".to_owned()), ..ServerArgs::default() };
-        let settings = args.settings([]).expect("settings");
+        let settings = args.settings(None, []).expect("settings");
         let failure = ServerConfig::of(&settings).expect_err("no node");
         assert_eq!(failure.exit(), crate::exit::Exit::Usage);
         assert!(failure.to_string().contains("server.node is missing"), "{failure}");
+    }
+
+    #[test]
+    fn a_door_is_open_only_on_purpose() {
+        // Goal: no node serves without certificates unless it was told to, by whichever layer.
+        let found = |args: ServerArgs, dir: Option<&str>, names: &[(&str, &str)]| {
+            security(&args.settings(dir.map(Path::new), pairs(names)).expect("settings"))
+        };
+        let insecure = |text: &str| ServerArgs { insecure: Some(text.to_owned()), ..quiet() };
+        let in_dir = || Ok(Security::Tls { dir: "certs".into() });
+        assert_eq!(found(insecure("true"), None, &[]), Ok(Security::Insecure));
+        assert_eq!(found(quiet(), Some("certs"), &[]), in_dir());
+        assert_eq!(found(quiet(), Some("certs"), &[("QUORATE_TLS_DIR", "certs")]), in_dir());
+        assert_eq!(found(insecure("false"), Some("certs"), &[]), in_dir());
+        let by_variable = ("QUORATE__SERVER__INSECURE", "true");
+        assert_eq!(found(quiet(), None, &[by_variable]), Ok(Security::Insecure));
+        let failure = found(quiet(), None, &[]).unwrap_err().to_string();
+        assert!(failure.starts_with("error[CONFIG_INVALID]: neither --tls-dir nor"), "{failure}");
+        assert!(failure.contains("quorate cert create-ca"), "{failure}");
+        let both = found(quiet(), Some("certs"), &[by_variable]).unwrap_err().to_string();
+        assert!(
+            both.contains("server.tls-dir (flag --tls-dir) and server.insecure (variable"),
+            "{both}"
+        );
+    }
+
+    fn quiet() -> ServerArgs {
+        ServerArgs::default()
     }
 }

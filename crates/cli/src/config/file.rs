@@ -101,11 +101,12 @@ impl Reader<'_> {
     fn value(&mut self, setting: &'static Setting, value: &Spanned<DeValue<'_>>) {
         let at = value.span().start;
         let (_, key) = setting.parts();
-        let text = match value.get_ref() {
-            DeValue::String(text) if !setting.kind.is_number() => text.as_ref().to_owned(),
-            DeValue::Integer(digits) if setting.kind.is_number() => digits.as_str().to_owned(),
+        let text = match (value.get_ref(), setting.kind) {
+            (DeValue::Boolean(is), Kind::Boolean) => is.to_string(),
+            (DeValue::Integer(digits), Kind::Count { .. }) => digits.as_str().to_owned(),
+            (DeValue::String(text), kind) if !kind.is_bare() => text.as_ref().to_owned(),
             _ => {
-                let quotes = if setting.kind.is_number() { "without quotes" } else { "in quotes" };
+                let quotes = if setting.kind.is_bare() { "without quotes" } else { "in quotes" };
                 let message = format!("{key} must be {}, {quotes}", setting.kind.wanted());
                 self.problem(at, setting.key, message, None);
                 return;

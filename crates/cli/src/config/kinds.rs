@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Name,
     /// One of a few words.
     Words(&'static [&'static str]),
+    /// Yes or no.
+    Boolean,
     /// A whole number.
     Count {
         /// The smallest.
@@ -65,6 +67,11 @@ impl Kind {
                     return Err(format!("{text:?} is none of its words; {hint}"));
                 }
             }
+            Kind::Boolean => {
+                if text.parse::<bool>().is_err() {
+                    return Err(format!("{text:?} is not true or false"));
+                }
+            }
             Kind::Count { min, max } => {
                 let number: u64 =
                     text.parse().map_err(|_| format!("{text:?} is no whole number"))?;
@@ -98,6 +105,7 @@ impl Kind {
             Kind::Path => "a path".to_owned(),
             Kind::Name => "a name".to_owned(),
             Kind::Words(words) => words.join(" or "),
+            Kind::Boolean => "true or false".to_owned(),
             Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
             Kind::Size { min, max } => format!(
                 "a size with its unit, from {} to {}",
@@ -116,9 +124,9 @@ impl Kind {
         }
     }
 
-    /// Whether a file may hold a number for it.
-    pub(crate) fn is_number(self) -> bool {
-        matches!(self, Kind::Count { .. })
+    /// Whether it stands in a file without quotes.
+    pub(crate) fn is_bare(self) -> bool {
+        matches!(self, Kind::Boolean | Kind::Count { .. })
     }
 }
 
@@ -170,6 +178,7 @@ mod tests {
         for (kind, text, part) in [
             (Kind::Path, " ", "write a path"),
             (Kind::Words(&["normal", "small"]), "smal", "did you mean \"small\"?"),
+            (Kind::Boolean, "yes", "not true or false"),
             (Kind::Count { min: 1, max: 8 }, "9", "9 is not between 1 and 8"),
             (Kind::Count { min: 1, max: 8 }, "two", "no whole number"),
             (Kind::Size { min: MIB, max: 2 * MIB }, "3MiB", "not between 1MiB and 2MiB"),

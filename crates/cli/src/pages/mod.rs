@@ -9,6 +9,7 @@ mod data;
 mod markdown;
 mod quorum;
 mod routing;
+mod security;
 mod setup;
 mod transactions;
 
@@ -36,6 +37,7 @@ pub(crate) fn about(code: Code) -> &'static str {
         4 => "capacity and limits",
         6 => "setup",
         7 => "data on disk",
+        8 => "security",
         _ => "internal",
     }
 }
@@ -100,6 +102,10 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::PromisesUnreadable => &data::PROMISES_UNREADABLE,
         Code::StoreDamaged => &data::STORE_DAMAGED,
         Code::DiskFailed => &data::DISK_FAILED,
+        Code::Unauthenticated => &security::UNAUTHENTICATED,
+        Code::PermissionDenied => &security::PERMISSION_DENIED,
+        Code::CertificateInvalid => &security::CERTIFICATE_INVALID,
+        Code::TlsMismatch => &security::TLS_MISMATCH,
         Code::Internal => &data::INTERNAL,
     }
 }

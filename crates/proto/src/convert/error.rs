@@ -164,8 +164,12 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::ConfigInvalid
         | Code::DataFolderLocked
         | Code::VersionMismatch
-        | Code::FormatUnknown => tonic::Code::FailedPrecondition,
+        | Code::FormatUnknown
+        | Code::CertificateInvalid
+        | Code::TlsMismatch => tonic::Code::FailedPrecondition,
         Code::LogDamaged | Code::PromisesUnreadable | Code::StoreDamaged => tonic::Code::DataLoss,
+        Code::Unauthenticated => tonic::Code::Unauthenticated,
+        Code::PermissionDenied => tonic::Code::PermissionDenied,
         Code::DiskFailed | Code::Internal => tonic::Code::Internal,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use quorate_client::Client;
-use quorate_server::{Profile, ServerOptions, Tuning, serve};
+use quorate_client::{Client, Paths, Tls};
+use quorate_server::{Profile, Security, ServerOptions, Tuning, serve};
+use quorate_tls::{Folder, NodeNames, YEAR};
 use quorate_topology::{Topology, presets};
 use quorate_types::{ClusterId, Error, GroupId, NodeId};
 use tokio::sync::oneshot;
@@ -24,11 +25,31 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub topology: Topology,
     running: BTreeMap<String, Running>,
+    security: Security,
 }
+
+/// The client that may do everything.
+pub const ROOT: &str = "root";
 
 impl Cluster {
     /// Starts three nodes and waits until every group serves.
     pub async fn start() -> Cluster {
+        Cluster::start_with(|_, _| Security::Insecure).await
+    }
+
+    /// Starts three nodes with certificates, and with rights beside those of `root`.
+    pub async fn start_secured(rights: &str) -> Cluster {
+        Cluster::start_with(|dir, topology| {
+            let dir = dir.join("certs");
+            write_certificates(&dir, topology, &[ROOT]);
+            let root = "[[client]]\nname = \"root\"\nwrite = [\"*\"]\nadmin = [\"*\"]\n";
+            std::fs::write(dir.join("rights.toml"), format!("{root}{rights}")).expect("written");
+            Security::Tls { dir }
+        })
+        .await
+    }
+
+    async fn start_with(security: impl FnOnce(&Path, &Topology) -> Security) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let options = presets::Options {
             name: "test".to_owned(),
@@ -39,7 +60,8 @@ impl Cluster {
         let text = presets::one_city_three_idcs(&options);
         std::fs::write(dir.path().join("cluster.toml"), &text).expect("the folder is writable");
         let topology = Topology::parse(&text).expect("the preset is valid");
-        let mut cluster = Cluster { dir, topology, running: BTreeMap::new() };
+        let security = security(dir.path(), &topology);
+        let mut cluster = Cluster { dir, topology, running: BTreeMap::new(), security };
         for name in cluster.names() {
             cluster.start_node(&name);
         }
@@ -66,6 +88,7 @@ impl Cluster {
             data: self.data(name),
             profile: Profile::Small,
             tuning: Tuning::default(),
+            security: self.security.clone(),
         }
     }
 
@@ -97,7 +120,31 @@ impl Cluster {
     }
 
     pub async fn client(&self) -> Client {
-        within(async || Client::builder(self.endpoints()).build().await.ok()).await
+        match &self.security {
+            Security::Insecure => {
+                within(async || Client::builder(self.endpoints()).build().await.ok()).await
+            }
+            Security::Tls { .. } => self.client_of(self.tls(ROOT)).await,
+        }
+    }
+
+    pub async fn client_of(&self, tls: Tls) -> Client {
+        let builder = || Client::builder(self.endpoints()).tls(tls.clone());
+        within(async || builder().build().await.ok()).await
+    }
+
+    pub fn certs(&self) -> PathBuf {
+        self.dir.path().join("certs")
+    }
+
+    /// The certificate of a client, made if there is none.
+    pub fn tls(&self, name: &str) -> Tls {
+        let name = name.parse().expect("a name");
+        let paths = Paths::of_client(&self.certs(), &name);
+        if !paths.certificate.exists() {
+            Folder::new(&self.certs()).create_client(&name, YEAR).expect("made");
+        }
+        Tls::open(paths).expect("a client")
     }
 
     /// The node that serves as leader of a group.
@@ -119,6 +166,21 @@ impl Cluster {
             self.leader_of(group.id).await;
         }
     }
+}
+
+/// An authority, every node, and clients.
+pub fn write_certificates(dir: &Path, topology: &Topology, clients: &[&str]) {
+    let folder = Folder::new(dir);
+    folder.create_authority(topology.cluster_id(), YEAR).expect("made");
+    let hosts = ["127.0.0.1".to_owned()];
+    for node in topology.nodes() {
+        let names = NodeNames { id: node.id, name: &node.name, hosts: &hosts };
+        folder.create_node(&names, YEAR).expect("made");
+    }
+    for client in clients {
+        folder.create_client(&client.parse().expect("a name"), YEAR).expect("made");
+    }
+    std::fs::write(dir.join("rights.toml"), "").expect("written");
 }
 
 /// Asks again until there is an answer; fails after 30 s.
