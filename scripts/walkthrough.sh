@@ -37,9 +37,10 @@ trap tidy EXIT
 mkdir "$work/bin" "$work/blocks"
 ln -s "$binary" "$work/bin/quorate"
 cat >"$work/bin/scp" <<SCP
-#!/bin/sh
-number="\${2##*.}"
-exec cp "\$1" "$work/db\${number%:}/"
+#!/usr/bin/env bash
+target="\${!#}"
+machine="\${target%%:*}"
+exec cp "\${@:1:\$#-1}" "$work/db\${machine##*.}/\${target#*:}"
 SCP
 chmod +x "$work/bin/scp"
 

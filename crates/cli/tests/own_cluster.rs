@@ -102,6 +102,9 @@ fn a_cluster_is_made_from_nothing() {
     for node in ["n1", "n2", "n3"] {
         let made = document(folder, &init("c.toml", node, node), 0);
         assert_eq!(made["items"][0]["holds_data"], false, "{made}");
+        let start =
+            format!("quorate server --cluster c.toml --node {node} --data {node} --tls-dir certs");
+        assert_eq!(made["items"][0]["start"], start, "{made}");
         digits = made["items"][0]["fingerprint"].as_str().expect("digits").to_owned();
         assert!(folder.join(node).is_dir());
     }
@@ -114,6 +117,7 @@ fn a_cluster_is_made_from_nothing() {
         &format!("has fingerprint {digits}, expected is 00000000"),
     );
     check(folder, &init("c.toml", "n4", "n4"), 1, "has no node \"n4\"");
+    check(folder, &init("c.toml", "n1", "n1"), 0, "there is no certs/node-n1.crt");
     assert!(!folder.join("n4").exists());
     fs::create_dir(folder.join("mine")).expect("a folder");
     fs::write(folder.join("mine/notes.txt"), "mine").expect("a file");

@@ -21,7 +21,7 @@ use crate::exit::Failure;
 use crate::output::Output;
 
 /// The folder if --tls-dir names none.
-const FOLDER: &str = "certs";
+pub(crate) const FOLDER: &str = "certs";
 
 /// Makes, renews and shows certificates, in the folder --tls-dir [default: certs]
 #[derive(Clone, Debug, Args)]

@@ -29,7 +29,7 @@ enum ClusterCommand {
 /// Runs `quorate cluster`.
 pub(crate) async fn run(args: ClusterArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     match args.command {
-        ClusterCommand::Init(args) => init::run(&args, out),
+        ClusterCommand::Init(args) => init::run(&args, global, out),
         ClusterCommand::Check(args) => check::run(&args, global, out).await,
     }
 }

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use quorate_tls::Paths;
 use quorate_topology::{Node, Topology};
 use quorate_types::Code;
 use serde_json::json;
 
 use super::fingerprint;
 use crate::bench::device::sync_latency;
+use crate::cli::Global;
+use crate::commands::cert::FOLDER;
 use crate::commands::server::find_node;
 use crate::commands::topology;
 use crate::exit::Failure;
@@ -55,7 +58,7 @@ struct Found {
 }
 
 /// Runs `quorate cluster init`.
-pub(crate) fn run(args: &InitArgs, out: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &InitArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     let topology = topology::read(&args.cluster)?;
     let node = find_node(&topology, &args.cluster, &args.node)?;
     let digits = fingerprint(&topology);
@@ -69,9 +72,11 @@ pub(crate) fn run(args: &InitArgs, out: &Output) -> Result<(), Failure> {
     }
     check_addresses(node)?;
     let found = look(args, &topology, node)?;
-    let warnings = warnings(&topology, &found);
+    let certs = global.tls.dir().unwrap_or_else(|| Path::new(FOLDER));
+    let mut warnings = warnings(&topology, &found);
+    warnings.extend(lacks_certificate(args, certs));
     if !out.is_json() {
-        for line in words(args, &topology, node, &found) {
+        for line in words(args, certs, &topology, node, &found) {
             out.say(line);
         }
     }
@@ -90,7 +95,7 @@ pub(crate) fn run(args: &InitArgs, out: &Output) -> Result<(), Failure> {
         "disk_total_bytes": found.total_bytes.to_string(),
         "sync_microseconds": found.sync.as_micros().to_string(),
         "warnings": warnings,
-        "start": start_command(args),
+        "start": start_command(args, certs),
     })));
     Ok(())
 }
@@ -190,7 +195,13 @@ fn warnings(topology: &Topology, found: &Found) -> Vec<String> {
     warnings
 }
 
-fn words(args: &InitArgs, topology: &Topology, node: &Node, found: &Found) -> Vec<String> {
+fn words(
+    args: &InitArgs,
+    certs: &Path,
+    topology: &Topology,
+    node: &Node,
+    found: &Found,
+) -> Vec<String> {
     let state = match found.holds_data {
         true => "holds data of this node, which goes on with it",
         false => "empty and ready",
@@ -213,17 +224,31 @@ fn words(args: &InitArgs, topology: &Topology, node: &Node, found: &Found) -> Ve
             thousands(found.free_bytes / MIB),
             found.sync.as_secs_f64() * 1000.0
         ),
-        format!("start it: {}", start_command(args)),
+        format!("start it: {}", start_command(args, certs)),
     ]
 }
 
-fn start_command(args: &InitArgs) -> String {
+fn start_command(args: &InitArgs, certs: &Path) -> String {
     format!(
-        "quorate server --cluster {} --node {} --data {}",
+        "quorate server --cluster {} --node {} --data {} --tls-dir {}",
         args.cluster.display(),
         args.node,
-        args.data.display()
+        args.data.display(),
+        certs.display()
     )
+}
+
+/// The node would not start; but it may be meant to start with --insecure.
+fn lacks_certificate(args: &InitArgs, certs: &Path) -> Option<String> {
+    let path = Paths::of_node(certs, &args.node).certificate;
+    (!path.exists()).then(|| {
+        format!(
+            "there is no {}: `quorate cert create-node {}` makes it, where ca.key is; or start with \
+             --insecure in a network that you trust",
+            path.display(),
+            args.node
+        )
+    })
 }
 
 #[cfg(test)]

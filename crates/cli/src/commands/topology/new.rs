@@ -195,10 +195,17 @@ fn next_words(path: &Path, topology: &Topology) -> Vec<String> {
         host.to_owned()
     };
     let is_here = topology.nodes().all(|node| host_of(node) == LOCAL);
-    let next = if is_here { "then:" } else { "copy the file to the machine of every node; there:" };
+    let next = match is_here {
+        true => "then:",
+        false => "copy the file to the machine of every node, with its certificates; there:",
+    };
     let mut lines = vec![
         format!("{file}: cluster {} ({})", topology.name(), topology.cluster_id()),
         topology.survival().headline(),
+        "certificates, unless the nodes are to start with --insecure:".to_owned(),
+        format!("  quorate cert create-ca --cluster {file}"),
+        format!("  quorate cert create-node --all --cluster {file}"),
+        "  quorate cert create-client me --write '*' --admin '*'".to_owned(),
         next.to_owned(),
     ];
     for node in topology.nodes() {
