@@ -8,7 +8,7 @@ mod common;
 use std::path::Path;
 
 use common::{Cluster, within, write_certificates};
-use quorate_client::{Client, Outcome, Paths, Tls, TransferOutcome, Value};
+use quorate_client::{Client, Outcome, Paths, Reads, Tls, TransferOutcome, Value};
 use quorate_proto::convert::error::error_from_status;
 use quorate_proto::v1;
 use quorate_server::{Security, ServerOptions, serve};
@@ -68,6 +68,14 @@ async fn clients_do_what_they_may_and_nothing_else() {
     assert!(shop.get("load", BOB, "k").await.expect("it may read").is_some());
     assert_eq!(refused(shop.put("load", BOB, "k", "shop").await), Code::PermissionDenied);
     assert_eq!(refused(shop.get("load", CAT, "k").await), Code::PermissionDenied);
+    // Of many rows each must be readable, and another replica asks for the same rights.
+    let known = shop.get_many(&[("load", ANN, "k"), ("load", BOB, "k")]).await;
+    assert_eq!(known.expect("it may read both").iter().flatten().count(), 2);
+    let many = shop.get_many(&[("load", ANN, "k"), ("load", CAT, "k")]).await;
+    assert_eq!(refused(many), Code::PermissionDenied);
+    let near = shop.with_reads(Reads::CityLocal);
+    near.get("load", BOB, "k").await.expect("it may read");
+    assert_eq!(refused(near.get("load", CAT, "k").await), Code::PermissionDenied);
     // Over several units every part of a transaction counts.
     let over = shop.transaction().put("load", ANN, "both", "x").put("load", BOB, "both", "x");
     assert_eq!(refused(over.commit().await), Code::PermissionDenied);
@@ -139,6 +147,23 @@ async fn unary_calls_know_their_caller() {
         ..v1::GetRequest::default()
     };
     kv.get(get.clone()).await.expect("it may read");
+    let at = |uid: Uid| {
+        let table = "load".to_owned();
+        v1::RowAddress { table, uid: uid.0, key: b"k".to_vec().into(), table_id: 0 }
+    };
+    let many = |uid| {
+        let rows = vec![v1::WantedRow { at: Some(at(uid)), known: None }];
+        v1::GetManyRequest { context: None, asked: Some(v1::GetMany { rows, cut: 0 }) }
+    };
+    kv.get_many(many(BOB)).await.expect("it may read");
+    assert_eq!(code_of(kv.get_many(many(CAT)).await), Code::PermissionDenied);
+    let cut = v1::ReadCutTransfersRequest {
+        context: Some(v1::RequestContext { group: 3, ..v1::RequestContext::default() }),
+        cut: 1,
+        transfers: Some(v1::CutTransfers { id: vec![7; 16].into(), after_uid: None }),
+    };
+    let mut cuts = v1::cuts_client::CutsClient::new(shop.clone());
+    assert_eq!(code_of(cuts.read_cut_transfers(cut).await), Code::PermissionDenied);
     let mut admin = v1::admin_client::AdminClient::new(shop);
     admin.get_node_status(v1::GetNodeStatusRequest {}).await.expect("every client may");
     let transfer = v1::TransferLeaderRequest { group: 2, to_node: None };
