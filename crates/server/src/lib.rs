@@ -4,7 +4,7 @@
 //!   clients --> kv_, bank_, cut_service --> edge (route, limits) --> replica::ShardHandle
 //!   peers ----> peer_service ------------------------------------> replica::ShardHandle
 //!   replica --> peer_network --> peers
-//!   people ---> topology_service, admin_service, admin_http
+//!   people ---> topology_service, admin_service, admin_http, health
 //! ```
 //!
 //! `node.rs` wires one node from a disk, an engine, a clock and links that are handed in, so that the same
@@ -31,6 +31,8 @@ mod topology_service;
 mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
+#[cfg(not(madsim))]
+mod health;
 #[cfg(not(madsim))]
 mod metrics;
 #[cfg(not(madsim))]

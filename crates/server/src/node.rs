@@ -175,6 +175,8 @@ impl Node {
         let peer = v1::peer_server::PeerServer::new(PeerService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        #[cfg(not(madsim))]
+        let health = crate::health::service(Arc::clone(&context));
         let clients = server()
             .add_service(kv)
             .add_service(bank)
@@ -184,7 +186,7 @@ impl Node {
             )))
             .add_service(v1::admin_server::AdminServer::new(AdminService::new(context)));
         #[cfg(not(madsim))]
-        let clients = clients.add_service(reflection()?);
+        let clients = clients.add_service(health).add_service(reflection()?);
         let peers = server().add_service(peer);
         let shard = tokio::spawn(shard.run(shutdown.clone()));
         let serving = futures::future::try_join(
@@ -223,6 +225,7 @@ fn reflection() -> Result<
 > {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| Error::new(Code::Internal, format!("reflection: {error}")))
 }
