@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
+    /// Write alert rules or a dashboard for the tools around a cluster
+    Generate(commands::generate::GenerateArgs),
     /// Explain an error code
     Error(commands::error::ErrorArgs),
     /// Print the version

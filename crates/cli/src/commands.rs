@@ -4,6 +4,7 @@ pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod error;
 pub(crate) mod export;
+pub(crate) mod generate;
 pub(crate) mod group;
 pub(crate) mod import;
 pub(crate) mod kv;

@@ -19,6 +19,7 @@ mod demo;
 mod exit;
 mod local;
 mod logging;
+mod monitoring;
 mod node;
 mod output;
 mod reading;
@@ -107,6 +108,10 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Txn(args) => Box::pin(commands::txn::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
         Command::Error(args) => commands::error::run(&args, out),
+        Command::Generate(args) => {
+            commands::generate::run(&args, out);
+            Ok(())
+        }
         Command::Sim(args) => commands::sim::run(args),
         Command::Version => {
             commands::version::run(out);

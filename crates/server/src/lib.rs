@@ -24,6 +24,7 @@ mod listen;
 mod peer_network;
 mod peer_service;
 mod pipeline;
+mod requests;
 mod status;
 mod topology_service;
 

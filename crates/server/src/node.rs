@@ -131,7 +131,8 @@ impl Node {
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
-        let given = Given { clock, disk, links };
+        let log_bytes_cap = profile.log().bytes_cap;
+        let given = Given { clock, disk, links, log_bytes_cap };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
         Ok(Node { context, network, shard, client_listener, peer_listener })

@@ -104,3 +104,51 @@ async fn reflection_lists_every_service() {
     }
     assert!(found.contains("grpc.health.v1.Health"), "{found:?}");
 }
+
+/// Goal: a real node exports what the alert rules and the dashboard name, and nothing under a name that
+/// OpenMetrics forbids.
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_and_dashboard_name_exported_metrics_only() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    client.put("load", quorate_types::Uid(1), "a", "one").await.expect("put");
+    client.get("load", quorate_types::Uid(1), "a").await.expect("get");
+    let mut exported = BTreeSet::new();
+    for node in cluster.topology.nodes() {
+        let text = scrape(&node.admin).await;
+        assert!(text.ends_with("# EOF\n"), "the scrape is complete");
+        exported.extend(
+            text.lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(|line| line.split(['{', ' ']).next().unwrap_or_default().to_owned()),
+        );
+    }
+    for name in ["quorate_request_seconds_bucket", "quorate_group_survives"] {
+        assert!(exported.contains(name), "{name} is not among {exported:?}");
+    }
+    for file in ["prometheus/quorate.rules.yml", "grafana/quorate.json"] {
+        let path = format!("{}/../../deploy/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).expect("the file is there");
+        let named = metrics_in(&text);
+        assert!(5 < named.len(), "{file} names {named:?}");
+        let missing: Vec<&String> = named.difference(&exported).collect();
+        assert!(missing.is_empty(), "{file} names {missing:?}, which no node exports");
+    }
+}
+
+/// Every word that looks like a metric of ours.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let words = text.split(|c: char| !is_part(c));
+    words.filter(|word| word.starts_with("quorate_")).map(str::to_owned).collect()
+}
+
+async fn scrape(address: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connect");
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("ask");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    answer.split_once("\r\n\r\n").expect("head and body").1.to_owned()
+}
