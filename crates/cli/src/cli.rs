@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Topology(commands::topology::TopologyArgs),
     /// Say whether the cluster is healthy and what may still be lost
     Status(commands::status::StatusArgs),
+    /// Look for what is wrong or about to be, and say what to do
+    Check(commands::check::CheckArgs),
     /// Say where the rows of a user live
     Route(commands::route::RouteArgs),
     /// Read and write rows

@@ -24,6 +24,7 @@ mod node;
 mod output;
 mod reading;
 mod scheduling;
+mod scrape;
 mod signals;
 mod values;
 
@@ -97,6 +98,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Demo(args) => Box::pin(demo::run(args, out)).await,
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
         Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
+        Command::Check(args) => Box::pin(commands::check::run(args, &global, out)).await,
         Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,
         Command::Account(args) => Box::pin(commands::account::run(args, &global, out)).await,
