@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Status(commands::status::StatusArgs),
     /// Look for what is wrong or about to be, and say what to do
     Check(commands::check::CheckArgs),
+    /// Collect what somebody needs who looks into a problem
+    Debug(commands::debug::DebugArgs),
     /// Say where the rows of a user live
     Route(commands::route::RouteArgs),
     /// Read and write rows

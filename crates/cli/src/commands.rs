@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod check;
+pub(crate) mod debug;
 pub(crate) mod error;
 pub(crate) mod export;
 pub(crate) mod generate;

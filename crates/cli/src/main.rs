@@ -99,6 +99,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
         Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
         Command::Check(args) => Box::pin(commands::check::run(args, &global, out)).await,
+        Command::Debug(args) => Box::pin(commands::debug::run(args, &global, out)).await,
         Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,
         Command::Account(args) => Box::pin(commands::account::run(args, &global, out)).await,

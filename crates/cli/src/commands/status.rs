@@ -15,7 +15,7 @@ use crate::args;
 use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Document, Output};
 
 /// Between two looks of `--wait`.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
@@ -72,6 +72,11 @@ fn reason(error: &quorate_client::Error) -> Error {
         Code::DeadlineExceeded => cluster::coded(error),
         _ => error.as_error().clone(),
     }
+}
+
+/// The document of a look.
+pub(crate) fn document(seen: &Seen) -> Document {
+    show::document(seen.cluster.topology(), &seen.answers, &seen.verdict)
 }
 
 fn report(seen: &Seen, out: &Output) -> Result<(), Failure> {
