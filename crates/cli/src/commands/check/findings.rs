@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_client::Attempt;
-use quorate_topology::{Level, Topology};
+use quorate_topology::{Level, Node, Survives, Topology};
 use quorate_types::{GroupId, NodeId};
 
 use crate::commands::status::judge::{Answers, GroupState, MemberState, Verdict};
@@ -134,7 +134,9 @@ fn groups(seen: &Seen<'_>, found: &mut Vec<Finding>) {
     for group in seen.verdict.groups.iter().filter(|group| group.state != GroupState::Serving) {
         let meaning = match group.state {
             GroupState::NoCaughtUpMajority => "it serves, and cannot commit without more members",
-            _ => "its rows can be neither read nor written now",
+            _ => {
+                "nothing is written in it now, and only reads that allow for staleness are answered"
+            }
         };
         let missing: Vec<String> = group
             .missing()
@@ -152,35 +154,58 @@ fn groups(seen: &Seen<'_>, found: &mut Vec<Finding>) {
     }
 }
 
-/// Places whose loss would stop groups that it would not stop with every node up.
+/// Places whose loss would stop groups that it would not stop with every node up. A group is told of the
+/// smallest place: a node, and of its IDC only where no node alone stops it.
 fn survival(seen: &Seen<'_>, found: &mut Vec<Finding>) {
     let whole = seen.topology.survival();
+    let by_design: BTreeSet<(GroupId, Level, &str)> = whole.groups.iter().flat_map(stops).collect();
+    let mut told: BTreeMap<GroupId, BTreeSet<NodeId>> = BTreeMap::new();
     for level in [Level::Node, Level::Idc, Level::City] {
-        let planned: BTreeMap<String, Vec<String>> = whole.critical(level).into_iter().collect();
-        for (place, stopped) in seen.verdict.survival.critical(level) {
-            let by_design = planned.get(&place);
-            let worse: Vec<String> = stopped
-                .into_iter()
-                .filter(|label| by_design.is_none_or(|labels| !labels.contains(label)))
-                .collect();
-            if worse.is_empty() {
-                continue;
+        let mut places: BTreeMap<&str, BTreeSet<GroupId>> = BTreeMap::new();
+        // A group without a majority has a finding of its own: nothing stops it any more.
+        for group in seen.verdict.survival.groups.iter().filter(|group| group.has_majority()) {
+            for loss in group.at(level).filter(|loss| !loss.survived) {
+                let is_new = !by_design.contains(&(group.group, level, loss.place.as_str()));
+                let inside = nodes_of(seen.topology, level, &loss.place);
+                let is_told =
+                    told.get(&group.group).is_some_and(|nodes| !nodes.is_disjoint(&inside));
+                if is_new && !is_told {
+                    places.entry(&loss.place).or_default().insert(group.group);
+                }
             }
-            let is_meant = |id: &&GroupId| {
-                seen.topology.group(**id).is_some_and(|group| worse.contains(&group.label()))
-            };
-            let all: Vec<GroupId> = seen.topology.groups().map(|group| group.id).collect();
+        }
+        for (place, groups) in places {
+            for group in &groups {
+                told.entry(*group).or_default().extend(nodes_of(seen.topology, level, place));
+            }
+            let labels = labels(seen.topology, &groups);
             found.push(Finding {
                 severity: Severity::Critical,
                 check: "survival",
-                what: format!("the loss of {level} {place} would stop {}", short(&worse)),
+                what: format!("the loss of {level} {place} would stop {labels}"),
                 meaning: "with every node up it would not",
                 action: "bring back the members that are down or behind".to_owned(),
                 nodes: BTreeSet::new(),
-                groups: all.iter().filter(is_meant).copied().collect(),
+                groups,
             });
         }
     }
+}
+
+/// The places whose loss stops a group.
+fn stops(group: &Survives) -> impl Iterator<Item = (GroupId, Level, &str)> {
+    let fatal = group.losses.iter().filter(|loss| !loss.survived);
+    fatal.map(|loss| (group.group, loss.level, loss.place.as_str()))
+}
+
+fn nodes_of(topology: &Topology, level: Level, place: &str) -> BTreeSet<NodeId> {
+    let is_in = |node: &&Node| match level {
+        Level::Node => node.name == place,
+        Level::Zone => node.zone == place,
+        Level::Idc => node.idc == place,
+        Level::City => node.city == place,
+    };
+    topology.nodes().filter(is_in).map(|node| node.id).collect()
 }
 
 fn nodes(seen: &Seen<'_>, found: &mut Vec<Finding>) {

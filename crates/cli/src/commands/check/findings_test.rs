@@ -53,7 +53,14 @@ fn a_lost_node_makes_the_next_loss_critical() {
         first.what,
         "the loss of node n1 would stop RZ00/g1, RZ01/g2, RZ02/g3, RZ03/g4, GZ/g5"
     );
-    assert!(found.iter().all(|finding| !finding.what.contains("city")), "that is by design");
+    // The city is by design, and an IDC is told by the node in it.
+    let losses = found.iter().filter(|finding| finding.check == "survival");
+    assert_eq!(losses.count(), 2);
+
+    answers.insert(NodeId(2), Err(Error::new(Code::Unreachable, "connection refused")));
+    let found = self::found(&answers, |_| {});
+    assert!(found.iter().all(|finding| finding.check != "survival"), "they are stopped already");
+    assert_eq!(words(&found)[0], ("critical", "group"));
 }
 
 #[test]
