@@ -12,6 +12,7 @@ use quorate_types::{BootTime, Error, Incarnation, NodeId};
 use tokio::sync::watch;
 
 use crate::links::Links;
+use crate::requests::Requests;
 
 /// What a node is given and its services use.
 pub struct Given {
@@ -21,6 +22,8 @@ pub struct Given {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// Most bytes its log may have.
+    pub log_bytes_cap: u64,
 }
 
 /// Shared by the services of one node.
@@ -39,8 +42,11 @@ pub struct NodeContext {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// Most bytes its log may have.
+    pub log_bytes_cap: u64,
     /// When it started.
     pub started_at: BootTime,
+    pub(crate) requests: Arc<Requests>,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -55,7 +61,8 @@ impl NodeContext {
         shard: ShardHandle,
         given: Given,
     ) -> NodeContext {
-        let Given { clock, disk, links } = given;
+        let Given { clock, disk, links, log_bytes_cap } = given;
+        let requests = Arc::new(Requests::new(Arc::clone(&clock)));
         let started_at = clock.now();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
@@ -67,7 +74,9 @@ impl NodeContext {
             clock,
             disk,
             links,
+            log_bytes_cap,
             started_at,
+            requests,
             draining,
             stopped,
         }

@@ -135,7 +135,8 @@ impl Node {
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
-        let given = Given { clock, disk, links };
+        let log_bytes_cap = profile.log().bytes_cap;
+        let given = Given { clock, disk, links, log_bytes_cap };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
         Ok(Node { context, network, shard, client_listener, peer_listener })
@@ -179,6 +180,8 @@ impl Node {
         let peer = v1::peer_server::PeerServer::new(PeerService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        #[cfg(not(madsim))]
+        let health = crate::health::service(Arc::clone(&context));
         let clients = server()
             .add_service(kv)
             .add_service(bank)
@@ -188,7 +191,7 @@ impl Node {
             )))
             .add_service(v1::admin_server::AdminServer::new(AdminService::new(context)));
         #[cfg(not(madsim))]
-        let clients = clients.add_service(reflection()?);
+        let clients = clients.add_service(health).add_service(reflection()?);
         let peers = server().add_service(peer);
         let shard = tokio::spawn(shard.run(shutdown.clone()));
         let serving = futures::future::try_join(
@@ -227,6 +230,7 @@ fn reflection() -> Result<
 > {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| Error::new(Code::Internal, format!("reflection: {error}")))
 }
