@@ -221,7 +221,7 @@ mod tests {
             ("route explain --uid abc", "\"abc\" is no UID; a UID is a whole number from 0 to"),
             ("kv get k --table t --uid -5", "\"-5\" is no UID"),
             ("kv get", "the following required arguments were not provided: --table <TABLE> <KEY>"),
-            ("kv gte k", "use one of: get, put, del, cas, scan, txn"),
+            ("kv gte k", "use one of: get, get-many, put, del, cas, scan, txn"),
             ("stauts", "similar subcommands exist: 'audit', 'status'"),
             ("status --timeout 5", "\"5\" is no time span; write a number with ms, s, m or h"),
             ("status --tiemout 5s", "similar argument exists: '--timeout'"),
