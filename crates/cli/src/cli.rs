@@ -82,6 +82,10 @@ pub(crate) enum Command {
     Cluster(commands::cluster::ClusterArgs),
     /// Say whether the cluster is healthy and what may still be lost
     Status(commands::status::StatusArgs),
+    /// Look for what is wrong or about to be, and say what to do
+    Check(commands::check::CheckArgs),
+    /// Collect what somebody needs who looks into a problem
+    Debug(commands::debug::DebugArgs),
     /// Say where the rows of a user live
     Route(commands::route::RouteArgs),
     /// Read and write rows
@@ -104,6 +108,8 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     /// Run simulated clusters under faults: many seeds, one again, planted bugs
     Sim(commands::sim::SimArgs),
+    /// Write alert rules or a dashboard for the tools around a cluster
+    Generate(commands::generate::GenerateArgs),
     /// Make, renew and show certificates
     Cert(commands::cert::CertArgs),
     /// Explain an error code, or list all

@@ -3,10 +3,13 @@
 pub(crate) mod account;
 pub(crate) mod audit;
 pub(crate) mod cert;
+pub(crate) mod check;
 pub(crate) mod cluster;
 pub(crate) mod config;
+pub(crate) mod debug;
 pub(crate) mod error;
 pub(crate) mod export;
+pub(crate) mod generate;
 pub(crate) mod group;
 pub(crate) mod import;
 pub(crate) mod kv;

@@ -21,11 +21,13 @@ mod demo;
 mod exit;
 mod local;
 mod logging;
+mod monitoring;
 mod node;
 mod output;
 mod pages;
 mod reading;
 mod scheduling;
+mod scrape;
 mod signals;
 mod values;
 
@@ -111,6 +113,8 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Topology(args) => Box::pin(commands::topology::run(args, &global, out)).await,
         Command::Cluster(args) => Box::pin(commands::cluster::run(args, &global, out)).await,
         Command::Status(args) => Box::pin(commands::status::run(args, &global, out)).await,
+        Command::Check(args) => Box::pin(commands::check::run(args, &global, out)).await,
+        Command::Debug(args) => Box::pin(commands::debug::run(args, &global, out)).await,
         Command::Route(args) => Box::pin(commands::route::run(args, &global, out)).await,
         Command::Kv(args) => Box::pin(commands::kv::run(args, &global, out)).await,
         Command::Account(args) => Box::pin(commands::account::run(args, &global, out)).await,
@@ -123,6 +127,10 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
         Command::Cert(args) => commands::cert::run(args, &global, out),
         Command::Error(args) => commands::error::run(&args, out),
+        Command::Generate(args) => {
+            commands::generate::run(&args, out);
+            Ok(())
+        }
         Command::Sim(args) => commands::sim::run(args),
         Command::Version => {
             commands::version::run(out);

@@ -377,3 +377,32 @@ fn an_import_stops_resumes_and_comes_back_by_an_export() {
     cluster.check(&["export", "--table", "purchases", "-o", "json"], 2, "--output");
     cluster.check(&["import", "good.csv", "--table", "purchases"], 2, "--uid-column");
 }
+
+/// Goal: a healthy node has no critical findings, its clock runs like ours, and what is unknown is said.
+#[test]
+fn checks_and_bundles_of_a_healthy_cluster() {
+    let cluster = Cluster::start();
+    // A machine that is nearly full is a warning, and rightly so.
+    for args in [&["check", "cluster"][..], &["check", "unit", "RZ00"], &["check", "node", "n1"]] {
+        for finding in cluster.items(args).as_array().expect("findings") {
+            assert_eq!(finding["check"], "disk-free", "{args:?}: {finding}");
+        }
+    }
+    cluster.check(&["check", "unit", "RZ0O"], 3, "did you mean \"RZ00\"");
+    cluster.check(&["check", "node", "n9"], 3, "no node has the name");
+    let clocks = cluster.items(&["check", "clock", "--for", "200ms"]);
+    let rate = clocks[0]["clocks"][0]["rate_ppm"].as_f64().expect("a rate");
+    let error = clocks[0]["clocks"][0]["rate_error_ppm"].as_f64().expect("an error");
+    assert!(rate.abs() <= error + 1_000.0, "{clocks}");
+
+    cluster.check(&["debug", "bundle", "bundle"], 0, "4 files in bundle");
+    let read = |name: &str| {
+        fs::read_to_string(cluster.folder.path().join("bundle").join(name)).expect("a file")
+    };
+    let status: Value = serde_json::from_str(&read("status.json")).expect("a document");
+    assert_eq!(status["items"][0]["healthy"], true);
+    assert!(read("metrics-n1.txt").contains("quorate_build_info"));
+    assert!(read("cluster.toml").contains("[cluster]"));
+    assert!(read("version.txt").starts_with("quorate "));
+    cluster.check(&["debug", "bundle", "bundle"], 1, "File exists");
+}

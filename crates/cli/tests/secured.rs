@@ -113,6 +113,12 @@ fn a_cluster_is_secured_with_the_certificates_that_the_binary_makes() {
         (Some("client shop"), Some("RZ01"))
     );
 
+    // What reads the admin ports shows the same certificate.
+    cluster.check(&[&["check", "cluster"][..], &tls].concat(), 0, "");
+    cluster.check(&[&["debug", "bundle", "bundle"][..], &tls].concat(), 0, "bundle");
+    let metrics = fs::read_to_string(cluster.folder.path().join("bundle/metrics-n1.txt"));
+    assert!(metrics.expect("a file").contains("quorate_requests_refused_total 1"));
+
     // Plain text, the key of somebody else, and a second client that must be named.
     cluster.check(&["status", "--timeout", "2s"], 7, "error[TLS_MISMATCH]");
     cluster.check(&["cert", "create-client", "audit"], 0, "/client/audit");

@@ -2,14 +2,15 @@
 //! keep changing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quorate_types::limits::{READ_ROWS_MAX, TXN_GROUPS_MAX};
 use quorate_types::{
-    Code, CutId, FoundRow, FoundRows, GroupId, ReplyBody, RequestBody, RowAddress, RowVersion, Uid,
-    Value, WantedRow,
+    Code, CutId, FoundRow, FoundRows, GroupId, ReplyBody, RequestBody, RetryClass, RowAddress,
+    RowVersion, Uid, Value, WantedRow,
 };
 use tokio::time::Instant;
 
@@ -20,6 +21,9 @@ use crate::transaction::Transaction;
 
 /// So many rounds may find something changed before locks are taken.
 const CHANGED_MAX: u32 = 3;
+
+/// The longest pause before rows that keep changing are asked for again without locks.
+const CHANGED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Rows that are being read.
 struct Many {
@@ -50,9 +54,10 @@ impl Client {
     /// before.
     ///
     /// Takes one round of questions if one group has all rows, otherwise two, and one more each time
-    /// that a row has changed in between. When that has happened three times, or half of the time for
-    /// the call is over because rows are locked, the rows are read under locks by a transaction; that
-    /// needs at most 16 groups.
+    /// that a row has changed in between. When that has happened three times, or the second round takes
+    /// more than half of the time that is left for the call, the rows are read under locks by a
+    /// transaction; that needs at most 16 groups, and room for the values of all of them in one. No lock
+    /// is taken before every group has answered once.
     ///
     /// ```no_run
     /// # async fn example(client: quorate_client::Client) -> Result<(), quorate_client::Error> {
@@ -66,8 +71,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// `TXN_TOO_LARGE` for more than 64 rows, or if the values that one group returns exceed 1 MiB;
-    /// others see [`Error`]. A read has no effect.
+    /// `TXN_TOO_LARGE` for more than 64 rows, or if the values that one group returns exceed 1 MiB, or
+    /// under locks its share of 1 MiB; others see [`Error`]. A read has no effect.
     pub async fn get_many<K>(&self, rows: &[(&str, Uid, K)]) -> Result<Vec<Option<Value>>, Error>
     where
         K: Clone + Into<Bytes>,
@@ -85,18 +90,21 @@ impl Client {
         let mut many = Many::new(rows);
         let mut changed = 0;
         loop {
-            let can_lock = many.by_group(self)?.len() <= TXN_GROUPS_MAX;
+            // Not before every group has answered once: the transaction would lock rows of those that
+            // live for as long as another one is away.
+            let can_lock = many.is_answered() && many.by_group(self)?.len() <= TXN_GROUPS_MAX;
             let left = self.timeout().saturating_sub(started.elapsed());
-            if can_lock && CHANGED_MAX < changed {
-                return many.read_under_locks(self.with_timeout(left)).await;
+            if CHANGED_MAX < changed {
+                if can_lock {
+                    return many.read_under_locks(self.with_timeout(left)).await;
+                }
+                tokio::time::sleep(self.inner().random_up_to(CHANGED_PAUSE.min(left))).await;
             }
             let budget = if can_lock { left / 2 } else { left };
             match many.ask_all(&self.with_timeout(budget)).await {
                 Ok(Round::Whole) => return Ok(many.values()),
                 Ok(Round::Changed) => changed += 1,
-                Err(error) if can_lock && error.code() == Code::DeadlineExceeded => {
-                    changed = CHANGED_MAX + 1;
-                }
+                Err(error) if can_lock && may_help(error.code()) => changed = CHANGED_MAX + 1,
                 Err(error) => return Err(error),
             }
         }
@@ -111,6 +119,11 @@ impl Many {
 
     fn values(self) -> Vec<Option<Value>> {
         self.rows.into_iter().map(|row| row.value).collect()
+    }
+
+    /// True once every group has told of its rows.
+    fn is_answered(&self) -> bool {
+        self.rows.iter().all(|row| row.known.is_some())
     }
 
     /// The places of the rows of each group.
@@ -175,6 +188,11 @@ impl Many {
         let read = Transaction::of_reads(client, rows).commit().await;
         read.map(|committed| committed.reads).map_err(Error::without_effect)
     }
+}
+
+/// Whether locks may help after a round that ended like this: it took too long, or nothing is wrong with it.
+fn may_help(code: Code) -> bool {
+    code == Code::DeadlineExceeded || code.retry() == RetryClass::Safe
 }
 
 /// Whether an answer has every row, and takes none for known that is not.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::links::Links;
+use crate::requests::Requests;
 
 /// What a node is given and its services use.
 pub struct Given {
@@ -22,6 +23,8 @@ pub struct Given {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// Most bytes its log may have.
+    pub log_bytes_cap: u64,
     /// Who may do what; `None` if callers are not told apart.
     pub access: Option<Access>,
     /// The certificates of the node, where there is `access`.
@@ -45,6 +48,8 @@ pub struct NodeContext {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// Most bytes its log may have.
+    pub log_bytes_cap: u64,
     /// Who may do what; `None` if callers are not told apart.
     pub access: Option<Access>,
     /// The certificates of the node, where there is `access`.
@@ -52,6 +57,7 @@ pub struct NodeContext {
     pub tls: Option<quorate_tls::Tls>,
     /// When it started.
     pub started_at: BootTime,
+    pub(crate) requests: Arc<Requests>,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -66,6 +72,7 @@ impl NodeContext {
         shard: ShardHandle,
         given: Given,
     ) -> NodeContext {
+        let requests = Arc::new(Requests::new(Arc::clone(&given.clock)));
         let started_at = given.clock.now();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
@@ -77,10 +84,12 @@ impl NodeContext {
             clock: given.clock,
             disk: given.disk,
             links: given.links,
+            log_bytes_cap: given.log_bytes_cap,
             access: given.access,
             #[cfg(not(madsim))]
             tls: given.tls,
             started_at,
+            requests,
             draining,
             stopped,
         }

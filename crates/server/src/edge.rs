@@ -2,6 +2,7 @@
 //! `pipeline.rs`, the room after is `replica::ShardHandle::request`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use quorate_proto::convert::money::account_users;
 use quorate_proto::convert::request::addresses;
@@ -14,11 +15,31 @@ use quorate_types::{
 
 use crate::access::Caller;
 use crate::context::NodeContext;
+use crate::requests::Kind;
 
 impl NodeContext {
     /// Checks a request against limits, routes and the rights of its caller and puts it into its group.
     /// `answer` is called once, unless an error is returned.
     pub(crate) fn submit(
+        &self,
+        caller: &Caller,
+        group: GroupId,
+        request: Request,
+        elsewhere: Option<Elsewhere>,
+        answer: impl FnOnce(Answer) + Send + 'static,
+    ) -> Result<(), Error> {
+        let requests = Arc::clone(&self.requests);
+        let kind = if request.body.is_read() { Kind::Read } else { Kind::Write };
+        let arrived_at = requests.arrives();
+        let counted = move |given: Answer| {
+            requests.answered(kind, arrived_at, &given);
+            answer(given);
+        };
+        let submitted = self.submit_checked(caller, group, request, elsewhere, counted);
+        submitted.inspect_err(|error| self.requests.refused(error.code))
+    }
+
+    fn submit_checked(
         &self,
         caller: &Caller,
         group: GroupId,

@@ -4,7 +4,7 @@
 //!   clients --> kv_, bank_, cut_service --> edge (route, limits) --> replica::ShardHandle
 //!   peers ----> peer_service ------------------------------------> replica::ShardHandle
 //!   replica --> peer_network --> peers
-//!   people ---> topology_service, admin_service, admin_http
+//!   people ---> topology_service, admin_service, admin_http, health
 //!   all of them: listen, secured (certificates) --> access (rights) --> audit
 //! ```
 //!
@@ -28,6 +28,7 @@ mod listen;
 mod peer_network;
 mod peer_service;
 mod pipeline;
+mod requests;
 mod status;
 mod topology_service;
 
@@ -37,6 +38,8 @@ mod admin_http;
 mod boot_clock;
 #[cfg(not(madsim))]
 pub mod folder;
+#[cfg(not(madsim))]
+mod health;
 #[cfg(not(madsim))]
 mod metrics;
 #[cfg(not(madsim))]

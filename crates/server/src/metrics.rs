@@ -1,5 +1,8 @@
 //! Metrics in the OpenMetrics text form, computed when asked from the same account as the status.
 
+mod requests;
+mod survival;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -9,8 +12,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
-use quorate_replica::{GroupStatus, ShardStatus};
-use quorate_types::{Code, Error};
+use quorate_replica::ShardStatus;
+use quorate_types::{BootTime, Code, Error, GroupId};
 
 use crate::context::NodeContext;
 use crate::peer_network::PeerNetwork;
@@ -28,6 +31,19 @@ struct PeerLabels {
     peer: u32,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SurvivalLabels {
+    unit: String,
+    group: u32,
+    /// `node`, `zone`, `idc` or `city`.
+    level: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
 type GroupGauge = Family<GroupLabels, Gauge>;
 type GroupSeconds = Family<GroupLabels, Gauge<f64, AtomicU64>>;
 
@@ -35,53 +51,64 @@ type GroupSeconds = Family<GroupLabels, Gauge<f64, AtomicU64>>;
 pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Result<String, Error> {
     let shard = context.shard.status().await?;
     let mut registry = Registry::with_prefix("quorate");
-    let has_leader = family(&mut registry, "group_has_leader", "1 if the replica knows a leader");
-    let leads = family(&mut registry, "group_leads", "1 if the replica serves as leader");
-    let committed = family(&mut registry, "group_slot_committed", "Chosen through this slot");
-    let applied = family(&mut registry, "group_slot_applied", "Applied through this slot");
-    let persisted =
-        family(&mut registry, "group_slot_persisted", "In a checkpoint on disk through this slot");
-    let lag = family(&mut registry, "replica_lag_slots", "Slots committed but not applied here");
-    let sessions = family(&mut registry, "group_sessions", "Open sessions");
-    let elections = family(&mut registry, "group_leader_changes", "Elections won since the start");
-    let entries = family(&mut registry, "group_entries_applied", "Entries applied since the start");
-    let lease = GroupSeconds::default();
-    registry.register_with_unit(
-        "group_lease_remaining",
-        "Time until the lease ends",
-        Unit::Seconds,
-        lease.clone(),
-    );
-    for group in &shard.groups {
-        let labels = labels(context, group);
-        let set = |family: &GroupGauge, value: u64| set(family, &labels, value);
-        let core = &group.core;
-        set(&has_leader, u64::from(core.leader.is_some()));
-        set(&leads, u64::from(core.serving));
-        set(&committed, core.slot_committed.0);
-        set(&applied, core.slot_applied.0);
-        set(&persisted, group.slot_persisted.0);
-        set(&lag, core.slot_committed.0.saturating_sub(core.slot_applied.0));
-        set(&sessions, group.sessions as u64);
-        set(&elections, group.leaderships);
-        set(&entries, group.applied_entries);
-        lease.get_or_create(&labels).set(group.lease_remaining_ms as f64 / 1000.0);
-    }
+    register_groups(&mut registry, context, &shard);
     register_money(&mut registry, context, &shard);
-    register_node(&mut registry, context, network, &shard);
+    register_survival(&mut registry, context, &shard);
+    requests::register(&mut registry, &context.requests);
+    register_network(&mut registry, network);
+    register_node(&mut registry, context, &shard);
+    register_clocks(&mut registry, context);
     let mut text = String::new();
     encode(&mut text, &registry)
         .map_err(|error| Error::new(Code::Internal, format!("metrics: {error}")))?;
     Ok(text)
 }
 
-/// What groups know of transactions over several groups, of money and of cuts. What waits, waits at the
-/// leader; open reservations every replica knows.
+/// Where each replica stands.
+fn register_groups(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
+    let has_leader = family(registry, "group_has_leader", "1 if the replica knows a leader");
+    let leads = family(registry, "group_leads", "1 if the replica serves as leader");
+    let round = family(registry, "group_ballot_round", "Round of the highest ballot promised");
+    let committed = family(registry, "group_slot_committed", "Chosen through this slot");
+    let applied = family(registry, "group_slot_applied", "Applied through this slot");
+    let persisted =
+        family(registry, "group_slot_persisted", "In a checkpoint on disk through this slot");
+    let lag = family(registry, "replica_lag_slots", "Slots committed but not applied here");
+    let sessions = family(registry, "group_sessions", "Open sessions");
+    let help = "Attempts at transactions over several groups that the replica knows of";
+    let attempts = family(registry, "group_attempts", help);
+    let locked = family(registry, "group_locked_rows", "Rows that such attempts lock");
+    let parked = family(registry, "group_parked_requests", "Requests that wait for such locks");
+    let elections = counters(registry, "group_leader_changes", "Elections won since the start");
+    let entries = counters(registry, "group_entries_applied", "Entries applied since the start");
+    let lease = GroupSeconds::default();
+    let help = "Time until the lease ends";
+    registry.register_with_unit("group_lease_remaining", help, Unit::Seconds, lease.clone());
+    for group in &shard.groups {
+        let labels = labels(context, group.group);
+        let set = |family: &GroupGauge, value: u64| set(family, &labels, value);
+        let core = &group.core;
+        set(&has_leader, u64::from(core.leader.is_some()));
+        set(&leads, u64::from(core.serving));
+        set(&round, core.promised.round);
+        set(&committed, core.slot_committed.0);
+        set(&applied, core.slot_applied.0);
+        set(&persisted, group.slot_persisted.0);
+        set(&lag, core.slot_committed.0.saturating_sub(core.slot_applied.0));
+        set(&sessions, group.sessions as u64);
+        set(&attempts, group.attempts as u64);
+        set(&locked, group.locked_rows as u64);
+        set(&parked, group.parked as u64);
+        elections.get_or_create(&labels).inc_by(group.leaderships);
+        entries.get_or_create(&labels).inc_by(group.applied_entries);
+        lease.get_or_create(&labels).set(group.lease_remaining_ms as f64 / 1000.0);
+    }
+}
+
+/// What groups know of money and of cuts. What waits, waits at the leader; open reservations every replica
+/// knows.
 fn register_money(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
     let mut family = |name, help| family(registry, name, help);
-    let attempts = family("group_attempts", "Cross-unit attempts remembered, decided ones too");
-    let locked = family("group_locked_rows", "Rows locked by attempts");
-    let parked = family("group_parked_requests", "Requests that wait for locks or for escrow");
     let escrow = family("group_escrow_transfers", "Transfers with other groups in escrow");
     let fenced = family("group_fenced_accounts", "Accounts that a read keeps new transfers out of");
     let holds = family("group_open_reservations", "Pending transfers that reserve their amount");
@@ -91,11 +118,8 @@ fn register_money(registry: &mut Registry, context: &NodeContext, shard: &ShardS
     let help = "How long the oldest view at a cut has been kept";
     registry.register_with_unit("group_cut_view_age", help, Unit::Seconds, age.clone());
     for group in &shard.groups {
-        let labels = labels(context, group);
+        let labels = labels(context, group.group);
         let set = |family: &GroupGauge, value: usize| set(family, &labels, value as u64);
-        set(&attempts, group.attempts);
-        set(&locked, group.locked_rows);
-        set(&parked, group.parked);
         set(&escrow, group.escrow_transfers);
         set(&fenced, group.fences);
         set(&holds, group.open_holds);
@@ -105,27 +129,56 @@ fn register_money(registry: &mut Registry, context: &NodeContext, shard: &ShardS
     }
 }
 
-/// What the node as a whole holds and does.
-fn register_node(
-    registry: &mut Registry,
-    context: &NodeContext,
-    network: &PeerNetwork,
-    shard: &ShardStatus,
-) {
-    let dropped = Family::<PeerLabels, Gauge>::default();
-    registry.register(
-        "peer_messages_dropped",
-        "Messages dropped from a full queue since the start",
-        dropped.clone(),
-    );
+/// What the groups that serve here survive.
+fn register_survival(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
+    let survives = Family::<SurvivalLabels, Gauge>::default();
+    let help =
+        "1 if the group survives the loss of any one more place of this level, by its leader";
+    registry.register("group_survives", help, survives.clone());
+    for (group, level, is_survived) in survival::survival(&context.topology, &shard.groups) {
+        let GroupLabels { unit, group } = labels(context, group);
+        let level = level.word().to_lowercase();
+        let labels = SurvivalLabels { unit, group, level };
+        survives.get_or_create(&labels).set(i64::from(is_survived));
+    }
+}
+
+fn labels(context: &NodeContext, group: GroupId) -> GroupLabels {
+    let entry = context.topology.group(group);
+    GroupLabels { unit: entry.map_or_else(String::new, |entry| entry.unit.clone()), group: group.0 }
+}
+
+/// What went to each peer.
+fn register_network(registry: &mut Registry, network: &PeerNetwork) {
+    let dropped = Family::<PeerLabels, Counter>::default();
+    let help = "Messages dropped from a full queue since the start";
+    registry.register("peer_messages_dropped", help, dropped.clone());
     let frames = Family::<PeerLabels, Counter>::default();
     registry.register("peer_frames", "Frames sent to a peer since the start", frames.clone());
     for (node, counters) in network.counters() {
         let labels = PeerLabels { peer: node.0 };
-        let count = i64::try_from(counters.dropped).unwrap_or(i64::MAX);
-        dropped.get_or_create(&labels).set(count);
+        dropped.get_or_create(&labels).inc_by(counters.dropped);
         frames.get_or_create(&labels).inc_by(counters.frames);
     }
+}
+
+/// The clocks of this machine at the moment of the scrape, so that they can be compared with others.
+/// Nothing in a node depends on the wall clock; leases depend on the rate of the boot clock.
+fn register_clocks(registry: &mut Registry, context: &NodeContext) {
+    let now = context.clock.now();
+    let uptime = now.since(context.started_at);
+    seconds(registry, "uptime", "Time since the process started", uptime.as_secs_f64());
+    let boot = now.since(BootTime(0)).as_secs_f64();
+    seconds(registry, "boot_clock", "The machine's boot clock, which leases are measured by", boot);
+    let wall = context.clock.wall_ms() as f64 / 1000.0;
+    seconds(registry, "wall_clock", "The machine's wall clock since 1970", wall);
+}
+
+/// What the node as a whole holds and does.
+fn register_node(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
+    let build = Family::<BuildLabels, Gauge>::default();
+    registry.register("build_info", "1, with the version of the program", build.clone());
+    build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
     node_gauge(
         registry,
         "request_held_bytes",
@@ -133,6 +186,9 @@ fn register_node(
         context.shard.request_bytes() as u64,
     );
     node_gauge(registry, "log_size_bytes", "Bytes of the log's segments", shard.log_bytes);
+    node_gauge(registry, "log_cap_bytes", "Most bytes the log may have", context.log_bytes_cap);
+    let help = "1 if log and disk have room above the reserve";
+    node_gauge(registry, "log_has_room", help, u64::from(shard.has_room));
     let log = &shard.log;
     node_counter(registry, "log_written_bytes", "Bytes written to the log", log.written_bytes);
     node_counter(registry, "log_writes", "Writes of the log", log.writes);
@@ -179,12 +235,6 @@ fn register_node(
     );
 }
 
-fn labels(context: &NodeContext, group: &GroupStatus) -> GroupLabels {
-    let entry = context.topology.group(group.group);
-    let unit = entry.map_or_else(String::new, |entry| entry.unit.clone());
-    GroupLabels { unit, group: group.group.0 }
-}
-
 fn set(family: &GroupGauge, labels: &GroupLabels, value: u64) {
     family.get_or_create(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
 }
@@ -193,6 +243,18 @@ fn family(registry: &mut Registry, name: &str, help: &str) -> GroupGauge {
     let family = GroupGauge::default();
     registry.register(name, help, family.clone());
     family
+}
+
+fn counters(registry: &mut Registry, name: &str, help: &str) -> Family<GroupLabels, Counter> {
+    let family = Family::<GroupLabels, Counter>::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
+fn seconds(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(value);
+    registry.register_with_unit(name, help, Unit::Seconds, gauge);
 }
 
 fn node_counter(registry: &mut Registry, name: &str, help: &str, value: u64) {

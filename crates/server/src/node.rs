@@ -142,12 +142,13 @@ impl Node {
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
+        let log_bytes_cap = tuning.log(profile).bytes_cap;
         #[cfg(madsim)]
-        let given = Given { clock, disk, links, access: None };
+        let given = Given { clock, disk, links, log_bytes_cap, access: None };
         #[cfg(not(madsim))]
         let given = {
             let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
-            Given { clock, disk, links, access: rights.map(Access::new), tls }
+            Given { clock, disk, links, log_bytes_cap, access: rights.map(Access::new), tls }
         };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
@@ -192,6 +193,8 @@ impl Node {
         let peer = v1::peer_server::PeerServer::new(PeerService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
+        #[cfg(not(madsim))]
+        let health = crate::health::service(Arc::clone(&context));
         let clients = server()
             .add_service(kv)
             .add_service(bank)
@@ -201,7 +204,7 @@ impl Node {
             )))
             .add_service(v1::admin_server::AdminServer::new(AdminService::new(context)));
         #[cfg(not(madsim))]
-        let clients = clients.add_service(reflection()?);
+        let clients = clients.add_service(health).add_service(reflection()?);
         let peers = server().add_service(peer);
         let shard = tokio::spawn(shard.run(shutdown.clone()));
         let (members, nodes) = (Port::of_clients(&stopping), Port::of_peers(&stopping));
@@ -241,6 +244,7 @@ fn reflection() -> Result<
 > {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(quorate_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| Error::new(Code::Internal, format!("reflection: {error}")))
 }

@@ -20,6 +20,8 @@ use quorate_types::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Users of RZ00, RZ01 and RZ02.
 const ANN: Uid = Uid(1);
@@ -164,6 +166,11 @@ async fn unary_calls_know_their_caller() {
     };
     let mut cuts = v1::cuts_client::CutsClient::new(shop.clone());
     assert_eq!(code_of(cuts.read_cut_transfers(cut).await), Code::PermissionDenied);
+    let mut health = HealthClient::new(shop.clone());
+    health.check(HealthCheckRequest::default()).await.expect("every client may");
+    let stranger = channel(&node.client, &cluster.tls("stranger")).await.expect("a channel");
+    let unknown = HealthClient::new(stranger).check(HealthCheckRequest::default()).await;
+    assert_eq!(code_of(unknown), Code::PermissionDenied);
     let mut admin = v1::admin_client::AdminClient::new(shop);
     admin.get_node_status(v1::GetNodeStatusRequest {}).await.expect("every client may");
     let transfer = v1::TransferLeaderRequest { group: 2, to_node: None };

@@ -1,7 +1,7 @@
 //! `quorate status`: asks every configured node about itself, judges the answers and says what may
 //! still be lost. Exit 0 if healthy, 10 if not, 6 if nobody answered.
 
-mod judge;
+pub(crate) mod judge;
 mod show;
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::args;
 use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::exit::{Exit, Failure};
-use crate::output::Output;
+use crate::output::{Document, Output};
 
 /// Between two looks of `--wait`.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
@@ -43,13 +43,18 @@ pub(crate) async fn run(args: StatusArgs, global: &Global, out: &Output) -> Resu
     }
 }
 
-struct Seen {
-    cluster: Cluster,
-    answers: Answers,
-    verdict: Verdict,
+/// What a look at the cluster found.
+pub(crate) struct Seen {
+    pub(crate) cluster: Cluster,
+    pub(crate) answers: Answers,
+    pub(crate) verdict: Verdict,
 }
 
-async fn look(global: &Global) -> Result<Seen, Failure> {
+/// Asks every node, and judges the answers.
+///
+/// # Errors
+/// `UNREACHABLE` if no endpoint answered.
+pub(crate) async fn look(global: &Global) -> Result<Seen, Failure> {
     let cluster = Cluster::open(global).await?;
     let reports = Box::pin(cluster.client().cluster_status()).await;
     let answers = reports
@@ -67,6 +72,11 @@ fn reason(error: &quorate_client::Error) -> Error {
         Code::DeadlineExceeded => cluster::coded(error),
         _ => error.as_error().clone(),
     }
+}
+
+/// The document of a look.
+pub(crate) fn document(seen: &Seen) -> Document {
+    show::document(seen.cluster.topology(), &seen.answers, &seen.verdict)
 }
 
 fn report(seen: &Seen, out: &Output) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Reads of many rows: how often each group is asked, what with, and when locks are taken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use quorate_client::{Client, Code, Uid, Value};
 use quorate_types::{
@@ -18,6 +19,8 @@ pub(crate) struct Versions {
     pub(crate) meddle: u32,
     /// The cut that each group has passed.
     pub(crate) cuts: BTreeMap<GroupId, CutId>,
+    /// Groups without a majority.
+    pub(crate) away: BTreeSet<GroupId>,
     /// Each question: its group, its cut, and how many rows it knows.
     pub(crate) asked: Vec<(GroupId, CutId, usize)>,
 }
@@ -150,4 +153,21 @@ async fn who_saw_a_cut_asks_all_groups_for_it() {
     nodes.world().versions.asked.clear();
     client.get_many(&ALL).await.expect("nothing is wrong");
     assert_eq!(nodes.world().versions.asked.len(), 4, "everybody has passed it");
+}
+
+#[tokio::test]
+async fn no_locks_are_taken_while_a_group_is_away() {
+    // Goal: a read of a group that does not answer ends with its deadline. A transaction would lock rows
+    // of the other groups for as long as that one is away.
+    let (nodes, client) = with_rows().await;
+    let group = client.route("load", Uid(1)).expect("it has one").group;
+    nodes.world().versions.away.insert(group);
+    let hurried = client.with_timeout(Duration::from_millis(200));
+    let error = hurried.get_many(&ALL).await.expect_err("one group does not answer");
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(nodes.world().effects, 0, "a transaction was sent");
+    nodes.world().versions.away.clear();
+    let found = client.get_many(&ALL).await.expect("everybody is back");
+    assert_eq!(numbers(&found), [Some(30), Some(1), None, Some(101), Some(30)]);
+    assert_eq!(nodes.world().effects, 0);
 }

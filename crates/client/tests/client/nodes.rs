@@ -113,6 +113,9 @@ impl World {
                 plain(ReplyBody::SessionClosed)
             }
             RequestBody::Get(row) => plain(ReplyBody::Row(self.rows.get(row).cloned())),
+            RequestBody::GetMany { .. } if self.versions.away.contains(&item.group) => {
+                Err(Error::new(Code::NoQuorum, "away"))
+            }
             RequestBody::GetMany { rows, cut } => {
                 plain(self.versions.answer((item.group, at.slot), rows, *cut, &mut self.rows))
             }
