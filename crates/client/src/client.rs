@@ -171,7 +171,8 @@ impl Client {
         self.inner.router.describe(table, uid).map_err(Error::local)
     }
 
-    /// Reads a row, linearizable unless [`Client::with_reads`] says otherwise. Rows of `home` and `global` tables have UID 0.
+    /// Reads a row, linearizable unless [`Client::with_reads`] says otherwise. Rows of `home` and
+    /// `global` tables have UID 0.
     ///
     /// # Errors
     /// See [`Error`]; a read has no effect.

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ErrorArgs, out: &Output) -> Result<(), Failure> {
 /// The code with this name, in any case, or this number.
 fn find(text: &str) -> Result<Code, Failure> {
     let name = text.trim().to_ascii_uppercase().replace('-', "_");
-    let number: Option<u32> = name.parse().ok();
+    let number: Option<u32> = name.parse().ok(); // What is no number may be a name.
     let is_meant = |code: &&Code| code.name() == name || Some(code.number()) == number;
     Code::ALL.iter().find(is_meant).copied().ok_or_else(|| {
         let known = Code::ALL.iter().map(|code| code.name());

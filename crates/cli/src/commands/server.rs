@@ -82,11 +82,20 @@ impl ServerArgs {
         tls_dir: Option<&Path>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Settings, Failure> {
-        let text = |text: OsString| text.into_string().ok();
-        let variables: Vec<(String, String)> = variables
-            .into_iter()
-            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-            .collect();
+        let mut texts: Vec<(String, String)> = Vec::new();
+        for (name, value) in variables {
+            // A name that is no text is none of ours.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => texts.push((name, value)),
+                Err(_) if name.starts_with("QUORATE") => {
+                    let message = format!("the value of the variable {name} is no UTF-8 text");
+                    return Err(Failure::usage(message, "set it to text, or unset it"));
+                }
+                Err(_) => {} // Somebody else's.
+            }
+        }
+        let variables = texts;
         let of_variable = |wanted: &str| {
             variables.iter().find(|(name, _)| name == wanted).map(|(_, text)| text.as_str())
         };
@@ -343,5 +352,18 @@ mod tests {
 
     fn quiet() -> ServerArgs {
         ServerArgs::default()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_variable_that_is_no_text_is_not_passed_over() {
+        // Goal: a setting that somebody meant is taken or refused, never ignored; other programs may keep
+        // what they like in theirs.
+        use std::os::unix::ffi::OsStringExt;
+        let odd = || OsString::from_vec(vec![0xff]);
+        let of = |name: &str| ServerArgs::default().settings(None, [(OsString::from(name), odd())]);
+        let refused = of("QUORATE__SERVER__DATA").expect_err("it is no text").to_string();
+        assert!(refused.contains("QUORATE__SERVER__DATA"), "{refused}");
+        assert!(of("LESSOPEN").is_ok());
     }
 }

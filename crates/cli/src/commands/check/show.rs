@@ -82,7 +82,7 @@ pub(super) fn clocks(out: &Output, topology: &Topology, clocks: &[Clock], found:
 }
 
 fn clock_json(clock: &Clock) -> Value {
-    let rate = clock.rate_ppm.as_ref().ok();
+    let rate = clock.rate_ppm.as_ref().ok(); // Why there is none stands in `error` below.
     json!({
         "node": clock.node,
         "rate_ppm": rate.map(|(rate, _)| rate),

@@ -186,7 +186,7 @@ fn table(reference: &Topology, asked: &[Asked<'_>]) -> Table {
 }
 
 fn asked_json(reference: &Topology, asked: &Asked<'_>) -> Value {
-    let answer = asked.answer.as_ref().ok();
+    let answer = asked.answer.as_ref().ok(); // Why there is none stands in `reason` below.
     json!({
         "node": asked.node.name,
         "node_id": asked.node.id.0,

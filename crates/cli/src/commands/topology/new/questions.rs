@@ -67,6 +67,7 @@ fn one<T>(
             text => match parse(text) {
                 Ok(value) => return Ok(Some(value)),
                 Err(mistake) => {
+                    // As harmless: the question is asked again.
                     let _ = writeln!(screen, "{mistake}");
                 }
             },
