@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit test-explorer test-sim test-planted test-demo test-kill crash \
-  check lint fix sim sim-build soak planted bench bench-peers interop walkthrough \
+  check lint fix sim sim-build soak planted bench bench-peers interop walkthrough newcomer \
   clean
 
 # Arguments for `make demo`, `make bench-peers` and `make interop`, seeds and scenario for `make sim`.
@@ -125,6 +125,10 @@ bench-peers: setup ## the load of `quorate bench` on etcd too (Debian's etcd-ser
 walkthrough: setup ## the commands of docs/OPERATIONS.md on three machines made of network namespaces (as root)
 	@$(cargo) build --release -p quorate-cli
 	@scripts/walkthrough.sh $(quorate)
+
+newcomer: setup ## the commands of docs/FIRST_HALF_HOUR.md, as printed, on the usual ports
+	@$(cargo) build --release -p quorate-cli
+	@scripts/newcomer.sh $(quorate)
 
 interop: setup ## a Python client against a cluster of three processes
 	@$(cargo) build --release -p quorate-cli

@@ -36,6 +36,7 @@ impl Group {
                 voters: voters.clone(),
                 timing: Timing::lan(),
                 pinned: false,
+                log_budget_bytes: u64::MAX,
             };
             (*id, Replica::new(now, options, Restored::fresh()))
         });

@@ -98,6 +98,8 @@ pub(crate) struct Cluster {
     base_port: u16,
     /// Put before the command of a server.
     launcher: Option<PathBuf>,
+    /// Put behind it.
+    arguments: Vec<String>,
     members: Vec<Member>,
     /// Where the nodes are, if not all in the network of this process. Goes after the processes.
     network: Option<Network>,
@@ -122,7 +124,8 @@ impl Cluster {
             |node: Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
         let members = Node::ALL.into_iter().map(member).collect();
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
-        Ok(Cluster { binary, folder, base_port, launcher: None, members, network })
+        let (launcher, arguments) = (None, Vec::new());
+        Ok(Cluster { binary, folder, base_port, launcher, arguments, members, network })
     }
 
     /// The network of the nodes, to be broken.
@@ -138,6 +141,11 @@ impl Cluster {
     /// Starts servers through this program from now on, or directly.
     pub(crate) fn set_launcher(&mut self, launcher: Option<PathBuf>) {
         self.launcher = launcher;
+    }
+
+    /// Starts servers with these arguments, too, from now on.
+    pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
     }
 
     /// The data folder of a node.
@@ -198,6 +206,7 @@ impl Cluster {
             .arg("--data")
             .arg(&member.data)
             .args(["--profile", "small", "--insecure"])
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -278,6 +287,12 @@ impl Cluster {
     /// The last slot of each group that the present process of a node found in its log.
     pub(crate) fn restored(&self, node: Node) -> io::Result<BTreeMap<u32, u64>> {
         Ok(restored(&self.output(node)?))
+    }
+
+    /// How often the present process of a node has switched to rows that came from another one.
+    pub(crate) fn switched(&self, node: Node) -> io::Result<usize> {
+        let output = self.output(node)?;
+        Ok(output.lines().filter(|line| line.contains("switched to installed rows")).count())
     }
 
     /// What the present process of a node has printed.

@@ -6,6 +6,7 @@ pub(crate) mod disk_full;
 pub(crate) mod kill;
 pub(crate) mod pause;
 pub(crate) mod power_cut;
+pub(crate) mod refill;
 pub(crate) mod slow_disk;
 
 use std::path::Path;
@@ -35,6 +36,7 @@ pub(crate) async fn run(fault: Choice, order: Order<'_>) -> Result<Outcome, Fail
         Choice::DiskFull => Box::pin(disk_full::run(order)).await,
         Choice::SlowDisk => Box::pin(slow_disk::run(order)).await,
         Choice::Pause => Box::pin(pause::run(order)).await,
+        Choice::Refill => Box::pin(refill::run(order)).await,
         Choice::Bank => Box::pin(bank::run(order)).await,
     }
 }

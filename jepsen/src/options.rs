@@ -71,6 +71,8 @@ pub(crate) enum Choice {
     SlowDisk,
     /// A leader is stopped for longer than its lease, then goes on.
     Pause,
+    /// A node is away for long, or loses its rows, and fetches those of others.
+    Refill,
     /// Payments between units and transfers, under kills, pauses and cuts of the network. As root.
     Bank,
 }
@@ -94,6 +96,7 @@ impl Choice {
             Choice::DiskFull => "disk-full",
             Choice::SlowDisk => "slow-disk",
             Choice::Pause => "pause",
+            Choice::Refill => "refill",
             Choice::Bank => "bank",
         }
     }
@@ -118,7 +121,8 @@ mod tests {
     #[test]
     fn all_is_every_fault_once() {
         let words: Vec<&str> = Choice::All.faults().into_iter().map(Choice::word).collect();
-        let all = ["kill", "power-cut", "damage", "disk-full", "slow-disk", "pause", "bank"];
+        let all =
+            ["kill", "power-cut", "damage", "disk-full", "slow-disk", "pause", "refill", "bank"];
         assert_eq!(words, all);
         assert_eq!(Choice::Pause.faults(), [Choice::Pause]);
     }

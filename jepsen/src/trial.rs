@@ -107,9 +107,9 @@ impl Trial {
         })
     }
 
-    /// Makes the load of later rounds lighter or heavier.
-    pub(crate) fn set_pause_max(&mut self, pause_max: Duration) {
-        self.load.pause_max = pause_max;
+    /// Makes the load of later rounds lighter or heavier. Returns how it was.
+    pub(crate) fn set_pause_max(&mut self, pause_max: Duration) -> Duration {
+        std::mem::replace(&mut self.load.pause_max, pause_max)
     }
 
     /// Starts the load of the next round and returns its number.

@@ -69,12 +69,14 @@ impl Exit {
             | Code::NotReady
             | Code::DeadlineExceeded
             | Code::Unreachable
+            | Code::SnapshotUnavailable
             | Code::ShuttingDown => Exit::Unreachable,
             Code::InvalidRequest => Exit::Usage,
             Code::Unauthenticated
             | Code::PermissionDenied
             | Code::CertificateInvalid
-            | Code::TlsMismatch => Exit::Denied,
+            | Code::TlsMismatch
+            | Code::FaultsNotAllowed => Exit::Denied,
             Code::SeveralGroups
             | Code::NotAnInteger
             | Code::IntegerOverflow
@@ -101,6 +103,7 @@ impl Exit {
             | Code::PromisesUnreadable
             | Code::StoreDamaged
             | Code::DiskFailed
+            | Code::SnapshotDamaged
             | Code::Internal => Exit::Failed,
         }
     }
@@ -260,12 +263,19 @@ mod tests {
                 "NOT_READY",
                 "DEADLINE_EXCEEDED",
                 "UNREACHABLE",
+                "SNAPSHOT_UNAVAILABLE",
                 "SHUTTING_DOWN"
             ]
         );
         assert_eq!(
             with(7),
-            ["UNAUTHENTICATED", "PERMISSION_DENIED", "CERTIFICATE_INVALID", "TLS_MISMATCH"]
+            [
+                "UNAUTHENTICATED",
+                "PERMISSION_DENIED",
+                "CERTIFICATE_INVALID",
+                "TLS_MISMATCH",
+                "FAULTS_NOT_ALLOWED"
+            ]
         );
         assert!(exits.iter().all(|(_, exit)| *exit <= 7 && *exit != 0));
     }

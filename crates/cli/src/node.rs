@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorate_server::Tuning;
 use quorate_topology::Topology;
-use quorate_types::NodeId;
+use quorate_types::{Link, NodeId};
 
 pub(crate) use quorate_server::Security;
 
@@ -45,12 +45,18 @@ pub(crate) struct NodeOptions {
     pub(crate) profile: Profile,
     /// Bytes of its log, where the profile's are not wanted.
     pub(crate) log_bytes_max: Option<u64>,
+    /// Bytes of log kept for members that lag, where the profile's are not wanted.
+    pub(crate) log_keep_max: Option<u64>,
+    /// Bytes of rows a second for others, where the usual is not wanted.
+    pub(crate) snapshot_rate_max: Option<u64>,
     /// Bytes of unanswered requests, where the profile's are not wanted.
     pub(crate) request_bytes_max: Option<u64>,
     /// How long it tries to hand leaderships over when it is stopped, where the usual is not wanted.
     pub(crate) leave_timeout: Option<Duration>,
     /// How it tells its callers apart.
     pub(crate) security: Security,
+    /// What it does to its links at first; `None`: faults are not allowed.
+    pub(crate) far_links: Option<Vec<Link>>,
 }
 
 /// Whether a data folder holds data of this node already. The folder is made if it does not exist.
@@ -81,10 +87,16 @@ pub(crate) async fn serve(
         profile,
         tuning: Tuning {
             log_bytes_max: options.log_bytes_max,
+            log_keep_max: options.log_keep_max,
+            snapshot_bytes_per_second: options
+                .snapshot_rate_max
+                .unwrap_or_else(|| Tuning::default().snapshot_bytes_per_second),
             request_bytes_max: options.request_bytes_max,
             leave_timeout: options.leave_timeout.unwrap_or_else(|| Tuning::default().leave_timeout),
+            ..Tuning::default()
         },
         security: options.security,
+        far_links: options.far_links,
     };
     Box::pin(quorate_server::serve(options, shutdown)).await.map_err(Failure::from)
 }
@@ -114,8 +126,12 @@ mod tests {
         };
         let both = [Resources::Normal, Resources::Small];
         assert_eq!(told("storage.log-bytes-max"), sizes(both.map(|of| tuning.log(of).bytes_cap)));
+        assert_eq!(told("storage.log-keep-max"), sizes(both.map(|of| tuning.log_keep_max(of))));
         let requests = both.map(|of| tuning.request_bytes_max(of) as u64);
         assert_eq!(told("server.request-bytes-max"), sizes(requests));
+        let rate = Setting::of("storage.snapshot-rate-max").expect("a setting").unset;
+        let mebibytes = tuning.snapshot_bytes_per_second / (1024 * 1024);
+        assert!(matches!(rate, Unset::Value(text) if text == format!("{mebibytes}MiB")));
         let leave = Setting::of("server.leave-timeout").expect("a setting").unset;
         let seconds = tuning.leave_timeout.as_secs();
         assert!(matches!(leave, Unset::Value(text) if text == format!("{seconds}s")));

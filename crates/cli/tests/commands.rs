@@ -326,3 +326,28 @@ fn the_version_and_help_end_well() {
         assert!(stdout.contains("Usage: quorate"), "{stdout}");
     }
 }
+
+#[test]
+fn a_script_of_the_demo_is_checked_before_anything_starts() {
+    // Goal: what is printed as the story can be played, a mistake is told with its line, and orders to a demo
+    // that does not run reach nobody.
+    let (exit, story, _) = run(&["demo", "--print-script", "--rounds", "2", "--seconds", "7"]);
+    assert_eq!(exit, 0);
+    assert!(story.contains("+7s kill idc-of:RZ01\n"), "{story}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("script");
+    fs::write(&script, story.replace("kill all", "kill al")).expect("written");
+    let (script, data) = (script.display().to_string(), folder.path().join("data"));
+    let data = data.display().to_string();
+    let offset = ["--port-offset", "31000"];
+    let args = [&["demo", "--script", &script, "--dir", &data][..], &offset].concat();
+    check_failure(&args, 1, "CONFIG_INVALID", ":12: \"al\" is no node, IDC or city");
+    assert!(!Path::new(&data).join("cluster.toml").exists());
+    // Everything after the first word of an order belongs to it, so there is no `-o json` behind it.
+    let (exit, _, stderr) = run(&["demo", "exec", "--dir", &data, "status"]);
+    assert!(exit == 6 && stderr.contains("no demo answers"), "{exit}: {stderr}");
+    let (exit, _, stderr) = run(&["demo", "exec"]);
+    assert!(exit == 2 && stderr.contains("VERB"), "{exit}: {stderr}");
+    check_failure(&["demo", "--preset", "9c9i"], 2, "INVALID_REQUEST", "3c5i");
+    check_failure(&["demo", "--tag", "a/b"], 2, "INVALID_REQUEST", "letters, digits");
+}

@@ -14,6 +14,7 @@ const NAMED_MAX: usize = 16;
 
 /// What the books of all units say at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AuditReport {
     /// The cut that was read.
     pub cut: CutId,
@@ -44,6 +45,7 @@ pub struct LedgerAudit {
 
 /// One unit in a ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnitAudit {
     /// Its accounts.
     pub accounts: u64,

@@ -19,6 +19,7 @@ use crate::error::{Error, Outcome, Trail};
 
 /// What a transfer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TransferEffect {
     /// The group whose log carries it.
     pub group: GroupId,
@@ -30,6 +31,7 @@ pub struct TransferEffect {
 
 /// Why a transfer did not take effect. Its id may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Refusal {
     /// The verdict of the group.
     pub verdict: Verdict,
@@ -81,6 +83,7 @@ impl TransferOutcome {
 
 /// An account after it was created or set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AccountState {
     /// The account.
     pub account: Account,

@@ -10,12 +10,13 @@ use quorate_types::{ClusterId, Code, limits};
 
 use crate::client::{Client, Inner};
 use crate::connection::{self, Pool};
+use crate::endpoints::parse_endpoints;
 use crate::error::{Error, Outcome, Trail, show};
+use crate::policy::RetryPolicy;
+use crate::trace::{Hook, TraceContext};
 
-/// The port of an endpoint that names none.
-const PORT_DEFAULT: u16 = 6440;
-/// Most endpoints; further ones are refused.
-const ENDPOINTS_MAX: usize = 64;
+/// The shortest time between two questions for a sign of life.
+const KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
 
 /// What a client was told to do.
 #[derive(Clone, Debug)]
@@ -24,8 +25,12 @@ pub(crate) struct Options {
     pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) attempt_timeout: Duration,
+    pub(crate) keep_alive: Duration,
+    pub(crate) retry: RetryPolicy,
     pub(crate) in_flight_max: usize,
     pub(crate) in_flight_bytes_max: usize,
+    /// Who knows the context of traces.
+    pub(crate) trace: Option<Hook>,
     /// The IDC or city this process runs in.
     pub(crate) near: Option<String>,
     /// Who we are and whom we trust; `None` speaks plain text.
@@ -40,13 +45,56 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(1),
+            keep_alive: Duration::from_secs(2),
+            retry: RetryPolicy::default(),
             in_flight_max: limits::STREAM_IN_FLIGHT_MAX,
             in_flight_bytes_max: 32 * 1024 * 1024,
+            trace: None,
             near: None,
             #[cfg(not(madsim))]
             tls: None,
         }
     }
+}
+
+impl Options {
+    /// Refuses what makes no client.
+    fn check(&self) -> Result<(), Error> {
+        let times = [
+            ("connect_timeout", self.connect_timeout),
+            ("request_timeout", self.request_timeout),
+            ("attempt_timeout", self.attempt_timeout),
+        ];
+        for (option, time) in times {
+            if time.is_zero() {
+                return Err(refused(option, format!("{option} is 0")));
+            }
+        }
+        if self.keep_alive < KEEP_ALIVE_MIN {
+            let (given, least) = (show(self.keep_alive), show(KEEP_ALIVE_MIN));
+            return Err(refused("keep_alive", format!("keep_alive is {given}, at least {least}")));
+        }
+        within("max_in_flight", self.in_flight_max, 1, limits::STREAM_IN_FLIGHT_MAX)?;
+        let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
+        let bytes = self.in_flight_bytes_max;
+        within("max_in_flight_bytes", bytes, limits::WIRE_FRAME_BYTES_MAX, most)?;
+        if self.near.as_deref() == Some("") {
+            return Err(refused("near", "near names no city or IDC".to_owned()));
+        }
+        self.retry.mistake().map_or(Ok(()), |(option, message)| Err(refused(option, message)))
+    }
+}
+
+fn within(option: &'static str, given: usize, least: usize, most: usize) -> Result<(), Error> {
+    if (least..=most).contains(&given) {
+        return Ok(());
+    }
+    Err(refused(option, format!("{option} is {given}, between {least} and {most} are possible")))
+}
+
+fn refused(option: &'static str, message: String) -> Error {
+    let error = quorate_types::Error::new(Code::InvalidRequest, message);
+    Error::local(error.with("option", option))
 }
 
 /// Makes a [`Client`]. Made by [`Client::builder`].
@@ -110,17 +158,37 @@ impl Builder {
         self
     }
 
-    /// Most requests in flight to one node; further ones wait. Default and maximum 4,096.
-    pub fn max_in_flight(mut self, requests: usize) -> Builder {
-        self.options.in_flight_max = requests.clamp(1, limits::STREAM_IN_FLIGHT_MAX);
+    /// How often a connection on which nothing comes in is asked for a sign of life; if none comes for as
+    /// long again, it is given up, and what was under way on it is tried elsewhere. Default 2 s, at least
+    /// 100 ms.
+    pub fn keep_alive(mut self, interval: Duration) -> Builder {
+        self.options.keep_alive = interval;
         self
     }
 
-    /// Most bytes of requests in flight to one node; further ones wait. Default 32 MiB, at least
-    /// 2 MiB so that the largest request fits.
+    /// How often calls are tried, and how much all of them may repeat. What may be repeated at all does not
+    /// depend on it.
+    pub fn retry(mut self, policy: RetryPolicy) -> Builder {
+        self.options.retry = policy;
+        self
+    }
+
+    /// Sends the context of the caller's trace along with requests.
+    pub fn trace_context(mut self, context: impl TraceContext) -> Builder {
+        self.options.trace = Some(Hook(Arc::new(context)));
+        self
+    }
+
+    /// Most requests in flight to one node; further ones wait. Default and maximum 4,096, at least 1.
+    pub fn max_in_flight(mut self, requests: usize) -> Builder {
+        self.options.in_flight_max = requests;
+        self
+    }
+
+    /// Most bytes of requests in flight to one node; further ones wait. Default 32 MiB, at least 2 MiB so
+    /// that the largest request fits, at most 4 GiB - 1.
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Builder {
-        let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
-        self.options.in_flight_bytes_max = bytes.clamp(limits::WIRE_FRAME_BYTES_MAX, most);
+        self.options.in_flight_bytes_max = bytes;
         self
     }
 
@@ -134,15 +202,14 @@ impl Builder {
     /// Connects to any of the endpoints and fetches the topology.
     ///
     /// # Errors
-    /// `INVALID_REQUEST` if the endpoints cannot be understood, `UNREACHABLE` with the reason of each
-    /// if none answers within the request timeout, `CLUSTER_MISMATCH` if one belongs to another
+    /// `INVALID_REQUEST` if the endpoints cannot be understood or an option makes no sense, which the fact
+    /// `option` names; `UNREACHABLE` with the reason of each endpoint if none answers within the request timeout, `CLUSTER_MISMATCH` if one belongs to another
     /// cluster and none to the right one. `UNAUTHENTICATED`, `CERTIFICATE_INVALID` and `TLS_MISMATCH`
     /// say whose certificate is wrong, or which side speaks no TLS.
     pub async fn build(self) -> Result<Client, Error> {
         let Builder { endpoints, options } = self;
-        let endpoints = parse_endpoints(&endpoints).map_err(|reason| {
-            Error::local(quorate_types::Error::new(Code::InvalidRequest, reason))
-        })?;
+        let endpoints = parse_endpoints(&endpoints).map_err(|it| refused("endpoints", it))?;
+        options.check()?;
         let budget = options.request_timeout;
         let searched = tokio::time::timeout(budget, first_topology(&endpoints, &options)).await;
         let topology = match searched {
@@ -214,84 +281,33 @@ fn not_built(error: quorate_types::Error, endpoints: Vec<String>) -> Error {
     Error::new(error, Outcome::NotApplied, trail)
 }
 
-/// Splits `quorate://h1:6440,h2/` into `host:port` each.
-fn parse_endpoints(text: &str) -> Result<Vec<String>, String> {
-    let rest = text.trim();
-    let rest = rest.strip_prefix("quorate://").unwrap_or(rest);
-    if let Some((scheme, _)) = rest.split_once("://") {
-        return Err(format!(
-            "endpoints start with \"quorate://\" or with a host, not \"{scheme}://\""
-        ));
-    }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let mut endpoints: Vec<String> = Vec::new();
-    for part in rest.split(',').map(str::trim) {
-        let endpoint = parse_endpoint(part)?;
-        if !endpoints.contains(&endpoint) {
-            endpoints.push(endpoint);
-        }
-    }
-    if ENDPOINTS_MAX < endpoints.len() {
-        return Err(format!("{} endpoints are given, at most {ENDPOINTS_MAX}", endpoints.len()));
-    }
-    Ok(endpoints)
-}
-
-fn parse_endpoint(text: &str) -> Result<String, String> {
-    let malformed = |reason: &str| Err(format!("endpoint {text:?} {reason}; write host:port"));
-    if text.is_empty() {
-        return malformed("is empty");
-    }
-    if text.contains(|c: char| c.is_whitespace() || "/?#@".contains(c)) {
-        return malformed("holds characters that no host has");
-    }
-    let bracketed_without_port = text.starts_with('[') && text.ends_with(']');
-    match text.rsplit_once(':') {
-        Some((host, port)) if !bracketed_without_port => {
-            if host.is_empty() {
-                return malformed("has no host");
-            }
-            if host.contains(':') && !host.starts_with('[') {
-                return malformed("is an IPv6 address without brackets");
-            }
-            match port.parse::<u16>() {
-                Ok(port) if 0 < port => Ok(format!("{host}:{port}")),
-                Ok(_) | Err(_) => malformed("has no valid port"),
-            }
-        }
-        Some(_) | None => Ok(format!("{text}:{PORT_DEFAULT}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn endpoints_are_hosts_with_ports() {
-        // Goal: what people type is understood, what makes no sense is refused by name.
-        let good = [
-            ("quorate://h1:6440,h2:6450", vec!["h1:6440", "h2:6450"]),
-            ("h1:6440, h2", vec!["h1:6440", "h2:6440"]),
-            ("quorate://10.0.0.1/", vec!["10.0.0.1:6440"]),
-            ("[::1]:7000,[::1]", vec!["[::1]:7000", "[::1]:6440"]),
-            ("h1:1,h1:1", vec!["h1:1"]),
+    #[tokio::test]
+    async fn options_that_make_no_sense_are_refused_by_name() {
+        // Goal: a mistake in the setup is told at once, with the option, and never bent into something else.
+        let new = || Builder::new("127.0.0.1:1".to_owned());
+        let no_time = Duration::ZERO;
+        let wrong = [
+            (new().connect_timeout(no_time), "connect_timeout"),
+            (new().request_timeout(no_time), "request_timeout"),
+            (new().attempt_timeout(no_time), "attempt_timeout"),
+            (new().keep_alive(Duration::from_millis(99)), "keep_alive"),
+            (new().max_in_flight(0), "max_in_flight"),
+            (new().max_in_flight(limits::STREAM_IN_FLIGHT_MAX + 1), "max_in_flight"),
+            (new().max_in_flight_bytes(limits::WIRE_FRAME_BYTES_MAX - 1), "max_in_flight_bytes"),
+            (new().near(""), "near"),
+            (new().retry(RetryPolicy::default().attempts(0)), "retry.attempts"),
+            (Builder::new("h1:x".to_owned()), "endpoints"),
         ];
-        for (text, want) in good {
-            assert_eq!(parse_endpoints(text).unwrap(), want, "{text}");
+        for (builder, option) in wrong {
+            let error = builder.build().await.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidRequest, "{error}");
+            assert_eq!(error.facts().get("option").map(String::as_str), Some(option), "{error}");
+            assert!(error.has_no_side_effects());
         }
-        for text in ["", "h1,,h2", "http://h1:1", "h1:0", "h1:x", ":1", "::1:2", "a b:1", "u@h:1"] {
-            assert!(parse_endpoints(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn limits_of_the_builder_hold() {
-        // Goal: no setting makes a client that cannot send its largest request.
-        let builder = Builder::new(String::new()).max_in_flight(0).max_in_flight_bytes(0);
-        assert_eq!(builder.options.in_flight_max, 1);
-        assert_eq!(builder.options.in_flight_bytes_max, limits::WIRE_FRAME_BYTES_MAX);
-        let builder = Builder::new(String::new()).max_in_flight(usize::MAX);
-        assert_eq!(builder.options.in_flight_max, limits::STREAM_IN_FLIGHT_MAX);
+        assert_eq!(Options::default().check(), Ok(()));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use quorate_types::limits::TXN_GROUPS_MAX;
 use quorate_types::{Code, GroupId, NodeId, Reply, ReplyBody, RequestBody, SliceId, TableId, Uid};
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{Instrument, Span, debug};
 
 use crate::client::Inner;
 use crate::error::{Error, Outcome, Phase, Trail};
@@ -23,6 +23,7 @@ use crate::retry::{Attempts, End, Kind};
 use crate::router::Router;
 use crate::session::Ticket;
 use crate::size;
+use crate::trace;
 
 /// Where a request belongs; resolved anew whenever the topology changes.
 #[derive(Clone, Debug)]
@@ -81,6 +82,8 @@ pub(crate) struct Call<'a> {
     reads: Option<&'a ReadState>,
     /// When it began, in the life of the handle.
     began: Option<Moment>,
+    /// The group that was asked last.
+    group: Option<GroupId>,
     pub(crate) trail: Trail,
 }
 
@@ -92,7 +95,12 @@ impl<'a> Call<'a> {
         reads: Option<&'a ReadState>,
     ) -> Call<'a> {
         let began = reads.map(ReadState::now);
-        Call { inner, started: Instant::now(), budget, reads, began, trail: Trail::default() }
+        let (started, trail) = (Instant::now(), Trail::default());
+        Call { inner, started, budget, reads, began, group: None, trail }
+    }
+
+    fn attempts(&self, kind: Kind) -> Attempts {
+        Attempts::new(kind, self.inner.options.retry)
     }
 
     /// Asks for something that has no effect, or whose repetition is harmless.
@@ -101,8 +109,15 @@ impl<'a> Call<'a> {
         place: &Place,
         body: RequestBody,
     ) -> Result<Answered, Error> {
+        let span = trace::begin(trace::operation(&body), place);
+        let ended = self.do_read(place, body).instrument(span.clone()).await;
+        self.note(&span, ended.as_ref().err(), "read");
+        ended
+    }
+
+    async fn do_read(&mut self, place: &Place, body: RequestBody) -> Result<Answered, Error> {
         let bytes = size::checked(&body).map_err(Error::local)?;
-        let mut attempts = Attempts::new(Kind::Read);
+        let mut attempts = self.attempts(Kind::Read);
         loop {
             let group = self.resolve(place, &attempts)?;
             match self.ask(&mut attempts, group, None, &body, bytes).await {
@@ -122,8 +137,19 @@ impl<'a> Call<'a> {
         place: &Place,
         body: RequestBody,
     ) -> Result<(Answered, Outcome), Error> {
+        let span = trace::begin(trace::operation(&body), place);
+        let ended = self.do_repeatable(place, body).instrument(span.clone()).await;
+        self.note(&span, ended.as_ref().err(), "applied");
+        ended
+    }
+
+    async fn do_repeatable(
+        &mut self,
+        place: &Place,
+        body: RequestBody,
+    ) -> Result<(Answered, Outcome), Error> {
         let bytes = size::checked(&body).map_err(Error::local)?;
-        let mut attempts = Attempts::new(Kind::Write);
+        let mut attempts = self.attempts(Kind::Write);
         loop {
             let group = self.resolve(place, &attempts)?;
             match self.ask(&mut attempts, group, None, &body, bytes).await {
@@ -147,9 +173,16 @@ impl<'a> Call<'a> {
         place: &Place,
         body: RequestBody,
     ) -> Result<Answered, Error> {
+        let span = trace::begin(trace::operation(&body), place);
+        let ended = self.do_write(place, body).instrument(span.clone()).await;
+        self.note(&span, ended.as_ref().err(), "applied");
+        ended
+    }
+
+    async fn do_write(&mut self, place: &Place, body: RequestBody) -> Result<Answered, Error> {
         let bytes = size::checked(&body).map_err(Error::local)?;
-        let mut attempts = Attempts::new(Kind::Write);
-        let mut opening = Attempts::new(Kind::Read);
+        let mut attempts = self.attempts(Kind::Write);
+        let mut opening = self.attempts(Kind::Read);
         let mut held: Option<Ticket> = None;
         loop {
             let group = self.resolve(place, &attempts)?;
@@ -194,6 +227,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Notes in the span of the call how it ended.
+    fn note(&self, span: &Span, error: Option<&Error>, done: &'static str) {
+        let end = trace::End { group: self.group, attempts: self.trail.attempts, error, done };
+        trace::end(span, self.inner, &end);
+    }
+
     /// Remembers where a write stands, for reads that replicas answer. Of a transaction over several
     /// groups only the place in the log of the first is told, and it is decided there a little later:
     /// nothing to see for those who do not wait for locks.
@@ -218,7 +257,7 @@ impl<'a> Call<'a> {
 
     /// Closes the session of a group, if that can be done in time.
     pub(crate) async fn close_session(mut self, group: GroupId, body: &RequestBody) {
-        let mut attempts = Attempts::new(Kind::Read);
+        let mut attempts = self.attempts(Kind::Read);
         if let Err(Halt::Failed(error)) = self.ask(&mut attempts, group, None, body, 0).await {
             debug!(%group, %error, "session not closed, it will expire");
         }
@@ -228,13 +267,29 @@ impl<'a> Call<'a> {
     /// call; it must not have an effect that matters twice if nothing is known to have happened.
     pub(crate) async fn one_shot<T, F>(
         mut self,
+        operation: &'static str,
         group: GroupId,
         attempt: impl Fn(String) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, End>>,
     {
-        let mut attempts = Attempts::new(Kind::OneShot);
+        self.group = Some(group);
+        let span = trace::begin(operation, &Place::Group(group));
+        let ended = self.do_one_shot(group, attempt).instrument(span.clone()).await;
+        self.note(&span, ended.as_ref().err(), "applied");
+        ended
+    }
+
+    async fn do_one_shot<T, F>(
+        &mut self,
+        group: GroupId,
+        attempt: impl Fn(String) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, End>>,
+    {
+        let mut attempts = self.attempts(Kind::OneShot);
         let mut node = self.inner.router.first(group).map_err(Error::local)?;
         loop {
             let address = self.address(node, &attempts).await?;

@@ -14,6 +14,7 @@ use quorate_types::{
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use crate::budget::Budget;
 use crate::builder::{Builder, Options};
 use crate::call::{Answered, Call, Place, other_answer};
 use crate::connection::{self, Pool};
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) router: Router,
     pub(crate) pool: Pool,
     pub(crate) sessions: Sessions,
+    /// What all calls together may repeat.
+    pub(crate) budget: Budget,
     /// The endpoints the client was made with, for when no node of the topology answers.
     endpoints: Vec<String>,
     /// Held by the call that refreshes, so that the others take its result.
@@ -69,6 +72,7 @@ pub(crate) struct Inner {
 
 /// A write that took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Written {
     /// The cluster.
     pub cluster: ClusterId,
@@ -315,9 +319,13 @@ impl Inner {
             router: Router::new(topology),
             pool: Pool::new(&options),
             sessions: Sessions::default(),
+            budget: Budget::new(options.retry.budget_of_all()),
             endpoints,
             refreshing: tokio::sync::Mutex::new(()),
-            random: Mutex::new(SmallRng::from_os_rng()),
+            random: Mutex::new(match options.retry.seed_of_pauses() {
+                Some(seed) => SmallRng::seed_from_u64(seed),
+                None => SmallRng::from_os_rng(),
+            }),
             options,
         }
     }

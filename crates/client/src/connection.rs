@@ -28,13 +28,11 @@ use crate::retry::End;
 
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// A silent connection is asked for a sign of life this often, and given this long for it.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// A channel with the stream on it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    channel: Channel,
+    pub(crate) channel: Channel,
     pub(crate) mux: Mux,
 }
 
@@ -50,7 +48,9 @@ pub(crate) struct Pool {
 struct Dialer {
     cluster: Option<ClusterId>,
     connect_timeout: Duration,
+    keep_alive: Duration,
     in_flight: (usize, usize),
+    near: Option<String>,
     #[cfg(not(madsim))]
     tls: Option<quorate_tls::Tls>,
 }
@@ -81,7 +81,9 @@ impl Pool {
         let dialer = Dialer {
             cluster: options.cluster,
             connect_timeout: options.connect_timeout,
+            keep_alive: options.keep_alive,
             in_flight: (options.in_flight_max, options.in_flight_bytes_max),
+            near: options.near.clone(),
             #[cfg(not(madsim))]
             tls: options.tls.clone(),
         };
@@ -163,8 +165,8 @@ fn start_dial(
 
 async fn open(dialer: Dialer, address: &str) -> Dialled {
     let channel = dialer.dial(address).await?;
-    let Dialer { cluster, connect_timeout, in_flight, .. } = dialer;
-    let opening = Mux::open(channel.clone(), address, cluster, in_flight);
+    let Dialer { cluster, connect_timeout, in_flight, near, .. } = dialer;
+    let opening = Mux::open(channel.clone(), address, cluster, in_flight, near.as_deref());
     let mux = timeout(connect_timeout, opening)
         .await
         .map_err(|_| too_slow("the stream to", address, connect_timeout))??;
@@ -183,8 +185,8 @@ impl Dialer {
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
+            .http2_keep_alive_interval(self.keep_alive)
+            .keep_alive_timeout(self.keep_alive)
             .keep_alive_while_idle(true);
         match timeout(self.connect_timeout, self.connect(&endpoint)).await {
             Ok(Ok(channel)) => Ok(channel),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quorate_types::{Code, RetryClass};
 
-/// What is known about the effect of a failed call.
+/// What is known about the effect of a failed call. There is no third case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It had no effect and will have none. Always so for reads.
@@ -17,6 +17,7 @@ pub enum Outcome {
 
 /// What a call was doing when its deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Phase {
     /// Connecting to a node.
     Connect,
@@ -28,6 +29,8 @@ pub enum Phase {
     Wait,
     /// Pausing before the next attempt.
     Pause,
+    /// Waiting for a token of the [`RetryBudget`](crate::RetryBudget).
+    Budget,
 }
 
 impl fmt::Display for Phase {
@@ -38,6 +41,7 @@ impl fmt::Display for Phase {
             Phase::Send => "send",
             Phase::Wait => "wait",
             Phase::Pause => "pause",
+            Phase::Budget => "budget",
         })
     }
 }

@@ -33,17 +33,26 @@
 //! - Reads are linearizable, unless [`Client::with_reads`] lets replicas answer them.
 //!
 //! Dropping the future of a call stops the call; a write may then still take effect.
+//!
+//! `docs/CLIENT.md` is the guide: examples, what is repeated, spans and traces, and how to test a program
+//! with `quorate-testing`.
+#![deny(missing_docs)]
 
+mod alone;
 mod audit;
 mod bank;
+mod budget;
 mod builder;
 mod call;
 mod client;
 mod connection;
 mod cut;
+mod endpoints;
 mod error;
+mod links;
 mod many;
 mod mux;
+mod policy;
 mod reads;
 mod retry;
 mod router;
@@ -53,6 +62,7 @@ mod session;
 mod size;
 mod status;
 mod token;
+mod trace;
 mod transact;
 mod transaction;
 mod value;
@@ -63,12 +73,14 @@ pub use builder::Builder;
 pub use client::{Client, Written};
 pub use cut::{Cut, CutAccounts, CutScan, CutTable};
 pub use error::{Error, Outcome, Phase};
+pub use policy::{RetryBudget, RetryPolicy};
 pub use reads::Reads;
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};
 pub use search::CutTransfers;
 pub use status::{AttemptReport, NodeReport};
 pub use token::{NoToken, Token};
+pub use trace::{SPAN_FIELDS, TraceContext};
 pub use transact::{Transacted, Txn};
 pub use transaction::{Committed, Transaction};
 pub use value::IntoValue;
@@ -76,11 +88,13 @@ pub use value::IntoValue;
 #[cfg(not(madsim))]
 pub use quorate_tls::{Paths, Tls};
 
+pub use bytes::Bytes;
 pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
+pub use quorate_types::Error as ServerError;
 pub use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Attempt, AttemptState, AttemptStatus,
-    ClusterId, Code, CutId, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid,
+    ClusterId, Code, CutId, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid, Link,
     LogTime, NodeId, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId, TransferKind,
     TransferRecord, Uid, Value, Verdict,
 };

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_proto::convert::error::error_from_status;
+use quorate_proto::convert::link::NEAR_METADATA;
 use quorate_proto::v1;
 use quorate_proto::v1::kv_client::KvClient;
 use quorate_types::{ClusterId, Code, Error, limits};
@@ -36,7 +37,7 @@ const FRAME_ITEMS_MAX: usize = 256;
 /// Frames between the writer and the transport.
 const FRAMES_QUEUED_MAX: usize = 4;
 
-type Settled = Result<v1::PipelineReply, End>;
+pub(crate) type Settled = Result<v1::PipelineReply, End>;
 
 /// A stream to a node.
 #[derive(Debug)]
@@ -91,15 +92,18 @@ impl Mux {
         address: &str,
         cluster: Option<ClusterId>,
         in_flight: (usize, usize),
+        near: Option<&str>,
     ) -> Result<Mux, Error> {
         let (frames, outgoing) = mpsc::channel(FRAMES_QUEUED_MAX);
         let mut client =
             KvClient::new(channel).max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
-        let answers = client
-            .pipeline(ReceiverStream::new(outgoing))
-            .await
-            .map_err(|status| broken(address, &status))?
-            .into_inner();
+        let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
+        // A name of a place that no header can hold is none of the cluster file either.
+        if let Some(near) = near.and_then(|near| near.parse().ok()) {
+            request.metadata_mut().insert(NEAR_METADATA, near);
+        }
+        let answers =
+            client.pipeline(request).await.map_err(|status| broken(address, &status))?.into_inner();
         let (requests_max, bytes_max) = in_flight;
         let shared = Arc::new(Shared {
             address: address.to_owned(),

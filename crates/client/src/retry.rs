@@ -11,11 +11,8 @@ use quorate_proto::convert::LeaderHint;
 use quorate_types::{Code, Error, NodeId, RetryClass};
 
 use crate::error::Outcome;
+use crate::policy::RetryPolicy;
 
-/// The first pause; doubled each time.
-const PAUSE_FIRST: Duration = Duration::from_millis(10);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Most hints followed in a row without a pause: two nodes may name each other.
 const HINTS_IN_A_ROW_MAX: u32 = 2;
 /// Most new sessions for one request.
@@ -59,7 +56,7 @@ pub(crate) enum Target {
 /// How long to wait before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {
-    /// Not at all.
+    /// Not at all: it goes elsewhere because somebody said where, which is no repetition.
     None,
     /// A random time up to this.
     UpTo(Duration),
@@ -94,17 +91,28 @@ pub(crate) struct Attempts {
     kind: Kind,
     /// True once an attempt may have taken effect. Never becomes false again.
     open: bool,
+    /// Attempts that ended, but for those that were only sent elsewhere.
+    ended: u32,
     pauses: u32,
     hints_in_a_row: u32,
     has_refreshed: bool,
     new_sessions: u32,
+    policy: RetryPolicy,
 }
 
 impl Attempts {
     /// Before the first attempt.
-    pub(crate) fn new(kind: Kind) -> Attempts {
-        let (pauses, hints_in_a_row, new_sessions) = (0, 0, 0);
-        Attempts { kind, open: false, pauses, hints_in_a_row, has_refreshed: false, new_sessions }
+    pub(crate) fn new(kind: Kind, policy: RetryPolicy) -> Attempts {
+        Attempts {
+            kind,
+            open: false,
+            ended: 0,
+            pauses: 0,
+            hints_in_a_row: 0,
+            has_refreshed: false,
+            new_sessions: 0,
+            policy,
+        }
     }
 
     /// What is known about the effect if the caller stops now and no attempt is under way.
@@ -124,12 +132,14 @@ impl Attempts {
     pub(crate) fn after(&mut self, end: End) -> Next {
         match end {
             // A certificate may be old, or the setup wrong, at one node and not at the next.
-            End::NotSent(Error {
-                code: Code::Unauthenticated | Code::CertificateInvalid | Code::TlsMismatch,
-                ..
-            }) => self.again(Target::NextMember, None),
+            End::NotSent(
+                error @ Error {
+                    code: Code::Unauthenticated | Code::CertificateInvalid | Code::TlsMismatch,
+                    ..
+                },
+            ) => self.again(Target::NextMember, error),
             End::NotSent(error) if error.code.retry() == RetryClass::No => self.stop(error),
-            End::NotSent(_) => self.again(Target::NextMember, None),
+            End::NotSent(error) => self.again(Target::NextMember, error),
             End::Lost(error) => self.after_possible_effect(error, Target::NextMember),
             End::Refused(error) => self.after_refusal(error),
         }
@@ -143,8 +153,8 @@ impl Attempts {
                     self.hints_in_a_row += 1;
                     Next::Again { target: hint, pause: Pause::None }
                 }
-                Some(hint) => self.again(hint, None),
-                None => self.again(Target::NextMember, None),
+                Some(hint) => self.again(hint, error),
+                None => self.again(Target::NextMember, error),
             },
             Code::WrongUnit | Code::WrongNode => {
                 if self.has_refreshed {
@@ -161,11 +171,11 @@ impl Attempts {
                 Next::NewSession
             }
             Code::NoQuorum | Code::ShuttingDown | Code::Unreachable => {
-                self.again(hint.unwrap_or(Target::NextMember), error.retry_after)
+                self.again(hint.unwrap_or(Target::NextMember), error)
             }
             code => match code.retry() {
                 RetryClass::No => self.stop(error),
-                RetryClass::Safe => self.again(hint.unwrap_or(Target::Same), error.retry_after),
+                RetryClass::Safe => self.again(hint.unwrap_or(Target::Same), error),
                 RetryClass::SameId => {
                     self.after_possible_effect(error, hint.unwrap_or(Target::Same))
                 }
@@ -176,10 +186,10 @@ impl Attempts {
     /// After an attempt that may have taken effect.
     fn after_possible_effect(&mut self, error: Error, target: Target) -> Next {
         match self.kind {
-            Kind::Read => self.again(target, error.retry_after),
+            Kind::Read => self.again(target, error),
             Kind::Write => {
                 self.open = true;
-                self.again(target, error.retry_after)
+                self.again(target, error)
             }
             Kind::OneShot => {
                 self.open = true;
@@ -189,16 +199,38 @@ impl Attempts {
         }
     }
 
-    fn again(&mut self, target: Target, retry_after: Option<Duration>) -> Next {
+    /// Repeats the request after a pause, unless it was tried often enough.
+    fn again(&mut self, target: Target, error: Error) -> Next {
         self.hints_in_a_row = 0;
-        let pause = retry_after.map_or_else(|| Pause::UpTo(self.next_pause()), Pause::Exactly);
+        self.ended = self.ended.saturating_add(1);
+        if self.policy.attempts_max().is_some_and(|most| most <= self.ended) {
+            return self.give_up(error);
+        }
+        let pause = match error.retry_after {
+            Some(wait) => Pause::Exactly(wait),
+            None => Pause::UpTo(self.next_pause()),
+        };
         Next::Again { target, pause }
     }
 
     fn next_pause(&mut self) -> Duration {
-        let doublings = self.pauses.min(8);
-        self.pauses += 1;
-        (PAUSE_FIRST * (1 << doublings)).min(PAUSE_MAX)
+        let pause = self.policy.pause_after(self.pauses);
+        self.pauses = self.pauses.saturating_add(1);
+        pause
+    }
+
+    /// It was tried as often as it may be.
+    fn give_up(&self, error: Error) -> Next {
+        let outcome = self.outcome();
+        if outcome == Outcome::NotApplied {
+            return Next::Stop { error, outcome };
+        }
+        let message = format!(
+            "given up after {} attempts, the last of which ended with {}: {}",
+            self.ended, error.code, error.message
+        );
+        let error = Error { code: Code::OutcomeUnknown, message, ..error };
+        Next::Stop { error, outcome }
     }
 
     /// Gives up. An open attempt makes the outcome unknown whatever the last answer was.
@@ -221,6 +253,10 @@ mod tests {
     use quorate_proto::convert::FACT_LEADER_NODE;
 
     use super::*;
+
+    fn new(kind: Kind) -> Attempts {
+        Attempts::new(kind, RetryPolicy::default())
+    }
 
     fn error(code: Code) -> Error {
         Error::new(code, "x")
@@ -260,10 +296,10 @@ mod tests {
         // Goal: one node with an old certificate or other authorities stops no call; a refusal of the
         // right does.
         for code in [Code::Unauthenticated, Code::CertificateInvalid, Code::TlsMismatch] {
-            let next = Attempts::new(Kind::Write).after(End::NotSent(error(code)));
+            let next = new(Kind::Write).after(End::NotSent(error(code)));
             assert_eq!(target_of(next), Target::NextMember, "{code}");
         }
-        let next = Attempts::new(Kind::Write).after(refused(Code::PermissionDenied));
+        let next = new(Kind::Write).after(refused(Code::PermissionDenied));
         assert_eq!(stop_of(next), (Code::PermissionDenied, Outcome::NotApplied));
     }
 
@@ -272,7 +308,7 @@ mod tests {
         // Goal: no code of class `No` is sent again, every other one is, for reads and writes alike.
         for code in Code::ALL.iter().copied() {
             for kind in [Kind::Read, Kind::Write] {
-                let next = Attempts::new(kind).after(refused(code));
+                let next = new(kind).after(refused(code));
                 match (code, code.retry()) {
                     (Code::SessionExpired, _) => assert_eq!(next, Next::NewSession),
                     (_, RetryClass::No) => {
@@ -291,7 +327,7 @@ mod tests {
         // Goal: once a write is lost, no refusal whatever makes it NotApplied.
         for first in [lost(), refused(Code::OutcomeUnknown), refused(Code::DeadlineExceeded)] {
             for code in [Code::ConditionFailed, Code::SessionExpired, Code::SequenceReused] {
-                let mut attempts = Attempts::new(Kind::Write);
+                let mut attempts = new(Kind::Write);
                 assert!(matches!(attempts.after(first.clone()), Next::Again { .. }));
                 assert_eq!(attempts.outcome(), Outcome::Unknown);
                 let stop = stop_of(attempts.after(refused(code)));
@@ -303,7 +339,7 @@ mod tests {
     #[test]
     fn refusals_and_unsent_attempts_leave_a_write_not_applied() {
         // Goal: attempts that are known to have had no effect do not spoil the outcome.
-        let mut attempts = Attempts::new(Kind::Write);
+        let mut attempts = new(Kind::Write);
         let ends = [
             End::NotSent(error(Code::Unreachable)),
             refused(Code::NotLeader),
@@ -322,7 +358,7 @@ mod tests {
     #[test]
     fn reads_are_never_unknown() {
         // Goal: a lost read is sent again and has no effect.
-        let mut attempts = Attempts::new(Kind::Read);
+        let mut attempts = new(Kind::Read);
         assert!(matches!(attempts.after(lost()), Next::Again { .. }));
         assert_eq!(attempts.outcome_under_way(), Outcome::NotApplied);
         let stop = stop_of(attempts.after(refused(Code::UnknownTable)));
@@ -332,7 +368,7 @@ mod tests {
     #[test]
     fn a_one_shot_is_sent_again_only_if_nothing_happened() {
         // Goal: what carries no request id is never sent twice.
-        let mut attempts = Attempts::new(Kind::OneShot);
+        let mut attempts = new(Kind::OneShot);
         assert!(matches!(attempts.after(refused(Code::NotLeader)), Next::Again { .. }));
         assert_eq!(stop_of(attempts.after(lost())), (Code::OutcomeUnknown, Outcome::Unknown));
     }
@@ -341,7 +377,7 @@ mod tests {
     fn hints_are_followed_at_once_but_not_in_circles() {
         // Goal: a hint costs no pause; two nodes that name each other do not make a busy loop.
         let hint = |node: u32| End::Refused(error(Code::NotLeader).with(FACT_LEADER_NODE, node));
-        let mut attempts = Attempts::new(Kind::Write);
+        let mut attempts = new(Kind::Write);
         for (node, paused) in [(2, false), (3, false), (2, true), (3, false), (2, false), (3, true)]
         {
             let next = attempts.after(hint(node));
@@ -354,7 +390,7 @@ mod tests {
     #[test]
     fn a_wrong_route_refreshes_the_topology_once() {
         // Goal: a server that insists is believed the second time.
-        let mut attempts = Attempts::new(Kind::Write);
+        let mut attempts = new(Kind::Write);
         assert_eq!(target_of(attempts.after(refused(Code::WrongUnit))), Target::FreshRoute);
         let stop = stop_of(attempts.after(refused(Code::WrongNode)));
         assert_eq!(stop, (Code::WrongNode, Outcome::NotApplied));
@@ -363,7 +399,7 @@ mod tests {
     #[test]
     fn an_expired_session_is_replaced_a_few_times() {
         // Goal: a group that drops sessions at once does not make a loop.
-        let mut attempts = Attempts::new(Kind::Write);
+        let mut attempts = new(Kind::Write);
         for _ in 0..NEW_SESSIONS_MAX {
             assert_eq!(attempts.after(refused(Code::SessionExpired)), Next::NewSession);
         }
@@ -374,7 +410,7 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_limit_and_obey_the_server() {
         // Goal: 10 ms doubled up to 250 ms; `retry_after` counts instead where it is given.
-        let mut attempts = Attempts::new(Kind::Read);
+        let mut attempts = new(Kind::Read);
         let ceilings: Vec<u64> = (0..20)
             .map(|_| match pause_of(&attempts.after(refused(Code::NotReady))) {
                 Pause::UpTo(ceiling) => ceiling.as_millis() as u64,
@@ -388,5 +424,39 @@ mod tests {
         let next = attempts.after(overloaded);
         assert_eq!(pause_of(&next), Pause::Exactly(wait));
         assert_eq!(target_of(next), Target::Same);
+    }
+    #[test]
+    fn a_policy_ends_the_attempts_and_tells_what_is_known() {
+        // Goal: after so many attempts the call ends; a write of which one was lost is unknown, one that
+        // was only refused is not applied, and a read never is.
+        let policy = RetryPolicy::default().attempts(3);
+        let ends = [refused(Code::Overloaded), lost(), refused(Code::NotReady)];
+        for (kind, want) in [
+            (Kind::Read, (Code::NotReady, Outcome::NotApplied)),
+            (Kind::Write, (Code::OutcomeUnknown, Outcome::Unknown)),
+        ] {
+            let mut attempts = Attempts::new(kind, policy);
+            for end in &ends[..2] {
+                assert!(matches!(attempts.after(end.clone()), Next::Again { .. }));
+            }
+            assert_eq!(stop_of(attempts.after(ends[2].clone())), want);
+        }
+        let mut attempts = Attempts::new(Kind::Write, RetryPolicy::never());
+        let stop = stop_of(attempts.after(refused(Code::Overloaded)));
+        assert_eq!(stop, (Code::Overloaded, Outcome::NotApplied));
+        let stop = stop_of(Attempts::new(Kind::Write, RetryPolicy::never()).after(lost()));
+        assert_eq!(stop, (Code::OutcomeUnknown, Outcome::Unknown));
+    }
+
+    #[test]
+    fn being_sent_elsewhere_is_no_repetition() {
+        // Goal: who never repeats still finds the leader, the new unit and a session.
+        let mut attempts = Attempts::new(Kind::Write, RetryPolicy::never());
+        let hint = End::Refused(error(Code::NotLeader).with(FACT_LEADER_NODE, 2));
+        for end in [hint.clone(), hint, refused(Code::WrongUnit)] {
+            let next = attempts.after(end);
+            assert!(matches!(next, Next::Again { pause: Pause::None, .. }), "{next:?}");
+        }
+        assert_eq!(attempts.after(refused(Code::SessionExpired)), Next::NewSession);
     }
 }

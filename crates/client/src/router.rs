@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 /// Where a row lives, for people and support tickets.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouteInfo {
     /// The topology version the answer stands on.
     pub topology_version: u64,

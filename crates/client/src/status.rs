@@ -81,7 +81,7 @@ impl Client {
             let answer = answer.map_err(|status| end_of_unary(&address, &status))?;
             Ok(NodeId(answer.into_inner().to_node))
         };
-        let node = self.call().one_shot(group, attempt).await?;
+        let node = self.call().one_shot("transfer_leader", group, attempt).await?;
         inner.router.note_leader(group, node);
         Ok(node)
     }
@@ -137,7 +137,7 @@ impl Client {
     }
 
     /// One question to one node, within the client's time.
-    async fn one_answer<T>(
+    pub(crate) async fn one_answer<T>(
         &self,
         address: &str,
         asking: impl Future<Output = Result<T, quorate_types::Error>>,
@@ -173,7 +173,7 @@ async fn ask_to_resolve(
     Ok(answer.map_err(|status| refusal(address, &status))?.into_inner().groups_asked)
 }
 
-fn refusal(address: &str, status: &tonic::Status) -> quorate_types::Error {
+pub(crate) fn refusal(address: &str, status: &tonic::Status) -> quorate_types::Error {
     match end_of_unary(address, status) {
         End::NotSent(error) | End::Lost(error) | End::Refused(error) => error,
     }

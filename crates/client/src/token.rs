@@ -33,6 +33,7 @@ pub(crate) struct Position {
 
 /// A text that is no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NoToken;
 
 impl fmt::Display for NoToken {

@@ -52,6 +52,7 @@ enum Write {
 
 /// What came of [`Client::transact`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transacted<T> {
     /// What the closure returned when it ran last.
     pub value: T,

@@ -48,6 +48,7 @@ pub struct Transaction {
 
 /// A transaction that took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Committed {
     /// The rows asked for with `read`, in that order, as they were before the mutations.
     pub reads: Vec<Option<Value>>,

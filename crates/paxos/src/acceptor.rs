@@ -113,7 +113,13 @@ impl Replica {
 
     /// True if `ballot` is the promise, durable, so that its leader may be obeyed. A higher one is
     /// promised first and obeyed when its leader repeats itself; a lower one is rejected.
-    fn obeys(&mut self, now: BootTime, from: ReplicaId, ballot: Ballot, out: &mut Output) -> bool {
+    pub(crate) fn obeys(
+        &mut self,
+        now: BootTime,
+        from: ReplicaId,
+        ballot: Ballot,
+        out: &mut Output,
+    ) -> bool {
         if ballot.replica != from || from == self.options.replica {
             return false;
         }
@@ -159,6 +165,9 @@ impl Replica {
             // Trap 9: a repetition never cuts what follows it.
             self.slot_verified = self.slot_verified.max(last);
             self.send_accepted(out);
+        } else if !self.log.holds(msg.batch.last_id()) && msg.batch.first() <= self.slot_verified {
+            // From a leader that fell before the rows were chosen which we have of others since: nobody
+            // can have chosen this.
         } else {
             assert!(
                 self.slot_verified < msg.batch.first(),
@@ -209,16 +218,18 @@ impl Replica {
         self.lease_until = self.lease_until.max(now + self.options.timing.lease);
         self.wait_for_leader(self.lease_until);
         self.learn_commit(msg.slot_committed);
-        self.slot_held_by_all =
-            self.slot_held_by_all.max(msg.slot_held_by_all.min(self.slot_committed));
+        self.slot_releasable =
+            self.slot_releasable.max(msg.slot_releasable.min(self.slot_committed));
         let ack = HeartbeatAck {
             ballot: msg.ballot,
             sent_at: msg.sent_at,
             slot_verified: self.slot_verified,
             slot_synced: self.slot_synced.min(self.slot_verified),
+            slot_refilling: self.slot_refilling(),
             standing: self.standing(),
         };
         self.send(from, Message::HeartbeatAck(ack), out);
+        self.ask_for_rows(out);
         self.ask_now_and_then(now, out);
     }
 

@@ -4,7 +4,7 @@
 use quorate_types::{Ballot, EntryId, ReplicaId, Slot, limits};
 
 use crate::batch::Batch;
-use crate::message::{Accept, Fetch, FetchReply, Message, Mismatch};
+use crate::message::{Accept, Behind, Fetch, FetchReply, Message, Mismatch};
 use crate::output::{LogRead, Output, ReadPurpose};
 use crate::replica::{Duty, Replica};
 
@@ -29,7 +29,14 @@ impl Replica {
         let Some(progress) = leader.peers.get_mut(&peer) else {
             return;
         };
-        // What is trimmed is there already, and cannot be read back.
+        if progress.behind {
+            if progress.slot_synced < self.log.trimmed() {
+                return;
+            }
+            progress.behind = false;
+            progress.rewind(progress.slot_synced.next());
+        }
+        // What is trimmed cannot be read back; most have it, and who has not says so.
         progress.next = progress.next.max(self.log.trimmed().next());
         while progress.next <= self.log.last().slot && progress.has_room() {
             let Some(batch) = self.log.cached(progress.next) else {
@@ -92,15 +99,26 @@ impl Replica {
         else {
             return; // An answer to an older leadership.
         };
+        let trimmed = self.log.trimmed();
         // Both steps back end at batch ends, and both sides step back by a whole ballot at least.
-        let guess = if self.log.holds(msg.last) {
+        let guess = if self.log.holds_exactly(msg.last) || msg.last.slot < trimmed {
             msg.last.slot
         } else {
             self.log.before_run_of(msg.last.slot)
         };
-        let agreed = guess.max(msg.slot_committed).max(self.log.trimmed());
-        progress.rewind(agreed.next());
+        let agreed = guess.max(msg.slot_committed);
+        progress.rewind(agreed.max(trimmed).next());
+        progress.behind = agreed < trimmed;
+        if progress.behind {
+            self.send_behind(from, out);
+        }
         self.pump(from, out);
+    }
+
+    /// Tells a follower that the log it needs is gone.
+    pub(crate) fn send_behind(&self, to: ReplicaId, out: &mut Output) {
+        let trimmed = self.log.trimmed_id();
+        self.send(to, Message::Behind(Behind { ballot: self.promised, trimmed }), out);
     }
 
     /// The winner of an election wants what follows `prev` in our log.
@@ -115,12 +133,13 @@ impl Replica {
         {
             return;
         }
-        if !self.log.holds(msg.prev) {
+        // Below what is trimmed nothing tells whether the logs agree: the winner may lag behind that, and
+        // differ.
+        if !self.log.holds_exactly(msg.prev) {
             self.send_fetched(from, msg.ballot, msg.prev, None, out);
             return;
         }
-        // Every voter holds what is trimmed here, the winner too: it needs only what follows.
-        let first = msg.prev.slot.max(self.log.trimmed()).next();
+        let first = msg.prev.slot.next();
         if self.log.cached_from() <= first {
             let batches = self.cached_chunk(first);
             self.send_fetched(from, msg.ballot, msg.prev, Some(batches), out);
@@ -174,6 +193,7 @@ impl Replica {
         batches: Option<Vec<Batch>>,
         out: &mut Output,
     ) {
-        self.send(to, Message::FetchReply(FetchReply { ballot, prev, batches }), out);
+        let trimmed = self.log.trimmed_id();
+        self.send(to, Message::FetchReply(FetchReply { ballot, prev, batches, trimmed }), out);
     }
 }

@@ -36,6 +36,13 @@ pub(crate) struct Candidacy {
     pub(crate) deadline: BootTime,
 }
 
+impl Candidacy {
+    /// The leader gave up for us.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handover_from.is_some()
+    }
+}
+
 /// Fetching the best log among the promises.
 #[derive(Clone, Debug)]
 struct Adoption {
@@ -63,8 +70,10 @@ impl Replica {
         match &self.duty {
             Duty::Follower { election_at } => {
                 let free = self.is_lease_over(now) && self.silent_until <= now;
-                if free && *election_at <= now && self.health.draining {
-                    self.wait_for_leader(now); // A node that leaves must not lead again.
+                let unfit = self.health.draining || self.needs_refill();
+                if free && *election_at <= now && unfit {
+                    // A node that leaves must not lead again, and who needs a snapshot cannot.
+                    self.wait_for_leader(now);
                 } else if free && *election_at <= now {
                     self.ask_pre_votes(now, out);
                 }
@@ -128,9 +137,12 @@ impl Replica {
         if !free {
             return;
         }
+        let needs_refill = self.needs_refill();
         let candidate_is_better = msg.standing.is_better_than(&standing);
         match &mut self.duty {
-            Duty::Follower { election_at } if !candidate_is_better => *election_at = now,
+            Duty::Follower { election_at } if !candidate_is_better && !needs_refill => {
+                *election_at = now;
+            }
             Duty::PreCandidate(_) if candidate_is_better && !self.has_yielded => {
                 self.has_yielded = true;
                 self.wait_for_leader(now + self.options.timing.round);
@@ -297,7 +309,14 @@ impl Replica {
             // The logs differ there: step back by a whole ballot. They agree at the commit position.
             None if self.slot_committed < adoption.asked.slot => {
                 let slot = self.log.before_run_of(adoption.asked.slot).max(self.slot_committed);
-                self.log.id_at(slot)
+                if msg.trimmed.slot <= slot {
+                    self.log.id_at(slot)
+                } else {
+                    // Further back there is nothing to fetch. Do we share where that log begins?
+                    let is_new = msg.trimmed.slot < adoption.asked.slot;
+                    let begin = Some(msg.trimmed);
+                    begin.filter(|id| is_new && self.log.holds_exactly(*id))
+                }
             }
             None => None,
             Some(batches) => self.adopt(batches, out),
@@ -307,7 +326,10 @@ impl Replica {
             return;
         }
         let Some(prev) = next else {
-            self.become_follower(now, None, out); // The source has lost what it promised: try anew.
+            if !self.log.holds(msg.trimmed) {
+                self.fall_behind(msg.trimmed, out);
+            } // Else the source has lost what it promised: we try anew.
+            self.become_follower(now, None, out);
             return;
         };
         if let Duty::Candidate(Candidacy { fetch: Some(adoption), deadline, .. }) = &mut self.duty {

@@ -8,7 +8,7 @@ use quorate_types::{BootTime, ReplicaId};
 use crate::leader::{Leader, Progress};
 use crate::message::{Message, TakeOver};
 use crate::output::Output;
-use crate::priority::Standing;
+use crate::priority::{Health, Standing};
 use crate::replica::{Duty, Replica};
 
 /// A target that answered none of so many heartbeats is taken for dead, also in a group at rest.
@@ -39,7 +39,11 @@ impl Replica {
             return;
         };
         let target = match target {
-            Some(id) => leader.peers.get(&id).filter(|peer| lives(peer, heard_since)).map(|_| id),
+            Some(id) => leader
+                .peers
+                .get(&id)
+                .filter(|peer| lives(peer, heard_since) && can_lead(peer))
+                .map(|_| id),
             None => best_peer(leader, heard_since, |_, _| true),
         };
         self.begin_handover(now, target, out);
@@ -63,7 +67,12 @@ impl Replica {
         self.begin_handover(now, target, out);
     }
 
-    fn begin_handover(&mut self, now: BootTime, target: Option<ReplicaId>, out: &mut Output) {
+    pub(crate) fn begin_handover(
+        &mut self,
+        now: BootTime,
+        target: Option<ReplicaId>,
+        out: &mut Output,
+    ) {
         let deadline = now + self.options.timing.round;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
@@ -78,8 +87,22 @@ impl Replica {
         self.refuse_waiting_reads(Some(target), out);
     }
 
+    /// True if this replica serves within a moment, as things look: it is elected, or the leader has handed
+    /// over to it, or it hands over and may yet go on because the token is not out.
+    #[must_use]
+    pub fn is_about_to_serve(&self) -> bool {
+        match &self.duty {
+            Duty::Leader(leader) => match &leader.handover {
+                Some(handover) => !handover.token_sent,
+                None => !leader.serving,
+            },
+            Duty::Candidate(candidacy) => candidacy.is_handed_over(),
+            Duty::Follower { .. } | Duty::PreCandidate(_) => false,
+        }
+    }
+
     /// Who answered no heartbeat sent since then is taken for dead.
-    fn heard_since(&self, now: BootTime) -> BootTime {
+    pub(crate) fn heard_since(&self, now: BootTime) -> BootTime {
         now - self.options.timing.renew_at_rest * RENEWALS_MISSED_MAX
     }
 
@@ -126,6 +149,9 @@ impl Replica {
             Some(handover) if handover.deadline <= now => {
                 leader.handover = None;
                 leader.stays_until = stays_until; // Clients are served meanwhile.
+                if self.homing.came_to_nothing(&self.options.timing) {
+                    leader.forget_fitness();
+                }
             }
             Some(_) | None => {}
         }
@@ -145,6 +171,7 @@ impl Replica {
             || msg.ballot.replica != from
             || !follows
             || self.health.draining
+            || self.needs_refill()
             || now < self.silent_until
         {
             return;
@@ -153,7 +180,12 @@ impl Replica {
     }
 }
 
-fn lives(peer: &Progress, heard_since: BootTime) -> bool {
+/// False if it said that it needs rows: it would ignore the token, and nobody would lead.
+fn can_lead(peer: &Progress) -> bool {
+    peer.standing.is_none_or(|standing| standing.health.fatal_faults != Health::CANNOT_LEAD)
+}
+
+pub(crate) fn lives(peer: &Progress, heard_since: BootTime) -> bool {
     peer.heard_at.is_some_and(|at| heard_since <= at)
 }
 
@@ -166,7 +198,8 @@ fn best_peer(
     let living = leader.peers.values().filter(|peer| lives(peer, heard_since));
     let heard = living.filter_map(|peer| {
         let standing: Standing = peer.standing?;
-        (!standing.health.draining && may_lead(peer, &standing)).then_some(standing)
+        let may = !standing.health.draining && can_lead(peer) && may_lead(peer, &standing);
+        may.then_some(standing)
     });
     heard
         .reduce(|best, other| match other.compare(&best) {

@@ -54,8 +54,27 @@ pub enum Input {
     /// Hand leadership to a follower whose node is in better health, if one lives and has the log: the
     /// faults of this node stand in the way of clients.
     GiveWay,
+    /// Hand leadership to a better placed member if one has been fit for long enough. Never between an
+    /// evaluation and its proposal.
+    GoHome,
     /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
+    /// A snapshot at this slot is being fetched; `None`: no longer.
+    Refilling(Option<Slot>),
+    /// A snapshot is here, complete, which ends with this batch, and [`Replica::may_install`] it. From
+    /// now on nothing is applied. [`Output::install`] follows.
+    ///
+    /// [`Replica::may_install`]: crate::Replica::may_install
+    /// [`Output::install`]: crate::Output::install
+    Install(Batch),
+    /// The answer to [`Output::install`].
+    ///
+    /// [`Output::install`]: crate::Output::install
+    Installed {
+        /// True if the snapshot has become the rows of this replica, durably; false if it has not, and
+        /// never will.
+        is_done: bool,
+    },
 }
 
 /// What a replica finds on its disk when it starts.
@@ -75,6 +94,10 @@ pub struct Restored {
     pub tail: Tail,
     /// The applied position of the rows on disk, the end of a batch. Everything through it is chosen.
     pub slot_applied: Slot,
+    /// The batch that ends there, if the log still has it.
+    pub applied_last: Option<Batch>,
+    /// The rows are lost, or older than the log begins: they must come from another replica.
+    pub rows_missing: bool,
 }
 
 impl Restored {
@@ -88,6 +111,8 @@ impl Restored {
             runs: Vec::new(),
             tail: Tail::default(),
             slot_applied: Slot::ZERO,
+            applied_last: None,
+            rows_missing: false,
         }
     }
 }

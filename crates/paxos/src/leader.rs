@@ -38,6 +38,9 @@ pub(crate) struct Leader {
     pub(crate) handover: Option<Handover>,
     /// It does not give way before: the last hand-over did not come about.
     pub(crate) stays_until: BootTime,
+    /// What was chosen when the last heartbeat was due, and when the one before it was.
+    pub(crate) chosen: Slot,
+    pub(crate) chosen_before: Slot,
     /// Encoded bytes of the log through the commit position.
     pub(crate) committed_log_bytes: u64,
 }
@@ -79,6 +82,12 @@ pub(crate) struct Progress {
     /// The greatest commit position it was told.
     pub(crate) commit_told: Slot,
     pub(crate) standing: Option<Standing>,
+    /// Since when, without a break, it has been better placed than we, healthy, heard and not behind.
+    pub(crate) fit_since: Option<BootTime>,
+    /// It needs log that is gone: nothing is sent before a snapshot has brought it near.
+    pub(crate) behind: bool,
+    /// It fetches a snapshot at this slot, or got one and lags more than followers may.
+    pub(crate) slot_refilling: Option<Slot>,
 }
 
 impl Progress {
@@ -148,6 +157,16 @@ impl Leader {
         self.peers.values().map(|peer| peer.slot_synced).fold(own_synced, Slot::min)
     }
 
+    /// The lowest slot above which a follower that lives needs the log, because it fetches a snapshot or
+    /// has just got one.
+    pub(crate) fn slot_refilling(&self, lease: Duration) -> Option<Slot> {
+        let lives = |peer: &&Progress| match (peer.heard_at, self.heartbeat_at) {
+            (Some(heard_at), Some(heartbeat_at)) => heartbeat_at <= heard_at + lease,
+            (None, _) | (_, None) => false,
+        };
+        self.peers.values().filter(lives).filter_map(|peer| peer.slot_refilling).min()
+    }
+
     pub(crate) fn member_status(&self) -> Vec<MemberStatus> {
         self.peers
             .iter()
@@ -170,6 +189,7 @@ impl Replica {
         if planted(Bug::Reballot) {
             self.propose_adopted_anew(out);
         }
+        self.homing.leads_again(now, &self.options.timing);
         let tail = self.tail();
         let start_slot = tail.id.slot.next();
         let progress = Progress { next: start_slot, probing: true, ..Progress::default() };
@@ -184,6 +204,8 @@ impl Replica {
             reads: VecDeque::new(),
             handover: None,
             stays_until: now,
+            chosen: start_slot,
+            chosen_before: start_slot,
             committed_log_bytes: tail.log_bytes,
         }));
         self.leader = Some(self.options.replica);
@@ -346,6 +368,8 @@ impl Replica {
                 if self.is_at_rest(now) { self.next_at_rest(now) } else { now + timing.renew };
             if let Duty::Leader(leader) = &mut self.duty {
                 leader.renew_at = next;
+                leader.chosen_before = leader.chosen;
+                leader.chosen = leader.chosen.max(self.slot_committed);
             }
             self.send_heartbeats(now, out);
             self.confirm_reads(now, out);

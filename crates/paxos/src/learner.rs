@@ -23,6 +23,9 @@ impl Replica {
 
     /// Hands out what may be applied: chosen, and durable here.
     pub(crate) fn advance_apply(&mut self, out: &mut Output) {
+        if self.lacks_rows() {
+            return;
+        }
         let upto = self.slot_committed.min(self.slot_synced);
         while self.slot_applied < upto {
             let Some(batch) = self.next_to_apply() else {
@@ -33,6 +36,7 @@ impl Replica {
                 return; // The commit position of a message may fall inside a batch of ours.
             }
             self.slot_applied = batch.last();
+            self.applied_last = Some(batch.clone());
             out.applies.push(batch);
         }
         if self.log.cached_from() <= self.slot_applied.next() {

@@ -5,7 +5,7 @@
 //! own boot clock; so only the rates of the clocks matter, never what they show.
 
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, ReplicaId};
+use quorate_types::{BootTime, ReplicaId, Slot};
 
 use crate::leader::{Leader, Reader};
 use crate::message::{Heartbeat, HeartbeatAck, Message, Told};
@@ -103,7 +103,7 @@ impl Replica {
 
     /// Sends a heartbeat to every peer and renews our own promise.
     pub(crate) fn send_heartbeats(&mut self, now: BootTime, out: &mut Output) {
-        let slot_held_by_all = self.slot_trimmable();
+        let slot_releasable = self.slot_trimmable();
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -125,7 +125,7 @@ impl Replica {
             ballot: self.promised,
             sent_at: now,
             slot_committed: self.slot_told(),
-            slot_held_by_all,
+            slot_releasable,
         };
         for peer in self.peers() {
             self.send(peer, Message::Heartbeat(heartbeat.clone()), out);
@@ -141,6 +141,9 @@ impl Replica {
         out: &mut Output,
     ) {
         let last = self.log.last().slot;
+        let over_budget = self.log.end_before_last(self.options.log_budget_bytes);
+        let over_budget = over_budget.unwrap_or(Slot::ZERO);
+        self.note_fitness(now, from, msg);
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -153,7 +156,12 @@ impl Replica {
         let promised_at = if planted(Bug::LeaseFromReceipt) { now } else { msg.sent_at };
         peer.heard_at = peer.heard_at.max(Some(promised_at));
         peer.standing = Some(msg.standing);
+        // With the snapshot it still lacks what was written meanwhile.
+        let caught_up_to = peer.slot_refilling.map(|slot| slot.max(msg.slot_synced));
+        let lagging = caught_up_to.filter(|slot| *slot < over_budget);
+        peer.slot_refilling = msg.slot_refilling.or(lagging);
         peer.settle(msg.slot_synced);
+        let is_behind = peer.behind && peer.slot_synced < self.log.trimmed();
         if let Some((sent_at, next)) = peer.probe
             && sent_at <= msg.sent_at
         {
@@ -167,6 +175,9 @@ impl Replica {
             }
         }
         peer.slot_verified = Some(msg.slot_verified);
+        if is_behind {
+            self.send_behind(from, out); // It may not have heard.
+        }
         self.advance_commit(out);
         self.pump(from, out);
         self.confirm_reads(now, out);

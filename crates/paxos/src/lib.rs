@@ -33,11 +33,13 @@ mod catch_up;
 mod election;
 mod freshness;
 mod handover;
+mod home;
 mod invariants;
 mod leader;
 mod learner;
 mod lease;
 mod quorum;
+mod refill;
 mod replica;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};

@@ -26,23 +26,36 @@ pub struct LogWindow {
     /// Everything through here is gone from disk.
     trimmed: EntryId,
     tail: Tail,
-    /// False only within `append`, between a cut into the part that is not cached and the new batch.
+    /// False only before the end of `append`, after a cut into the part that is not cached.
     tail_is_hashed: bool,
     cache: VecDeque<Batch>,
     cache_bytes: usize,
+    /// Some batch ends above `trimmed`, in order: slot, and bytes of the log through it.
+    marks: VecDeque<(Slot, u64)>,
+    /// How far these are apart, in bytes.
+    mark_every: u64,
 }
 
 impl LogWindow {
     /// The log found on disk, with nothing cached.
-    pub(crate) fn restored(trimmed: EntryId, runs: Vec<(Slot, Ballot)>, tail: Tail) -> LogWindow {
-        LogWindow {
+    pub(crate) fn restored(
+        trimmed: EntryId,
+        runs: Vec<(Slot, Ballot)>,
+        tail: Tail,
+        mark_every: u64,
+    ) -> LogWindow {
+        let mut log = LogWindow {
             runs: runs.into(),
             trimmed,
             tail,
             tail_is_hashed: true,
             cache: VecDeque::new(),
             cache_bytes: 0,
-        }
+            marks: VecDeque::new(),
+            mark_every,
+        };
+        log.mark();
+        log
     }
 
     /// Where the log stands.
@@ -61,6 +74,12 @@ impl LogWindow {
     #[must_use]
     pub fn trimmed(&self) -> Slot {
         self.trimmed.slot
+    }
+
+    /// The last entry that is gone from disk.
+    #[must_use]
+    pub fn trimmed_id(&self) -> EntryId {
+        self.trimmed
     }
 
     /// The id of the entry at `slot`, if the log has one there that is not trimmed.
@@ -88,11 +107,45 @@ impl LogWindow {
         }
     }
 
-    /// True if the log holds exactly this entry. Slots that are trimmed were chosen and applied by
-    /// every voter, so they are equal everywhere.
+    /// True if the log holds this entry, which is ours or that of a leader we obey. What is trimmed was
+    /// chosen, so it is equal in the logs of all who lead since. Of anybody else's entry only
+    /// [`LogWindow::holds_exactly`] can tell: a log that lags may differ below what is trimmed here.
     #[must_use]
     pub fn holds(&self, id: EntryId) -> bool {
-        id.slot <= self.trimmed.slot || self.id_at(id.slot) == Some(id)
+        id.slot < self.trimmed.slot || self.id_at(id.slot) == Some(id)
+    }
+
+    /// True if exactly this entry is known to be in the log; never below what is trimmed.
+    #[must_use]
+    pub fn holds_exactly(&self, id: EntryId) -> bool {
+        self.id_at(id.slot) == Some(id)
+    }
+
+    /// The greatest batch end with at least so many bytes of log behind it, as far as remembered.
+    #[must_use]
+    pub(crate) fn end_before_last(&self, bytes: u64) -> Option<Slot> {
+        let upto = self.tail.log_bytes.checked_sub(bytes)?;
+        let after = self.marks.partition_point(|(_, log_bytes)| *log_bytes <= upto);
+        self.marks.get(after.checked_sub(1)?).map(|(slot, _)| *slot)
+    }
+
+    /// Drops the whole log. The batch that is appended next follows `prev` and begins it anew.
+    pub(crate) fn begin_after(&mut self, prev: EntryId) {
+        self.runs.clear();
+        self.cache.clear();
+        self.cache_bytes = 0;
+        self.marks.clear();
+        self.trimmed = prev;
+        self.tail = Tail { id: prev, ..self.tail };
+        self.tail_is_hashed = false;
+    }
+
+    /// Remembers where the log ends now, if that is some way behind the last such place.
+    fn mark(&mut self) {
+        let Tail { id, log_bytes, .. } = self.tail;
+        if self.marks.back().is_none_or(|(_, last)| last + self.mark_every <= log_bytes) {
+            self.marks.push_back((id.slot, log_bytes));
+        }
     }
 
     /// Puts `batch` at its place, dropping everything from its first slot on.
@@ -116,6 +169,7 @@ impl LogWindow {
         self.tail = batch.tail();
         self.cache_bytes += batch.encoded().len();
         self.cache.push_back(batch);
+        self.mark();
     }
 
     /// Drops every entry at `first` and after it.
@@ -125,6 +179,9 @@ impl LogWindow {
         }
         while self.runs.back().is_some_and(|(start, _)| *start >= first) {
             self.runs.pop_back();
+        }
+        while self.marks.back().is_some_and(|(end, _)| first <= *end) {
+            self.marks.pop_back();
         }
         while self.cache.back().is_some_and(|batch| batch.first() >= first) {
             let batch = self.cache.pop_back().expect("looked at just now");
@@ -178,6 +235,9 @@ impl LogWindow {
             return;
         }
         self.trimmed = self.id_at(slot).expect("between trimmed and tail");
+        while self.marks.front().is_some_and(|(end, _)| *end <= slot) {
+            self.marks.pop_front();
+        }
         while self.runs.get(1).is_some_and(|(first, _)| *first <= slot.next()) {
             self.runs.pop_front();
         }
@@ -204,6 +264,12 @@ impl LogWindow {
         if let Some(batch) = self.cache.back() {
             assert_eq!(batch.last_id(), self.tail.id, "cache does not end at the tail");
         }
+        let (ends, above) = (self.marks.iter(), self.marks.iter().skip(1));
+        assert!(ends.zip(above).all(|(end, above)| end.0 < above.0), "marks out of order");
+        assert!(
+            self.marks.back().is_none_or(|(end, _)| *end <= self.tail.id.slot),
+            "a mark beyond the tail"
+        );
     }
 }
 

@@ -75,8 +75,10 @@ pub struct FetchReply {
     pub ballot: Ballot,
     /// The entry that was named in the question.
     pub prev: EntryId,
-    /// Batches that follow `prev`; `None` if the holder's log has another entry there.
+    /// Batches that follow `prev`; `None` if the holder's log has another entry there, or none.
     pub batches: Option<Vec<Batch>>,
+    /// The last entry that is gone from the holder's log: nothing before it can be asked for.
+    pub trimmed: EntryId,
 }
 
 /// Phase 2 for one batch.
@@ -119,8 +121,8 @@ pub struct Heartbeat {
     pub sent_at: BootTime,
     /// The leader's commit position.
     pub slot_committed: Slot,
-    /// Every voter holds the log through here, so older log may be recycled.
-    pub slot_held_by_all: Slot,
+    /// Older log may be recycled: every voter holds it, or who does not gets a snapshot.
+    pub slot_releasable: Slot,
 }
 
 /// The sender's promise is still `ballot`; with leases on it promises no other until its lease ends.
@@ -134,6 +136,8 @@ pub struct HeartbeatAck {
     pub slot_verified: Slot,
     /// Durable and equal to the leader's log through here.
     pub slot_synced: Slot,
+    /// The sender fetches a snapshot at this slot and will need the log above.
+    pub slot_refilling: Option<Slot>,
     /// How well the sender would lead.
     pub standing: Standing,
 }
@@ -174,6 +178,16 @@ pub struct Told {
     pub slot_applied: Slot,
 }
 
+/// The leader's log begins above what the receiver has of it: it needs a snapshot, unless it holds this
+/// entry after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The last entry that is gone from the leader's log.
+    pub trimmed: EntryId,
+}
+
 /// Any message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the struct of the same name")]
@@ -194,6 +208,7 @@ pub enum Message {
     TakeOver(TakeOver),
     Ask(Ask),
     Told(Told),
+    Behind(Behind),
 }
 
 impl Message {
@@ -219,7 +234,8 @@ impl Message {
             | Message::Commit(_)
             | Message::TakeOver(_)
             | Message::Ask(_)
-            | Message::Told(_) => FIXED,
+            | Message::Told(_)
+            | Message::Behind(_) => FIXED,
         }
     }
 }

@@ -36,7 +36,15 @@ pub struct Timing {
     pub round: Duration,
     /// A leader whose log made no progress for this long renews no lease.
     pub disk_stall: Duration,
+    /// For how long a better placed member must have been fit before the leader hands over to it by
+    /// itself. Doubled each time that this came to nothing or did not last,
+    pub settle: Duration,
+    /// up to this. A leadership that was given home and lasts so long has lasted.
+    pub settle_max: Duration,
 }
+
+/// However often a leadership was given home in vain, it is tried again after so long.
+const SETTLE_MAX: Duration = Duration::from_mins(10);
 
 impl Timing {
     /// One city: a lease of 1 s, renewed every 100 ms, at rest every 250 ms.
@@ -52,6 +60,8 @@ impl Timing {
             better_wait: Duration::from_millis(50),
             round: Duration::from_millis(500),
             disk_stall: Duration::from_secs(1),
+            settle: Duration::from_secs(5),
+            settle_max: SETTLE_MAX,
         }
     }
 
@@ -68,6 +78,8 @@ impl Timing {
             better_wait: Duration::from_millis(300),
             round: Duration::from_millis(1500),
             disk_stall: Duration::from_secs(1),
+            settle: Duration::from_secs(15),
+            settle_max: SETTLE_MAX,
         }
     }
 
@@ -92,4 +104,7 @@ pub struct Options {
     pub timing: Timing,
     /// An operator wants this replica to lead.
     pub pinned: bool,
+    /// Bytes of log that a leader keeps for followers that lag, when they lag more than that and others
+    /// need the room. Who needs older log gets a snapshot.
+    pub log_budget_bytes: u64,
 }

@@ -127,4 +127,10 @@ pub struct Output {
     pub roles: Vec<RoleChange>,
     /// Verdicts on reads.
     pub reads: Vec<(ReadToken, ReadVerdict)>,
+    /// Fetch a snapshot at this slot or later from any replica, unless one is on its way. Said again as
+    /// long as it is needed.
+    pub refill: Option<Slot>,
+    /// Make the snapshot that was handed in, which ends with this slot, the rows of this replica in one
+    /// durable step, then say `Input::Installed`.
+    pub install: Option<Slot>,
 }

@@ -18,6 +18,11 @@ pub struct Health {
     pub serious_faults: u8,
 }
 
+impl Health {
+    /// So many fatal faults say that a replica cannot lead at all, because it needs rows of another one.
+    pub const CANNOT_LEAD: u8 = u8::MAX;
+}
+
 /// How well a replica would lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -57,6 +62,19 @@ impl Standing {
     #[must_use]
     pub fn is_better_than(&self, other: &Standing) -> bool {
         self.compare(other) == Ordering::Less
+    }
+
+    /// True if the place of `self` alone speaks for it: fit to lead, not behind, in no worse health, and
+    /// pinned or ranked before `other`. Health alone moves no leadership here, so two nodes with faults
+    /// never give one to each other in turns.
+    #[must_use]
+    pub fn is_better_placed_than(&self, other: &Standing) -> bool {
+        let place = |standing: &Standing| (!standing.pinned, standing.rank);
+        !self.health.draining
+            && self.health.fatal_faults == 0
+            && self.health <= other.health
+            && lag_buckets(self, other) == (0, 0)
+            && place(self) < place(other)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The replica: its state, and the dispatch of inputs to the files that handle them.
 //!
 //! `acceptor.rs` promises and accepts, `election.rs` runs for leadership, `leader.rs` proposes and
-//! counts, `catch_up.rs` sends followers what they lack, `lease.rs` keeps the leader's right to answer
-//! reads, `freshness.rs` tells how fresh the rows are, `handover.rs` gives leadership away, `learner.rs` commits and applies.
+//! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
+//! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
+//! gives leadership away, `learner.rs` commits and applies.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,6 +13,7 @@ use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
 use crate::batch::{Batch, Tail};
 use crate::election::{Candidacy, PreCandidacy};
 use crate::freshness::Freshness;
+use crate::home::Homing;
 use crate::input::{Input, Restored};
 use crate::leader::Leader;
 use crate::log_window::LogWindow;
@@ -19,11 +21,18 @@ use crate::message::Message;
 use crate::options::Options;
 use crate::output::{Append, NotServing, Output, ReadPurpose, RoleChange};
 use crate::priority::{Health, Standing};
+use crate::refill::Refill;
+
+/// So many places in the log are remembered for each budget of log, at most one for each batch.
+const BUDGET_MARKS: u64 = 16;
+/// For snapshots that are being fetched so many budgets of log are kept.
+const BUDGETS_FOR_REFILL: u64 = 4;
 
 /// One replica of one group.
 ///
 /// Invariants, checked by [`Replica::check_invariants`]:
-/// - `trimmed <= slot_applied <= min(slot_committed, slot_synced)`, `slot_synced <= last`;
+/// - `trimmed <= slot_applied <= min(slot_committed, slot_synced)` unless the rows are missing;
+///   `slot_synced <= last`;
 /// - `slot_committed <= last`;
 /// - `promised_synced <= promised`; both only rise;
 /// - no entry at or below `slot_committed` is ever replaced;
@@ -48,8 +57,15 @@ pub struct Replica {
     /// Our log equals that of the leader of `promised` through here. Falls back to the commit
     /// position when `promised` changes, because the tail above it may differ.
     pub(crate) slot_verified: Slot,
-    /// Every voter holds the log through here, as the leader said.
-    pub(crate) slot_held_by_all: Slot,
+    /// Nobody needs the log through here, as the leader said.
+    pub(crate) slot_releasable: Slot,
+    /// The batch applied last, for who takes a snapshot.
+    pub(crate) applied_last: Option<Batch>,
+    /// There are no rows: nothing is applied before a snapshot is installed.
+    pub(crate) rows_missing: bool,
+    pub(crate) refill: Refill,
+    /// Through here others have recycled their logs, while ours lacked some of it.
+    pub(crate) behind: Option<EntryId>,
     /// No ballot but `promised` gets a promise before this time. Only rises.
     pub(crate) lease_until: BootTime,
     /// No promise, pre-vote or lease before this time: a restarted replica forgot what it granted.
@@ -71,6 +87,7 @@ pub struct Replica {
     /// Batches read back for applying, from the applied position on. May be cut meanwhile.
     pub(crate) read_ahead: VecDeque<Batch>,
     pub(crate) freshness: Freshness,
+    pub(crate) homing: Homing,
     pub(crate) duty: Duty,
 }
 
@@ -151,18 +168,25 @@ impl Replica {
         let lease_ns_max = if planted(Bug::NoSilence) { 0 } else { restored.lease_ns_max };
         let silent_until = now + std::time::Duration::from_nanos(lease_ns_max);
         let last = restored.tail.id.slot;
+        // What is trimmed was applied once, so it is chosen.
+        let chosen = restored.slot_applied.max(restored.trimmed.slot);
+        let mark_every = (options.log_budget_bytes / BUDGET_MARKS).max(1);
         let mut replica = Replica {
             promised: restored.promised,
             promised_synced: restored.promised,
             promise_owed_to: None,
-            log: LogWindow::restored(restored.trimmed, restored.runs, restored.tail),
+            log: LogWindow::restored(restored.trimmed, restored.runs, restored.tail, mark_every),
             writes: VecDeque::new(),
             next_write: 1,
             slot_synced: last,
-            slot_committed: restored.slot_applied,
+            slot_committed: chosen,
             slot_applied: restored.slot_applied,
-            slot_verified: restored.slot_applied,
-            slot_held_by_all: Slot::ZERO,
+            slot_verified: chosen,
+            slot_releasable: Slot::ZERO,
+            applied_last: restored.applied_last,
+            rows_missing: restored.rows_missing,
+            refill: Refill::None,
+            behind: None,
             lease_until: BootTime::ZERO,
             silent_until,
             leader: None,
@@ -174,6 +198,7 @@ impl Replica {
             apply_reading: false,
             read_ahead: VecDeque::new(),
             freshness: Freshness::unknown(now),
+            homing: Homing::new(&options.timing),
             duty: Duty::Follower { election_at: silent_until },
             options,
         };
@@ -198,15 +223,22 @@ impl Replica {
             Input::Health(health) => self.health = health,
             Input::HandOver(target) => self.on_hand_over(now, target, &mut out),
             Input::GiveWay => self.on_give_way(now, &mut out),
+            Input::GoHome => self.on_go_home(now, &mut out),
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
+            Input::Refilling(slot) => self.on_refilling(slot),
+            Input::Install(last) => self.on_install(now, last, &mut out),
+            Input::Installed { is_done } => self.on_installed(is_done),
         }
         self.fire_timers(now, &mut out);
+        self.continue_install(&mut out);
         self.advance_apply(&mut out);
         self.settle_freshness();
         self.announce_serving(&mut out);
         self.announce_commit(&mut out);
         self.continue_handover(now, &mut out);
-        self.log.evict(self.slot_applied);
+        // Without rows nothing is applied for long: what is on disk is read back when it is wanted.
+        let idle = if self.rows_missing { self.slot_synced } else { self.slot_applied };
+        self.log.evict(idle);
         out
     }
 
@@ -231,6 +263,7 @@ impl Replica {
             Message::TakeOver(msg) => self.on_take_over(now, from, &msg, out),
             Message::Ask(msg) => self.on_ask(now, from, msg, out),
             Message::Told(msg) => self.on_told(now, msg),
+            Message::Behind(msg) => self.on_behind(now, from, &msg, out),
         }
     }
 
@@ -272,7 +305,7 @@ impl Replica {
     /// `NotServing` says why not.
     pub fn serving(&self, now: BootTime) -> Result<Serving, NotServing> {
         let Duty::Leader(leader) = &self.duty else {
-            return Err(NotServing::NotLeader(self.known_leader(now)));
+            return Err(NotServing::NotLeader(self.known_leader(now).or_else(|| self.heir(now))));
         };
         if let Some(handover) = &leader.handover {
             return Err(NotServing::HandingOver(handover.target));
@@ -297,17 +330,44 @@ impl Replica {
         }
     }
 
-    /// Through this slot every voter holds the log and this replica has applied it; the batch at the
-    /// tail is always kept, so that the log's last id is never lost.
+    /// Who was promised to and has a round to show itself as the leader.
+    fn heir(&self, now: BootTime) -> Option<ReplicaId> {
+        let Duty::Follower { election_at } = self.duty else {
+            return None;
+        };
+        let candidate = self.promised.replica;
+        let is_other =
+            self.options.voters.contains_key(&candidate) && candidate != self.options.replica;
+        (is_other && self.leader.is_none() && now < election_at).then_some(candidate)
+    }
+
+    /// Through this slot nobody needs the log and this replica has applied it; the batch at the tail is
+    /// always kept, so that the log's last id is never lost.
     #[must_use]
     pub fn slot_trimmable(&self) -> Slot {
-        let held = match &self.duty {
-            Duty::Leader(leader) => leader.slot_held_by_all(self.slot_synced),
+        let releasable = match &self.duty {
+            Duty::Leader(leader) => {
+                leader.slot_held_by_all(self.slot_synced).max(self.slot_over_budget(leader))
+            }
             Duty::Follower { .. } | Duty::PreCandidate(_) | Duty::Candidate(_) => {
-                self.slot_held_by_all
+                self.slot_releasable
             }
         };
-        held.min(self.slot_applied).min(self.log.last().slot.prev())
+        let releasable = releasable.max(self.log.trimmed());
+        releasable.min(self.slot_applied).min(self.log.last().slot.prev())
+    }
+
+    /// Through this slot the log is more than what is kept for followers that lag. Whoever is fetching a
+    /// snapshot finds the log above it for longer, or it would come too late again and again.
+    fn slot_over_budget(&self, leader: &Leader) -> Slot {
+        let budget = self.options.log_budget_bytes;
+        let over = |bytes| self.log.end_before_last(bytes).unwrap_or(Slot::ZERO);
+        match leader.slot_refilling(self.options.timing.lease) {
+            Some(slot) => {
+                slot.min(over(budget)).max(over(budget.saturating_mul(BUDGETS_FOR_REFILL)))
+            }
+            None => over(budget),
+        }
     }
 
     /// Bytes proposed but not yet committed.
@@ -381,9 +441,11 @@ impl Replica {
 
     /// How well this replica would lead.
     pub(crate) fn standing(&self) -> Standing {
+        let fatal_faults =
+            if self.needs_refill() { Health::CANNOT_LEAD } else { self.health.fatal_faults };
         Standing {
             replica: self.options.replica,
-            health: self.health,
+            health: Health { fatal_faults, ..self.health },
             last: self.log.last(),
             log_bytes: self.log.tail().log_bytes,
             pinned: self.options.pinned,

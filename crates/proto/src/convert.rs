@@ -7,11 +7,13 @@ pub mod bank;
 pub mod cross;
 pub mod cut;
 pub mod error;
+pub mod link;
 pub mod many;
 pub mod money;
 pub mod peer;
 pub mod reply;
 pub mod request;
+pub mod snapshot;
 pub mod status;
 #[cfg(test)]
 mod strategies;
@@ -25,6 +27,7 @@ pub use error::{FACT_LEADER_ADDRESS, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, Le
 pub use peer::{Envelope, Hello};
 pub use reply::Answer;
 pub use request::{Call, Item, Place};
+pub use snapshot::{SnapshotAsk, SnapshotPiece, SnapshotTally};
 
 /// Finds the number of a table by its name; `None` if there is no such table.
 pub type Tables<'a> = &'a dyn Fn(&str) -> Option<TableId>;

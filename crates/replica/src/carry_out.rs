@@ -73,6 +73,12 @@ impl GroupDriver {
         for (token, verdict) in out.reads {
             self.release(token, verdict);
         }
+        if let Some(at_least) = out.refill {
+            self.want_rows(now, at_least, inputs, fx);
+        }
+        if let Some(slot) = out.install {
+            self.switch_rows(slot, fx);
+        }
         Ok(())
     }
 

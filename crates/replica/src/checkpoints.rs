@@ -47,6 +47,11 @@ impl Checkpoints {
         }
     }
 
+    /// True while one is written.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// The log grew.
     pub(crate) fn appended(&mut self, bytes: u64) {
         self.log_bytes += bytes;
@@ -60,8 +65,8 @@ impl Checkpoints {
         store: &Arc<Store>,
         held_back: impl Iterator<Item = HeldBack<'a>>,
     ) -> Option<CheckpointJob> {
-        if self.running {
-            return None;
+        if self.running || store.is_switching() {
+            return None; // A flush alone would count as one that covers the log.
         }
         let mut held_back: Vec<_> = held_back.collect();
         let unsaved: usize = held_back
@@ -122,6 +127,7 @@ impl CheckpointJob {
             None if flushed => self.store.flush()?,
             None => {}
         }
+        self.store.purge()?;
         Ok(flushed)
     }
 }

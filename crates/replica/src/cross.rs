@@ -121,6 +121,12 @@ impl CrossDriver {
         own.next().is_some() || self.rules.is_in_use(session)
     }
 
+    /// The sessions whose requests wait for a lock: they are in use as well.
+    pub(crate) fn sessions_waiting(&self) -> BTreeSet<SessionId> {
+        let waiting = self.parked.values().flatten().chain(&self.woken);
+        waiting.filter_map(|(_, asked)| asked.request.id.map(|id| id.session)).collect()
+    }
+
     /// How many requests wait for a lock.
     pub(crate) fn parked(&self) -> usize {
         self.parked_count + self.woken.len()

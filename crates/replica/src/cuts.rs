@@ -80,6 +80,7 @@ pub(crate) struct Ready(Arc<Mutex<BTreeMap<(GroupId, CutId), ReadyView>>>);
 /// What reading a view takes.
 #[derive(Clone)]
 struct ReadyView {
+    keyspace: Keyspace,
     base: Arc<Pinned>,
     view: Arc<CutView>,
     at: EntryId,
@@ -97,7 +98,7 @@ impl Ready {
         reply: ReplyTo,
     ) -> Result<Option<CutRead>, ReplyTo> {
         let found = self.lock().get(&(group, cut)).cloned();
-        let Some(ReadyView { base, view, at, slice_of, reading }) = found else {
+        let Some(ReadyView { keyspace, base, view, at, slice_of, reading }) = found else {
             return Err(reply);
         };
         if READS_MAX <= reading.fetch_add(1, Ordering::AcqRel) {
@@ -106,7 +107,7 @@ impl Ready {
             return Ok(None);
         }
         let range = range.clone();
-        Ok(Some(CutRead { group, base, view, at, range, slice_of, reply, reading }))
+        Ok(Some(CutRead { group, keyspace, base, view, at, range, slice_of, reply, reading }))
     }
 
     /// The groups are gone.
@@ -124,6 +125,7 @@ impl Ready {
 /// A page to be read off the shard task.
 pub(crate) struct CutRead {
     group: GroupId,
+    keyspace: Keyspace,
     base: Arc<Pinned>,
     view: Arc<CutView>,
     at: EntryId,
@@ -152,7 +154,7 @@ impl CutRead {
     /// Reads the page and answers.
     pub(crate) fn run(self) -> Result<(), Fatal> {
         let slice_of = |table, uid| (self.slice_of)(table, uid);
-        let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
+        let context = Context { keyspace: self.keyspace, slice_of: &slice_of };
         let view = self.view.over(self.base.as_ref());
         let read = read_at_cut(&self.range, &context, &view);
         self.reading.fetch_sub(1, Ordering::AcqRel);
@@ -275,7 +277,7 @@ impl GroupDriver {
         (at, log_time): (EntryId, LogTime),
         event: &CrossEvent,
     ) -> Result<(), Fatal> {
-        let (group, keyspace) = (self.group, Keyspace::first(self.group));
+        let (group, keyspace) = (self.group, self.keyspace);
         let (mut too_large, mut settled) = (Vec::new(), Vec::new());
         for (cut, kept) in &mut self.cuts.views {
             if kept.view.is_settled() {
@@ -338,6 +340,7 @@ impl GroupDriver {
             return;
         }
         let view = ReadyView {
+            keyspace: self.keyspace,
             base: Arc::clone(&kept.base),
             view: Arc::clone(&kept.view),
             at: kept.at,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use quorate_paxos::{Input, NotServing};
 use quorate_txn::{Evaluation, read_applied};
+use quorate_types::elsewhere::FACT_BEHIND;
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, Code, Elsewhere, Error, ReplyBody, Request, Slot, limits};
 
@@ -231,7 +232,7 @@ impl GroupDriver {
         } else {
             "this replica cannot find out in time how fresh it is".to_owned()
         };
-        self.ask_leader(now, &message).with("replica_behind", true)
+        self.ask_leader(now, &message).with(FACT_BEHIND, true)
     }
 
     fn ask_leader(&self, now: BootTime, message: &str) -> Error {

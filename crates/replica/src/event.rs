@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 
 use crate::budget::Permit;
 use crate::network::PeerMessage;
+use crate::refill::Loaded;
+use crate::snapshot::{Refilled, SnapshotSource};
 
 /// The answer to a request.
 pub type Answer = Result<Reply, Error>;
@@ -98,6 +100,13 @@ pub enum Event {
         /// It was flushed to disk, too.
         flushed: bool,
     },
+    /// Rows that came from another node count.
+    Switched {
+        /// The group.
+        group: GroupId,
+        /// What is kept of them in memory.
+        loaded: Box<Loaded>,
+    },
     /// Hand leadership of a group to a node, or to the best one.
     TransferLeader {
         /// The group.
@@ -116,6 +125,22 @@ pub enum Event {
         incarnation: Incarnation,
         /// Told the one that is known.
         reply: oneshot::Sender<Incarnation>,
+    },
+    /// The rows of a group are wanted by another node.
+    Snapshot {
+        /// The group.
+        group: GroupId,
+        /// They must stand here or later.
+        at_least: Slot,
+        /// Told them, or why not.
+        reply: oneshot::Sender<Result<SnapshotSource, Error>>,
+    },
+    /// `Network::refill` has ended.
+    Refilled {
+        /// The group.
+        group: GroupId,
+        /// The rows, not yet switched to, or why there are none.
+        outcome: Result<Refilled, Error>,
     },
     /// The node is shutting down: hand every leadership over and take none.
     Drain,
@@ -162,6 +187,17 @@ pub struct CutStatus {
     pub waiting: usize,
 }
 
+/// How it is with rows that come from other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefillStatus {
+    /// There are no rows that go with the log: nothing is applied before others have come.
+    pub is_missing: bool,
+    /// Some are being fetched or installed.
+    pub is_under_way: bool,
+    /// How often some were installed since the start.
+    pub installed: u64,
+}
+
 /// Where the replica of one group stands.
 #[derive(Clone, Debug)]
 pub struct GroupStatus {
@@ -191,6 +227,8 @@ pub struct GroupStatus {
     pub fences: usize,
     /// Views at cuts.
     pub cuts: CutStatus,
+    /// Rows from other nodes.
+    pub refill: RefillStatus,
     /// Entries applied since the start.
     pub applied_entries: u64,
     /// Elections won since the start.

@@ -24,6 +24,7 @@ use quorate_types::{
     ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
+use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::cross::{Asked, CrossDriver};
 use crate::cuts::{CutDriver, CutRead};
@@ -31,6 +32,7 @@ use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::network::PeerMessage;
+use crate::refill::{RefillDriver, Switch};
 use crate::refuse;
 use crate::restore::RestoreError;
 use crate::waiters::Waiters;
@@ -93,6 +95,10 @@ pub(crate) struct Effects {
     /// Pages to be read off the shard task.
     pub(crate) cut_reads: Vec<CutRead>,
     pub(crate) promises: Vec<(GroupId, Ballot)>,
+    /// Rows to fetch: of which group, and through which slot at least.
+    pub(crate) refills: Vec<(GroupId, Slot)>,
+    /// Rows to switch to, off the shard task.
+    pub(crate) switches: Vec<Switch>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) writes: Vec<(GroupId, u64)>,
     /// When the disk of the log was last seen to work.
@@ -111,6 +117,8 @@ pub(crate) struct Held {
 pub(crate) struct GroupDriver {
     pub(crate) options: GroupOptions,
     pub(crate) group: GroupId,
+    /// Where its rows live: as the store says, which changes when rows are installed.
+    pub(crate) keyspace: Keyspace,
     pub(crate) core: Replica,
     /// When the shard looks at the group again, at the latest.
     pub(crate) alarm: BootTime,
@@ -129,8 +137,12 @@ pub(crate) struct GroupDriver {
     pub(crate) cross: CrossDriver,
     /// Reads that wait until this replica may answer them.
     pub(crate) elsewhere: ElsewhereDriver,
+    /// Requests that wait until this replica serves.
+    pub(crate) arrivals: Arrivals,
     /// Views at cuts.
     pub(crate) cuts: CutDriver,
+    /// Rows on their way from another node.
+    pub(crate) refill: RefillDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -155,8 +167,9 @@ impl GroupDriver {
         reader: LogReader,
     ) -> Result<GroupDriver, StoreError> {
         let group = options.paxos.group;
-        let sessions = SessionTable::load(store.as_ref(), Keyspace::first(group))?;
-        let cross = CrossDriver::load(store.as_ref(), Keyspace::first(group))?;
+        let keyspace = store.keyspace(group);
+        let sessions = SessionTable::load(store.as_ref(), keyspace)?;
+        let cross = CrossDriver::load(store.as_ref(), keyspace)?;
         let core = Replica::new(now, options.paxos.clone(), restored);
         Ok(GroupDriver {
             alarm: core.next_deadline(),
@@ -164,6 +177,7 @@ impl GroupDriver {
             core,
             options,
             group,
+            keyspace,
             deletes: Deletes::after(store.applied(group)),
             store,
             reader,
@@ -172,7 +186,9 @@ impl GroupDriver {
             pending: Pending::new(),
             cross,
             elsewhere: ElsewhereDriver::default(),
+            arrivals: Arrivals::default(),
             cuts: CutDriver::default(),
+            refill: RefillDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -199,7 +215,7 @@ impl GroupDriver {
         let serving = match self.core.serving(clock.now()) {
             Ok(serving) => serving,
             Err(reason) => {
-                asked.reply.answer(Err(refuse::not_serving(self.group, reason)));
+                self.wait_or_refuse(clock.now(), asked, reason);
                 return Ok(());
             }
         };
@@ -297,7 +313,7 @@ impl GroupDriver {
         evaluate: impl FnOnce(&Context<'_>, &State<'_>) -> Result<T, StoreError>,
     ) -> Result<T, Fatal> {
         let slice_of = |table, uid| (self.options.slice_of)(table, uid);
-        let context = Context { keyspace: Keyspace::first(self.group), slice_of: &slice_of };
+        let context = Context { keyspace: self.keyspace, slice_of: &slice_of };
         let overlay = self.overlay.over(self.store.as_ref());
         let state = State {
             applied: self.store.as_ref(),
@@ -461,7 +477,8 @@ impl GroupDriver {
         let Ok(serving) = self.core.serving(now) else {
             return Ok(());
         };
-        let is_in_use = |session| self.cross.is_in_use(session);
+        let waiting = self.cross.sessions_waiting();
+        let is_in_use = |session| self.cross.is_in_use(session) || waiting.contains(&session);
         let (pending, log_time) = (&self.pending, serving.log_time);
         let idle = expire_idle(&self.sessions, pending, &is_in_use, log_time, SESSION_IDLE);
         let overlay = self.overlay.over(self.store.as_ref());
@@ -494,6 +511,12 @@ impl GroupDriver {
         self.step(now, Input::GiveWay, fx)
     }
 
+    /// Hands leadership to a better placed replica if one has settled.
+    pub(crate) fn go_home(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        self.propose(now, fx)?; // Later it would be refused, though the ballot may go on.
+        self.step(now, Input::GoHome, fx)
+    }
+
     /// The replica on a node.
     pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
         self.options.nodes.iter().find(|(_, at)| **at == node).map(|(replica, _)| *replica)
@@ -516,7 +539,9 @@ impl GroupDriver {
         }
         let persisted = self.store.persisted(self.group);
         let persisted = persisted.map_err(|source| Fatal::Store { group: self.group, source })?;
-        let upto = if planted(Bug::RecycleEarly) { trimmable } else { trimmable.min(persisted) };
+        // The batch that the rows on disk end with stays: whoever starts from them can give them away.
+        let below = Slot(persisted.0.saturating_sub(1));
+        let upto = if planted(Bug::RecycleEarly) { trimmable } else { trimmable.min(below) };
         if upto <= self.released {
             return Ok(None);
         }
@@ -534,7 +559,11 @@ impl GroupDriver {
 
     pub(crate) fn next_deadline(&self) -> BootTime {
         let core = self.core.next_deadline();
-        let others = [self.cross.next_deadline(), self.elsewhere.next_deadline()];
+        let others = [
+            self.cross.next_deadline(),
+            self.elsewhere.next_deadline(),
+            self.arrivals.next_deadline(),
+        ];
         others.into_iter().flatten().fold(core, BootTime::min)
     }
 
@@ -571,6 +600,7 @@ impl GroupDriver {
             escrow_transfers: self.cross.rules.escrow().len(),
             fences: self.cross.rules.escrow().fences(),
             cuts: self.cuts.status(now),
+            refill: self.refill_status(),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

@@ -52,6 +52,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
             voters: ids.iter().map(|id| (*id, id.0 as u16)).collect(),
             timing: Timing::lan(),
             pinned: false,
+            log_budget_bytes: u64::MAX,
         },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
@@ -75,7 +76,9 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
     let ack = PreVoteAck { ballot, granted: true, promised: Ballot::ZERO, standing };
     let promise = Promise { ballot, last: EntryId::ZERO, slot_committed: Slot::ZERO };
     let slot_synced = Slot(1);
-    let heard = HeartbeatAck { ballot, sent_at: at, slot_verified: Slot(1), slot_synced, standing };
+    let (slot_verified, slot_refilling) = (Slot(1), None);
+    let heard =
+        HeartbeatAck { ballot, sent_at: at, slot_verified, slot_synced, slot_refilling, standing };
     for input in [
         Input::Tick,
         Input::Message { from: peer, message: Message::PreVoteAck(ack) },
@@ -469,4 +472,87 @@ fn refused_transfers_to_another_group_name_the_slot_they_rest_on() {
     choose(&mut driver, now, &mut fx);
     let reply = refused.try_recv().expect("it is chosen").expect("an answer");
     assert!(Slot(2) <= reply.at.slot, "{reply:?} saw the account of slot 2");
+}
+
+/// Goal: while a leadership moves, callers wait where it is about to be instead of coming back again and
+/// again: at the old leader until the token is out, and then they hear who leads next.
+#[test]
+fn requests_wait_until_it_is_known_who_leads() {
+    let now = BootTime(2 * SECOND);
+    let hand_over = || {
+        let (mut driver, mut fx) = (leader(), Effects { disk_ok_at: now, ..Effects::default() });
+        let written = ask(&mut driver, now, put(1), &mut fx);
+        driver.hand_over(now, Some(NodeId(2)), &mut fx).expect("nothing fails");
+        let waits = ask(&mut driver, now, put(2), &mut fx);
+        tick(&mut driver, now, &mut fx);
+        assert!(written.try_recv().is_err() && waits.try_recv().is_err(), "the token is not out");
+        (driver, fx, waits)
+    };
+
+    // r2 has everything, and the token goes out.
+    let (mut driver, mut fx, waits) = hand_over();
+    choose(&mut driver, now, &mut fx);
+    tick(&mut driver, now, &mut fx);
+    let refused = waits.try_recv().expect("it is known").expect_err("we have given up");
+    assert_eq!((refused.code, refused.facts["leader_node"].as_str()), (Code::NotLeader, "2"));
+
+    // It comes to nothing: after a while nobody waits any more, but who asks late is let in.
+    let (mut driver, mut fx, waits) = hand_over();
+    let round = Timing::lan().round;
+    let late = now + round * 9 / 10;
+    assert!(driver.next_deadline() < late, "the shard looks in time");
+    tick(&mut driver, late, &mut fx);
+    assert_eq!(waits.try_recv().expect("it took too long").unwrap_err().code, Code::NotLeader);
+    let waits = ask(&mut driver, late, put(3), &mut fx);
+    let over = now + round + Duration::from_millis(1);
+    fx.disk_ok_at = over;
+    driver.step(over, Input::Tick, &mut fx).expect("nothing fails");
+    tick(&mut driver, over, &mut fx);
+    assert!(waits.try_recv().is_err() && driver.proposals.len() == 1, "it is let in");
+}
+
+/// Looks after those who wait for a leader.
+fn tick(driver: &mut GroupDriver, now: BootTime, fx: &mut Effects) {
+    let clock = Pausing { looks: AtomicU64::new(0), first: now, after: now };
+    driver.tick_arrivals(&clock, true, fx).expect("nothing fails");
+}
+
+/// Goal: a session is not closed while a request of it waits for a lock, however long its client has said
+/// nothing else; one that nobody uses is.
+#[test]
+fn a_session_that_waits_for_a_lock_is_not_idle() {
+    let now = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let sessions = [(); 3].map(|()| {
+        let opened = ask(&mut driver, now, RequestBody::OpenSession, &mut fx);
+        choose(&mut driver, now, &mut fx);
+        match opened.try_recv().expect("it is chosen").expect("there is room").body {
+            ReplyBody::Session(session) => session,
+            other => panic!("{other:?}"),
+        }
+    });
+    let clock = Pausing { looks: AtomicU64::new(0), first: now, after: now };
+    let row = |uid| RowAddress { table: TableId(1), uid: Uid(uid), key: Bytes::from_static(b"k") };
+    let mut write = |driver: &mut GroupDriver, session, users: &[u64]| {
+        let put = |uid: &u64| Mutation::Put(row(*uid), Value::Integer(1));
+        let mutations = users.iter().map(put).collect();
+        let body = RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() };
+        let id = Some(RequestId { session, sequence: 1, lowest_unanswered: 1 });
+        let reply = ReplyTo::new(None, drop);
+        let asked = Asked { request: Request { id, body }, reply, parked_at: None };
+        driver.request(&clock, asked, true, &mut fx).expect("nothing fails");
+        driver.stage_cross(now).expect("it is staged");
+        if !driver.proposals.is_empty() {
+            choose(driver, now, &mut fx);
+        }
+    };
+    let [holder, waiter, idle] = sessions;
+    write(&mut driver, holder, &[1, 99]);
+    write(&mut driver, waiter, &[1]);
+    assert_eq!(driver.cross.parked(), 1, "the row is locked");
+
+    driver.expire(now + SESSION_IDLE * 2).expect("nothing fails");
+    let payload = driver.proposals.pop().expect("somebody is idle");
+    let expired = EntryPayload::decode(&payload, driver.group).expect("our own entry");
+    assert_eq!(expired, EntryPayload::ExpireSessions(vec![idle.slot]));
 }

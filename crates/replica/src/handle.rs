@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_types::{
     Attempt, AttemptStatus, Code, CrossMessage, Elsewhere, Error, GroupId, Incarnation, NodeId,
-    Request, RequestBody,
+    Request, RequestBody, Slot,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,6 +14,7 @@ use crate::cuts::Ready;
 use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::log_thread::Stop;
 use crate::network::PeerMessage;
+use crate::snapshot::SnapshotSource;
 
 /// The way into a shard. Cheap to clone.
 #[derive(Clone)]
@@ -155,6 +156,16 @@ impl ShardHandle {
     pub async fn transfer_leader(&self, group: GroupId, to: Option<NodeId>) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::TransferLeader { group, to, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// The rows of a group as they are applied here, for another node that needs them at `at_least` or later.
+    ///
+    /// # Errors
+    /// `SNAPSHOT_UNAVAILABLE` if this replica cannot give them now, `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn snapshot(&self, group: GroupId, at_least: Slot) -> Result<SnapshotSource, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Snapshot { group, at_least, reply })?;
         receive.await.map_err(|_| ended())?
     }
 

@@ -1,7 +1,12 @@
 //! The way to the peers. Implemented by the server's peer streams and by the simulation's filter.
 
+use std::sync::Arc;
+
 use quorate_paxos::Message;
-use quorate_types::{CrossMessage, GroupId, NodeId, ReplicaId};
+use quorate_store::Store;
+use quorate_types::{CrossMessage, GroupId, NodeId, ReplicaId, Slot};
+
+use crate::snapshot::RefillDone;
 
 /// A message of one group to a replica on another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,4 +28,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Queues messages between groups to a node, in the same way.
     fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>);
+
+    /// Begins to fetch the rows of a group at `at_least` or later from any of its other replicas into the
+    /// store, as the next incarnation, without switching to them. Never waits. `done` is told of the end;
+    /// it is dropped if the node stops. Begun again for the same group, the later one counts.
+    fn refill(&self, group: GroupId, at_least: Slot, store: Arc<Store>, done: RefillDone);
 }

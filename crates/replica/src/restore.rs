@@ -2,9 +2,10 @@
 //! before the shard runs.
 
 use quorate_log::{LogError, LogReader, RecoveredGroup};
-use quorate_paxos::{Batch, BatchError, Restored};
+use quorate_paxos::{Batch, BatchError, Restored, Tail};
 use quorate_store::{Store, StoreError};
 use quorate_types::{Ballot, Code, EntryId, GroupId, Slot};
+use tracing::info;
 
 /// Bytes of log read at a time.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
@@ -32,7 +33,7 @@ pub enum RestoreError {
         #[source]
         source: BatchError,
     },
-    /// The log has a hole, or starts above what the rows hold.
+    /// The log ends below what the rows hold, or has a hole where it is read.
     #[error("log of {group}: slots {from} to {upto} are missing")]
     Missing {
         /// The group.
@@ -91,6 +92,14 @@ pub struct Restore<'a> {
 
 /// Reads the log of a group and checks it against promise and rows.
 ///
+/// The log counts from its last break on. Batches continue each other but at one kind of place: where rows
+/// were installed, or were about to be, the log goes on with the batch that the new rows end with, and what
+/// stood before is of no use any more. (That bytes in between were once durable and are lost is for recovery to
+/// find, which knows what was durable; nothing here could tell.)
+///
+/// Rows that the log does not reach down to are missing, and so are all rows if the store is lost: they must
+/// come from another replica.
+///
 /// # Errors
 /// `RestoreError` says what does not fit; the node must not start with it.
 pub fn restore(
@@ -99,44 +108,70 @@ pub fn restore(
     store: &Store,
 ) -> Result<Restored, RestoreError> {
     let Restore { group, promised, lease_ns_max, found } = from;
-    let slot_applied = store.applied(group);
-    let mut restored = Restored { promised, lease_ns_max, slot_applied, ..Restored::fresh() };
     if let Some((from, upto)) = found.and_then(|found| found.gap) {
-        return Err(RestoreError::Missing { group, from, upto });
+        info!(%group, %from, %upto, "the log goes on behind a gap");
     }
+    let slot_applied = store.applied(group);
+    let mut run = Run::default();
     let mut next = Slot::ZERO;
+    let mut applied_last = None;
     loop {
-        let batches = read_batches(group, next, Slot(u64::MAX), CHUNK_BYTES, reader)?;
-        let Some(last) = batches.last().filter(|last| next <= last.last()) else {
+        let frames = read_frames(group, next, Slot(u64::MAX), CHUNK_BYTES, reader)?;
+        let Some((last, _)) = frames.last().filter(|(last, _)| next <= *last) else {
             break;
         };
-        next = last.last().next();
-        for batch in &batches {
-            note(&mut restored, batch);
+        // Where the frame ends: a later one may have cut it inside its batch.
+        next = last.next();
+        for (_, batch) in frames {
+            run.note(&batch);
+            if batch.last() == slot_applied {
+                applied_last = Some(batch);
+            }
         }
     }
-    let kept = restored.trimmed.slot;
-    let last = restored.tail.id;
-    if slot_applied < kept {
-        return Err(RestoreError::Missing { group, from: slot_applied.next(), upto: kept });
-    }
+    let Run { trimmed, runs, tail } = run;
+    let last = tail.id;
     if last.slot < slot_applied {
         return Err(RestoreError::Missing { group, from: last.slot.next(), upto: slot_applied });
     }
     if promised < last.ballot {
         return Err(RestoreError::BeyondPromise { group, entry: last, promised });
     }
-    Ok(restored)
+    let rows_missing = slot_applied < trimmed.slot;
+    // What stood there before a break is not what the rows end with.
+    let applied_last = applied_last.filter(|batch| trimmed.slot < batch.last());
+    Ok(Restored {
+        promised,
+        lease_ns_max,
+        trimmed,
+        runs,
+        tail,
+        slot_applied,
+        applied_last,
+        rows_missing,
+    })
 }
 
-fn note(restored: &mut Restored, batch: &Batch) {
-    if restored.runs.is_empty() {
-        restored.trimmed = batch.prev();
+/// Batches that continue each other.
+#[derive(Default)]
+struct Run {
+    /// The entry before the first.
+    trimmed: EntryId,
+    runs: Vec<(Slot, Ballot)>,
+    tail: Tail,
+}
+
+impl Run {
+    fn note(&mut self, batch: &Batch) {
+        let continues = batch.prev() == self.tail.id && batch.prev_chain() == self.tail.chain;
+        if self.runs.is_empty() || !continues {
+            *self = Run { trimmed: batch.prev(), ..Run::default() };
+        }
+        if self.runs.last().is_none_or(|(_, ballot)| *ballot != batch.ballot()) {
+            self.runs.push((batch.first(), batch.ballot()));
+        }
+        self.tail = batch.tail();
     }
-    if restored.runs.last().is_none_or(|(_, ballot)| *ballot != batch.ballot()) {
-        restored.runs.push((batch.first(), batch.ballot()));
-    }
-    restored.tail = batch.tail();
 }
 
 /// Batches of a group for the core, read back from the log.
@@ -147,6 +182,18 @@ pub(crate) fn read_batches(
     bytes_max: usize,
     reader: &LogReader,
 ) -> Result<Vec<Batch>, RestoreError> {
+    let frames = read_frames(group, from, upto, bytes_max, reader)?;
+    Ok(frames.into_iter().map(|(_, batch)| batch).collect())
+}
+
+/// The same, each with the last slot that its frame still counts for.
+fn read_frames(
+    group: GroupId,
+    from: Slot,
+    upto: Slot,
+    bytes_max: usize,
+    reader: &LogReader,
+) -> Result<Vec<(Slot, Batch)>, RestoreError> {
     let frames = reader
         .read(group, from, bytes_max)
         .map_err(|source| RestoreError::Log { group, source })?;
@@ -154,8 +201,14 @@ pub(crate) fn read_batches(
         .into_iter()
         .filter(|frame| frame.first <= upto)
         .map(|frame| {
-            let slot = frame.first;
-            Batch::decode(frame.body).map_err(|source| RestoreError::Batch { group, slot, source })
+            let (slot, last) = (frame.first, frame.last);
+            let batch = Batch::decode(frame.body);
+            let batch = batch.map_err(|source| RestoreError::Batch { group, slot, source })?;
+            Ok((last, batch))
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "restore_test.rs"]
+mod tests;

@@ -4,7 +4,7 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, Slot, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -28,17 +28,23 @@ use crate::handle::ShardHandle;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
 use crate::network::{Network, PeerMessage};
+use crate::refill::{self, Switch};
 use crate::refuse;
+use crate::snapshot::SnapshotSource;
 use crate::turns::Turns;
 
 /// Most events of one round.
 const ROUND_EVENTS_MAX: usize = 4096;
 /// Most requests of one group in a round. What is left takes its turn after those of other groups.
 const ROUND_REQUESTS_EACH: usize = 512;
-/// How often checkpoints, the disk and hand-overs of a draining node are looked after.
+/// How often checkpoints, the disk, hand-overs of a draining node and ways home are looked after.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
 /// Releases and idle sessions can wait: each time those of a part of the groups are looked after.
 const HOUSEKEEPING_PARTS: u32 = 4;
+
+/// So many leaderships go home each time: each is a moment in which its clients wait, and work for all
+/// members.
+const HOME_EACH_MAX: usize = 16;
 
 /// What a shard needs from outside.
 pub struct ShardOptions {
@@ -76,6 +82,10 @@ pub struct Shard {
     sender: mpsc::UnboundedSender<Event>,
     log: LogQueue,
     checkpoints: Checkpoints,
+    /// Rows to switch to between two checkpoints.
+    switches: VecDeque<Switch>,
+    /// A switch is under way, off this task.
+    is_switching: bool,
     /// Where the leaders of other groups were heard.
     leaders: Leaders,
     /// When the log last finished a write or a probe.
@@ -111,6 +121,8 @@ impl Shard {
         let log_loop = log.run(commands, sender.clone(), gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
+            switches: VecDeque::new(),
+            is_switching: false,
             leaders: Leaders::new(options.members.clone()),
             options,
             groups: BTreeMap::new(),
@@ -222,7 +234,25 @@ impl Shard {
             self.end_round_of(group, now, &mut fx)?;
         }
         self.carry_out(fx);
+        self.switch_next();
         Ok(())
+    }
+
+    /// Switches rows off this task, one group after the other and never beside a checkpoint, which could
+    /// bring back where the old rows stood.
+    fn switch_next(&mut self) {
+        if self.is_switching || self.checkpoints.is_running() {
+            return;
+        }
+        let Some(switch) = self.switches.pop_front() else { return };
+        self.is_switching = true;
+        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
+        let group = switch.group();
+        off_task(move || match switch.run() {
+            // The shard is gone only when the node stops.
+            Ok(loaded) => drop(sender.send(Event::Switched { group, loaded: Box::new(loaded) })),
+            Err(error) => stop.stop(&error),
+        });
     }
 
     /// Groups whose alarm has gone off.
@@ -238,6 +268,7 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         let Some(driver) = self.groups.get_mut(&group) else { return Ok(()) };
+        driver.tick_arrivals(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.tick_elsewhere(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
@@ -304,8 +335,18 @@ impl Shard {
                 }
             }
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
+            Event::Refilled { group, outcome } => {
+                fx.touched.push(group);
+                self.driver(group).on_refilled(now, outcome, fx)?;
+            }
+            Event::Switched { group, loaded } => {
+                self.is_switching = false;
+                fx.touched.push(group);
+                self.driver(group).switched(now, *loaded, fx)?;
+            }
             Event::TransferLeader { .. }
             | Event::Pin { .. }
+            | Event::Snapshot { .. }
             | Event::Drain
             | Event::Attempts(_)
             | Event::Resolve { .. }
@@ -329,6 +370,10 @@ impl Shard {
             }
             Event::Pin { node, incarnation, reply } => {
                 self.log.send(LogCommand::Pin { node, incarnation, reply });
+            }
+            Event::Snapshot { group, at_least, reply } => {
+                let source = self.snapshot(group, at_least)?;
+                let _gone = reply.send(source).is_err(); // The caller may have left.
             }
             Event::Drain => {
                 info!("draining: handing leaderships over");
@@ -358,7 +403,9 @@ impl Shard {
             | Event::PromisesSynced(_)
             | Event::LogProgress { .. }
             | Event::Released
-            | Event::Checkpointed { .. } => unreachable!("no question"),
+            | Event::Checkpointed { .. }
+            | Event::Refilled { .. }
+            | Event::Switched { .. } => unreachable!("no question"),
         }
         Ok(())
     }
@@ -395,6 +442,22 @@ impl Shard {
         Ok(Ok(()))
     }
 
+    /// The rows of a group, for another node. One that is leaving or in trouble has no time for others.
+    fn snapshot(
+        &mut self,
+        group: GroupId,
+        at_least: Slot,
+    ) -> Result<Result<SnapshotSource, Error>, Fatal> {
+        if self.health.draining || 0 < self.health.fatal_faults {
+            let error = Error::new(Code::SnapshotUnavailable, "this node is leaving or in trouble");
+            return Ok(Err(refuse::of_group(error, group)));
+        }
+        match self.groups.get_mut(&group) {
+            Some(driver) => driver.snapshot(at_least),
+            None => Ok(Err(refuse::wrong_node(group))),
+        }
+    }
+
     fn hand_everything_over(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         for (group, driver) in &mut self.groups {
             fx.touched.push(*group);
@@ -422,6 +485,16 @@ impl Shard {
                     driver.give_way(now, fx)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Hands the leaderships over that belong to a better placed member and have settled, some at a time.
+    fn send_home(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        let due = self.groups.iter_mut().filter(|(_, driver)| driver.core.is_due_home(now));
+        for (group, driver) in due.take(HOME_EACH_MAX) {
+            fx.touched.push(*group);
+            driver.go_home(now, fx)?;
         }
         Ok(())
     }
@@ -456,6 +529,7 @@ impl Shard {
             driver.expire(now)?;
             driver.clean_cross(now, fx)?;
             driver.clean_cuts(now, fx)?;
+            driver.try_install(now, fx)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
@@ -466,6 +540,10 @@ impl Shard {
             self.hand_everything_over(now, fx)?;
         }
         self.look_at_disk(now, fx)?;
+        self.send_home(now, fx)?;
+        if self.is_switching || !self.switches.is_empty() {
+            return Ok(()); // Then come the checkpoints.
+        }
         let held_back = self.groups.values_mut().map(|driver| HeldBack {
             sessions: &mut driver.sessions,
             attempts: driver.cross.rules.table_mut(),
@@ -495,6 +573,12 @@ impl Shard {
                 self.options.network.send_cross(node, messages);
             }
         }
+        for (group, at_least) in fx.refills {
+            let done = refill::report(group, self.sender.clone());
+            let store = Arc::clone(&self.options.store);
+            self.options.network.refill(group, at_least, store, done);
+        }
+        self.switches.extend(fx.switches);
         for read in fx.cut_reads {
             read.run_off_task(self.options.stop.clone());
         }

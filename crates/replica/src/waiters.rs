@@ -42,6 +42,19 @@ impl Waiters {
         }
     }
 
+    /// The rows through `upto` came from another replica: nobody here knows any more which entries they
+    /// are made of, so those who wait for one of them are told that the outcome is open.
+    pub(crate) fn skip(&mut self, upto: Slot, unknown: &Answer) {
+        while let Some(first) = self.0.first_entry() {
+            if upto < first.key().0 {
+                return;
+            }
+            for waiter in first.remove() {
+                waiter.reply.answer(unknown.clone());
+            }
+        }
+    }
+
     /// Leadership is lost. Entries from `unproposed` on were never sent to anybody: refused. Callers
     /// that can ask again are told that the outcome is open, so that they go to the next leader at
     /// once; the others wait until their slot is decided.
@@ -62,5 +75,46 @@ impl Waiters {
                 self.0.insert(entry, patient);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::{Code, Error, ReplicaId, Reply, ReplyBody};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn at(slot: u64) -> EntryId {
+        EntryId { slot: Slot(slot), ballot: Ballot { round: 1, replica: ReplicaId(1) } }
+    }
+
+    fn wait(waiters: &mut Waiters, slot: u64) -> oneshot::Receiver<Answer> {
+        let (send, receive) = oneshot::channel();
+        let reply = ReplyTo::new(None, move |answer| drop(send.send(answer)));
+        waiters.add(at(slot), reply, false);
+        receive
+    }
+
+    fn said(code: Code) -> Answer {
+        Err(Error::new(code, "said"))
+    }
+
+    /// Goal: whoever waits for an entry that the rows of a snapshot may hold is never told that it was
+    /// replaced, which would mean that it had no effect.
+    #[test]
+    fn entries_below_a_snapshot_have_an_open_outcome() {
+        let mut waiters = Waiters::default();
+        let mut below = wait(&mut waiters, 7);
+        let mut above = wait(&mut waiters, 9);
+
+        waiters.skip(Slot(8), &said(Code::OutcomeUnknown));
+        let body = ReplyBody::SessionClosed;
+        let done = Ok(Reply { at: at(9), replayed: false, body });
+        waiters.settle(at(9), &done, &said(Code::NotLeader));
+
+        let below = below.try_recv().expect("it is answered").expect_err("nobody knows");
+        assert_eq!(below.code, Code::OutcomeUnknown);
+        assert!(above.try_recv().expect("it is answered").is_ok());
     }
 }

@@ -14,6 +14,7 @@ use quorate_types::{
 use crate::audit::Audit;
 use crate::context::NodeContext;
 use crate::rights::{Granted, Right, Rights};
+use crate::trace::Trace;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, Default)]
@@ -22,19 +23,22 @@ pub(crate) struct Caller {
     pub(crate) identity: Option<Arc<Identity>>,
     /// Where it calls from.
     pub(crate) address: Option<SocketAddr>,
+    /// The trace it is in, if it says so.
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Caller {
     /// The caller of a request; nobody if its connection has proved nothing.
     #[cfg(not(madsim))]
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Caller {
-        request.extensions().get::<Caller>().cloned().unwrap_or_default()
+        let known = request.extensions().get::<Caller>().cloned().unwrap_or_default();
+        Caller { trace: Trace::of(request.metadata()), ..known }
     }
 
     /// In the simulation connections prove nothing.
     #[cfg(madsim)]
-    pub(crate) fn of<T>(_request: &tonic::Request<T>) -> Caller {
-        Caller::default()
+    pub(crate) fn of<T>(request: &tonic::Request<T>) -> Caller {
+        Caller { trace: Trace::of(request.metadata()), ..Caller::default() }
     }
 
     /// For messages and the audit.

@@ -111,7 +111,7 @@ impl Connected<IncomingStream<'_, SecuredListener>> for Caller {
 
 impl Connected<IncomingStream<'_, TcpListener>> for Caller {
     fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Caller {
-        Caller { identity: None, address: Some(*stream.remote_addr()) }
+        Caller { address: Some(*stream.remote_addr()), ..Caller::default() }
     }
 }
 

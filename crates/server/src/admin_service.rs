@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
+use quorate_proto::convert::link::{links_from_wire, links_to_wire};
 use quorate_proto::v1;
-use quorate_types::{Error, GroupId, NodeId};
+use quorate_types::{Code, Error, GroupId, NodeId};
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
 use crate::context::NodeContext;
+use crate::far_links::FarLinks;
 use crate::rights::Right;
 
 pub(crate) struct AdminService {
@@ -19,6 +21,13 @@ pub(crate) struct AdminService {
 impl AdminService {
     pub(crate) fn new(context: Arc<NodeContext>) -> AdminService {
         AdminService { context }
+    }
+
+    fn far_links(&self) -> Result<&FarLinks, Status> {
+        self.context.far_links.as_deref().ok_or_else(|| {
+            let message = "this node was not started to have its links broken";
+            status_from_error(&Error::new(Code::FaultsNotAllowed, message))
+        })
     }
 
     /// Refuses who may not look after a group, and tells of who does.
@@ -84,5 +93,31 @@ impl v1::admin_server::Admin for AdminService {
         let asked = self.context.shard.resolve(attempt).await;
         let groups_asked = asked.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(v1::ResolveAttemptResponse { groups_asked }))
+    }
+
+    async fn get_links(
+        &self,
+        request: Request<v1::GetLinksRequest>,
+    ) -> Result<Response<v1::GetLinksResponse>, Status> {
+        let admitted = self.context.admit(&Caller::of(&request), "get links");
+        admitted.map_err(|error| status_from_error(&error))?;
+        let links = self.far_links()?.links();
+        Ok(Response::new(v1::GetLinksResponse { links: links_to_wire(&links) }))
+    }
+
+    async fn set_links(
+        &self,
+        request: Request<v1::SetLinksRequest>,
+    ) -> Result<Response<v1::SetLinksResponse>, Status> {
+        let caller = Caller::of(&request);
+        let far_links = self.far_links()?;
+        // Links are those of every unit.
+        for group in self.context.topology.groups() {
+            self.may_admin(&caller, "set links", group.id)?;
+        }
+        let links = links_from_wire(request.into_inner().links).map_err(Error::from);
+        let set = links.and_then(|links| far_links.set(links));
+        set.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::SetLinksResponse {}))
     }
 }

@@ -12,8 +12,10 @@ use quorate_types::{BootTime, Error, Incarnation, NodeId};
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::far_links::FarLinks;
 use crate::links::Links;
 use crate::requests::Requests;
+use crate::snapshots::{SnapshotOptions, Snapshots};
 
 /// What a node is given and its services use.
 pub struct Given {
@@ -23,10 +25,14 @@ pub struct Given {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// What is done to streams that reach it; `None` where nobody may ask for that.
+    pub far_links: Option<Arc<FarLinks>>,
     /// Most bytes its log may have.
     pub log_bytes_cap: u64,
     /// Who may do what; `None` if callers are not told apart.
     pub access: Option<Access>,
+    /// What it may spend on rows for others, and random bits of this start.
+    pub snapshots: SnapshotOptions,
     /// The certificates of the node, where there is `access`.
     #[cfg(not(madsim))]
     pub tls: Option<quorate_tls::Tls>,
@@ -48,6 +54,8 @@ pub struct NodeContext {
     pub disk: Arc<dyn Disk>,
     /// What happens to messages on their way here; `None` leaves that to the network.
     pub links: Option<Arc<dyn Links>>,
+    /// What is done to streams that reach it; `None` where nobody may ask for that.
+    pub far_links: Option<Arc<FarLinks>>,
     /// Most bytes its log may have.
     pub log_bytes_cap: u64,
     /// Who may do what; `None` if callers are not told apart.
@@ -58,6 +66,8 @@ pub struct NodeContext {
     /// When it started.
     pub started_at: BootTime,
     pub(crate) requests: Arc<Requests>,
+    /// Rows on their way to other nodes.
+    pub(crate) snapshots: Snapshots,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -84,12 +94,14 @@ impl NodeContext {
             clock: given.clock,
             disk: given.disk,
             links: given.links,
+            far_links: given.far_links,
             log_bytes_cap: given.log_bytes_cap,
             access: given.access,
             #[cfg(not(madsim))]
             tls: given.tls,
             started_at,
             requests,
+            snapshots: Snapshots::new(node, given.snapshots),
             draining,
             stopped,
         }
@@ -98,6 +110,7 @@ impl NodeContext {
     /// Ends every stream of the node.
     pub(crate) fn stop(&self) {
         self.stopped.send_replace(true);
+        self.snapshots.clear();
     }
 
     /// Resolves once the node has stopped.

@@ -31,12 +31,21 @@ impl NodeContext {
         let requests = Arc::clone(&self.requests);
         let kind = if request.body.is_read() { Kind::Read } else { Kind::Write };
         let arrived_at = requests.arrives();
+        let trace = caller.trace;
         let counted = move |given: Answer| {
-            requests.answered(kind, arrived_at, &given);
+            let took = requests.answered(kind, arrived_at, &given);
+            if let Some(trace) = trace {
+                trace.ended(group, kind, took, &given);
+            }
             answer(given);
         };
         let submitted = self.submit_checked(caller, group, request, elsewhere, counted);
-        submitted.inspect_err(|error| self.requests.refused(error.code))
+        submitted.inspect_err(|error| {
+            self.requests.refused(error.code);
+            if let Some(trace) = trace {
+                trace.refused(group, kind, error.code);
+            }
+        })
     }
 
     fn submit_checked(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use quorate_proto::convert::error::status_from_error;
+use quorate_proto::convert::link::NEAR_METADATA;
 use quorate_proto::convert::{Call, ConvertError, many, reply};
 use quorate_proto::{REQUEST_TIMEOUT_DEFAULT, v1};
 use quorate_types::{Code, Error, GroupId, Reply};
@@ -15,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::edge::table_finder;
+use crate::far_links::OnLink;
 use crate::pipeline;
 
 /// Longest deadline a call may have.
@@ -172,7 +174,16 @@ impl v1::kv_server::Kv for KvService {
         request: Request<Streaming<v1::PipelineRequest>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
         let caller = Caller::of(&request);
-        let answers = pipeline::serve(Arc::clone(&self.context), caller, request.into_inner());
-        Ok(Response::new(Box::pin(answers)))
+        let context = Arc::clone(&self.context);
+        let Some(links) = context.far_links.clone() else {
+            let answers = pipeline::serve(context, caller, request.into_inner());
+            return Ok(Response::new(Box::pin(answers)));
+        };
+        let near = request.metadata().get(NEAR_METADATA).and_then(|near| near.to_str().ok());
+        let (client, node) = (links.client(near), links.node(context.node));
+        let requests = request.into_inner();
+        let requests = OnLink::new(requests, Arc::clone(&links), client.clone(), node.clone());
+        let answers = pipeline::serve(context, caller, requests);
+        Ok(Response::new(Box::pin(OnLink::new(Box::pin(answers), links, node, client))))
     }
 }

@@ -7,12 +7,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_proto::v1;
 use quorate_replica::PeerMessage;
-use quorate_types::{CrossMessage, NodeId};
+use quorate_types::{CrossMessage, Error, NodeId};
 use tokio::time::Instant;
 
 /// When the copies of a message arrive, counted from now; empty if it is lost.
 pub type Fate = Vec<Duration>;
+
+/// What becomes of a request of a client and of its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// It is answered with this, and not looked at.
+    pub refusal: Option<Error>,
+    /// When the copies of the request arrive.
+    pub request: Fate,
+    /// When the copies of the answer arrive.
+    pub answer: Fate,
+}
 
 /// Decides the fate of every message that reaches a node.
 pub trait Links: Send + Sync + 'static {
@@ -22,11 +34,19 @@ pub trait Links: Send + Sync + 'static {
     /// A message between groups.
     fn cross_message(&self, peer: NodeId, message: &CrossMessage) -> Fate;
 
+    /// A piece of a snapshot, which comes over a connection: late is late, lost is a broken connection.
+    fn snapshot_piece(&self, peer: NodeId) -> Fate;
+
     /// A request of a client.
     fn client_request(&self) -> Fate;
 
     /// An answer to a client.
     fn client_answer(&self) -> Fate;
+
+    /// Decides for a request on the stream and its answer together; `None` leaves it to the two above.
+    fn client_exchange(&self, _item: &v1::PipelineItem) -> Option<Exchange> {
+        None
+    }
 }
 
 /// Does `arrive` now, or for a copy that is late, then.

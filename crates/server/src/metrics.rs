@@ -53,6 +53,7 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
     let mut registry = Registry::with_prefix("quorate");
     register_groups(&mut registry, context, &shard);
     register_money(&mut registry, context, &shard);
+    register_refills(&mut registry, context, &shard);
     register_survival(&mut registry, context, &shard);
     requests::register(&mut registry, &context.requests);
     register_network(&mut registry, network);
@@ -68,6 +69,8 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
 fn register_groups(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
     let has_leader = family(registry, "group_has_leader", "1 if the replica knows a leader");
     let leads = family(registry, "group_leads", "1 if the replica serves as leader");
+    let help = "1 if the leader is where the leader order wants it, by the leader";
+    let home = family(registry, "group_leader_home", help);
     let round = family(registry, "group_ballot_round", "Round of the highest ballot promised");
     let committed = family(registry, "group_slot_committed", "Chosen through this slot");
     let applied = family(registry, "group_slot_applied", "Applied through this slot");
@@ -90,6 +93,11 @@ fn register_groups(registry: &mut Registry, context: &NodeContext, shard: &Shard
         let core = &group.core;
         set(&has_leader, u64::from(core.leader.is_some()));
         set(&leads, u64::from(core.serving));
+        if core.serving {
+            let entry = context.topology.group(group.group);
+            let is_home = entry.is_some_and(|entry| entry.is_home(context.node));
+            set(&home, u64::from(is_home));
+        }
         set(&round, core.promised.round);
         set(&committed, core.slot_committed.0);
         set(&applied, core.slot_applied.0);
@@ -126,6 +134,22 @@ fn register_money(registry: &mut Registry, context: &NodeContext, shard: &ShardS
         set(&views, group.cuts.views);
         set(&waiting, group.cuts.waiting);
         age.get_or_create(&labels).set(group.cuts.oldest_ms as f64 / 1000.0);
+    }
+}
+
+/// Rows that come from other nodes.
+fn register_refills(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
+    let help = "1 if the rows are lost, or end below the log, and must come from another node";
+    let missing = family(registry, "group_rows_missing", help);
+    let help = "1 while rows of another node are fetched or installed";
+    let under_way = family(registry, "group_refilling", help);
+    let help = "How often rows of another node were installed since the start";
+    let installed = counters(registry, "group_snapshots_installed", help);
+    for group in &shard.groups {
+        let (labels, refill) = (labels(context, group.group), group.refill);
+        set(&missing, &labels, u64::from(refill.is_missing));
+        set(&under_way, &labels, u64::from(refill.is_under_way));
+        installed.get_or_create(&labels).inc_by(refill.installed);
     }
 }
 

@@ -21,7 +21,7 @@ use quorate_types::{
     limits,
 };
 use tonic::transport::Server;
-use tracing::info;
+use tracing::{info, warn};
 
 #[cfg(not(madsim))]
 use crate::access::Access;
@@ -29,12 +29,14 @@ use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, NodeContext};
 use crate::cut_service::CutService;
+use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
 use crate::links::Links;
 use crate::listen::{Listener, Port};
 use crate::options::{Profile, Tuning, timing};
 use crate::peer_network::PeerNetwork;
 use crate::peer_service::PeerService;
+use crate::snapshots::SnapshotOptions;
 use crate::topology_service::TopologyService;
 
 /// What a node is made of.
@@ -57,6 +59,8 @@ pub struct NodeParts {
     pub random: [u64; 2],
     /// What happens to messages on their way here; `None` in a process.
     pub links: Option<Arc<dyn Links>>,
+    /// What is done to streams that reach it; `None` where nobody may ask for that.
+    pub far_links: Option<Arc<FarLinks>>,
     /// What to do when the node cannot go on.
     pub stop: Stop,
     /// How it tells its callers apart; `None`: not at all.
@@ -82,8 +86,8 @@ impl Node {
         let tuning = parts.tuning;
         #[cfg(not(madsim))]
         let security = parts.security;
-        let NodeParts { topology, node, profile, disk, engine, clock, random, links, stop, .. } =
-            parts;
+        let NodeParts { topology, node, profile, disk, engine, clock, random, .. } = parts;
+        let NodeParts { links, far_links, stop, .. } = parts;
         let entry = topology.node(node).ok_or_else(|| {
             Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
         })?;
@@ -120,35 +124,42 @@ impl Node {
             network: network.clone(),
             store: Arc::clone(&store),
             reader: reader.clone(),
-            checkpoints: profile.checkpoints(),
+            checkpoints: tuning.checkpoints.unwrap_or_else(|| profile.checkpoints()),
             request_bytes_max: tuning.request_bytes_max(profile),
             peer_bytes_max: 4 * limits::PEER_QUEUE_BYTES_MAX,
             stop: stop.clone(),
         };
         let log = LogThread { writer, promises, record, disk: Arc::clone(&disk), stop };
         let (mut shard, log_loop) = Shard::new(options, log);
+        let log_budget = tuning.log_keep_max(profile) / groups.len().max(1) as u64;
         for group in groups {
             let found = recovered.groups.get(&group.id);
             let promised = promised.get(&group.id).copied().unwrap_or_default();
             let from = Restore { group: group.id, promised, lease_ns_max, found };
             let restored =
                 restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
+            if restored.rows_missing {
+                let (rows, log) = (restored.slot_applied, restored.trimmed.slot);
+                warn!(group = %group.id, %rows, %log, "rows are missing below the log: they must come from another node");
+            }
             info!(
                 group = %group.id, unit = %group.unit, promised = %restored.promised,
                 last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
             );
             shard
-                .add(group_options(&topology, group, node), restored)
+                .add(group_options(&topology, group, node, tuning, log_budget), restored)
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
         let log_bytes_cap = tuning.log(profile).bytes_cap;
+        let snapshots = snapshot_options(tuning, random);
         #[cfg(madsim)]
-        let given = Given { clock, disk, links, log_bytes_cap, access: None };
+        let given = Given { clock, disk, links, far_links, log_bytes_cap, access: None, snapshots };
         #[cfg(not(madsim))]
         let given = {
             let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
-            Given { clock, disk, links, log_bytes_cap, access: rights.map(Access::new), tls }
+            let access = rights.map(Access::new);
+            Given { clock, disk, links, far_links, log_bytes_cap, access, snapshots, tls }
         };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
@@ -341,7 +352,21 @@ fn refuse_damage(recovered: &Recovered) -> Result<(), Error> {
     Err(Error::new(Code::LogDamaged, message).with("segment", first.segment))
 }
 
-fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> GroupOptions {
+fn snapshot_options(tuning: Tuning, random: [u64; 2]) -> SnapshotOptions {
+    SnapshotOptions {
+        bytes_per_second: tuning.snapshot_bytes_per_second,
+        served_max: tuning.snapshots_served_max,
+        start: random[0] ^ random[1].rotate_left(32),
+    }
+}
+
+fn group_options(
+    topology: &Arc<Topology>,
+    group: &Group,
+    node: NodeId,
+    tuning: Tuning,
+    log_budget_bytes: u64,
+) -> GroupOptions {
     let voters = group
         .voters()
         .map(|member| (member.replica, u16::try_from(member.rank).unwrap_or(u16::MAX)));
@@ -351,8 +376,9 @@ fn group_options(topology: &Arc<Topology>, group: &Group, node: NodeId) -> Group
             group: group.id,
             replica: ReplicaId(u64::from(node.0)),
             voters: voters.collect(),
-            timing: timing(topology.lease()),
+            timing: tuning.timing.unwrap_or_else(|| timing(topology.lease())),
             pinned: false,
+            log_budget_bytes,
         },
         slice_of: Arc::new(move |table, uid| match slices.route(table, uid) {
             Err(_no_table) if table == TableId::ACCOUNTS => slices.slice_of(uid),

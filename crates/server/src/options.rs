@@ -7,7 +7,7 @@ use quorate_log::LogOptions;
 use quorate_paxos::Timing;
 use quorate_store::CheckpointPolicy;
 use quorate_topology::LeaseProfile;
-use quorate_types::limits;
+use quorate_types::{Link, limits};
 
 /// How much memory and disk a node may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum Profile {
     /// A server with a machine of its own.
     #[default]
     Normal,
-    /// A laptop, the demo, a simulation: three nodes stay under 1 GB of memory and of disk.
+    /// A laptop, the demo, a simulation: five nodes stay under 1 GB of memory and of disk.
     Small,
 }
 
@@ -76,6 +76,8 @@ pub struct ServerOptions {
     pub tuning: Tuning,
     /// How it tells its callers apart.
     pub security: Security,
+    /// Distances and cuts that it begins with; `None`: nobody may ask for any. For demos and tests.
+    pub far_links: Option<Vec<Link>>,
 }
 
 /// What an operator may want otherwise than the profile has it.
@@ -83,16 +85,37 @@ pub struct ServerOptions {
 pub struct Tuning {
     /// Most bytes of the log; at the limit writes get `DISK_FULL`.
     pub log_bytes_max: Option<u64>,
+    /// Bytes of log kept for members that lag, over all groups of the node; who needs older log gets a
+    /// snapshot.
+    pub log_keep_max: Option<u64>,
+    /// When rows go to the engine, and are flushed there.
+    pub checkpoints: Option<CheckpointPolicy>,
     /// Bytes of unanswered requests the node holds; beyond it they get `OVERLOADED`.
     pub request_bytes_max: Option<u64>,
     /// How long a leaving node tries to hand its leaderships over.
     pub leave_timeout: Duration,
+    /// The times of the protocol; `None`: those of the lease profile. For a cluster of one node, which need
+    /// not wait for others to be silent.
+    pub timing: Option<Timing>,
+    /// Bytes of rows a second that the node sends to others which refill theirs, all together.
+    pub snapshot_bytes_per_second: u64,
+    /// Others that it sends rows to at the same time; further ones get `OVERLOADED`.
+    pub snapshots_served_max: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Tuning {
         let leave_timeout = Duration::from_secs(10);
-        Tuning { log_bytes_max: None, request_bytes_max: None, leave_timeout }
+        Tuning {
+            log_bytes_max: None,
+            log_keep_max: None,
+            checkpoints: None,
+            request_bytes_max: None,
+            leave_timeout,
+            timing: None,
+            snapshot_bytes_per_second: 64 * 1024 * 1024,
+            snapshots_served_max: 2,
+        }
     }
 }
 
@@ -102,6 +125,14 @@ impl Tuning {
     pub fn log(self, profile: Profile) -> LogOptions {
         let options = profile.log();
         LogOptions { bytes_cap: self.log_bytes_max.unwrap_or(options.bytes_cap), ..options }
+    }
+
+    /// Bytes of log kept for members that lag; never so much that the log gets full by it, also while a
+    /// member is refilled and four times as much is kept.
+    #[must_use]
+    pub fn log_keep_max(self, profile: Profile) -> u64 {
+        let bytes_cap = self.log(profile).bytes_cap;
+        self.log_keep_max.unwrap_or(bytes_cap / 8).min(bytes_cap / 6)
     }
 
     /// Bytes of requests a node holds.
@@ -132,6 +163,7 @@ mod tests {
         // Goal: an operator's limit arrives at the log and at the budget of requests.
         let tuning = Tuning {
             log_bytes_max: Some(1 << 30),
+            log_keep_max: Some(1 << 26),
             request_bytes_max: Some(1 << 24),
             ..Tuning::default()
         };
@@ -140,6 +172,9 @@ mod tests {
             assert_eq!(tuning.log(profile), tuned);
             assert_eq!(tuning.log(profile).validate().map_err(|error| error.code()), Ok(()));
             assert_eq!(tuning.request_bytes_max(profile), 1 << 24);
+            assert_eq!(tuning.log_keep_max(profile), 1 << 26);
+            let too_much = Tuning { log_keep_max: Some(u64::MAX), ..tuning };
+            assert_eq!(too_much.log_keep_max(profile), (1 << 30) / 6, "a sixth of the cap");
             assert_eq!(Tuning::default().log(profile), profile.log());
         }
     }

@@ -5,20 +5,22 @@
 //! says again.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use quorate_proto::convert::error::error_from_status;
 use quorate_proto::convert::{Envelope, Hello, cross_to_wire};
 use quorate_proto::v1;
-use quorate_replica::{Network, PeerMessage};
-use quorate_types::{Code, CrossMessage, Error, NodeId, limits};
+use quorate_replica::{Network, PeerMessage, RefillDone};
+use quorate_store::Store;
+use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, Slot, limits};
 use tokio::sync::{Notify, mpsc};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
+use crate::refill;
 
 /// Wait before another try to reach a peer; doubled up to the greatest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -33,6 +35,8 @@ const FRAMES_AHEAD: usize = 4;
 /// The queues to all peers.
 pub(crate) struct PeerNetwork {
     queues: BTreeMap<NodeId, Arc<Queue>>,
+    /// The node, once it runs. It does not keep it.
+    context: OnceLock<Weak<NodeContext>>,
 }
 
 #[derive(Default)]
@@ -112,11 +116,13 @@ impl Queue {
 impl PeerNetwork {
     /// Queues to these nodes.
     pub(crate) fn new(peers: impl Iterator<Item = NodeId>) -> PeerNetwork {
-        PeerNetwork { queues: peers.map(|node| (node, Arc::default())).collect() }
+        let queues = peers.map(|node| (node, Arc::default())).collect();
+        PeerNetwork { queues, context: OnceLock::new() }
     }
 
     /// Starts to keep a stream to every peer.
     pub(crate) fn connect(&self, context: &Arc<NodeContext>) {
+        let _once = self.context.set(Arc::downgrade(context)).is_ok(); // A node runs once.
         for (node, queue) in &self.queues {
             let (context, node, queue) = (Arc::clone(context), *node, Arc::clone(queue));
             tokio::spawn(async move {
@@ -171,6 +177,19 @@ impl Network for PeerNetwork {
     fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>) {
         self.queue(to, messages.into_iter().map(Outgoing::Cross));
     }
+
+    fn refill(&self, group: GroupId, at_least: Slot, store: Arc<Store>, done: RefillDone) {
+        let Some(context) = self.context.get().and_then(Weak::upgrade) else {
+            return; // The node has not begun to run, or has stopped.
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = context.stopped() => {}
+                outcome = refill::refill(&context, &store, group, at_least) => done(outcome),
+            }
+        });
+    }
 }
 
 /// Reaches the peer again and again, with growing waits.
@@ -192,23 +211,8 @@ async fn keep_stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) {
 
 /// One stream, from greeting to end. `Ok` if the peer was reached.
 async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Result<(), Error> {
-    let entry =
-        context.topology.node(node).expect("queues exist for nodes of the cluster file only");
-    let unreachable =
-        |error: String| Error::new(Code::Unreachable, format!("{node} at {}: {error}", entry.peer));
-    let endpoint = Endpoint::from_shared(format!("http://{}", entry.peer))
-        .map_err(|error| unreachable(error.to_string()))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        .initial_stream_window_size(4 * 1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
-        .http2_keep_alive_interval(KEEP_ALIVE / 2)
-        .keep_alive_timeout(KEEP_ALIVE)
-        .keep_alive_while_idle(true);
-    let channel = tokio::time::timeout(CONNECT_TIMEOUT, connect(context, node, &endpoint))
-        .await
-        .map_err(|_elapsed| unreachable("no answer".to_owned()))?
-        .map_err(|error| coded(&error).unwrap_or_else(|| unreachable(error.to_string())))?;
+    let unreachable = |error: String| unreachable_peer(context, node, &error);
+    let channel = dial(context, node).await?;
 
     let (send, receive) = mpsc::channel(FRAMES_AHEAD);
     let hello =
@@ -254,6 +258,32 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
             }
         }
     }
+}
+
+/// A connection to a peer.
+pub(crate) async fn dial(context: &NodeContext, node: NodeId) -> Result<Channel, Error> {
+    let unreachable = |error: String| unreachable_peer(context, node, &error);
+    let entry = context.topology.node(node);
+    let peer = entry.ok_or_else(|| unreachable("no such node".to_owned()))?.peer.clone();
+    let endpoint = Endpoint::from_shared(format!("http://{peer}"))
+        .map_err(|error| unreachable(error.to_string()))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .http2_keep_alive_interval(KEEP_ALIVE / 2)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true);
+    tokio::time::timeout(CONNECT_TIMEOUT, connect(context, node, &endpoint))
+        .await
+        .map_err(|_elapsed| unreachable("no answer".to_owned()))?
+        .map_err(|error| coded(&error).unwrap_or_else(|| unreachable(error.to_string())))
+}
+
+/// The error of a peer that was not reached, or not any more.
+pub(crate) fn unreachable_peer(context: &NodeContext, node: NodeId, error: &str) -> Error {
+    let at = context.topology.node(node).map_or("no address", |entry| &entry.peer);
+    Error::new(Code::Unreachable, format!("{node} at {at}: {error}"))
 }
 
 /// Reaches the peer, which must have the certificate of that node if we have one.

@@ -4,9 +4,9 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use quorate_proto::convert::error::status_from_error;
-use quorate_proto::convert::{Envelope, Hello, cross_from_wire};
+use quorate_proto::convert::{Envelope, Hello, SnapshotAsk, cross_from_wire};
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
 use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, ReplicaId, Who};
@@ -16,7 +16,9 @@ use tracing::{debug, warn};
 
 use crate::access::Caller;
 use crate::context::NodeContext;
+use crate::far_links::OnLink;
 use crate::links::OnTheirWay;
+use crate::snapshots::{self, Pieces};
 use crate::status::node_of;
 
 pub(crate) struct PeerService {
@@ -29,11 +31,39 @@ impl PeerService {
     }
 }
 
+impl PeerService {
+    /// Takes a peer in, or refuses it.
+    async fn greet(&self, caller: &Caller, hello: &Hello) -> Result<(), Status> {
+        let greeted = match self.context.check_caller(caller, hello) {
+            Ok(()) => self.context.check_hello(hello, None).await,
+            Err(error) => Err(error),
+        };
+        greeted.map_err(|error| {
+            warn!(peer = %hello.node, %error, "peer refused");
+            status_from_error(&error)
+        })
+    }
+}
+
 type Frames = Pin<Box<dyn Stream<Item = Result<v1::PeerFrame, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl v1::peer_server::Peer for PeerService {
     type StreamStream = Frames;
+    type SnapshotStream = Pieces;
+
+    async fn snapshot(
+        &self,
+        request: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<Pieces>, Status> {
+        let caller = Caller::of(&request);
+        let ask = SnapshotAsk::from_wire(request.into_inner())
+            .map_err(|error| status_from_error(&Error::from(error)))?;
+        self.greet(&caller, &ask.hello).await?;
+        let pieces = snapshots::serve(&self.context, ask).await;
+        let pieces = pieces.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(pieces))
+    }
 
     async fn stream(
         &self,
@@ -51,20 +81,20 @@ impl v1::peer_server::Peer for PeerService {
         }
         .map_err(|error| status_from_error(&error))?;
         let peer = hello.node;
-        let greeted = match self.context.check_caller(&caller, &hello) {
-            Ok(()) => self.context.check_hello(&hello, None).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = greeted {
-            warn!(%peer, %error, "peer refused");
-            return Err(status_from_error(&error));
-        }
+        self.greet(&caller, &hello).await?;
         debug!(%peer, "peer connected");
         let (send, receive) = mpsc::channel(1);
         let greeting =
             v1::PeerFrame { hello: Some(self.context.hello(peer).to_wire()), ..Default::default() };
         let _room = send.try_send(Ok(greeting)).is_ok(); // The channel is empty and has room for one.
         let context = Arc::clone(&self.context);
+        let frames: Frames = match &context.far_links {
+            None => Box::pin(frames),
+            Some(links) => {
+                let (from, to) = (links.node(peer), links.node(context.node));
+                Box::pin(OnLink::new(frames, Arc::clone(links), from, to))
+            }
+        };
         tokio::spawn(async move {
             let read = tokio::select! {
                 biased;
@@ -103,11 +133,7 @@ impl NodeContext {
 
 /// Reads frames until the peer leaves. Over the shard's budget frames are dropped: the protocol says
 /// again what they said.
-async fn read(
-    context: &NodeContext,
-    peer: NodeId,
-    mut frames: Streaming<v1::PeerFrame>,
-) -> Result<(), Error> {
+async fn read(context: &NodeContext, peer: NodeId, mut frames: Frames) -> Result<(), Error> {
     let mut late = OnTheirWay::default();
     loop {
         let frame = tokio::select! {
@@ -116,12 +142,12 @@ async fn read(
                 hand_in(context, peer, late.arrived())?;
                 continue;
             }
-            frame = frames.message() => frame,
+            frame = frames.next() => frame,
         };
         let frame = match frame {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(status) => {
+            Some(Ok(frame)) => frame,
+            None => break,
+            Some(Err(status)) => {
                 debug!(%peer, %status, "peer stream broke");
                 break;
             }

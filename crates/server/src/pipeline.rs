@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::{Answer, Item};
 use quorate_proto::v1;
 use quorate_types::{Code, Error, GroupId, Reply, limits};
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tracing::debug;
 
 use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::edge::table_finder;
-use crate::links;
+use crate::links::{self, Exchange, Fate};
 
 /// Most answers of one frame. Values of scans and gets are bounded by their own limits; the frame is
 /// closed early when it grows.
@@ -29,13 +29,14 @@ const FRAME_BYTES: usize = limits::WIRE_FRAME_BYTES_MAX - limits::SCAN_BYTES_MAX
 pub(crate) fn serve(
     context: Arc<NodeContext>,
     caller: Caller,
-    requests: Streaming<v1::PipelineRequest>,
+    requests: impl Stream<Item = Result<v1::PipelineRequest, Status>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<v1::PipelineResponse, Status>> + Send {
     // Bounded by `in_flight`: an answer counts until it is written.
     let (send, receive) = mpsc::unbounded_channel();
     let in_flight = Arc::new(AtomicUsize::new(0));
     let caller = Arc::new(caller);
-    let reader = Reader { context, caller, answers: send, in_flight: Arc::clone(&in_flight) };
+    let (answers, counted) = (send, Arc::clone(&in_flight));
+    let reader = Reader { context, caller, answers, in_flight: counted, fate: None };
     tokio::spawn(async move {
         tokio::select! {
             biased;
@@ -84,20 +85,25 @@ struct Reader {
     caller: Arc<Caller>,
     answers: mpsc::UnboundedSender<Answers>,
     in_flight: Arc<AtomicUsize>,
+    /// Of the answer to one request, if it is decided; `None`: the links decide when there is one.
+    fate: Option<Fate>,
 }
 
 impl Reader {
-    async fn run(&self, mut requests: Streaming<v1::PipelineRequest>) {
+    async fn run(
+        &self,
+        mut requests: impl Stream<Item = Result<v1::PipelineRequest, Status>> + Send + Unpin,
+    ) {
         loop {
-            match requests.message().await {
-                Ok(Some(frame)) => {
+            match requests.next().await {
+                Some(Ok(frame)) => {
                     if let Err(error) = self.frame(frame) {
                         let _gone = self.answers.send(Err(status_from_error(&error))).is_err();
                         return;
                     }
                 }
-                Ok(None) => return,
-                Err(status) => {
+                None => return,
+                Some(Err(status)) => {
                     debug!(%status, "a client's stream broke");
                     return;
                 }
@@ -113,15 +119,32 @@ impl Reader {
         for item in frame.items {
             match &self.context.links {
                 None => self.item(item),
-                Some(links) => {
-                    for delay in links.client_request() {
-                        let (reader, item) = (self.clone_for_answer(), item.clone());
-                        links::after(delay, move || reader.item(item));
-                    }
-                }
+                Some(links) => match links.client_exchange(&item) {
+                    Some(exchange) => self.exchange(&exchange, &item),
+                    None => self.arrive(links.client_request(), &item),
+                },
             }
         }
         Ok(())
+    }
+
+    /// A request whose answer has its fate already.
+    fn exchange(&self, exchange: &Exchange, item: &v1::PipelineItem) {
+        let reader = Reader { fate: Some(exchange.answer.clone()), ..self.clone_for_answer() };
+        match &exchange.refusal {
+            None => reader.arrive(exchange.request.clone(), item),
+            Some(refusal) => {
+                reader.in_flight.fetch_add(1, Ordering::AcqRel);
+                reader.reply(item.id, GroupId(item.group), Err(refusal.clone()));
+            }
+        }
+    }
+
+    fn arrive(&self, fate: Fate, item: &v1::PipelineItem) {
+        for delay in fate {
+            let (reader, item) = (self.clone_for_answer(), item.clone());
+            links::after(delay, move || reader.item(item));
+        }
     }
 
     fn item(&self, item: v1::PipelineItem) {
@@ -155,6 +178,7 @@ impl Reader {
             caller: Arc::clone(&self.caller),
             answers: self.answers.clone(),
             in_flight: Arc::clone(&self.in_flight),
+            fate: self.fate.clone(),
         }
     }
 
@@ -166,7 +190,7 @@ impl Reader {
         match &self.context.links {
             None => self.send(wire),
             Some(links) => {
-                let fate = links.client_answer();
+                let fate = self.fate.clone().unwrap_or_else(|| links.client_answer());
                 // Each answer that is written counts itself off.
                 self.in_flight.fetch_add(fate.len(), Ordering::AcqRel);
                 self.in_flight.fetch_sub(1, Ordering::AcqRel);

@@ -71,8 +71,8 @@ impl Requests {
         self.clock.now()
     }
 
-    /// Counts an answer on its way out.
-    pub(crate) fn answered(&self, kind: Kind, arrived_at: BootTime, answer: &Answer) {
+    /// Counts an answer on its way out; says how long the request took.
+    pub(crate) fn answered(&self, kind: Kind, arrived_at: BootTime, answer: &Answer) -> Duration {
         match answer {
             Ok(_) => {
                 self.done.fetch_add(1, Ordering::Relaxed);
@@ -84,6 +84,7 @@ impl Requests {
             Kind::Read => self.reads.add(took),
             Kind::Write => self.writes.add(took),
         }
+        took
     }
 
     /// Counts a request that went no further than the edge.

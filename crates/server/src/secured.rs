@@ -94,7 +94,7 @@ impl Guard {
         match accepted {
             Ok(accepted) => {
                 let identity = accepted.caller.map(Arc::new);
-                let caller = Caller { identity, address };
+                let caller = Caller { identity, address, trace: None };
                 Some(Secured { stream: accepted.stream, caller })
             }
             // A health check that only connects, or a caller that left.
@@ -105,7 +105,7 @@ impl Guard {
             Err(error) => {
                 if let Some(access) = &self.context.access {
                     access.count_refused_connection();
-                    let caller = Caller { identity: None, address };
+                    let caller = Caller { address, ..Caller::default() };
                     access.audit.refused(self.context.clock.now(), &caller, "connect", &error);
                 }
                 None

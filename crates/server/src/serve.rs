@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use crate::admin_http;
 use crate::boot_clock::BootClock;
 use crate::context::NodeContext;
+use crate::far_links::FarLinks;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, Security, ServerOptions};
 use crate::security;
@@ -49,6 +50,13 @@ pub async fn serve(
         }
         Security::Tls { dir } => Some(security::open(dir, &topology, entry)?),
     };
+    let far_links = match options.far_links {
+        Some(links) => {
+            warn!("faults are allowed: everybody who may call may delay and cut links");
+            Some(Arc::new(FarLinks::new(Arc::clone(&topology), links)?))
+        }
+        None => None,
+    };
     let disk = RealDisk::open(&options.data)
         .map_err(|error| Error::new(error.code(), error.to_string()))?;
     let rows = options.data.join("rows");
@@ -71,6 +79,7 @@ pub async fn serve(
         clock: Arc::new(BootClock),
         random: rand::random(),
         links: None,
+        far_links,
         stop: Stop::new(abort),
         security: certificates,
     };

@@ -14,7 +14,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use quorate_log::SimDisk;
 use quorate_replica::{DiskHangs, Stop};
 use quorate_server::{Node, NodeParts, Profile, Tuning};
-use quorate_store::Twin;
+use quorate_store::{CheckpointPolicy, Twin};
 use quorate_topology::Topology;
 use quorate_types::NodeId;
 use rand::rngs::SmallRng;
@@ -57,6 +57,7 @@ struct Seat {
     seed: u64,
     disk: SimDisk,
     twin: Twin,
+    tuning: Tuning,
     clock: Arc<SimClock>,
     network: SimNetwork,
     starts: Arc<AtomicU64>,
@@ -98,6 +99,7 @@ impl Cluster {
                 seed: options.seed,
                 disk: SimDisk::new(),
                 twin: Twin::with_write_buffer(options.write_buffer),
+                tuning: tuning(options),
                 clock: Arc::new(SimClock::new(rate_error_ppb, shows)),
                 network: network.clone(),
                 starts: Arc::default(),
@@ -127,6 +129,13 @@ impl Cluster {
     #[must_use]
     pub fn network(&self) -> &SimNetwork {
         &self.network
+    }
+
+    /// Ends a process, if one runs, and loses its rows. The log and the promises stay.
+    pub fn lose_rows(&mut self, index: usize) -> bool {
+        self.stop(index, Death::Kill);
+        self.members[index].seat.twin.lose();
+        true
     }
 
     /// Starts processes again that ended themselves, as a supervisor would. Says how many there were.
@@ -259,6 +268,20 @@ impl Cluster {
     }
 }
 
+/// Who keeps little log flushes often, too: log is recycled only below what is flushed.
+fn tuning(options: &Options) -> Tuning {
+    let often = CheckpointPolicy {
+        checkpoint_age: Duration::from_millis(300),
+        flush_age: Duration::from_millis(600),
+        ..CheckpointPolicy::small()
+    };
+    Tuning {
+        log_keep_max: options.log_keep,
+        checkpoints: options.log_keep.map(|_| often),
+        ..Tuning::default()
+    }
+}
+
 /// One life of a server process.
 async fn serve(seat: Seat) {
     let start = seat.starts.fetch_add(1, Ordering::Relaxed);
@@ -268,12 +291,13 @@ async fn serve(seat: Seat) {
         topology: seat.topology,
         node,
         profile: Profile::Small,
-        tuning: Tuning::default(),
+        tuning: seat.tuning,
         disk: seat.disk.mount(),
         engine: Arc::new(seat.twin),
         clock: seat.clock,
         random: [rng.next_u64(), rng.next_u64()],
         links: Some(seat.network.links_of(node)),
+        far_links: None,
         stop: stop(node, Arc::clone(&seat.gave_up)),
     };
     let spawn_log = |log_loop| {

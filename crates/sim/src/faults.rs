@@ -23,6 +23,8 @@ pub enum Step {
     Stop(usize, Death),
     /// It starts again.
     Start(usize),
+    /// It ends, and its rows are lost.
+    LoseRows(usize),
     /// A process freezes.
     Pause(usize),
     /// It goes on.
@@ -52,6 +54,7 @@ impl Step {
         match self {
             Step::Stop(_, Death::Kill) => "kill",
             Step::Stop(_, Death::PowerCut) => "power-cut",
+            Step::LoseRows(_) => "lose-rows",
             Step::Start(_) => "start",
             Step::Pause(_) => "pause",
             Step::Resume(_) => "resume",
@@ -75,6 +78,9 @@ pub fn schedule(options: &Options, nodes: usize, groups: &[GroupId]) -> Vec<(Dur
     if options.has_slow_disk {
         let at = maker.millis(0..5_000);
         maker.slow_disk(at);
+    }
+    if options.loses_rows && options.scenario != Scenario::Failover {
+        maker.lose_rows(options.safety);
     }
     let mut at = FIRST;
     while at < options.safety {
@@ -152,6 +158,15 @@ impl Maker<'_> {
         let end = at + self.span();
         self.steps.push((at, Step::Stop(node, death)));
         self.steps.push((end, Step::Start(node)));
+    }
+
+    /// Once in a run: what the others hold must make it good.
+    fn lose_rows(&mut self, safety: Duration) {
+        let (node, span) = (self.node(), self.span());
+        let last = u64::try_from(safety.as_millis()).unwrap_or(u64::MAX).max(2_001);
+        let at = self.millis(2_000..last);
+        self.steps.push((at, Step::LoseRows(node)));
+        self.steps.push((at + span, Step::Start(node)));
     }
 
     fn stop_one(&mut self, at: Duration, death: Death) {

@@ -94,6 +94,7 @@ impl<'a> Nemesis<'a> {
         let text = format!("{step:?}");
         let happened = match step {
             Step::Stop(node, death) => self.cluster.stop(node, death),
+            Step::LoseRows(node) => self.cluster.lose_rows(node),
             Step::Start(node) => self.cluster.restart(node).await,
             Step::Pause(node) => self.cluster.pause(node),
             Step::Resume(node) => self.cluster.resume(node),

@@ -208,6 +208,10 @@ impl Links for NodeLinks {
         self.network.lock().between(peer, self.node)
     }
 
+    fn snapshot_piece(&self, peer: NodeId) -> Fate {
+        self.network.lock().between(peer, self.node)
+    }
+
     fn client_request(&self) -> Fate {
         self.network.lock().client()
     }

@@ -101,6 +101,11 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How long a client waits for one answer.
     pub attempt_timeout: Duration,
+    /// Bytes of log that servers keep for members that lag; `None`: as much as they do by themselves,
+    /// which is more than a run writes.
+    pub log_keep: Option<u64>,
+    /// The rows of a server are lost once.
+    pub loses_rows: bool,
 }
 
 impl Options {
@@ -140,9 +145,15 @@ impl Options {
             write_buffer: pick(&mut rng, &[32 * 1024, 512 * 1024, 8 * 1024 * 1024]),
             request_timeout: Duration::from_millis(pick(&mut rng, &[1_500, 3_000, 5_000])),
             attempt_timeout: Duration::from_millis(pick(&mut rng, &[300, 1_000])),
+            log_keep: pick(&mut rng, &[None, Some(8 * 1024), Some(64 * 1024)]),
+            loses_rows: rng.random_bool(0.3),
         };
         match scenario {
             Scenario::Failover => options.for_measuring(),
+            // The cluster is down for a good part of the run: callers that hardly ask would prove nothing.
+            Scenario::AllPowerCut => {
+                Options { think: options.think.min(Duration::from_millis(30)), ..options }
+            }
             _ => options,
         }
     }
@@ -188,6 +199,8 @@ impl fmt::Display for Options {
         write!(f, "clients={clients}x{workers} think={think:?} registers={registers} ")?;
         write!(f, "value-bytes={value_bytes} write-buffer={write_buffer} ")?;
         let (request, attempt) = (self.request_timeout, self.attempt_timeout);
-        write!(f, "request-timeout={request:?} attempt-timeout={attempt:?}")
+        write!(f, "request-timeout={request:?} attempt-timeout={attempt:?} ")?;
+        let keeps = self.log_keep.map_or_else(|| "all".to_owned(), |bytes| bytes.to_string());
+        write!(f, "log-keep={keeps} loses-rows={}", self.loses_rows)
     }
 }

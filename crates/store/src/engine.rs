@@ -3,9 +3,9 @@
 //! Implemented by RocksDB (`engine/rocks.rs`, not in a simulation build) and by a twin in memory
 //! (`engine/twin.rs`). Called by `store.rs` only.
 
-#[cfg(not(madsim))]
+#[cfg(all(not(madsim), feature = "rocks"))]
 pub mod rocks;
-#[cfg(not(madsim))]
+#[cfg(all(not(madsim), feature = "rocks"))]
 mod rocks_snapshot;
 pub mod twin;
 
@@ -61,7 +61,7 @@ pub struct EngineStats {
 /// Keeps records and applied positions, and after a crash still has a prefix of the batches written,
 /// whole ones only, at least up to everything it reported as persisted.
 ///
-/// Batches come from one writer at a time. Reads may come from any thread, also during a write, and
+/// Writes come from one writer at a time. Reads may come from any thread, also during a write, and
 /// see each batch whole or not at all.
 pub trait Engine: Send + Sync + 'static {
     /// The value of `key`, as of the last write.
@@ -82,6 +82,14 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// `StoreError` if the engine refuses.
     fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError>;
+
+    /// Removes the records with `from <= key < end`: a write like any other, but of what it removes a
+    /// part may be gone for good at once, even if a crash takes the writes before. So first whatever says
+    /// that these records count must be gone persistently. Snapshots keep them.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError>;
 
     /// Makes everything written so far persistent before it returns.
     ///
@@ -107,6 +115,9 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// `StoreError` if the engine refuses.
     fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError>;
+
+    /// Roughly how many bytes the records with `from <= key < end` take.
+    fn bytes_in(&self, from: &Key, end: &Key) -> u64;
 
     /// How much the engine holds.
     fn stats(&self) -> EngineStats;

@@ -35,6 +35,20 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// A record that came from elsewhere is none that a store holds, or out of order.
+    #[error("record {key} cannot be installed: {reason}")]
+    Foreign {
+        /// Its portable key in hexadecimal.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Another installation of the group's rows has begun, or one has been switched to.
+    #[error("the installation of rows of {group} was overtaken by another")]
+    Overtaken {
+        /// The group.
+        group: GroupId,
+    },
     /// The applied position of a group does not decode.
     #[error("applied position of {group} does not decode")]
     Applied {
@@ -53,6 +67,8 @@ impl StoreError {
             | StoreError::Damaged { .. }
             | StoreError::Applied { .. } => Code::StoreDamaged,
             StoreError::Locked { .. } => Code::DataFolderLocked,
+            StoreError::Foreign { .. } => Code::SnapshotDamaged,
+            StoreError::Overtaken { .. } => Code::Internal,
         }
     }
 }

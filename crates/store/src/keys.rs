@@ -6,6 +6,8 @@
 //! | tag | record | key after the tag | value |
 //! |---|---|---|---|
 //! | `0x01` | applied position | group u32 | slot u64, `applied.rs` |
+//! | `0x02` | base: where installed rows stand | group u32 | `base.rs` |
+//! | `0x03` | how far an installation has come | group u32 | `base.rs` |
 //! | `0x10` | row | group u32, incarnation u32, slice u16, table u16, uid u64, key | `row.rs` |
 //! | `0x20` | session | group u32, incarnation u32, opening slot u64 | `quorate-txn`, `session.rs` |
 //! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
@@ -20,16 +22,21 @@
 //!
 //! The front of a record of money is group u32, incarnation u32, slice u16.
 //!
-//! The incarnation of a group's rows is 0 until snapshots install a new one.
+//! The incarnation of a group's rows is 0 until a snapshot installs a new one. The first three records
+//! are the store's own; the others are the group's, and `portable.rs` takes them from store to store.
+
+use std::ops::RangeInclusive;
 
 use quorate_types::{
     AccountAddress, Attempt, Ballot, GroupId, HistoryPosition, ReplicaId, SliceId, Slot, TableId,
-    TransferId, Uid,
+    TransferId, Uid, limits,
 };
 
 use crate::key::Key;
 
 const TAG_APPLIED: u8 = 0x01;
+const TAG_BASE: u8 = 0x02;
+const TAG_PROGRESS: u8 = 0x03;
 const TAG_ROW: u8 = 0x10;
 const TAG_SESSION: u8 = 0x20;
 const TAG_RESULT: u8 = 0x21;
@@ -42,8 +49,23 @@ const TAG_OPEN_HOLD: u8 = 0x32;
 const TAG_CLOSED_HOLD: u8 = 0x33;
 const TAG_HISTORY: u8 = 0x34;
 
+/// Every tag of a group's records, in order. A new one belongs in here and in `rest_bytes`.
+pub(crate) const TAGS: [u8; 11] = [
+    TAG_ROW,
+    TAG_SESSION,
+    TAG_RESULT,
+    TAG_ATTEMPT,
+    TAG_WATERMARK,
+    TAG_CUT,
+    TAG_ACCOUNT,
+    TAG_TRANSFER,
+    TAG_OPEN_HOLD,
+    TAG_CLOSED_HOLD,
+    TAG_HISTORY,
+];
+
 /// Bytes of tag, group and incarnation.
-const FRONT_BYTES: usize = 1 + 4 + 4;
+pub(crate) const FRONT_BYTES: usize = 1 + 4 + 4;
 /// Bytes of a row key before the client's own key.
 const ROW_PREFIX_BYTES: usize = FRONT_BYTES + 2 + 2 + 8;
 /// Bytes of the key of a transfer or of its hold.
@@ -55,10 +77,10 @@ const HISTORY_KEY_BYTES: usize = FRONT_BYTES + 2 + 8 + 4 + 2 + 8 + 2;
 
 /// What a key says of its record.
 impl Key {
-    /// True for the key of an applied position, which only the store itself writes.
+    /// True for the key of an applied position, or of another record that only the store itself writes.
     #[must_use]
-    pub fn is_applied(&self) -> bool {
-        self.as_bytes().first() == Some(&TAG_APPLIED)
+    pub fn is_of_store(&self) -> bool {
+        self.as_bytes().first().is_some_and(|tag| *tag < TAG_ROW)
     }
 }
 
@@ -79,7 +101,7 @@ impl Keyspace {
     }
 
     /// What keys of this tag start with.
-    fn front(self, tag: u8) -> [u8; FRONT_BYTES] {
+    pub(crate) fn front(self, tag: u8) -> [u8; FRONT_BYTES] {
         let mut front = [tag; FRONT_BYTES];
         front[1..5].copy_from_slice(&self.group.0.to_be_bytes());
         front[5..].copy_from_slice(&self.incarnation.to_be_bytes());
@@ -221,6 +243,38 @@ impl Keyspace {
 #[must_use]
 pub fn applied(group: GroupId) -> Key {
     Key::of_parts(&[&[TAG_APPLIED], &group.0.to_be_bytes()])
+}
+
+/// The key of where the installed rows of a group stand.
+#[must_use]
+pub(crate) fn base(group: GroupId) -> Key {
+    Key::of_parts(&[&[TAG_BASE], &group.0.to_be_bytes()])
+}
+
+/// The key of how far an installation of a group's rows has come.
+#[must_use]
+pub(crate) fn progress(group: GroupId) -> Key {
+    Key::of_parts(&[&[TAG_PROGRESS], &group.0.to_be_bytes()])
+}
+
+/// How many bytes may follow the keyspace in a key of this tag; `None` if there is no such tag.
+pub(crate) fn rest_bytes(tag: u8) -> Option<RangeInclusive<usize>> {
+    let fixed = |key_bytes: usize| Some(key_bytes - FRONT_BYTES..=key_bytes - FRONT_BYTES);
+    match tag {
+        TAG_ROW => {
+            let before = ROW_PREFIX_BYTES - FRONT_BYTES;
+            Some(before..=before + limits::KEY_BYTES_MAX)
+        }
+        TAG_SESSION => Some(8..=8),
+        TAG_RESULT => Some(16..=16),
+        TAG_ATTEMPT => Some(28..=28),
+        TAG_WATERMARK => Some(4..=4),
+        TAG_CUT => Some(0..=0),
+        TAG_ACCOUNT => fixed(ACCOUNT_KEY_BYTES),
+        TAG_TRANSFER | TAG_OPEN_HOLD | TAG_CLOSED_HOLD => fixed(TRANSFER_KEY_BYTES),
+        TAG_HISTORY => fixed(HISTORY_KEY_BYTES),
+        _ => None,
+    }
 }
 
 /// The parts of a row key that follow the keyspace. `None` if the key is not a row key.

@@ -12,17 +12,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use bytes::Bytes;
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{GroupId, Slot};
 use tracing::debug;
 
+use crate::base::Base;
 use crate::checkpoint::{Checkpoint, Durability};
 use crate::engine::{CheckpointBatch, Engine, EngineSnapshot, EngineStats};
 use crate::error::StoreError;
+use crate::install::Installs;
 use crate::key::Key;
+use crate::keys::{self, Keyspace};
 use crate::pinned::Pinned;
 use crate::row_table::RowTable;
 use crate::view::{Change, View};
@@ -37,26 +42,35 @@ const PINNED_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 /// Records and applied positions of the groups of one node.
 pub struct Store {
-    engine: Arc<dyn Engine>,
+    pub(crate) engine: Arc<dyn Engine>,
     state: RwLock<State>,
+    /// Held by whoever writes to the engine: checkpoints, installations and what they leave behind come
+    /// from different threads. Taken before the lock of the state, and never while that is held.
+    writing: Mutex<()>,
 }
 
-struct State {
-    table: RowTable,
+pub(crate) struct State {
+    pub(crate) table: RowTable,
     /// Where each group stands. The groups are those the store was opened for.
-    applied: BTreeMap<GroupId, Slot>,
+    pub(crate) applied: BTreeMap<GroupId, Slot>,
     /// The groups that moved since the last checkpoint began.
     moved: BTreeSet<GroupId>,
+    /// Which copy of their rows counts, for groups whose rows were installed.
+    pub(crate) bases: BTreeMap<GroupId, Base>,
+    /// Snapshots on their way in.
+    pub(crate) installs: Installs,
     /// The engine as the last pinned view has it, and what it is good for.
     snapshot: Option<(SnapshotStands, Weak<dyn EngineSnapshot>)>,
 }
 
 /// What a snapshot of the engine holds: every checkpoint that had ended, and perhaps the one that was
-/// being written. Two that stand alike are alike below the layers of the row table.
+/// being written, and the rows installed by then. Two that stand alike are alike below the layers of the
+/// row table, as far as anybody reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct SnapshotStands {
     freezes: u64,
     is_writing: bool,
+    switches: u64,
 }
 
 /// How much the store holds. Estimates, for people and metrics.
@@ -78,20 +92,41 @@ impl Store {
     /// Opens the store of `groups` on an engine and reads where each of them stands.
     ///
     /// # Errors
-    /// `StoreError` if a position cannot be read.
+    /// `StoreError` if a position cannot be read, or rows that do not count any more cannot be removed.
     pub fn open(
         engine: Arc<dyn Engine>,
         groups: impl IntoIterator<Item = GroupId>,
     ) -> Result<Store, StoreError> {
-        let mut applied = BTreeMap::new();
+        let (mut applied, mut bases) = (BTreeMap::new(), BTreeMap::new());
         for group in groups {
             let slot = engine.applied(group)?;
             debug!(%group, applied = %slot, "store opened");
             applied.insert(group, slot);
+            let key = keys::base(group);
+            if let Some(stored) = engine.get(&key)? {
+                bases.insert(group, Base::decode(&key, stored)?);
+            }
         }
-        let (table, moved) = (RowTable::default(), BTreeSet::new());
-        let state = State { table, applied, moved, snapshot: None };
-        Ok(Store { engine, state: RwLock::new(state) })
+        let groups: Vec<GroupId> = applied.keys().copied().collect();
+        let (table, moved, installs) = (RowTable::default(), BTreeSet::new(), Installs::default());
+        let state = State { table, applied, moved, bases, installs, snapshot: None };
+        let store = Store { engine, state: RwLock::new(state), writing: Mutex::new(()) };
+        for group in groups {
+            store.clear_what_nobody_reads(group)?;
+        }
+        Ok(store)
+    }
+
+    /// Where the installed rows of a group stand; `None` if its rows were never installed.
+    #[must_use]
+    pub fn base(&self, group: GroupId) -> Option<Base> {
+        self.read().bases.get(&group).copied()
+    }
+
+    /// Where the rows of a group live. Changes when others are switched to.
+    #[must_use]
+    pub fn keyspace(&self, group: GroupId) -> Keyspace {
+        self.read().keyspace(group)
     }
 
     /// Applies one entry: its changes and the new position become visible together.
@@ -147,6 +182,12 @@ impl Store {
         state.table.active_bytes().max(usize::from(!state.moved.is_empty())) as u64
     }
 
+    /// Roughly how many bytes the records of a keyspace take in the engine. Waits for the disk.
+    #[must_use]
+    pub fn bytes_of(&self, space: Keyspace) -> u64 {
+        space.ranges().map(|(from, end)| self.engine.bytes_in(&from, &end)).sum()
+    }
+
     /// How much the store holds.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
@@ -163,7 +204,8 @@ impl Store {
     }
 
     /// Step 1 of a checkpoint: freezes what was applied so far, which is quick, whatever the amount.
-    /// `None` if no entry was applied since the last one began, or if that one is not finished.
+    /// `None` if no entry was applied since the last one began, if that one is not finished, or while rows
+    /// of a group are being switched: a batch must not hold a position of theirs from before.
     ///
     /// `last` is asked only if a checkpoint begins, and without the lock, for changes that belong to the
     /// applied entries but were held back so far; they are part of it. Whoever applies entries must be
@@ -172,10 +214,15 @@ impl Store {
     pub fn begin_checkpoint(&self, last: impl FnOnce() -> Vec<Change>) -> Option<Checkpoint> {
         let begins = {
             let state = self.read();
-            !state.moved.is_empty() && state.table.frozen().is_none()
+            state.can_freeze()
         };
         let last = if begins { last() } else { return None };
         let mut state = self.write();
+        if !state.can_freeze() {
+            // A switch began meanwhile. What was held back belongs to what is applied, in whatever batch.
+            last.into_iter().for_each(|change| state.table.apply(change));
+            return None;
+        }
         for change in last {
             state.table.apply(change);
         }
@@ -194,11 +241,13 @@ impl Store {
         checkpoint: &Checkpoint,
         durability: Durability,
     ) -> Result<(), StoreError> {
+        let writing = self.writing();
         if planted(Bug::AppliedApart) {
             let applied = checkpoint.batch.applied.clone();
             self.engine.write(&CheckpointBatch { applied, ..CheckpointBatch::default() })?;
         }
         self.engine.write(&checkpoint.batch)?;
+        drop(writing);
         checkpoint.written.store(true, Ordering::Release);
         match durability {
             Durability::Buffered => Ok(()),
@@ -225,11 +274,26 @@ impl Store {
     /// # Errors
     /// `StoreError` if the engine refuses.
     pub fn pin(&self) -> Result<Option<Pinned>, StoreError> {
+        self.pin_with(Vec::new)
+    }
+
+    /// The same with what `last` hands out: changes that belong to the applied entries but were held back
+    /// so far, as in `begin_checkpoint`. They are applied with that, whether a view is pinned or not.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    pub fn pin_with(
+        &self,
+        last: impl FnOnce() -> Vec<Change>,
+    ) -> Result<Option<Pinned>, StoreError> {
+        let last = last();
         let mut state = self.write();
+        last.into_iter().for_each(|change| state.table.apply(change));
         let Some(layers) = state.table.seal(PINNED_BYTES_MAX) else { return Ok(None) };
         let stands = SnapshotStands {
             freezes: state.table.freezes(),
             is_writing: state.table.frozen().is_some(),
+            switches: state.installs.switches,
         };
         let known = state.snapshot.as_ref().filter(|(before, _)| *before == stands);
         if let Some(engine) = known.and_then(|(_, engine)| engine.upgrade()) {
@@ -251,18 +315,32 @@ impl Store {
         self.engine.flush()
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         // Asserts under the lock come before the change they guard, so a panic leaves it whole.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn of whoever writes to the engine.
+    pub(crate) fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner) // It guards nothing but the turn.
     }
 }
 
 impl State {
-    fn applied(&self, group: GroupId) -> Slot {
+    pub(crate) fn keyspace(&self, group: GroupId) -> Keyspace {
+        let incarnation = self.bases.get(&group).map_or(0, |base| base.incarnation);
+        Keyspace { group, incarnation }
+    }
+
+    fn can_freeze(&self) -> bool {
+        !self.moved.is_empty() && self.table.frozen().is_none() && !self.installs.is_switching()
+    }
+
+    pub(crate) fn applied(&self, group: GroupId) -> Slot {
         let Some(slot) = self.applied.get(&group) else {
             panic!("store: not opened for {group}");
         };
@@ -272,8 +350,12 @@ impl State {
     fn apply(&mut self, group: GroupId, slot: Slot, changes: Vec<Change>) {
         let applied = self.applied(group);
         assert!(slot == applied.next(), "store: {group} applies {slot} after {applied}");
+        assert!(
+            !self.installs.switches(group),
+            "store: {group} applies while its rows are switched"
+        );
         for change in &changes {
-            assert!(!change.key.is_applied(), "store: an entry changes an applied position");
+            assert!(!change.key.is_of_store(), "store: an entry changes an applied position");
         }
 
         for change in changes {

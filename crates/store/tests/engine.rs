@@ -25,6 +25,8 @@ on_both_engines! {
     scans_equal_those_of_a_map,
     older_layers_of_a_batch_lose_to_newer_ones,
     a_snapshot_stands_still,
+    a_removed_range_is_gone_and_nothing_beside_it,
+    a_crash_keeps_removals_in_their_place,
 }
 
 fn numbers(found: &[(Key, bytes::Bytes)]) -> Vec<u64> {
@@ -215,4 +217,55 @@ fn a_snapshot_stands_still(harness: impl Harness) {
     drop(harness);
     assert_eq!(number(&snapshot.get(&row(1, 1)).unwrap().unwrap()), 1);
     assert_eq!(numbers(&later.scan(&from, &end, 100).unwrap()), [50, 3, 4, 5]);
+}
+
+// Goal: a range is half-open, also where its end is a key; snapshots keep what they saw.
+fn a_removed_range_is_gone_and_nothing_beside_it(harness: impl Harness) {
+    let engine = harness.engine();
+    let (from, end) = all_rows();
+    for round in 0..6_u64 {
+        let changes = (0..20).map(|at| put(row(1, at), at)).collect();
+        engine.write(&batch(1, round + 1, changes)).unwrap();
+        if round % 2 == 0 {
+            engine.flush().unwrap();
+        }
+        let snapshot = engine.snapshot().unwrap();
+        let kept = (round < 3).then_some(&snapshot);
+        if kept.is_none() {
+            drop(engine.snapshot());
+        }
+        engine.remove_range(&row(1, 3), &row(1, 18)).unwrap();
+        assert_eq!(numbers(&engine.scan(&from, &end, 100).unwrap()), [0, 1, 2, 18, 19]);
+        assert_eq!(engine.get(&row(1, 18)).unwrap().as_ref().map(number), Some(18));
+        assert_eq!(numbers(&snapshot.scan(&from, &end, 100).unwrap()).len(), 20);
+        assert_eq!(engine.applied(G).unwrap(), Slot(round + 1));
+    }
+    engine.write(&batch(1, 9, vec![put(row(1, 5), 55)])).unwrap();
+    assert_eq!(numbers(&engine.scan(&from, &end, 100).unwrap()), [0, 1, 2, 55, 18, 19]);
+    assert_eq!(engine.bytes_in(&end, &from), 0);
+}
+
+// Goal: a crash that keeps what was written after a removal keeps the removal; one that does not may have
+// lost a part of the range nevertheless, and nothing beside it.
+fn a_crash_keeps_removals_in_their_place(mut harness: impl Harness) {
+    for seed in 0..12 {
+        let base = harness.engine().applied(G).unwrap().0;
+        let changes = (0..20).map(|at| put(row(1, at), at)).collect();
+        harness.engine().write(&batch(1, base + 1, changes)).unwrap();
+        harness.engine().flush().unwrap();
+        harness.engine().remove_range(&row(1, 5), &row(1, 15)).unwrap();
+        harness.engine().write(&batch(1, base + 2, vec![put(row(1, 10), 100)])).unwrap();
+        harness.crash(seed);
+
+        let engine = harness.engine();
+        let left = numbers(&engine.scan(&row(1, 5), &row(1, 15), 100).unwrap());
+        if engine.applied(G).unwrap().0 == base + 2 {
+            assert_eq!(left, [100]);
+        } else {
+            assert!(left.iter().all(|at| (5..15).contains(at)));
+        }
+        let beside = engine.scan(&row(1, 0), &row(1, 5), 100).unwrap();
+        let beside = [beside, engine.scan(&row(1, 15), &row(1, 99), 100).unwrap()].concat();
+        assert_eq!(numbers(&beside), [0, 1, 2, 3, 4, 15, 16, 17, 18, 19]);
+    }
 }

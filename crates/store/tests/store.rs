@@ -229,6 +229,12 @@ impl Engine for Meddled {
     fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
         self.twin.write(batch)
     }
+    fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
+        self.twin.remove_range(from, end)
+    }
+    fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
+        self.twin.bytes_in(from, end)
+    }
     fn flush(&self) -> Result<(), StoreError> {
         self.twin.flush()
     }
@@ -363,6 +369,12 @@ fn a_checkpoint_that_fails_keeps_everything_readable_and_can_be_repeated() {
                 Ok(()) => Err(StoreError::Engine { what: "write", reason: "no".to_owned() }),
                 Err(()) => self.twin.write(batch),
             }
+        }
+        fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
+            self.twin.remove_range(from, end)
+        }
+        fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
+            self.twin.bytes_in(from, end)
         }
         fn flush(&self) -> Result<(), StoreError> {
             self.twin.flush()

@@ -183,6 +183,18 @@ impl Group {
         self.voter_count() / 2 + 1
     }
 
+    /// The voters that should lead while all are well: those of the best rank.
+    pub fn homes(&self) -> impl Iterator<Item = &Member> {
+        let best = self.voters().map(|member| member.rank).min();
+        self.voters().filter(move |member| Some(member.rank) == best)
+    }
+
+    /// True if a leader on this node is where it should be.
+    #[must_use]
+    pub fn is_home(&self, node: NodeId) -> bool {
+        self.homes().any(|member| member.node == node)
+    }
+
     /// The member on a node, if there is one.
     #[must_use]
     pub fn member_on(&self, node: NodeId) -> Option<&Member> {

@@ -109,20 +109,28 @@ impl Layout {
 /// and a GZone.
 #[must_use]
 pub fn one_city_three_idcs(options: &Options) -> String {
-    write(Layout::OneCity.places(), options)
+    of_layout(Layout::OneCity, 1, options)
 }
 
 /// Three cities with 2, 2 and 1 IDCs and a node each: four RZones whose preferred leaders rotate
 /// over the IDCs of the first two cities, and a GZone.
 #[must_use]
 pub fn three_cities_five_idcs(options: &Options) -> String {
-    write(Layout::ThreeCities.places(), options)
+    of_layout(Layout::ThreeCities, 1, options)
+}
+
+/// A layout with as many nodes in each IDC, at least one: four RZones whose preferred leaders rotate over
+/// the IDCs of the larger cities, and a GZone. Every group has one full replica in each IDC. With several
+/// nodes in an IDC each stands in a zone of its own, and the groups take turns over the zones.
+#[must_use]
+pub fn of_layout(layout: Layout, nodes_per_idc: u32, options: &Options) -> String {
+    write(layout.places(), nodes_per_idc.max(1), options)
 }
 
 /// One city, one IDC, one node: for trying things out. Survives nothing.
 #[must_use]
 pub fn one_node(options: &Options) -> String {
-    write(&[("sh", "sh-a")], options)
+    write(&[("sh", "sh-a")], 1, options)
 }
 
 /// The tables of every preset: number, name, class.
@@ -138,36 +146,26 @@ const RZONES: [&str; 4] = ["RZ00", "RZ01", "RZ02", "RZ03"];
 /// Slices of each of them, where its groups do not need more.
 const SLICES_PER_UNIT: u32 = 25;
 
-/// `places` are city and IDC of each node.
-fn write(places: &[(&str, &str)], options: &Options) -> String {
+/// `places` are the IDCs with their cities.
+fn write(places: &[(&str, &str)], nodes_per_idc: u32, options: &Options) -> String {
     let mut out = String::new();
-    write_text(places, options, &mut out).expect("writing to a string cannot fail");
+    write_text(places, nodes_per_idc, options, &mut out).expect("writing to a string cannot fail");
     out
 }
 
-fn write_text(places: &[(&str, &str)], options: &Options, out: &mut String) -> std::fmt::Result {
+fn write_text(
+    places: &[(&str, &str)],
+    nodes_per_idc: u32,
+    options: &Options,
+    out: &mut String,
+) -> std::fmt::Result {
     writeln!(out, "[cluster]")?;
     writeln!(out, "name = \"{}\"", options.name)?;
     writeln!(out, "id = \"{}\"", options.cluster_id)?;
     writeln!(out, "version = 1")?;
     writeln!(out, "lease = \"{}\"", options.lease)?;
     writeln!(out, "slices = {}", options.slices_per_unit() * RZONES.len() as u32)?;
-    let mut cities: Vec<&str> = places.iter().map(|(city, _)| *city).collect();
-    cities.dedup();
-    for city in cities {
-        writeln!(out, "\n[[city]]\nname = \"{city}\"")?;
-    }
-    for (city, idc) in places {
-        writeln!(out, "\n[[idc]]\nname = \"{idc}\"\ncity = \"{city}\"")?;
-    }
-    for (index, (_, idc)) in (0_u32..).zip(places) {
-        let id = index + 1;
-        writeln!(out, "\n[[node]]\nid = {id}\nname = \"n{id}\"\nzone = \"{idc}\"")?;
-        let step = port_step(places.len());
-        for (key, port) in [("client", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT)] {
-            writeln!(out, "{key} = \"{}\"", address(&options.hosts, id, step, port))?;
-        }
-    }
+    write_places(places, nodes_per_idc, options, out)?;
     for (id, name, class) in TABLES {
         writeln!(out, "\n[[table]]\nid = {id}\nname = \"{name}\"\nclass = \"{class}\"")?;
     }
@@ -187,11 +185,49 @@ fn write_text(places: &[(&str, &str)], options: &Options, out: &mut String) -> s
                 let end = (share + 1) * slices_each / options.groups_per_unit;
                 writeln!(out, "slices = \"{}\"", slice_range(first + from, end - from))?;
             }
-            write_replicas(places, turn + share as usize, out)?;
+            write_replicas(places, nodes_per_idc, turn + share as usize, out)?;
         }
     }
     writeln!(out, "\n[[group]]\nid = {}\nunit = \"GZ\"", id + 1)?;
-    write_replicas(places, RZONES.len(), out)
+    write_replicas(places, nodes_per_idc, RZONES.len(), out)
+}
+
+/// Cities, IDCs, zones where an IDC has several, and nodes.
+fn write_places(
+    places: &[(&str, &str)],
+    nodes_per_idc: u32,
+    options: &Options,
+    out: &mut String,
+) -> std::fmt::Result {
+    let mut cities: Vec<&str> = places.iter().map(|(city, _)| *city).collect();
+    cities.dedup();
+    for city in cities {
+        writeln!(out, "\n[[city]]\nname = \"{city}\"")?;
+    }
+    for (city, idc) in places {
+        writeln!(out, "\n[[idc]]\nname = \"{idc}\"\ncity = \"{city}\"")?;
+    }
+    let zones = || places.iter().flat_map(|(_, idc)| (0..nodes_per_idc).map(move |n| (*idc, n)));
+    if 1 < nodes_per_idc {
+        for (idc, number) in zones() {
+            let zone = zone_name(idc, nodes_per_idc, number);
+            writeln!(out, "\n[[zone]]\nname = \"{zone}\"\nidc = \"{idc}\"")?;
+        }
+    }
+    let step = port_step(places.len() * nodes_per_idc as usize);
+    for (id, (idc, number)) in (1_u32..).zip(zones()) {
+        let zone = zone_name(idc, nodes_per_idc, number);
+        writeln!(out, "\n[[node]]\nid = {id}\nname = \"n{id}\"\nzone = \"{zone}\"")?;
+        for (key, port) in [("client", CLIENT_PORT), ("peer", PEER_PORT), ("admin", ADMIN_PORT)] {
+            writeln!(out, "{key} = \"{}\"", address(&options.hosts, id, step, port))?;
+        }
+    }
+    Ok(())
+}
+
+/// The zone of a node in its IDC: the IDC itself where it has one node only.
+fn zone_name(idc: &str, nodes_per_idc: u32, number: u32) -> String {
+    if nodes_per_idc == 1 { idc.to_owned() } else { format!("{idc}-{}", number + 1) }
 }
 
 /// `count` slices from `first` on.
@@ -199,11 +235,21 @@ pub(crate) fn slice_range(first: u32, count: u32) -> String {
     format!("{first:02}-{:02}", first + count - 1)
 }
 
-/// A full replica in every IDC; the leader of this turn.
-fn write_replicas(places: &[(&str, &str)], turn: usize, out: &mut String) -> std::fmt::Result {
-    let replicas: Vec<String> = places.iter().map(|(_, idc)| format!("F@{idc}")).collect();
+/// A full replica in every IDC, in the zones of this turn; the leader of this turn.
+fn write_replicas(
+    places: &[(&str, &str)],
+    nodes_per_idc: u32,
+    turn: usize,
+    out: &mut String,
+) -> std::fmt::Result {
+    let number = (turn % nodes_per_idc as usize) as u32;
+    let zones: Vec<String> =
+        places.iter().map(|(_, idc)| zone_name(idc, nodes_per_idc, number)).collect();
+    let places: Vec<(&str, &str)> =
+        places.iter().zip(&zones).map(|((city, _), zone)| (*city, zone.as_str())).collect();
+    let replicas: Vec<String> = zones.iter().map(|zone| format!("F@{zone}")).collect();
     writeln!(out, "locality = \"{}\"", replicas.join(","))?;
-    writeln!(out, "leader-order = \"{}\"", leader_order(places, turn))
+    writeln!(out, "leader-order = \"{}\"", leader_order(&places, turn))
 }
 
 /// Between the ports of two nodes on one machine: the ports of five nodes would collide with tens.

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 use quorate_topology::presets::{
-    self, Hosts, Options, one_city_three_idcs, one_node, three_cities_five_idcs,
+    self, Hosts, Layout, Options, one_city_three_idcs, one_node, three_cities_five_idcs,
 };
-use quorate_topology::{LeaseProfile, TableClass, Topology, UnitKind};
+use quorate_topology::{LeaseProfile, Level, TableClass, Topology, UnitKind};
 use quorate_types::{ClusterId, NodeId};
 
 const REFERENCE: &str = include_str!("../../../docs/TOPOLOGY.md");
@@ -82,6 +82,27 @@ fn five_idcs_prefer_leaders_in_the_two_larger_cities() {
             "sh-a;sh-b;hz-a,hz-b,sz-a",
         ]
     );
+}
+
+#[test]
+fn several_nodes_in_an_idc_share_the_groups() {
+    // Goal: a larger demo spreads its groups, and survives what the smaller one does.
+    for layout in Layout::ALL {
+        let text = presets::of_layout(layout, 2, &Options::demo(ClusterId(42)));
+        check_round_trip(&text);
+        let topology = Topology::parse(&text).unwrap();
+        assert_eq!(topology.warnings(), []);
+        assert_eq!(topology.nodes().len(), 2 * layout.places().len());
+        for group in topology.groups() {
+            assert_eq!(group.members.len(), layout.places().len());
+        }
+        assert!(topology.nodes().all(|node| topology.groups_of_node(node.id).next().is_some()));
+        let one = Topology::parse(&presets::of_layout(layout, 1, &Options::demo(ClusterId(42))));
+        let (one, two) = (one.unwrap().survival(), topology.survival());
+        for level in [Level::Node, Level::Idc, Level::City] {
+            assert_eq!(one.any_one(level), two.any_one(level), "{} {level}", layout.word());
+        }
+    }
 }
 
 #[test]

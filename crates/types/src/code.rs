@@ -102,6 +102,8 @@ codes! {
     DeadlineExceeded = (3003, "DEADLINE_EXCEEDED", SameId, "the message names what was tried; check those endpoints or raise the deadline"),
     /// An endpoint could not be reached.
     Unreachable = (3004, "UNREACHABLE", Safe, "check that the server runs and that the address is right"),
+    /// This replica can give no snapshot of a group now.
+    SnapshotUnavailable = (3009, "SNAPSHOT_UNAVAILABLE", Safe, "ask another replica of the group, or this one later"),
 
     /// A queue is full.
     Overloaded = (4001, "OVERLOADED", Safe, "wait for the time the error names, then try again"),
@@ -144,9 +146,11 @@ codes! {
     /// The promise file is unreadable.
     PromisesUnreadable = (7002, "PROMISES_UNREADABLE", No, "the node must not vote again under its old name; replace the replica"),
     /// Stored rows are damaged.
-    StoreDamaged = (7003, "STORE_DAMAGED", No, "keep the folder for analysis and replace the replica"),
+    StoreDamaged = (7003, "STORE_DAMAGED", No, "move the folder `rows` away and start the node: it fetches its rows from the others"),
     /// A read or write of a file failed.
     DiskFailed = (7004, "DISK_FAILED", No, "check the disk; the message names file and error"),
+    /// A snapshot did not arrive as it was sent.
+    SnapshotDamaged = (7009, "SNAPSHOT_DAMAGED", Safe, "the node fetches another snapshot by itself; if this comes again, check memory and network of both nodes"),
     /// Nobody the cluster knows: no certificate, or one that it does not accept.
     Unauthenticated = (8001, "UNAUTHENTICATED", No, "use a certificate of this cluster that has not expired: --tls-dir DIR; `quorate cert show` reads it"),
     /// The caller is known and may not do this.
@@ -155,6 +159,8 @@ codes! {
     CertificateInvalid = (8003, "CERTIFICATE_INVALID", No, "the message names the certificate and what is wrong with it; `quorate cert show` reads it, `quorate cert rotate` renews it"),
     /// One side speaks TLS, the other plain text.
     TlsMismatch = (8004, "TLS_MISMATCH", No, "give the client --tls-dir DIR if the server has one, and not if the server runs with --insecure"),
+    /// The node takes no orders to break its links.
+    FaultsNotAllowed = (8005, "FAULTS_NOT_ALLOWED", No, "start a node of a demo or a test with --allow-faults; a node of real use has no need of it"),
 
     /// A bug of ours.
     Internal = (9001, "INTERNAL", No, "report the message; the node's log has more"),

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::slot::Slot;
 
+/// Fact of an error: this replica lacks what the read asks for; another one may have it.
+pub const FACT_BEHIND: &str = "replica_behind";
+
 /// What a replica must have applied to answer a read that need not go to the leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Elsewhere {

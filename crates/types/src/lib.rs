@@ -13,6 +13,7 @@ pub mod elsewhere;
 pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod link;
 pub mod many;
 pub mod money;
 pub mod planted;
@@ -35,6 +36,7 @@ pub use identity::{ClientName, Identity, Who};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };
+pub use link::Link;
 pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,

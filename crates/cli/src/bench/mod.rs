@@ -8,6 +8,7 @@
 //!  counters  what the nodes count       device    what the disk and the network do by themselves
 //!  report    all of it together         show      for people
 //!  idle      the same without requests
+//!  hand_over how long callers wait while a leadership moves
 //! ```
 //!
 //! Without `--endpoints` it starts three nodes on this machine, as real processes with real disks.
@@ -15,6 +16,7 @@
 mod counters;
 pub(crate) mod device;
 mod drive;
+mod hand_over;
 mod idle;
 mod keys;
 mod payments;
@@ -31,6 +33,7 @@ use futures::StreamExt;
 use futures::stream;
 use quorate_client::{Client, Uid};
 use quorate_topology::Topology;
+use quorate_topology::presets::Layout;
 use quorate_types::money::TRANSFER_BYTES;
 use quorate_types::{Code, limits};
 
@@ -43,7 +46,8 @@ use self::work::{Measure, Worker, Workload};
 use crate::cli::Global;
 use crate::cluster::{table_of, user_of};
 use crate::exit::{Exit, Failure};
-use crate::local::cluster::{Cluster, Folder};
+use crate::local::cluster::{Cluster, Shape};
+use crate::local::folder::{Chosen, Folder};
 use crate::local::process;
 use crate::local::signals::Stop;
 use crate::node::Profile;
@@ -122,6 +126,8 @@ pub(crate) struct BenchArgs {
     groups_per_unit: u32,
 }
 
+/// The users of one RZone of a cluster of our own, from the first on.
+const UNIT_USERS: u64 = 25;
 /// Most transfers of a request.
 const BATCH_MAX: u64 = limits::TRANSFERS_MAX as u64;
 /// Most rows of a request.
@@ -137,13 +143,8 @@ pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Resul
     };
     let keys = Keys::new(first, count, args.zipf)
         .map_err(|reason| Failure::usage(reason, "leave --zipf out, or write --zipf 0.99"))?;
+    check_arguments(&args, global)?;
     let is_transfer = args.measure == Measure::Transfer;
-    if !is_transfer && args.batch.is_some_and(|batch| ROWS_MAX < batch) {
-        return Err(Failure::usage(
-            format!("a request takes at most {ROWS_MAX} rows"),
-            "write a smaller --batch",
-        ));
-    }
     if is_transfer && global.has_endpoints() {
         let opened = crate::cluster::Cluster::open(global).await?;
         let target = Target { keys, table: String::new(), client: opened.client(), sync: None };
@@ -164,9 +165,16 @@ pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Resul
     process::kill_all_on_panic();
     let stop = Stop::listen()?;
     let table = args.table.clone().unwrap_or_else(|| TABLE.to_owned());
-    let folder = Folder::open("bench", args.dir.as_deref())?;
+    let folder = Folder::open("bench", args.dir.as_deref().map_or(Chosen::Fresh, Chosen::Dir))?;
     let path = folder.path().to_owned();
-    let prepared = Cluster::prepare(&folder, args.port_offset, args.profile, args.groups_per_unit)
+    let shape = Shape {
+        layout: Layout::OneCity,
+        nodes_per_idc: 1,
+        port_offset: args.port_offset,
+        profile: args.profile,
+        groups_per_unit: args.groups_per_unit,
+    };
+    let prepared = Cluster::prepare(&folder, &shape)
         .and_then(|cluster| check_table(cluster.topology(), &table).map(|()| cluster));
     let mut cluster = match prepared {
         Ok(cluster) => cluster,
@@ -180,6 +188,9 @@ pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Resul
             .map_err(|error| Failure::file("write", &path.join("sync-latency"), &error))?;
         cluster.start_missing()?;
         let client = Box::pin(cluster.connect()).await?.with_timeout(global.timeout);
+        if args.measure == Measure::HandOver {
+            return Box::pin(hand_over(&args, table, &client, &mut cluster, out)).await;
+        }
         let target = Target { keys, table, client: &client, sync: Some(sync) };
         let measured = Box::pin(measure_as_asked(&args, target, out)).await;
         cluster.check_running()?;
@@ -201,6 +212,42 @@ pub(crate) async fn run(args: BenchArgs, global: &Global, out: &Output) -> Resul
         out.note(format_args!("data and logs of the nodes are in {}", path.display()));
     }
     told
+}
+
+/// What the parser does not know.
+fn check_arguments(args: &BenchArgs, global: &Global) -> Result<(), Failure> {
+    let is_transfer = args.measure == Measure::Transfer;
+    if !is_transfer && args.batch.is_some_and(|batch| ROWS_MAX < batch) {
+        return Err(Failure::usage(
+            format!("a request takes at most {ROWS_MAX} rows"),
+            "write a smaller --batch",
+        ));
+    }
+    if args.measure == Measure::HandOver && global.has_endpoints() {
+        return Err(Failure::usage(
+            "hand-over stops nodes, so it measures a cluster of its own",
+            "leave --endpoints out",
+        ));
+    }
+    Ok(())
+}
+
+/// Moves the leadership of the group of a few users.
+async fn hand_over(
+    args: &BenchArgs,
+    table: String,
+    client: &Client,
+    cluster: &mut Cluster,
+    out: &Output,
+) -> Result<(), Failure> {
+    let usual = |reason| Failure::usage(reason, "leave --first-user out");
+    let keys = Keys::new(args.first_user, args.keys.min(UNIT_USERS), None).map_err(usual)?;
+    let value_bytes = usize::try_from(args.value_bytes).unwrap_or(usize::MAX);
+    let worker = Worker { client: client.clone(), table, value_bytes, rows: 1, payments: None };
+    let callers = args.callers.unwrap_or_else(|| Workload::Put.callers_usual());
+    let callers = usize::try_from(callers).unwrap_or(usize::MAX);
+    Box::pin(fill(&worker, &keys)).await?;
+    hand_over::measure(callers, args.seconds, &worker, &keys, cluster, out).await
 }
 
 /// Users have rows in unit tables only.

@@ -29,6 +29,8 @@ pub(super) enum Measure {
     Transfer,
     /// Nothing: what the nodes spend while nobody asks
     Idle,
+    /// Puts and gets while the leadership moves: how long callers wait, and what fails
+    HandOver,
 }
 
 impl Measure {
@@ -42,7 +44,7 @@ impl Measure {
             Measure::Pay => Some(Workload::Pay),
             Measure::PayFar => Some(Workload::PayFar),
             Measure::Transfer => Some(Workload::Transfer),
-            Measure::Idle => None,
+            Measure::Idle | Measure::HandOver => None,
         }
     }
 }

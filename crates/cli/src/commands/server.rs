@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use quorate_topology::{Node, Topology};
-use quorate_types::Code;
+use quorate_types::{Code, Error, Link};
 
 use crate::args;
 use crate::certificates::FOLDER_VARIABLE;
@@ -55,9 +55,28 @@ pub(crate) struct ServerArgs {
     /// [env: QUORATE__SERVER__REQUEST_BYTES_MAX]
     #[arg(long, value_name = "SIZE", value_parser = value_of("server.request-bytes-max"))]
     request_bytes_max: Option<String>,
+    /// Let callers delay and cut the links of this node: for demos and tests only
+    /// [env: QUORATE__SERVER__ALLOW_FAULTS]
+    #[arg(
+        long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_parser = value_of("server.allow-faults")
+    )]
+    allow_faults: Option<String>,
+    /// Delays and cuts between places that the node begins with, such as 'sh>hz=3ms,hz>sh=cut'
+    /// [env: QUORATE__SERVER__LINKS]
+    #[arg(long, value_name = "LINKS", value_parser = value_of("server.links"))]
+    links: Option<String>,
     /// How large the log may grow, such as 16GiB; by profile unless told [env: QUORATE__STORAGE__LOG_BYTES_MAX]
     #[arg(long, value_name = "SIZE", value_parser = value_of("storage.log-bytes-max"))]
     log_bytes_max: Option<String>,
+    /// How much log is kept for members that are behind, such as 2GiB; by profile unless told
+    /// [env: QUORATE__STORAGE__LOG_KEEP_MAX]
+    #[arg(long, value_name = "SIZE", value_parser = value_of("storage.log-keep-max"))]
+    log_keep_max: Option<String>,
+    /// How much a second of its rows the node sends to others that refill theirs
+    /// [env: QUORATE__STORAGE__SNAPSHOT_RATE_MAX] [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = value_of("storage.snapshot-rate-max"))]
+    snapshot_rate_max: Option<String>,
     /// How log lines on stderr look: json or text; json unless stdout is a terminal [env: QUORATE__LOG__FORMAT]
     #[arg(long, value_name = "FORMAT", value_parser = value_of("log.format"))]
     log_format: Option<String>,
@@ -120,7 +139,11 @@ impl ServerArgs {
             ("server.insecure", &self.insecure),
             ("server.leave-timeout", &self.leave_timeout),
             ("server.request-bytes-max", &self.request_bytes_max),
+            ("server.allow-faults", &self.allow_faults),
+            ("server.links", &self.links),
             ("storage.log-bytes-max", &self.log_bytes_max),
+            ("storage.log-keep-max", &self.log_keep_max),
+            ("storage.snapshot-rate-max", &self.snapshot_rate_max),
             ("log.format", &self.log_format),
             ("log.filter", &self.log_filter),
         ];
@@ -153,9 +176,12 @@ impl ServerConfig {
             data: settings.required("server.data")?.into(),
             profile: profile.unwrap_or_default(),
             log_bytes_max: settings.typed("storage.log-bytes-max", config::size)?,
+            log_keep_max: settings.typed("storage.log-keep-max", config::size)?,
+            snapshot_rate_max: settings.typed("storage.snapshot-rate-max", config::size)?,
             request_bytes_max: settings.typed("server.request-bytes-max", config::size)?,
             leave_timeout: settings.typed("server.leave-timeout", args::duration)?,
             security: security(settings)?,
+            far_links: far_links(settings)?,
         };
         Ok(ServerConfig {
             node,
@@ -193,6 +219,22 @@ pub(crate) fn read_text(path: &Path) -> Result<String, Failure> {
             "name a TOML text; docs/OPERATIONS.md and docs/TOPOLOGY.md describe the files",
         )
     })
+}
+
+/// What the node does to its links at first, if faults are allowed.
+fn far_links(settings: &Settings) -> Result<Option<Vec<Link>>, Failure> {
+    let flag = |text: &str| text.parse::<bool>().map_err(|error| error.to_string());
+    let allowed = settings.typed("server.allow-faults", flag)?.unwrap_or_default();
+    let links = settings.typed("server.links", Link::parse_all)?;
+    match (allowed, links) {
+        (true, links) => Ok(Some(links.unwrap_or_default())),
+        (false, None) => Ok(None),
+        (false, Some(_)) => {
+            let origin = settings.origin("server.links");
+            let message = format!("server.links ({origin}) is given without server.allow-faults");
+            Err(Failure::from(Error::new(Code::FaultsNotAllowed, message)))
+        }
+    }
 }
 
 /// How the node tells its callers apart. Nobody gets an open door by leaving something out.

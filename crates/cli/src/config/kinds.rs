@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_types::Link;
 use tracing_subscriber::EnvFilter;
 
 use crate::args;
@@ -47,6 +48,8 @@ pub(crate) enum Kind {
     },
     /// Levels of the log.
     Filter,
+    /// Links between places.
+    Links,
 }
 
 impl Kind {
@@ -91,6 +94,9 @@ impl Kind {
                     return Err(format!("{text} is not between {min:?} and {max:?}"));
                 }
             }
+            Kind::Links => {
+                Link::parse_all(text)?;
+            }
             Kind::Filter => {
                 EnvFilter::try_new(text)
                     .map_err(|error| format!("{text:?}: {error}; write {}", self.wanted()))?;
@@ -117,6 +123,7 @@ impl Kind {
                 Duration::from_millis(min_ms),
                 Duration::from_millis(max_ms)
             ),
+            Kind::Links => "links such as sh>hz=3ms,hz>sh=cut".to_owned(),
             Kind::Filter => {
                 "a level such as info, or levels by module such as info,quorate_log=debug"
                     .to_owned()
@@ -186,6 +193,7 @@ mod tests {
             (Kind::Time { min_ms: 100, max_ms: 2000 }, "3s", "not between 100ms and 2s"),
             (Kind::Time { min_ms: 100, max_ms: 2000 }, "3", "no time span"),
             (Kind::Filter, "quorate=loud", "write a level such as info"),
+            (Kind::Links, "sh>hz", "write FROM>TO=3ms or FROM>TO=cut"),
         ] {
             let error = kind.check(text).expect_err(text);
             assert!(error.contains(part), "{error}");

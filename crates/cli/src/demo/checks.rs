@@ -3,16 +3,18 @@
 
 use serde::Serialize;
 
-use super::events::Kind;
+use super::plan::Kind;
 use super::report::{Report, UnitReport};
 use crate::local::resources::Peaks;
 
 /// The stall after a `kill -9` that is promised for one city, in ms.
 const KILL_STALL_MS_MAX: u64 = 2_000;
+/// The stall after the loss of a city that is promised to the units it led, in ms.
+const CITY_STALL_MS_MAX: u64 = 5_000;
 /// Memory and disk that is promised, in bytes.
 const RESOURCE_BYTES_MAX: u64 = 1_000_000_000;
 /// The time that is promised for one round, in ms.
-const ELAPSED_MS_MAX: u64 = 90_000;
+const ELAPSED_MS_MAX: u64 = 120_000;
 
 /// A promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,8 +84,8 @@ fn about_money(report: &Report) -> Vec<Check> {
 }
 
 fn about_stops(report: &Report, in_order: bool) -> Vec<Check> {
-    let units: Vec<&UnitReport> =
-        report.of_kind(Kind::GracefulStop).flat_map(|event| &event.units).collect();
+    let stops = report.of_kind(Kind::GracefulStop).filter(|event| event.all_can_serve);
+    let units: Vec<&UnitReport> = stops.flat_map(|event| &event.units).collect();
     if units.is_empty() {
         return Vec::new();
     }
@@ -106,6 +108,12 @@ fn about_outages(report: &Report) -> Vec<Check> {
         );
         checks.push(told("kill-stall", worst <= KILL_STALL_MS_MAX, detail));
     }
+    checks.extend(about_cities(report));
+    let home = match report.not_home.as_slice() {
+        [] => "at the end every unit was led from its first choice".to_owned(),
+        away => format!("at the end not where they are wanted: {}", away.join(", ")),
+    };
+    checks.push(told("leaders-home", report.not_home.is_empty(), home));
     let problems: Vec<&str> =
         report.events.iter().filter_map(|event| event.problem.as_deref()).collect();
     let detail = match problems.first() {
@@ -116,6 +124,30 @@ fn about_outages(report: &Report) -> Vec<Check> {
     };
     checks.push(told("healthy-again", problems.is_empty(), detail));
     checks
+}
+
+fn about_cities(report: &Report) -> Vec<Check> {
+    // Without a majority nothing is promised but that nothing is lost.
+    let lost = report.of_kind(Kind::KillCity).filter(|event| event.all_can_serve);
+    let lost: Vec<_> = lost.collect();
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let all = lost.iter().flat_map(|event| event.units.iter().map(|unit| (*event, unit)));
+    let (there, elsewhere): (Vec<_>, Vec<_>) =
+        all.partition(|(event, unit)| event.led.contains(&unit.unit));
+    let worst = there.iter().map(|(_, unit)| unit.impact.stall_ms.p99).max().unwrap_or_default();
+    let served = format!(
+        "p99 of the stall after the loss of a city is {worst} ms in the worst unit that it led; \
+         promised are {CITY_STALL_MS_MAX} ms"
+    );
+    let failed: u64 =
+        elsewhere.iter().map(|(_, unit)| unit.impact.failed + unit.impact.unknown).sum();
+    let unfelt = format!("{failed} requests failed in units that were led in other cities");
+    vec![
+        told("city-loss-served", worst <= CITY_STALL_MS_MAX, served),
+        decisive("city-loss-elsewhere", failed == 0, unfelt),
+    ]
 }
 
 fn about_cost(report: &Report) -> Vec<Check> {

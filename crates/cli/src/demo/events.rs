@@ -1,140 +1,227 @@
-//! What happens to the cluster while the load runs: nodes are killed, stopped and started again.
+//! What happens to the cluster while the load runs: a script is played, and what people ask for meanwhile.
 
 use std::time::Duration;
 
-use quorate_client::{Client, GroupId, NodeId};
-use serde::Serialize;
+use tokio::time::Instant;
 
+use super::control::{Order, Orders};
+use super::hands::Hands;
 use super::load::Load;
 use super::money::{Audited, Money};
+use super::plan::{Act, Kind};
+use super::script::Step;
 use super::timeline::{Window, impact, whole_ms};
+use super::verbs::Verb;
 use crate::exit::Failure;
-use crate::local::cluster::Cluster;
-use crate::local::health::{self, Wanted};
 use crate::output::Output;
 
 /// How long the cluster may take to serve again.
-const SERVE_LIMIT: Duration = Duration::from_secs(15);
-/// Between two looks whether a node has ended by itself.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long all nodes stay dead.
-const DEAD_TIME: Duration = Duration::from_secs(1);
-
-/// What can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
-    /// Nothing: the load before the first event.
-    Steady,
-    /// `kill -9` of the leader of a unit.
-    KillLeader,
-    /// The dead node starts again.
-    Restart,
-    /// SIGTERM to a node.
-    GracefulStop,
-    /// The stopped node starts again.
-    StartStopped,
-    /// `kill -9` of all nodes at once.
-    KillAll,
-    /// All nodes start again.
-    RestartAll,
-}
-
-impl Kind {
-    /// The name in tables and the report.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Kind::Steady => "steady",
-            Kind::KillLeader => "kill-leader",
-            Kind::Restart => "restart",
-            Kind::GracefulStop => "graceful-stop",
-            Kind::StartStopped => "start-stopped",
-            Kind::KillAll => "kill-all",
-            Kind::RestartAll => "restart-all",
-        }
-    }
-}
+pub(super) const SERVE_LIMIT: Duration = Duration::from_secs(20);
+/// How long leaders may take to come home at the end.
+const HOME_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks where leaders are.
+const HOME_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) kind: Kind,
-    /// The nodes it happened to and what they led, in words.
+    /// What it happened to, in words.
     pub(super) target: String,
+    /// The units that were led there.
+    pub(super) led: Vec<String>,
     pub(super) window: Window,
     /// How long after it the cluster was as it should be, or what was still missing at the limit.
     pub(super) healthy_after: Result<Duration, String>,
     /// The nodes ended as they should.
     pub(super) in_order: bool,
+    /// Every group had a majority of nodes that ran.
+    pub(super) all_can_serve: bool,
+    /// What could still be lost after it, in words.
+    pub(super) survives: String,
+}
+
+/// Everything that happened.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    pub(super) events: Vec<Event>,
+    pub(super) audits: Vec<Audited>,
+    /// Groups that were not led where they are wanted at the end, in words.
+    pub(super) not_home: Vec<String>,
 }
 
 /// Where things happen.
 pub(super) struct Stage<'a> {
-    pub(super) cluster: &'a mut Cluster,
-    pub(super) client: &'a Client,
+    pub(super) hands: Hands<'a>,
     pub(super) load: &'a Load,
     pub(super) money: &'a Money,
     pub(super) out: &'a Output,
-    /// How long the load is watched before the first and after each event.
+    /// How long the load is watched before the first and after the last event.
     pub(super) watch: Duration,
-    events: Vec<Event>,
-    audits: Vec<Audited>,
+    pub(super) played: Played,
 }
 
-impl<'a> Stage<'a> {
-    /// A stage on which nothing has happened.
-    pub(super) fn new(
-        cluster: &'a mut Cluster,
-        client: &'a Client,
-        (load, money): (&'a Load, &'a Money),
-        out: &'a Output,
-        watch: Duration,
-    ) -> Stage<'a> {
-        let (events, audits) = (Vec::new(), Vec::new());
-        Stage { cluster, client, load, money, out, watch, events, audits }
-    }
+/// An event whose window is not over yet.
+struct Open {
+    event: Event,
+    settled_at: Duration,
+}
 
-    /// Everything that happens, `rounds` times; the units take turns. All accounts are added up after
-    /// each event, while payments go on.
+impl Stage<'_> {
+    /// Plays a script. All accounts are added up after each event, while payments go on.
     ///
     /// # Errors
     /// If a node cannot be started, or ends by itself.
-    pub(super) async fn play(mut self, rounds: u32) -> Result<(Vec<Event>, Vec<Audited>), Failure> {
+    pub(super) async fn play(
+        mut self,
+        steps: &[Step],
+        orders: &mut Orders,
+    ) -> Result<Played, Failure> {
         let from = self.load.now();
-        tokio::time::sleep(self.watch).await;
-        let window = self.window_from(from);
-        self.end(Kind::Steady, "no fault".to_owned(), window, Ok(Duration::ZERO), true);
-        self.audit().await;
-
-        let sharded = self.client.topology();
-        let groups: Vec<GroupId> = sharded
-            .groups()
-            .filter(|group| !group.slices.is_empty())
-            .map(|group| group.id)
-            .collect();
-        for round in 0..rounds {
-            let at = |turn: u32| groups.get((round + turn) as usize % groups.len().max(1)).copied();
-            if let Some(group) = at(0) {
-                self.kill_leader(group).await?;
-                self.audit().await;
-                self.restart(Kind::Restart).await?;
-                self.audit().await;
-            }
-            if let Some(group) = at(1) {
-                self.stop_leader(group).await?;
-                self.audit().await;
-                self.restart(Kind::StartStopped).await?;
-                self.audit().await;
-            }
-            self.kill_all().await?;
-            self.audit().await;
+        let event = Event {
+            kind: Kind::Steady,
+            target: "no fault".to_owned(),
+            led: Vec::new(),
+            window: Window { from, until: from },
+            healthy_after: Ok(Duration::ZERO),
+            in_order: true,
+            all_can_serve: true,
+            survives: self.hands.survives(),
+        };
+        let mut open = Open { event, settled_at: from };
+        for (index, step) in steps.iter().enumerate() {
+            let after = if index == 0 { step.after.max(self.watch) } else { step.after };
+            open = self.wait(open, after, orders).await?;
+            self.close(open).await;
+            let act = match Box::pin(self.hands.plan(&step.verb)).await {
+                Ok(act) => act,
+                Err(reason) => {
+                    self.out.warn(format_args!("left out: {reason}"));
+                    Act::nothing()
+                }
+            };
+            open = self.begin(&act).await?;
         }
-        Ok((self.events, self.audits))
+        open = self.wait(open, self.watch, orders).await?;
+        self.close(open).await;
+        self.come_home().await;
+        Ok(self.played)
+    }
+
+    /// Waits until it is time for the next event: `after` from the last one, and a quarter of that from the
+    /// moment all was well. Orders are carried out meanwhile; time counts from them, then.
+    async fn wait(
+        &mut self,
+        mut open: Open,
+        after: Duration,
+        orders: &mut Orders,
+    ) -> Result<Open, Failure> {
+        loop {
+            let due = (open.event.window.from + after).max(open.settled_at + after / 4);
+            let left = due.saturating_sub(self.load.now());
+            let order = tokio::select! {
+                biased;
+                () = tokio::time::sleep(left) => return Ok(open),
+                order = orders.next() => order,
+            };
+            open = self.obey(open, order).await?;
+        }
+    }
+
+    async fn obey(&mut self, open: Open, order: Order) -> Result<Open, Failure> {
+        if order.verb == Verb::Status {
+            order.answer(Ok(self.hands.status().await));
+            return Ok(open);
+        }
+        let act = match Box::pin(self.hands.plan(&order.verb)).await {
+            Ok(act) => act,
+            Err(reason) => {
+                order.answer(Err(reason));
+                return Ok(open);
+            }
+        };
+        self.close(open).await;
+        let open = self.begin(&act).await?;
+        let well = match &open.event.healthy_after {
+            Ok(after) => format!("what can serve serves after {} ms", whole_ms(*after)),
+            Err(missing) => format!("not well yet: {missing}"),
+        };
+        order.answer(Ok(vec![act.words, well, open.event.survives.clone()]));
+        Ok(open)
+    }
+
+    /// Lets it happen and waits until the cluster is as it should be.
+    async fn begin(&mut self, act: &Act) -> Result<Open, Failure> {
+        self.announce(&act.words);
+        let from = self.load.now();
+        let in_order = Box::pin(self.hands.act(act)).await?;
+        let survives = self.hands.survives();
+        self.out.say(format_args!("          {survives}"));
+        let healthy = Box::pin(self.hands.settle(SERVE_LIMIT)).await?;
+        let settled_at = self.load.now();
+        if let Err(missing) = &healthy {
+            self.out.warn(format_args!("after {} s: {missing}", SERVE_LIMIT.as_secs()));
+        }
+        let event = Event {
+            kind: act.kind,
+            target: act.target.clone(),
+            led: act.led.clone(),
+            window: Window { from, until: from },
+            healthy_after: healthy.map(|()| settled_at.saturating_sub(from)),
+            in_order,
+            all_can_serve: self.hands.all_can_serve(),
+            survives,
+        };
+        Ok(Open { event, settled_at })
+    }
+
+    /// Notes the event, says what the load felt, and adds up all accounts.
+    async fn close(&mut self, open: Open) {
+        let mut event = open.event;
+        event.window.until = self.load.now();
+        if event.kind == Kind::RestartAll
+            && let Some(before) = self.played.events.last_mut()
+            && before.kind == Kind::KillAll
+        {
+            // The load stands still until all nodes are back: both are one event to it.
+            let apart = event.window.from.saturating_sub(before.window.from);
+            before.window.until = event.window.until;
+            before.healthy_after = event.healthy_after.clone().map(|after| after + apart);
+            let before = before.clone();
+            self.say_felt(&before);
+        }
+        if event.kind != Kind::KillAll {
+            self.say_felt(&event);
+        }
+        let kind = event.kind;
+        self.played.events.push(event);
+        // An audit asks every group as of one moment, which it learns of from another group.
+        if self.hands.all_can_serve() && !self.hands.has_cuts() {
+            self.audit(kind.word()).await;
+        }
+    }
+
+    fn say_felt(&self, event: &Event) {
+        let logs = self.load.requests();
+        let logs: Vec<&[_]> = logs.iter().map(Vec::as_slice).collect();
+        let felt = impact(&logs, event.window);
+        let healthy = match &event.healthy_after {
+            Ok(after) if after.is_zero() => String::new(),
+            Ok(after) => format!(", healthy after {} ms", whole_ms(*after)),
+            Err(_) => ", not healthy".to_owned(),
+        };
+        self.out.say(format_args!(
+            "          {}: {} requests, {} failed, {} unknown, longest stall {} ms{healthy}",
+            event.kind.word(),
+            felt.requests,
+            felt.failed,
+            felt.unknown,
+            felt.stall_ms.max
+        ));
     }
 
     /// Adds up all accounts as of one moment.
-    async fn audit(&mut self) {
-        let after = self.events.last().map_or("the start", |event| event.kind.word());
+    async fn audit(&mut self, after: &str) {
         let audited = self.money.audit(after).await;
         match &audited.problem {
             Some(problem) => self.out.warn(format_args!("no audit after {after}: {problem}")),
@@ -143,149 +230,29 @@ impl<'a> Stage<'a> {
                 audited.accounts, audited.sum, audited.below_floor, audited.took_ms
             )),
         }
-        self.audits.push(audited);
+        self.played.audits.push(audited);
     }
 
-    async fn kill_leader(&mut self, group: GroupId) -> Result<(), Failure> {
-        let node = self.leader(group).await?;
-        let target = self.describe(node);
-        self.announce(format_args!("kill -9 of {target}"));
-        let from = self.load.now();
-        self.cluster.kill([node]).await;
-        let healthy = self.settle(from, SERVE_LIMIT).await?;
-        let window = self.window_from(from);
-        self.end(Kind::KillLeader, target, window, healthy, true);
-        Ok(())
-    }
-
-    async fn stop_leader(&mut self, group: GroupId) -> Result<(), Failure> {
-        let node = self.leader(group).await?;
-        let target = self.describe(node);
-        self.announce(format_args!("graceful stop (SIGTERM) of {target}"));
-        let from = self.load.now();
-        let in_order = self.cluster.stop(node).await;
-        let healthy = self.settle(from, SERVE_LIMIT).await?;
-        let window = self.window_from(from);
-        self.end(Kind::GracefulStop, target, window, healthy, in_order);
-        Ok(())
-    }
-
-    async fn restart(&mut self, kind: Kind) -> Result<(), Failure> {
-        let up = self.cluster.up();
-        let down = self.client.topology();
-        let down = down.nodes().map(|node| node.id).find(|node| !up.contains(node));
-        let target = down.map(|node| self.cluster.name(node)).unwrap_or_default();
-        self.announce(format_args!("start of {target}"));
-        let from = self.load.now();
-        self.cluster.start_missing()?;
-        let healthy = self.settle(from, SERVE_LIMIT).await?;
-        let window = self.window_from(from);
-        self.end(kind, target, window, healthy, true);
-        Ok(())
-    }
-
-    async fn kill_all(&mut self) -> Result<(), Failure> {
-        let nodes = self.cluster.up();
-        self.announce(format_args!("kill -9 of all {} nodes at once", nodes.len()));
-        let killed = self.load.now();
-        self.cluster.kill(nodes).await;
-        tokio::time::sleep(DEAD_TIME).await;
-        self.announce(format_args!("start of all nodes"));
-        let from = self.load.now();
-        self.cluster.start_missing()?;
-        let healthy = self.settle(from, 2 * SERVE_LIMIT).await?;
-        let healthy_from_kill = healthy.clone().map(|after| after + (from - killed));
-        let target = "all nodes".to_owned();
-        let window = self.window_from(from);
-        let whole = Window { from: killed, ..window };
-        self.end(Kind::KillAll, target.clone(), whole, healthy_from_kill, true);
-        self.end(Kind::RestartAll, target, window, healthy, true);
-        Ok(())
-    }
-
-    /// Waits until the cluster is as it should be, and until the event was watched long enough.
-    async fn settle(
-        &mut self,
-        from: Duration,
-        limit: Duration,
-    ) -> Result<Result<Duration, String>, Failure> {
-        let up = self.cluster.up();
-        let is_complete = up.len() == self.cluster.topology().nodes().len();
-        let wanted = Wanted { up, leaders_at_home: false };
-        let deadline = self.load.now() + limit;
-        let mut healthy = loop {
-            // In between, a node that ended by itself is noticed; nothing gets better without it.
-            match health::wait(self.client, &wanted, CHECK_INTERVAL).await {
-                Ok(_) => break Ok(self.load.now().saturating_sub(from)),
-                Err(missing) if deadline <= self.load.now() => break Err(missing),
-                Err(_) => self.cluster.check_running()?,
+    /// Gives leaders time to come home, if all nodes run.
+    async fn come_home(&mut self) {
+        let limit = if self.hands.is_complete() { HOME_LIMIT } else { Duration::ZERO };
+        let deadline = Instant::now() + limit;
+        loop {
+            self.played.not_home = self.hands.not_home().await;
+            if self.played.not_home.is_empty() {
+                self.announce("every unit is led from its first choice");
+                return;
             }
-        };
-        self.cluster.check_running()?;
-        if is_complete && healthy.is_ok() {
-            match health::send_leaders_home(self.client, &wanted, limit).await {
-                Ok(moved) if moved.is_empty() => {}
-                Ok(moved) => {
-                    self.announce(format_args!("leaders of {} handed back", moved.join(", ")));
-                }
-                Err(missing) => healthy = Err(missing),
+            if deadline <= Instant::now() {
+                let away = self.played.not_home.join(", ");
+                self.announce(&format!("not home after {} s: {away}", limit.as_secs()));
+                return;
             }
+            tokio::time::sleep(HOME_INTERVAL).await;
         }
-        if let Err(missing) = &healthy {
-            self.out.warn(format_args!("after {} s: {missing}", limit.as_secs()));
-        }
-        let watched = self.load.now().saturating_sub(from);
-        tokio::time::sleep(self.watch.saturating_sub(watched).max(self.watch / 4)).await;
-        Ok(healthy)
     }
 
-    /// Notes the event and says what the load felt.
-    fn end(
-        &mut self,
-        kind: Kind,
-        target: String,
-        window: Window,
-        healthy_after: Result<Duration, String>,
-        in_order: bool,
-    ) {
-        let logs = self.load.requests();
-        let logs: Vec<&[_]> = logs.iter().map(|(_, requests)| requests.as_slice()).collect();
-        let felt = impact(&logs, window);
-        let healthy = match &healthy_after {
-            Ok(after) if after.is_zero() => String::new(),
-            Ok(after) => format!(", healthy after {} ms", whole_ms(*after)),
-            Err(_) => ", not healthy".to_owned(),
-        };
-        self.out.say(format_args!(
-            "          {}: {} requests, {} failed, {} unknown, longest stall {} ms{healthy}",
-            kind.word(),
-            felt.requests,
-            felt.failed,
-            felt.unknown,
-            felt.stall_ms.max
-        ));
-        self.events.push(Event { kind, target, window, healthy_after, in_order });
-    }
-
-    fn window_from(&self, from: Duration) -> Window {
-        Window { from, until: self.load.now() }
-    }
-
-    async fn leader(&self, group: GroupId) -> Result<NodeId, Failure> {
-        let asked = health::leader(self.client, group).await;
-        asked.ok_or_else(|| {
-            let message = format!("group {group} has no leader although the cluster is healthy");
-            Failure::new(quorate_types::Code::NoQuorum, message)
-        })
-    }
-
-    /// `n1 (leads RZ00, RZ03)`.
-    fn describe(&self, node: NodeId) -> String {
-        let (name, units) = (self.cluster.name(node), self.cluster.units_led_by(node));
-        if units.is_empty() { name } else { format!("{name} (leads {})", units.join(", ")) }
-    }
-
-    fn announce(&self, what: std::fmt::Arguments<'_>) {
+    fn announce(&self, what: &str) {
         self.out.say(format_args!("{:>6.1} s  {what}", self.load.now().as_secs_f64()));
     }
 }

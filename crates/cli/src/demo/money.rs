@@ -19,7 +19,6 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use super::load::PAUSE;
 use super::timeline::whole_ms;
 use crate::exit::Failure;
 
@@ -101,7 +100,11 @@ impl Money {
     ///
     /// # Errors
     /// If the accounts cannot be opened or filled.
-    pub(super) async fn start(client: &Client, customers: &[Uid]) -> Result<Money, Failure> {
+    pub(super) async fn start(
+        client: &Client,
+        customers: &[Uid],
+        pause: Duration,
+    ) -> Result<Money, Failure> {
         let client = client.with_timeout(DEADLINE);
         let topology = client.topology();
         let mut by_group: BTreeMap<u32, Vec<Uid>> = BTreeMap::new();
@@ -127,6 +130,7 @@ impl Money {
                 customers,
                 everybody: Arc::clone(&everybody),
                 stop: Arc::clone(&stop),
+                pause,
                 next: u128::from(run) << 64 | u128::from(number) << 48,
             };
             tokio::spawn(Box::pin(payer.pay()))
@@ -208,11 +212,11 @@ async fn open(
 ) -> Result<(), Failure> {
     let failure = |error: &quorate_client::Error| crate::cluster::failure(error);
     let no_floor = AccountSettings { floor: None, ..AccountSettings::default() };
-    client.create_account(bank, no_floor).await.map_err(|error| failure(&error))?;
+    create(client, bank, no_floor).await?;
     let mut funds = Vec::new();
     for (uid, id) in customers.iter().zip(&mut ids) {
         let settings = AccountSettings::default();
-        client.create_account(account(*uid), settings).await.map_err(|error| failure(&error))?;
+        create(client, account(*uid), settings).await?;
         funds.push(Transfer::post(TransferId(id), bank, account(*uid), START));
     }
     for outcome in client.transfers(&funds).await {
@@ -228,6 +232,19 @@ async fn open(
     Ok(())
 }
 
+/// Opens an account, unless an earlier run has.
+async fn create(
+    client: &Client,
+    account: AccountAddress,
+    settings: AccountSettings,
+) -> Result<(), Failure> {
+    match client.create_account(account, settings).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == Code::AccountExists => Ok(()),
+        Err(error) => Err(crate::cluster::failure(&error)),
+    }
+}
+
 fn account(uid: Uid) -> AccountAddress {
     AccountAddress::new(uid, LEDGER)
 }
@@ -239,6 +256,8 @@ struct Payer {
     /// Who is paid.
     everybody: Arc<Vec<Uid>>,
     stop: Arc<AtomicBool>,
+    /// After each payment.
+    pause: Duration,
     next: u128,
 }
 
@@ -257,7 +276,7 @@ impl Payer {
                 let transfer = Transfer::post(id, account(from), account(to), amount);
                 self.one(transfer, &mut paid).await;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.pause).await;
         }
         paid
     }
@@ -282,7 +301,7 @@ impl Payer {
                 }
                 TransferOutcome::Failed(_) => paid.asked_again += 1,
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(self.pause).await;
         }
     }
 }

@@ -6,14 +6,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use quorate_client::Topology;
 use serde::Serialize;
 
 use super::checks::{Check, checks};
 use super::dataset::Totals;
-use super::events::{Event, Kind};
+use super::events::Event;
+use super::leaders::{Move, Seen, moves};
 use super::load::WorkerLog;
 use super::money::MoneyReport;
-use super::timeline::{Impact, Request, Window, impact, whole_ms};
+use super::plan::Kind;
+use super::timeline::{Impact, Request, Window, impact, outage, whole_ms};
 use super::verify::Verdict;
 use crate::exit::Failure;
 use crate::local::resources::Peaks;
@@ -26,6 +29,9 @@ pub(super) struct Report {
     pub(super) version: u32,
     /// Whether every decisive check holds.
     pub(super) passed: bool,
+    /// Cities and IDCs, such as `3c5i`.
+    pub(super) preset: String,
+    pub(super) nodes: u64,
     pub(super) rounds: u32,
     pub(super) elapsed_ms: u64,
     pub(super) purchases: Purchases,
@@ -36,6 +42,8 @@ pub(super) struct Report {
     pub(super) acknowledged_missing: u64,
     pub(super) acknowledged_duplicated: u64,
     pub(super) events: Vec<EventReport>,
+    /// Groups that were not led where they are wanted at the end, as `RZ00/g1 on n2`.
+    pub(super) not_home: Vec<String>,
     pub(super) resources: Peaks,
     pub(super) checks: Vec<Check>,
 }
@@ -55,6 +63,8 @@ pub(super) struct Purchases {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct LoadSummary {
     pub(super) workers: u64,
+    /// A worker's pause after each request.
+    pub(super) pause_ms: u64,
     pub(super) requests: u64,
     pub(super) failed: u64,
     pub(super) unknown: u64,
@@ -70,12 +80,20 @@ pub(super) struct LoadSummary {
 pub(super) struct EventReport {
     pub(super) event: Kind,
     pub(super) target: String,
+    /// The units that were led there.
+    pub(super) led: Vec<String>,
     pub(super) at_ms: u64,
     /// From the signal or start until every group had a serving leader and no follower lagged; `null`
     /// if not within the limit, or if leaders could not be handed back afterwards.
     pub(super) healthy_after_ms: Option<u64>,
     /// What was missing then.
     pub(super) problem: Option<String>,
+    /// Every group had a majority of nodes that ran.
+    pub(super) all_can_serve: bool,
+    /// What could still be lost after it, in words.
+    pub(super) survives: String,
+    /// Where leaders went.
+    pub(super) leaders: Vec<Move>,
     pub(super) units: Vec<UnitReport>,
 }
 
@@ -85,11 +103,25 @@ pub(super) struct UnitReport {
     pub(super) unit: String,
     #[serde(flatten)]
     pub(super) impact: Impact,
+    /// What it was to each city; empty if the cluster has one.
+    pub(super) cities: Vec<CityReport>,
+}
+
+/// What a unit's event was to the clients in one city.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct CityReport {
+    pub(super) city: String,
+    /// The longest time without a success of any worker there.
+    pub(super) outage_ms: u64,
+    /// Requests that failed, whatever became of them.
+    pub(super) failed: u64,
 }
 
 /// What a report is made of.
 #[derive(Debug)]
 pub(super) struct Findings<'a> {
+    pub(super) preset: &'a str,
+    pub(super) topology: &'a Topology,
     pub(super) rounds: u32,
     pub(super) elapsed: Duration,
     pub(super) import: Duration,
@@ -100,6 +132,9 @@ pub(super) struct Findings<'a> {
     pub(super) workers: &'a [WorkerLog],
     pub(super) money: &'a MoneyReport,
     pub(super) events: &'a [Event],
+    pub(super) seen: &'a [Seen],
+    pub(super) not_home: &'a [String],
+    pub(super) pause: Duration,
     pub(super) peaks: Peaks,
 }
 
@@ -112,6 +147,7 @@ impl Report {
         let whole = impact(&logs, all);
         let load = LoadSummary {
             workers: findings.workers.len() as u64,
+            pause_ms: whole_ms(findings.pause),
             requests: whole.requests,
             failed: whole.failed,
             unknown: whole.unknown,
@@ -127,17 +163,19 @@ impl Report {
             verdict: findings.load.clone(),
         };
         let both = findings.purchases.clone().and(&findings.load);
-        let report_of = |event: &Event| event_report(event, findings.workers);
+        let report_of = |event: &Event| event_report(event, &findings);
         let mut report = Report {
             version: VERSION,
             passed: false,
+            preset: findings.preset.to_owned(),
+            nodes: findings.topology.nodes().len() as u64,
             rounds: findings.rounds,
             elapsed_ms: whole_ms(findings.elapsed),
             purchases: Purchases {
                 input: findings.input,
                 found: findings.found,
                 import_ms: whole_ms(findings.import),
-                verdict: findings.purchases,
+                verdict: findings.purchases.clone(),
             },
             load,
             money: findings.money.clone(),
@@ -145,6 +183,7 @@ impl Report {
             acknowledged_missing: both.acknowledged_missing,
             acknowledged_duplicated: both.acknowledged_duplicated,
             events: findings.events.iter().map(report_of).collect(),
+            not_home: findings.not_home.to_vec(),
             resources: findings.peaks,
             checks: Vec::new(),
         };
@@ -173,22 +212,44 @@ impl Report {
     }
 }
 
-fn event_report(event: &Event, workers: &[WorkerLog]) -> EventReport {
-    let mut names: Vec<&str> = workers.iter().map(|log| log.unit.as_str()).collect();
+fn event_report(event: &Event, findings: &Findings<'_>) -> EventReport {
+    let mut names: Vec<&str> = findings.workers.iter().map(|log| log.unit.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let unit_report = |unit: &str| {
-        let of_unit = workers.iter().filter(|log| log.unit == unit);
-        let logs: Vec<&[Request]> = of_unit.map(|log| log.requests.as_slice()).collect();
-        UnitReport { unit: unit.to_owned(), impact: impact(&logs, event.window) }
-    };
     EventReport {
         event: event.kind,
         target: event.target.clone(),
+        led: event.led.clone(),
         at_ms: whole_ms(event.window.from),
         healthy_after_ms: event.healthy_after.as_ref().ok().map(|after| whole_ms(*after)),
         problem: event.healthy_after.as_ref().err().cloned(),
-        units: names.into_iter().map(unit_report).collect(),
+        all_can_serve: event.all_can_serve,
+        survives: event.survives.clone(),
+        leaders: moves(findings.topology, findings.seen, event.window),
+        units: names.into_iter().map(|unit| unit_report(unit, event, findings)).collect(),
+    }
+}
+
+fn unit_report(unit: &str, event: &Event, findings: &Findings<'_>) -> UnitReport {
+    let of_unit = || findings.workers.iter().filter(|log| log.unit == unit);
+    let logs: Vec<&[Request]> = of_unit().map(|log| log.requests.as_slice()).collect();
+    let mut cities: Vec<&str> = of_unit().map(|log| log.city.as_str()).collect();
+    cities.retain(|city| !city.is_empty());
+    cities.dedup();
+    let city_report = |city: &str| {
+        let there = of_unit().filter(|log| log.city == city);
+        let logs: Vec<&[Request]> = there.map(|log| log.requests.as_slice()).collect();
+        let felt = impact(&logs, event.window);
+        CityReport {
+            city: city.to_owned(),
+            outage_ms: whole_ms(outage(&logs, event.window)),
+            failed: felt.failed + felt.unknown,
+        }
+    };
+    UnitReport {
+        unit: unit.to_owned(),
+        impact: impact(&logs, event.window),
+        cities: cities.into_iter().map(city_report).collect(),
     }
 }
 

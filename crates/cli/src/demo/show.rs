@@ -2,7 +2,7 @@
 
 use super::checks::Check;
 use super::dataset::Totals;
-use super::load::PAUSE;
+use super::leaders::Move;
 use super::report::Report;
 use crate::output::{Cell, Output, Table, Tone, thousands};
 
@@ -15,8 +15,18 @@ pub(super) fn show(report: &Report, out: &Output) {
         "A stall is the longest time a worker went without a success between this event and the next;\n\
          p50 and p99 are over the workers of the unit. Without a fault it is the slowest request plus\n\
          a pause of {} ms. kill-all includes restart-all; in between all nodes were dead for a second.",
-        PAUSE.as_millis()
+        report.load.pause_ms
     ));
+    if !cities(report).is_empty() {
+        out.say("OUT is the outage of the unit as a city felt it: the longest time in which none of its workers there\nhad a success.");
+    }
+    let moves = report.events.iter().any(|event| !event.leaders.is_empty());
+    if moves {
+        out.say("\nWhere leaders went, and when the unit was led from its first choice again (ms from the event)");
+        print(&leaders(report));
+    }
+    out.say("\nWhat could still be lost at each moment");
+    print(&survivals(report));
 
     out.say("\nWhat was put in, and what was found after the last event");
     print(&totals(report));
@@ -78,7 +88,9 @@ pub(super) fn show(report: &Report, out: &Output) {
 }
 
 fn events(report: &Report) -> Table {
-    let mut table = Table::new(&[
+    let cities = cities(report);
+    let outages: Vec<String> = cities.iter().map(|city| format!("OUT {city}")).collect();
+    let mut titles = vec![
         "EVENT",
         "UNIT",
         "REQUESTS",
@@ -88,7 +100,9 @@ fn events(report: &Report) -> Table {
         "FAILED",
         "UNKNOWN",
         "REPLAYED",
-    ]);
+    ];
+    titles.extend(outages.iter().map(String::as_str));
+    let mut table = Table::new(&titles);
     for event in &report.events {
         for (index, unit) in event.units.iter().enumerate() {
             let impact = &unit.impact;
@@ -97,7 +111,7 @@ fn events(report: &Report) -> Table {
                 let tone = if count == 0 { Tone::Faint } else { Tone::Warn };
                 Cell::toned(tone, count.to_string())
             };
-            table.row([
+            let mut row = vec![
                 Cell::from(name),
                 Cell::from(unit.unit.as_str()),
                 Cell::from(impact.requests.to_string()),
@@ -107,8 +121,60 @@ fn events(report: &Report) -> Table {
                 counted(impact.failed),
                 counted(impact.unknown),
                 counted(impact.replayed),
+            ];
+            row.extend(cities.iter().map(|city| {
+                let of_city = unit.cities.iter().find(|it| it.city == *city);
+                Cell::from(of_city.map(|it| it.outage_ms.to_string()).unwrap_or_default())
+            }));
+            table.row(row);
+        }
+    }
+    table
+}
+
+/// The cities with clients, in order.
+fn cities(report: &Report) -> Vec<String> {
+    let units = report.events.iter().flat_map(|event| &event.units);
+    let mut names: Vec<String> = Vec::new();
+    for city in units.flat_map(|unit| &unit.cities) {
+        if !names.contains(&city.city) {
+            names.push(city.city.clone());
+        }
+    }
+    names
+}
+
+fn leaders(report: &Report) -> Table {
+    let mut table = Table::new(&["EVENT", "UNIT", "FROM", "TO", "SEEN AFTER", "HOME AFTER"]);
+    for event in &report.events {
+        for (index, went) in event.leaders.iter().enumerate() {
+            let Move { unit, from, to, after_ms, home_after_ms } = went;
+            let name = if index == 0 { event.event.word() } else { "" };
+            let home = match home_after_ms {
+                Some(after) => Cell::from(after.to_string()),
+                None => Cell::toned(Tone::Warn, "not home"),
+            };
+            table.row([
+                Cell::from(name),
+                Cell::from(unit.as_str()),
+                Cell::from(from.as_str()),
+                Cell::from(to.as_str()),
+                Cell::from(after_ms.to_string()),
+                home,
             ]);
         }
+    }
+    table
+}
+
+fn survivals(report: &Report) -> Table {
+    let mut table = Table::new(&["EVENT", "WHAT", "AFTER IT"]);
+    for event in &report.events {
+        table.row([
+            Cell::from(event.event.word()),
+            Cell::from(event.target.as_str()),
+            Cell::from(event.survives.as_str()),
+        ]);
     }
     table
 }

@@ -3,7 +3,7 @@
 //! The **stall** of a worker is the longest time inside the window of an event that it went without a
 //! success: from the event, or from its last success after it, to its next success or the end of the
 //! window. A window ends only when the cluster is healthy again, or is given up. Workers send one
-//! request at a time and pause for [`PAUSE`](super::load::PAUSE) in between, so without any fault the
+//! request at a time and pause for a while ([`pause`](super::load::pause)) in between, so without any fault the
 //! stall is the slowest request plus that pause.
 
 use std::time::Duration;
@@ -110,6 +110,13 @@ pub(super) fn impact(logs: &[&[Request]], window: Window) -> Impact {
     impact
 }
 
+/// The longest time inside the window without a success of any of these workers.
+pub(super) fn outage(logs: &[&[Request]], window: Window) -> Duration {
+    let mut all: Vec<Request> = logs.concat();
+    all.sort_by_key(|request| request.ended);
+    stall(&all, window)
+}
+
 /// The stall of one worker.
 fn stall(log: &[Request], window: Window) -> Duration {
     let successes = log.iter().filter(|request| request.end.is_success()).map(|it| it.ended);
@@ -189,6 +196,17 @@ mod tests {
         assert_eq!((found.requests, found.failed, found.unknown, found.replayed), (5, 1, 1, 1));
         assert_eq!(found.latency_ms, Spread { p50: 5, p99: 5, max: 5 });
         assert_eq!(found.stall_ms, Spread { p50: 96, p99: 99, max: 99 });
+    }
+
+    #[test]
+    fn an_outage_is_when_no_worker_of_several_succeeds() {
+        // Goal: a worker that waits for a lost answer does not make an outage while its neighbour is served.
+        use End::{Done, NotApplied};
+        let first = log(&[(110, Done), (190, Done)]);
+        let second = log(&[(105, Done), (140, Done), (150, NotApplied), (160, Done)]);
+        assert_eq!(outage(&[&first, &second], WINDOW), ms(30));
+        assert_eq!(outage(&[&first], WINDOW), ms(80));
+        assert_eq!(outage(&[], WINDOW), ms(100));
     }
 
     #[test]

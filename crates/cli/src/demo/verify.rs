@@ -123,6 +123,21 @@ pub(super) fn compare_purchases(dataset: &Dataset, rows: &[ScannedRow]) -> (Verd
     (verdict, tally.totals())
 }
 
+/// Rows of the GZone's load as if each worker were a customer: its number stands before the keys.
+pub(super) fn rows_of_workers(rows: Vec<ScannedRow>) -> Vec<ScannedRow> {
+    let of_worker = |row: ScannedRow| {
+        let slash = row.key.iter().position(|byte| *byte == b'/');
+        let number = |at: usize| std::str::from_utf8(&row.key[..at]).ok()?.parse().ok();
+        match slash.and_then(|at| Some((at, number(at)?))) {
+            Some((at, worker)) => {
+                ScannedRow { uid: Uid(worker), key: row.key.slice(at + 1..), ..row }
+            }
+            None => ScannedRow { uid: Uid(u64::MAX), ..row },
+        }
+    };
+    rows.into_iter().map(of_worker).collect()
+}
+
 /// The rows of one customer in table `load`.
 #[derive(Clone, Debug, Default)]
 struct Found {

@@ -133,3 +133,20 @@ fn purchases_are_compared_row_by_row() {
     swapped[1].value = Value::Bytes(value(300));
     assert_eq!(of(&swapped), (2, 0, 0, true));
 }
+
+#[test]
+fn rows_of_the_gzone_are_those_of_the_worker_before_the_slash() {
+    // Goal: a lost write of the GZone is found like any other, and a row of nobody is one too many.
+    let rows = vec![
+        row(0, "7/count", Value::Integer(1)),
+        row(0, "7/w-00000002", Value::Bytes("2".into())),
+    ];
+    let of_seven = Promised { acknowledged: [2].into(), ..Promised::default() };
+    let promised: BTreeMap<Uid, Promised> = [(Uid(7), of_seven)].into();
+    let verdict = compare_load(&promised, &rows_of_workers(rows.clone()));
+    assert_eq!(verdict, Verdict { acknowledged: 1, ..Verdict::default() });
+    let lost = compare_load(&promised, &rows_of_workers(Vec::new()));
+    assert_eq!(lost.acknowledged_missing, 1);
+    let strange = [rows, vec![row(0, "x", Value::Integer(1))]].concat();
+    assert_eq!(compare_load(&promised, &rows_of_workers(strange)).unexpected, 1);
+}

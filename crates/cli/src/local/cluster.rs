@@ -1,4 +1,4 @@
-//! The cluster: its folder, its cluster file, its ports and its three nodes.
+//! The cluster: its cluster file, its ports, its nodes and the links between them.
 //!
 //! ```text
 //!  DIR/cluster.toml   the cluster file
@@ -14,11 +14,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use quorate_client::{Client, Topology};
-use quorate_topology::presets::{Hosts, Options, one_city_three_idcs};
+use quorate_client::{Client, Link, Topology};
+use quorate_topology::presets::{Hosts, Layout, Options, of_layout};
 use quorate_types::{ClusterId, Code, NodeId};
 use rustix::process::Signal;
 
+use super::folder::{CLUSTER_FILE, Folder};
 use super::health::{self, Wanted};
 use super::process::{NodeProcess, Start};
 use crate::exit::Failure;
@@ -33,101 +34,93 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// The last lines of a node's output shown when it ends by itself.
 const LOG_LINES_SHOWN: usize = 5;
 
-/// Where everything the nodes write lives.
-#[derive(Debug)]
-pub(crate) struct Folder {
-    path: PathBuf,
-    /// Made by us for this run, so ours to remove.
-    is_temporary: bool,
-}
-
-impl Folder {
-    /// The user's folder, which must be new or empty, or a fresh one.
-    ///
-    /// # Errors
-    /// If it cannot be made or holds something.
-    pub(crate) fn open(purpose: &str, chosen: Option<&Path>) -> Result<Folder, Failure> {
-        let path = match chosen {
-            Some(path) => path.to_owned(),
-            None => fresh_path(purpose),
-        };
-        fs::create_dir_all(&path).map_err(|error| Failure::file("make", &path, &error))?;
-        // Child processes and the user are given the path, so it must not depend on where they are.
-        let path = path.canonicalize().map_err(|error| Failure::file("open", &path, &error))?;
-        let mut entries =
-            fs::read_dir(&path).map_err(|error| Failure::file("read", &path, &error))?;
-        if entries.next().is_some() {
-            return Err(Failure::usage(
-                format!("{} is not empty; the {purpose} starts with a new cluster", path.display()),
-                "name a new or an empty folder with --dir, or leave --dir out",
-            ));
-        }
-        Ok(Folder { path, is_temporary: chosen.is_none() })
-    }
-
-    /// Its path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Removes it if it is ours. Returns the path that stays, if it stays.
-    pub(crate) fn remove(self) -> Option<PathBuf> {
-        if self.is_temporary && fs::remove_dir_all(&self.path).is_ok() {
-            return None;
-        }
-        Some(self.path)
-    }
-}
-
-/// Below `target` in a checkout, otherwise in the system's folder for temporary files.
-fn fresh_path(purpose: &str) -> PathBuf {
-    let name = format!("run-{}", std::process::id());
-    match checkout_folder(purpose) {
-        Some(folder) => folder.join(name),
-        None => std::env::temp_dir().join(format!("quorate-{purpose}-{name}")),
-    }
-}
-
-/// `target/PURPOSE`, if this is a checkout or has a build folder; it may not exist yet.
-pub(crate) fn checkout_folder(purpose: &str) -> Option<PathBuf> {
-    let is_checkout = Path::new("Cargo.toml").is_file() || Path::new("target").is_dir();
-    is_checkout.then(|| Path::new("target").join(purpose))
-}
-
 /// The nodes and what they are started with.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     topology: Topology,
     folder: PathBuf,
     profile: Profile,
+    /// What is done to links; `None`: nothing, ever.
+    links: Option<Vec<Link>>,
     /// The nodes that were started and not ended by us.
     up: BTreeMap<NodeId, NodeProcess>,
 }
 
-impl Cluster {
-    /// Writes the cluster file. Starts nothing yet.
-    ///
-    /// # Errors
-    /// If the file cannot be written, or `PORT_IN_USE`.
-    pub(crate) fn prepare(
-        folder: &Folder,
-        port_offset: u16,
-        profile: Profile,
-        groups_per_unit: u32,
-    ) -> Result<Cluster, Failure> {
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Its cities and IDCs.
+    pub(crate) layout: Layout,
+    /// Nodes in each IDC.
+    pub(crate) nodes_per_idc: u32,
+    /// Added to every port.
+    pub(crate) port_offset: u16,
+    /// How much memory and disk a node may take.
+    pub(crate) profile: Profile,
+    /// Groups of each RZone.
+    pub(crate) groups_per_unit: u32,
+}
+
+impl Shape {
+    /// The text of a cluster file with a new id.
+    pub(crate) fn text(&self) -> String {
         let options = Options {
-            hosts: Hosts::Loopback { port_offset },
-            groups_per_unit,
+            hosts: Hosts::Loopback { port_offset: self.port_offset },
+            groups_per_unit: self.groups_per_unit,
             ..Options::demo(ClusterId(rand::random()))
         };
-        let text = one_city_three_idcs(&options);
-        let topology = Topology::parse(&text)?;
+        of_layout(self.layout, self.nodes_per_idc, &options)
+    }
+}
+
+impl Cluster {
+    /// Writes the cluster file, or takes the one that is there. Starts nothing yet.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written, or `PORT_IN_USE`.
+    pub(crate) fn prepare(folder: &Folder, shape: &Shape) -> Result<Cluster, Failure> {
+        let file = folder.path().join(CLUSTER_FILE);
+        let text = if folder.holds_cluster() {
+            fs::read_to_string(&file).map_err(|error| Failure::file("read", &file, &error))?
+        } else {
+            shape.text()
+        };
+        let topology = Topology::parse_named(&file.display().to_string(), &text)?;
         check_ports(&topology)?;
         let folder = folder.path().to_owned();
-        let cluster = Cluster { topology, folder, profile, up: BTreeMap::new() };
-        let file = cluster.file();
+        let cluster =
+            Cluster { topology, folder, profile: shape.profile, links: None, up: BTreeMap::new() };
         fs::write(&file, text).map_err(|error| Failure::file("write", &file, &error))?;
         Ok(cluster)
+    }
+
+    /// From now on nodes start with what is done to links, and may be told otherwise.
+    pub(crate) fn allow_faults(&mut self, links: Vec<Link>) {
+        self.links = Some(links);
+    }
+
+    /// What is done to links.
+    pub(crate) fn links(&self) -> &[Link] {
+        self.links.as_deref().unwrap_or_default()
+    }
+
+    /// Replaces what is done to links, at every node that runs and for those that start later.
+    ///
+    /// # Errors
+    /// If a node that runs is not told; it is told again with the next change.
+    pub(crate) async fn set_links(
+        &mut self,
+        client: &Client,
+        links: Vec<Link>,
+    ) -> Result<(), Failure> {
+        let running = self.topology.nodes().filter(|node| self.up.contains_key(&node.id));
+        let telling = running.map(|node| client.set_links(&node.client, &links));
+        let told = futures::future::join_all(telling).await;
+        self.links = Some(links);
+        match told.into_iter().find_map(Result::err) {
+            Some(error) => Err(crate::cluster::failure(&error)),
+            None => Ok(()),
+        }
     }
 
     /// The layout.
@@ -137,13 +130,28 @@ impl Cluster {
 
     /// The path of the cluster file.
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder.join("cluster.toml")
+        self.folder.join(CLUSTER_FILE)
     }
 
     /// The addresses for clients, separated by commas.
     pub(crate) fn endpoints(&self) -> String {
         let addresses: Vec<&str> = self.topology.nodes().map(|node| node.client.as_str()).collect();
         addresses.join(",")
+    }
+
+    /// The folder with everything.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A client that says that it is in a city, and is as far from the nodes.
+    ///
+    /// # Errors
+    /// `UNREACHABLE` if no node answers.
+    pub(crate) async fn client_in(&self, city: &str) -> Result<Client, Failure> {
+        let builder = Client::builder(self.endpoints()).near(city);
+        let building = Box::pin(builder.cluster_id(self.topology.cluster_id()).build());
+        building.await.map_err(|error| crate::cluster::failure(&error))
     }
 
     /// The nodes that should be running.
@@ -156,24 +164,16 @@ impl Cluster {
         self.topology.node(node).map_or_else(|| node.to_string(), |node| node.name.clone())
     }
 
-    /// The units that the groups led by a node belong to, when every leader is where it is wanted.
-    pub(crate) fn units_led_by(&self, node: NodeId) -> Vec<String> {
-        let is_first = |group: &&quorate_topology::Group| {
-            group.members.first().is_some_and(|member| member.node == node)
-        };
-        self.topology.groups().filter(is_first).map(|group| group.unit.clone()).collect()
-    }
-
-    /// Waits until the new cluster serves, every group where it is wanted.
+    /// Waits until a node answers.
     ///
     /// # Errors
-    /// `UNREACHABLE`, `NOT_READY`, or the end of a node.
-    pub(crate) async fn connect(&mut self) -> Result<Client, Failure> {
+    /// `UNREACHABLE`, or the end of a node.
+    pub(crate) async fn connect_to_any(&mut self) -> Result<Client, Failure> {
         let deadline = Instant::now() + CONNECT_LIMIT;
-        let client = loop {
+        loop {
             let builder = Client::builder(self.endpoints());
             match Box::pin(builder.cluster_id(self.topology().cluster_id()).build()).await {
-                Ok(client) => break client,
+                Ok(client) => return Ok(client),
                 Err(error) => {
                     self.check_running()?;
                     if deadline <= Instant::now() {
@@ -182,8 +182,16 @@ impl Cluster {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
-        };
-        let wanted = Wanted { up: self.up(), leaders_at_home: false };
+        }
+    }
+
+    /// Waits until the new cluster serves, every group where it is wanted.
+    ///
+    /// # Errors
+    /// `UNREACHABLE`, `NOT_READY`, or the end of a node.
+    pub(crate) async fn connect(&mut self) -> Result<Client, Failure> {
+        let client = Box::pin(self.connect_to_any()).await?;
+        let wanted = Wanted::of(self.up());
         let served = match health::wait(&client, &wanted, START_LIMIT).await {
             Ok(_) => health::send_leaders_home(&client, &wanted, START_LIMIT).await.map(|_| ()),
             Err(missing) => Err(missing),
@@ -205,13 +213,22 @@ impl Cluster {
     /// # Errors
     /// If a process cannot be started.
     pub(crate) fn start_missing(&mut self) -> Result<(), Failure> {
+        let all: BTreeSet<NodeId> = self.topology.nodes().map(|node| node.id).collect();
+        self.start(&all)
+    }
+
+    /// Starts those of these nodes that do not run.
+    ///
+    /// # Errors
+    /// If a process cannot be started.
+    pub(crate) fn start(&mut self, nodes: &BTreeSet<NodeId>) -> Result<(), Failure> {
         let file = self.file();
         // All nodes share this machine; as many threads in each as it has cores would only switch.
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let each = cores / self.topology.nodes().count().max(1);
         let threads = NonZeroUsize::new(each).unwrap_or(NonZeroUsize::MIN);
         for node in self.topology.nodes() {
-            if self.up.contains_key(&node.id) {
+            if self.up.contains_key(&node.id) || !nodes.contains(&node.id) {
                 continue;
             }
             let process = NodeProcess::start(Start {
@@ -221,6 +238,7 @@ impl Cluster {
                 log: &log_of(&self.folder, &node.name),
                 profile: self.profile,
                 threads,
+                links: self.links.as_deref(),
             })?;
             self.up.insert(node.id, process);
         }
@@ -319,7 +337,7 @@ mod tests {
     fn topology(port_offset: u16) -> Topology {
         let options =
             Options { hosts: Hosts::Loopback { port_offset }, ..Options::demo(ClusterId(7)) };
-        Topology::parse(&one_city_three_idcs(&options)).unwrap()
+        Topology::parse(&of_layout(Layout::OneCity, 1, &options)).unwrap()
     }
 
     #[test]
@@ -331,16 +349,5 @@ mod tests {
         let text = failure.to_string();
         assert!(text.contains("port 29451 (peer port of node n2) is in use"), "{text}");
         assert!(text.contains("--port-offset"), "{text}");
-    }
-
-    #[test]
-    fn a_folder_of_the_user_is_empty_and_stays() {
-        let parent = tempfile::tempdir().unwrap();
-        let chosen = parent.path().join("a/b");
-        let folder = Folder::open("demo", Some(&chosen)).unwrap();
-        fs::write(folder.path().join("x"), "x").unwrap();
-        assert!(folder.remove().is_some());
-        let failure = Folder::open("demo", Some(&chosen)).unwrap_err();
-        assert!(failure.to_string().contains("is not empty"), "{failure}");
     }
 }

@@ -21,6 +21,33 @@ pub(crate) struct Wanted {
     pub(crate) up: BTreeSet<NodeId>,
     /// Whether each group must be led by a node of its first choice.
     pub(crate) leaders_at_home: bool,
+    /// Whether links are cut, so that some nodes cannot keep up.
+    pub(crate) links_cut: bool,
+}
+
+impl Wanted {
+    /// These nodes run and serve what they can.
+    pub(crate) fn of(up: BTreeSet<NodeId>) -> Wanted {
+        Wanted { up, leaders_at_home: false, links_cut: false }
+    }
+}
+
+/// Who serves each group as its leader now, and whether that is a node of its first choice.
+pub(crate) async fn leaders(client: &Client) -> Vec<(GroupId, Option<NodeId>, bool)> {
+    let (topology, client) = (client.topology(), client.with_timeout(ANSWER_LIMIT));
+    let reports = client.cluster_status().await;
+    let leader = |group: &quorate_topology::Group| {
+        let leader = leader_of(&reports, group.id).map(|(node, _)| node);
+        let member = leader.and_then(|node| group.member_on(node));
+        (group.id, leader, member.is_some_and(|member| member.rank == 0))
+    };
+    topology.groups().map(leader).collect()
+}
+
+/// Who serves a group as its leader now.
+pub(crate) async fn leader(client: &Client, group: GroupId) -> Option<NodeId> {
+    let reports = client.with_timeout(ANSWER_LIMIT).cluster_status().await;
+    leader_of(&reports, group).map(|(node, _)| node)
 }
 
 /// Waits until the cluster is as wanted; returns how long that took.
@@ -42,12 +69,6 @@ pub(crate) async fn wait(
             Err(_) => tokio::time::sleep(LOOK_INTERVAL).await,
         }
     }
-}
-
-/// The node that leads a group now.
-pub(crate) async fn leader(client: &Client, group: GroupId) -> Option<NodeId> {
-    let reports = client.with_timeout(ANSWER_LIMIT).cluster_status().await;
-    leader_of(&reports, group).map(|(node, _)| node)
 }
 
 /// Hands every leadership over that is not where it is wanted, and waits until all are. Returns the
@@ -127,7 +148,9 @@ fn judge(topology: &Topology, reports: &[NodeReport], wanted: &Wanted) -> Result
             return Err(format!("node {node} is not ready"));
         }
     }
-    for group in topology.groups() {
+    let down = topology.nodes().map(|node| node.id).filter(|node| !wanted.up.contains(node));
+    let stopped = topology.groups_stopped_by(&down.collect());
+    for group in topology.groups().filter(|group| !stopped.contains(&group.id)) {
         let label = group.label();
         let Some((leader, status)) = leader_of(reports, group.id) else {
             return Err(format!("{label} has no serving leader"));
@@ -138,7 +161,7 @@ fn judge(topology: &Topology, reports: &[NodeReport], wanted: &Wanted) -> Result
         }
         for (node, follower) in statuses(reports, group.id) {
             let reached = follower.slot_applied.0.saturating_add(LAG_SLOTS_MAX);
-            if wanted.up.contains(&node) && reached < status.slot_committed.0 {
+            if !wanted.links_cut && wanted.up.contains(&node) && reached < status.slot_committed.0 {
                 return Err(format!("{label} on {node} is still catching up"));
             }
         }
@@ -200,7 +223,8 @@ mod tests {
     }
 
     fn wanted(nodes: &[u32], leaders_at_home: bool) -> Wanted {
-        Wanted { up: nodes.iter().map(|node| NodeId(*node)).collect(), leaders_at_home }
+        let up = nodes.iter().map(|node| NodeId(*node)).collect();
+        Wanted { up, leaders_at_home, links_cut: false }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use quorate_types::Code;
+use quorate_types::{Code, Link};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::certificates;
@@ -69,6 +69,8 @@ pub(crate) struct Start<'a> {
     pub(crate) profile: Profile,
     /// Its threads for requests and peers.
     pub(crate) threads: NonZeroUsize,
+    /// What it does to its links at first; `None`: nothing, and nobody may ask for it.
+    pub(crate) links: Option<&'a [Link]>,
 }
 
 /// A running node. Dropping it kills it.
@@ -96,8 +98,14 @@ impl NodeProcess {
         for variable in certificates::VARIABLES.iter().chain([&FILE_VARIABLE]) {
             command.env_remove(variable);
         }
+        command.args(["server", "--insecure"]);
+        if let Some(links) = start.links {
+            command.arg("--allow-faults");
+            if !links.is_empty() {
+                command.args(["--links", &Link::text_of(links)]);
+            }
+        }
         let child = command
-            .args(["server", "--insecure"])
             .arg("--cluster")
             .arg(start.cluster_file)
             .args(["--node", start.node])

@@ -93,6 +93,22 @@ pub(super) const ALERTS: &[Alert] = &[
         action: "look for a slow disk or a bad link: `quorate check cluster`",
     },
     Alert {
+        name: "QuorateLeaderAway",
+        expression: "min by (unit, group) (quorate_group_leader_home) < 1",
+        lasts: "30m",
+        severity: Warning,
+        summary: "group {{ $labels.group }} of {{ $labels.unit }} is led by a node that is not its first choice",
+        action: "run `quorate status`: the first choice is away, behind, has a worse disk, or leaves again and again",
+    },
+    Alert {
+        name: "QuorateRowsMissing",
+        expression: "max by (instance, unit, group) (quorate_group_rows_missing) > 0",
+        lasts: "10m",
+        severity: Warning,
+        summary: "{{ $labels.instance }} has no rows of group {{ $labels.group }} and does not get any",
+        action: "look at its log for `rows could not be fetched`: a majority must live, and one of it must have the rows",
+    },
+    Alert {
         name: "QuorateReplicaBehind",
         expression: "quorate_replica_lag_slots > 8192",
         lasts: "2m",
@@ -139,6 +155,14 @@ pub(super) const ALERTS: &[Alert] = &[
         severity: Warning,
         summary: "{{ $labels.instance }} drops messages to node {{ $labels.peer }}",
         action: "the link or the peer is too slow, or down",
+    },
+    Alert {
+        name: "QuorateCertificateEnds",
+        expression: "quorate_certificate_left_seconds < 14 * 86400",
+        lasts: "1h",
+        severity: Warning,
+        summary: "the certificate of {{ $labels.instance }} ends within 14 days",
+        action: "run `quorate cert rotate`: the node reads the new one while it runs",
     },
     Alert {
         name: "QuorateTopologyDiffers",

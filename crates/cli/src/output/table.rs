@@ -71,15 +71,15 @@ impl From<&str> for Cell {
 /// A table with a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Table {
-    header: Vec<&'static str>,
+    header: Vec<String>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// An empty table; headers are written in capitals.
     #[must_use]
-    pub(crate) fn new(header: &[&'static str]) -> Table {
-        Table { header: header.to_vec(), rows: Vec::new() }
+    pub(crate) fn new(header: &[&str]) -> Table {
+        Table { header: header.iter().map(|title| (*title).to_owned()).collect(), rows: Vec::new() }
     }
 
     /// Adds a row; it has as many cells as the header.
@@ -95,7 +95,7 @@ impl Table {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(self.header.iter().copied());
+        table.set_header(&self.header);
         for row in &self.rows {
             table.add_row(row.iter().map(|cell| {
                 let shown = comfy_table::Cell::new(printable(&cell.text));

@@ -30,8 +30,9 @@ pub(super) const STORE_DAMAGED: Page = Page {
     meaning: "The rows on this node's disk are damaged. The log and the promises may well be whole.",
     causes: &["the disk lost or changed bytes", "files below `rows` were removed or replaced"],
     steps: &[
-        "keep the folder for analysis and leave the node down: the others go on as long as they are a majority",
-        "check the disk",
+        "check the disk: the others go on as long as they are a majority",
+        "move the folder `rows` away, and keep it until the node is well; leave log and promises where they are",
+        "start the node: it fetches its rows from the others",
     ],
 };
 
@@ -45,6 +46,19 @@ pub(super) const DISK_FAILED: Page = Page {
         "check path and permissions",
         "look for errors of the disk in the system's log (`dmesg`)",
         "a server that stopped with it is started again when the disk works",
+    ],
+};
+
+pub(super) const SNAPSHOT_DAMAGED: Page = Page {
+    meaning: "Rows that one node sent to another did not arrive as they were sent, or cannot be rows at \
+              all. What had arrived is thrown away, and nothing was changed.",
+    causes: &[
+        "memory or network of one of the two nodes changes bytes",
+        "the two nodes run versions that do not know each other's records",
+    ],
+    steps: &[
+        "nothing, if it was once: the node fetches the rows again",
+        "if it comes again, check memory and network of both nodes, and that they run one version",
     ],
 };
 

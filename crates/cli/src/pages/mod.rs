@@ -81,6 +81,7 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::NotReady => &quorum::NOT_READY,
         Code::DeadlineExceeded => &quorum::DEADLINE_EXCEEDED,
         Code::Unreachable => &quorum::UNREACHABLE,
+        Code::SnapshotUnavailable => &quorum::SNAPSHOT_UNAVAILABLE,
         Code::Overloaded => &capacity::OVERLOADED,
         Code::DiskFull => &capacity::DISK_FULL,
         Code::KeyTooLarge => &capacity::KEY_TOO_LARGE,
@@ -102,10 +103,12 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::PromisesUnreadable => &data::PROMISES_UNREADABLE,
         Code::StoreDamaged => &data::STORE_DAMAGED,
         Code::DiskFailed => &data::DISK_FAILED,
+        Code::SnapshotDamaged => &data::SNAPSHOT_DAMAGED,
         Code::Unauthenticated => &security::UNAUTHENTICATED,
         Code::PermissionDenied => &security::PERMISSION_DENIED,
         Code::CertificateInvalid => &security::CERTIFICATE_INVALID,
         Code::TlsMismatch => &security::TLS_MISMATCH,
+        Code::FaultsNotAllowed => &security::FAULTS_NOT_ALLOWED,
         Code::Internal => &data::INTERNAL,
     }
 }

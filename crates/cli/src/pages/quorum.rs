@@ -55,3 +55,17 @@ pub(super) const UNREACHABLE: Page = Page {
         "try the health port: `curl http://HOST:ADMIN_PORT/readyz`",
     ],
 };
+
+pub(super) const SNAPSHOT_UNAVAILABLE: Page = Page {
+    meaning: "One node asked another for the rows of a group, and that one cannot give them now. Nodes say \
+              this to each other; the one that asked turns to another replica by itself.",
+    causes: &[
+        "the replica asked is itself behind, or lacks its rows",
+        "the view that a transfer of rows was broken off from is gone: it is kept for a minute",
+        "too many views are kept in memory on that node",
+    ],
+    steps: &[
+        "nothing, as long as it passes",
+        "if a replica stays without rows, `quorate status` shows which replicas of the group are up to date",
+    ],
+};

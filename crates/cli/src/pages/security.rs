@@ -58,3 +58,16 @@ pub(super) const TLS_MISMATCH: Page = Page {
         "for a server that runs with --insecure leave it out",
     ],
 };
+
+pub(super) const FAULTS_NOT_ALLOWED: Page = Page {
+    meaning: "Somebody asked the node to delay or cut its links, and it was not started for that. Nothing \
+              happened.",
+    causes: &[
+        "`quorate demo exec` or a test of faults was pointed at a cluster of another kind",
+        "server.links is set, and server.allow-faults is not",
+    ],
+    steps: &[
+        "leave it so on every cluster that holds data of use",
+        "for a cluster to play with, start the nodes with --allow-faults",
+    ],
+};

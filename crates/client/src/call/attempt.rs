@@ -7,21 +7,22 @@ use std::future::Future;
 use std::time::Duration;
 
 use quorate_proto::convert::{Answer, Item, LeaderHint};
-use quorate_types::{Code, GroupId, NodeId, Request, RequestBody};
+use quorate_types::elsewhere::FACT_BEHIND;
+use quorate_types::{ClusterId, Code, GroupId, NodeId, Request, RequestBody};
 use rand::Rng;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use super::{Answered, Call, Halt};
+use crate::alone;
 use crate::client::Inner;
 use crate::error::{Error, Outcome, Phase, show};
 use crate::retry::{Attempts, End, Next, Pause, Target};
 use crate::session::Ticket;
+use crate::trace::Hook;
 
 /// So long reads that need not go to a leader leave a node alone that could not answer one.
 const SHUNNED: Duration = Duration::from_secs(1);
-/// The fact of a replica that lacks what a read needs.
-const FACT_BEHIND: &str = "replica_behind";
 
 /// Why one attempt ended without an answer.
 enum Stopped {
@@ -64,6 +65,8 @@ impl Call<'_> {
             Ok(node) => node,
             Err(error) => return Err(Halt::Failed(self.fail(error, attempts.outcome()))),
         };
+        self.group = Some(group);
+        let traceparent = self.inner.options.trace.as_ref().and_then(Hook::sampled);
         loop {
             let address = self.address(node, attempts).await.map_err(Halt::Failed)?;
             let item = Item {
@@ -74,7 +77,7 @@ impl Call<'_> {
                 elsewhere,
                 request: Request { id: ticket.map(Ticket::request_id), body: body.clone() },
             };
-            let end = match self.attempt(&address, item, bytes).await {
+            let end = match self.attempt(&address, item, bytes, traceparent.as_deref()).await {
                 Ok((answered, hint)) => {
                     let slot = answered.reply.at.slot;
                     match (self.reads, self.began, elsewhere) {
@@ -82,6 +85,7 @@ impl Call<'_> {
                         (Some(reads), Some(began), None) => reads.saw(group, slot, began),
                         _ => {}
                     }
+                    self.inner.budget.succeeded();
                     let leads = elsewhere.is_none().then_some(node);
                     if let Some(leader) = hint.map(|hint| hint.node).or(leads) {
                         self.inner.router.note_leader(group, leader);
@@ -101,6 +105,10 @@ impl Call<'_> {
         }
     }
 
+    fn cluster(&self) -> Option<ClusterId> {
+        self.inner.options.cluster
+    }
+
     /// The replica to ask for a read that need not go to the leader.
     fn nearest(&self, group: GroupId) -> Result<NodeId, quorate_types::Error> {
         let near = self.inner.options.near.as_deref();
@@ -113,6 +121,7 @@ impl Call<'_> {
         address: &str,
         mut item: Item,
         bytes: usize,
+        traceparent: Option<&str>,
     ) -> Result<(Answered, Option<LeaderHint>), Stopped> {
         self.trail.attempt(address);
         self.trail.phase = Some(Phase::Connect);
@@ -142,8 +151,18 @@ impl Call<'_> {
         }
         self.trail.phase = Some(Phase::Wait);
         item.time_left = Some(left);
-        let waiting = connection.mux.send(item.into_wire(), room);
-        let reply = match self.for_one_attempt(waiting.answer()).await {
+        let answering = async {
+            match traceparent {
+                None => connection.mux.send(item.into_wire(), room).answer().await,
+                Some(context) => {
+                    let (channel, cluster) = (connection.channel.clone(), self.cluster());
+                    let item = item.into_wire();
+                    // Boxed: it is rare, and every call would carry its room.
+                    Box::pin(alone::ask(channel, address, cluster, item, context, room)).await
+                }
+            }
+        };
+        let reply = match self.for_one_attempt(answering).await {
             Ok(settled) => settled?,
             Err(waited) => {
                 let message = format!("{address} did not answer within {}", show(waited));
@@ -228,7 +247,7 @@ impl Call<'_> {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
-            return Ok(());
+            return self.pay(pause, attempts).await;
         }
         let outcome = attempts.outcome();
         match (&pause, self.trail.last_error.clone()) {
@@ -241,6 +260,16 @@ impl Call<'_> {
                 Err(self.deadline(outcome))
             }
         }
+    }
+
+    /// Pays for a repetition out of what all calls together may repeat.
+    async fn pay(&mut self, pause: Pause, attempts: &Attempts) -> Result<(), Error> {
+        if pause == Pause::None {
+            return Ok(()); // It only goes elsewhere.
+        }
+        self.trail.phase = Some(Phase::Budget);
+        let taken = timeout(self.left(), self.inner.budget.take()).await;
+        taken.map_err(|_| self.deadline(attempts.outcome()))
     }
 
     /// Waits no longer than one attempt may take; otherwise says how long it waited.

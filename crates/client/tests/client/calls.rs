@@ -104,7 +104,7 @@ async fn large_values_share_the_stream_in_frames_that_fit() {
     // Goal: frames stay below the limit of decoders, and bytes in flight below the client's own.
     let nodes = Nodes::start(&[1, 2, 3]);
     nodes.client().await; // Returns when the servers are up.
-    let builder = Client::builder(nodes.address(1)).max_in_flight_bytes(0);
+    let builder = Client::builder(nodes.address(1)).max_in_flight_bytes(2 * 1024 * 1024);
     let client = builder.build().await.unwrap();
     let put = |index: u64| {
         let client = client.clone();

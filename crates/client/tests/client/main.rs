@@ -8,5 +8,7 @@ mod cuts;
 mod many;
 mod money;
 mod nodes;
+mod policy;
 mod retries;
+mod spans;
 mod transact;

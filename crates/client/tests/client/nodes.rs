@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) bank: Bank,
     pub(crate) cuts: Cuts,
     pub(crate) versions: Versions,
+    /// What the metadata of each stream said of a trace.
+    pub(crate) traceparents: Vec<Option<String>>,
     slot: u64,
 }
 
@@ -252,6 +254,7 @@ impl Nodes {
             bank: Bank::default(),
             cuts: Cuts::default(),
             versions: Versions::default(),
+            traceparents: Vec::new(),
             slot: 0,
         };
         let nodes = Nodes { world: Arc::new(Mutex::new(world)), addresses };
@@ -407,6 +410,9 @@ macro_rules! kv_with_unary_calls {
                 &self,
                 request: Request<Streaming<v1::PipelineRequest>>,
             ) -> Result<Response<Answers>, Status> {
+                let said = request.metadata().get("traceparent");
+                let said = said.map(|it| it.to_str().expect("it is text").to_owned());
+                self.world().traceparents.push(said);
                 Ok(Response::new(self.run_pipeline(request.into_inner())))
             }
 
@@ -482,6 +488,20 @@ impl Admin for Node {
         _request: Request<v1::ResolveAttemptRequest>,
     ) -> Result<Response<v1::ResolveAttemptResponse>, Status> {
         Ok(Response::new(v1::ResolveAttemptResponse::default()))
+    }
+
+    async fn get_links(
+        &self,
+        _request: Request<v1::GetLinksRequest>,
+    ) -> Result<Response<v1::GetLinksResponse>, Status> {
+        Ok(Response::new(v1::GetLinksResponse::default()))
+    }
+
+    async fn set_links(
+        &self,
+        _request: Request<v1::SetLinksRequest>,
+    ) -> Result<Response<v1::SetLinksResponse>, Status> {
+        Ok(Response::new(v1::SetLinksResponse::default()))
     }
 
     async fn transfer_leader(

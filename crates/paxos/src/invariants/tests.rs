@@ -33,6 +33,7 @@ fn follower() -> Replica {
         voters: BTreeMap::from([(ReplicaId(1), 0)]),
         timing: Timing::lan(),
         pinned: false,
+        log_budget_bytes: u64::MAX,
     };
     let replica = Replica::new(BootTime::ZERO, options, Restored::fresh());
     replica.check_invariants();
@@ -158,6 +159,7 @@ fn log_told_with_a_heartbeat() {
         sent_at: BootTime::ZERO,
         slot_verified: Slot(1),
         slot_synced: Slot(1),
+        slot_refilling: None,
         standing,
     }));
 }

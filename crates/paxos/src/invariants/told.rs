@@ -42,6 +42,7 @@ fn check_message(replica: &Replica, message: &Message) {
         | Message::Heartbeat(_)
         | Message::Commit(_)
         | Message::TakeOver(_)
-        | Message::Ask(_) => {}
+        | Message::Ask(_)
+        | Message::Behind(_) => {}
     }
 }

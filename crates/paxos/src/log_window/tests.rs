@@ -65,7 +65,7 @@ impl Model {
                 runs.push((batch.first(), batch.ballot()));
             }
         }
-        LogWindow::restored(self.trimmed, runs, self.tail())
+        LogWindow::restored(self.trimmed, runs, self.tail(), 1)
     }
 
     /// The last slot before the run of one ballot that holds `slot`.
@@ -88,7 +88,7 @@ impl Model {
             };
             assert_eq!(window.id_at(slot), expected, "id at {slot}");
             let foreign = EntryId { slot, ballot: Ballot { round: 9999, replica: ReplicaId(2) } };
-            assert_eq!(window.holds(foreign), slot <= self.trimmed.slot, "foreign {slot}");
+            assert_eq!(window.holds(foreign), slot < self.trimmed.slot, "foreign {slot}");
             if let Some(id) = expected {
                 assert!(window.holds(id), "holds {id}");
             }
@@ -138,7 +138,7 @@ proptest! {
 /// Goal: over its budget the cache drops the oldest batches, but never one that is not applied.
 #[test]
 fn eviction_stops_at_what_is_not_applied() {
-    let mut window = LogWindow::restored(EntryId::ZERO, Vec::new(), Tail::default());
+    let mut window = LogWindow::restored(EntryId::ZERO, Vec::new(), Tail::default(), 1);
     let ballot = Ballot { round: 1, replica: ReplicaId(1) };
     let payload = Bytes::from(vec![0; limits::GROUP_CACHE_BYTES_MAX / 2]);
     for _ in 0..4 {
@@ -161,7 +161,7 @@ fn another_history_is_refused() {
         Batch::new(BatchKind::Entries, ballot, tail, LogTime(0), &payload)
     };
     let (ours, theirs) = (word(Tail::default(), "a"), word(Tail::default(), "b"));
-    let mut window = LogWindow::restored(EntryId::ZERO, Vec::new(), Tail::default());
+    let mut window = LogWindow::restored(EntryId::ZERO, Vec::new(), Tail::default(), 1);
     window.append(ours);
     window.append(word(theirs.tail(), "c"));
 }

@@ -113,3 +113,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_place_alone_leads_home() {
+    // Goal: a leadership goes home to a better place only, and never to a node in worse health.
+    let own = standing(2);
+    let home = Standing { rank: 0, ..standing(1) };
+    assert!(home.is_better_placed_than(&own));
+    let pinned = Standing { pinned: true, rank: 9, ..standing(1) };
+    assert!(pinned.is_better_placed_than(&own) && !home.is_better_placed_than(&pinned));
+
+    let edits: [fn(&mut Standing); 5] = [
+        |s| s.rank = 1, // Equal, and the lower id does not count.
+        |s| s.health.draining = true,
+        |s| s.health.fatal_faults = 1,
+        |s| s.health.serious_faults = 1,
+        |s| lag(s, LAG_EQUAL_BYTES),
+    ];
+    for edit in edits {
+        let mut other = home;
+        edit(&mut other);
+        assert!(!other.is_better_placed_than(&own), "{other:?}");
+    }
+    // Both have the same fault, or only we have: that is no reason to stay.
+    let slow = |mut standing: Standing| {
+        standing.health.serious_faults = 1;
+        standing
+    };
+    assert!(slow(home).is_better_placed_than(&slow(own)) && home.is_better_placed_than(&slow(own)));
+    assert!(!standing(1).is_better_placed_than(&slow(own)), "health alone leads nobody home");
+}

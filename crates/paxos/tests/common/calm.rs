@@ -33,6 +33,8 @@ pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
         }
         player.play(&Event::DiskProgress(id));
         player.play(&Event::Tick(id));
+        player.play(&Event::GoHome(id));
+        refill(player, id);
         while !player.cluster().nodes[&id].log_reads.is_empty() {
             player.play(&Event::AnswerRead { id, count: usize::MAX });
         }
@@ -48,6 +50,25 @@ pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
             if let Some(pick) = player.cluster().links.pick(link, 0) {
                 player.play(&Event::Deliver(pick));
             }
+        }
+    }
+}
+
+/// Rows that a replica asks for come from whoever has them.
+fn refill(player: &mut impl Player, id: ReplicaId) {
+    let cluster = player.cluster();
+    let node = &cluster.nodes[&id];
+    if node.arriving.is_some() {
+        player.play(&Event::Install(id));
+        player.play(&Event::Switch(id));
+        player.play(&Event::Installed(id));
+    } else if let Some(wanted) = node.wants_rows {
+        let has = |other: &ReplicaId| {
+            let snapshot = cluster.nodes[other].core.as_ref().and_then(|core| core.applied_last());
+            snapshot.is_some_and(|last| wanted <= last.last())
+        };
+        if let Some(from) = cluster.ids().into_iter().find(has) {
+            player.play(&Event::Snapshot { id, from });
         }
     }
 }

@@ -11,21 +11,27 @@ use quorate_types::{GroupId, ReplicaId, Slot};
 
 use crate::common::event::Event;
 use crate::common::links::Links;
-use crate::common::node::{Disk, Node};
+use crate::common::node::{Disk, Node, Phase};
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// The settling time is doubled twice at most, so that a group is home again soon after its faults end.
+const SETTLE_DOUBLED_MAX: u32 = 4;
 
 /// What is fixed for the whole of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setup {
     pub mode: LeaseMode,
     pub lease_margin: Duration,
+    /// How long a better placed member settles before it is led home to, at first.
+    pub settle: Duration,
     /// One per replica, in order.
     pub clocks: Vec<Clock>,
     /// The rank of each in the leader order.
     pub ranks: Vec<u16>,
     /// Clocks differ by more than the margin covers: leases may overlap.
     pub beyond_margin: bool,
+    /// Bytes of log that leaders keep for those that lag.
+    pub log_budget: u64,
 }
 
 /// A clock: what it shows at the start, and by how many parts per million it runs fast.
@@ -41,9 +47,11 @@ impl Setup {
         Setup {
             mode,
             lease_margin: Timing::lan().lease_margin,
+            settle: Timing::lan().settle,
             clocks: (0..count).map(|_| Clock { start_ns: SECOND_NS, ppm: 0 }).collect(),
             ranks: (1..=count).map(|id| id as u16).collect(),
             beyond_margin: false,
+            log_budget: u64::MAX,
         }
     }
 
@@ -54,7 +62,13 @@ impl Setup {
             .enumerate()
             .map(|(n, rank)| (ReplicaId(n as u64 + 1), *rank))
             .collect();
-        let timing = Timing { mode: self.mode, lease_margin: self.lease_margin, ..Timing::lan() };
+        let timing = Timing {
+            mode: self.mode,
+            lease_margin: self.lease_margin,
+            settle: self.settle,
+            settle_max: self.settle * SETTLE_DOUBLED_MAX,
+            ..Timing::lan()
+        };
         Node {
             options: Options {
                 group: GroupId(1),
@@ -62,6 +76,7 @@ impl Setup {
                 voters,
                 timing,
                 pinned: false,
+                log_budget_bytes: self.log_budget,
             },
             disk: Disk::default(),
             core: None,
@@ -71,6 +86,8 @@ impl Setup {
             log_reads: Default::default(),
             clock_ppm: self.clocks[index].ppm,
             clock_base: self.clocks[index].start_ns,
+            wants_rows: None,
+            arriving: None,
         }
     }
 }
@@ -105,7 +122,9 @@ impl Cluster {
     /// Does what is physical about an event. Returns the input that a replica gets by it.
     pub fn turn(&mut self, event: &Event) -> Option<(ReplicaId, Input)> {
         let target = match event.replicas() {
-            (_, Some(to)) if !matches!(event, Event::HandOver { .. }) => Some(to),
+            (_, Some(to)) if !matches!(event, Event::HandOver { .. } | Event::Snapshot { .. }) => {
+                Some(to)
+            }
             (id, _) => id,
         };
         if target.is_some_and(|id| !self.nodes.contains_key(&id)) {
@@ -136,6 +155,22 @@ impl Cluster {
                 }
                 None
             }
+            Event::LoseRows(id) => {
+                self.lose_rows(id);
+                None
+            }
+            Event::Snapshot { id, from } => {
+                let arriving = self.nodes.get(&from)?.snapshot()?;
+                let node = self.node(id);
+                let is_free = node.core.is_some() && node.arriving.is_none();
+                let is_wanted = node.wants_rows.is_none_or(|slot| slot <= arriving.last.last());
+                if !is_free || !is_wanted || from == id {
+                    return None;
+                }
+                let slot = arriving.last.last();
+                node.arriving = Some(arriving);
+                Some((id, Input::Refilling(Some(slot))))
+            }
             Event::Deliver(pick) => {
                 let message = self.links.take(&pick)?;
                 Some((pick.to, Input::Message { from: pick.from, message }))
@@ -165,6 +200,7 @@ impl Cluster {
             Event::AskFresh(_) => Some(Input::AskFresh),
             Event::HandOver { to, .. } => Some(Input::HandOver(to)),
             Event::GiveWay(_) => Some(Input::GiveWay),
+            Event::GoHome(_) => Some(Input::GoHome),
             Event::Checkpoint(_) => {
                 node.checkpoint();
                 None
@@ -174,11 +210,19 @@ impl Cluster {
                 Some(Input::Health(Health { draining, serious_faults, ..Health::default() }))
             }
             Event::AnswerRead { count, .. } => node.answer_read(count),
+            Event::Install(_) => node.install(),
+            Event::Switch(_) => {
+                node.switch();
+                None
+            }
+            Event::Installed(_) => node.installed(),
             Event::Pass { .. }
             | Event::Deliver(_)
             | Event::Lose(_)
             | Event::Duplicate(_)
             | Event::Crash { .. }
+            | Event::LoseRows(_)
+            | Event::Snapshot { .. }
             | Event::Start(_) => None,
         }
     }
@@ -204,7 +248,22 @@ impl Cluster {
             node.applied.extend(batch.entries());
         }
         node.log_reads.extend(out.log_reads);
+        node.wants_rows = out.refill.or(node.wants_rows);
+        if let Some(slot) = out.install {
+            let arriving = node.arriving.as_mut().expect("it was handed in");
+            assert_eq!((arriving.phase, arriving.last.last()), (Phase::Logging, slot));
+            arriving.phase = Phase::Installing;
+        }
         assert!(node.log_reads.len() < 50, "{id} reads its log without end");
+    }
+
+    /// The rows of a node that is down are lost, if they are the only ones that are: one disk may fail.
+    fn lose_rows(&mut self, id: ReplicaId) {
+        let others_are_whole = self.nodes.values().all(|node| node.disk.lost.is_empty());
+        if self.nodes.len() < 3 || !others_are_whole || self.node(id).core.is_some() {
+            return;
+        }
+        self.node(id).lose_rows();
     }
 
     /// True if `id` believes it leads, serving or not.
@@ -219,6 +278,12 @@ impl Cluster {
         let node = &self.nodes[&id];
         let core = node.core.as_ref();
         core.is_some_and(|core| core.serving(node.now(self.real_ns)).is_ok())
+    }
+
+    /// True if `id` serves, and nobody is ranked before it.
+    pub fn is_home(&self, id: ReplicaId) -> bool {
+        let rank = self.setup.ranks[id.0 as usize - 1];
+        self.serves(id) && self.setup.ranks.iter().all(|other| rank <= *other)
     }
 
     /// How many disks hold this entry.

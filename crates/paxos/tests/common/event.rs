@@ -56,6 +56,8 @@ pub enum Event {
     },
     /// Its node is less fit to lead than others.
     GiveWay(ReplicaId),
+    /// Its driver looks whether a better placed member has settled.
+    GoHome(ReplicaId),
     /// The rows reach the disk.
     Checkpoint(ReplicaId),
     /// The log that nobody needs is recycled.
@@ -65,6 +67,19 @@ pub enum Event {
         draining: bool,
         serious_faults: u8,
     },
+    /// The rows of a node that is down are lost.
+    LoseRows(ReplicaId),
+    /// Rows of another replica arrive,
+    Snapshot {
+        id: ReplicaId,
+        from: ReplicaId,
+    },
+    /// are to become its own,
+    Install(ReplicaId),
+    /// are so on its disk,
+    Switch(ReplicaId),
+    /// and it hears of that.
+    Installed(ReplicaId),
     /// The oldest log read that waits is answered, with so many batches at most.
     AnswerRead {
         id: ReplicaId,
@@ -81,6 +96,7 @@ impl Event {
                 (Some(pick.from), Some(pick.to))
             }
             Event::HandOver { id, to } => (Some(id), to),
+            Event::Snapshot { id, from } => (Some(id), Some(from)),
             Event::Tick(id)
             | Event::DiskProgress(id)
             | Event::SyncLog { id, .. }
@@ -91,8 +107,13 @@ impl Event {
             | Event::Crash { id, .. }
             | Event::Start(id)
             | Event::GiveWay(id)
+            | Event::GoHome(id)
             | Event::Checkpoint(id)
             | Event::Trim(id)
+            | Event::LoseRows(id)
+            | Event::Install(id)
+            | Event::Switch(id)
+            | Event::Installed(id)
             | Event::Health { id, .. }
             | Event::AnswerRead { id, .. } => (Some(id), None),
         }
@@ -128,8 +149,14 @@ impl fmt::Display for Event {
             Event::HandOver { id, to: None } => write!(f, "hand-over {id}"),
             Event::HandOver { id, to: Some(to) } => write!(f, "hand-over {id} {to}"),
             Event::GiveWay(id) => write!(f, "give-way {id}"),
+            Event::GoHome(id) => write!(f, "go-home {id}"),
             Event::Checkpoint(id) => write!(f, "checkpoint {id}"),
             Event::Trim(id) => write!(f, "trim {id}"),
+            Event::LoseRows(id) => write!(f, "lose-rows {id}"),
+            Event::Snapshot { id, from } => write!(f, "snapshot {id} {from}"),
+            Event::Install(id) => write!(f, "install {id}"),
+            Event::Switch(id) => write!(f, "switch {id}"),
+            Event::Installed(id) => write!(f, "installed {id}"),
             Event::Health { id, draining: true, .. } => write!(f, "drain {id}"),
             Event::Health { id, serious_faults, .. } => write!(f, "faults {id} {serious_faults}"),
             Event::AnswerRead { id, count: usize::MAX } => write!(f, "answer {id}"),

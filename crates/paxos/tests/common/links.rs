@@ -47,6 +47,7 @@ kinds! {
     TakeOver "take-over"
     Ask "ask"
     Told "told"
+    Behind "behind"
 }
 
 /// A message on its way: the nth of its kind on its link, 0 the oldest.

@@ -12,9 +12,31 @@ pub struct Disk {
     pub promised: Ballot,
     pub log: Vec<Batch>,
     pub trimmed: EntryId,
-    /// How many applied entries have reached the checkpointed rows.
-    pub rows_upto: Slot,
+    /// Applied entries that have reached the rows, from slot 1 on.
+    pub rows: Vec<(EntryId, Bytes)>,
+    /// Rows that are lost, and not yet brought back.
+    pub lost: Vec<(EntryId, Bytes)>,
     pub ever_started: bool,
+}
+
+/// Rows on their way from another replica.
+pub struct Arriving {
+    /// The batch they end with.
+    pub last: Batch,
+    pub rows: Vec<(EntryId, Bytes)>,
+    pub phase: Phase,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Fetched,
+    /// The log comes first.
+    Logging,
+    /// The replica waits for it.
+    Installing,
+    /// It is what the disk has.
+    Switched,
 }
 
 impl Disk {
@@ -26,9 +48,14 @@ impl Disk {
         self.log.push(batch);
     }
 
-    /// True if the entry is on this disk, or was recycled because every voter had it.
+    /// True if the entry is on this disk, in rows or log. Rows that are lost count: that they are is the
+    /// one fault more which the others must make good.
     pub fn has(&self, id: EntryId) -> bool {
-        if id.slot <= self.trimmed.slot {
+        let is_row = |rows: &[(EntryId, Bytes)]| {
+            let index = usize::try_from(id.slot.0 - 1).expect("small");
+            rows.get(index).is_some_and(|(row, _)| *row == id)
+        };
+        if is_row(&self.rows) || is_row(&self.lost) {
             return true;
         }
         let after = self.log.partition_point(|batch| batch.first() <= id.slot);
@@ -38,12 +65,30 @@ impl Disk {
 
     /// The last entry on this disk.
     pub fn last(&self) -> EntryId {
-        self.log.last().map_or(self.trimmed, Batch::last_id)
+        let (before, log) = self.history();
+        log.last().map_or(before, Batch::last_id)
+    }
+
+    /// Where the log begins, and the batches that continue it. What was there before a snapshot was
+    /// installed does not: it ended differently.
+    pub fn history(&self) -> (EntryId, &[Batch]) {
+        let breaks = self.log.windows(2).rposition(|pair| {
+            let end = pair[0].tail();
+            pair[1].prev() != end.id || pair[1].prev_chain() != end.chain
+        });
+        let whole = &self.log[breaks.map_or(0, |before| before + 1)..];
+        (whole.first().map_or(self.trimmed, Batch::prev), whole)
+    }
+
+    /// How far the rows reach.
+    pub fn rows_upto(&self) -> Slot {
+        Slot(self.rows.len() as u64)
     }
 
     fn restored(&self, lease_ns_max: u64) -> Restored {
         let mut runs: Vec<(Slot, Ballot)> = Vec::new();
-        for batch in &self.log {
+        let (before, log) = self.history();
+        for batch in log {
             if runs.last().is_none_or(|(_, ballot)| *ballot != batch.ballot()) {
                 runs.push((batch.first(), batch.ballot()));
             }
@@ -51,10 +96,12 @@ impl Disk {
         Restored {
             promised: self.promised,
             lease_ns_max: if self.ever_started { lease_ns_max } else { 0 },
-            trimmed: self.trimmed,
+            trimmed: before,
             runs,
-            tail: self.log.last().map_or_else(Tail::default, Batch::tail),
-            slot_applied: self.rows_upto,
+            tail: log.last().map_or_else(Tail::default, Batch::tail),
+            slot_applied: self.rows_upto(),
+            applied_last: log.iter().find(|batch| batch.last() == self.rows_upto()).cloned(),
+            rows_missing: self.rows_upto() < before.slot,
         }
     }
 }
@@ -74,6 +121,9 @@ pub struct Node {
     /// Parts per million by which the clock runs fast, and its start.
     pub clock_ppm: i64,
     pub clock_base: u64,
+    /// The replica asks for rows as of this slot or later.
+    pub wants_rows: Option<Slot>,
+    pub arriving: Option<Arriving>,
 }
 
 impl Node {
@@ -87,7 +137,7 @@ impl Node {
         let core =
             Replica::new(self.now(real_ns), self.options.clone(), self.disk.restored(lease_ns));
         self.disk.ever_started = true;
-        self.applied.truncate(self.disk.rows_upto.0 as usize);
+        self.applied = self.disk.rows.clone();
         self.core = Some(core);
     }
 
@@ -103,6 +153,58 @@ impl Node {
             self.disk.promised = *ballot;
         }
         self.unsynced_promises.clear();
+        self.wants_rows = None;
+        self.arriving = None;
+    }
+
+    /// The rows are lost with the node down, and with them where they came from.
+    pub fn lose_rows(&mut self) {
+        assert!(self.core.is_none() && self.disk.lost.is_empty());
+        self.disk.lost = std::mem::take(&mut self.disk.rows);
+    }
+
+    /// What this node has applied, to go to another one.
+    pub fn snapshot(&self) -> Option<Arriving> {
+        let last = self.core.as_ref()?.applied_last()?.clone();
+        let rows = self.applied[..last.last().0 as usize].to_vec();
+        Some(Arriving { last, rows, phase: Phase::Fetched })
+    }
+
+    /// The snapshot is here: the replica waits until it is what the disk has, or has no use for it.
+    pub fn install(&mut self) -> Option<Input> {
+        let arriving = self.arriving.as_mut().filter(|it| it.phase == Phase::Fetched)?;
+        let core = self.core.as_ref()?;
+        if core.may_install(arriving.last.last_id()) {
+            arriving.phase = Phase::Logging;
+            return Some(Input::Install(arriving.last.clone()));
+        }
+        self.arriving = None;
+        Some(Input::Refilling(None))
+    }
+
+    /// One write makes the snapshot the rows of this disk.
+    pub fn switch(&mut self) {
+        let Some(arriving) = self.arriving.as_mut() else { return };
+        if arriving.phase != Phase::Installing {
+            return;
+        }
+        arriving.phase = Phase::Switched;
+        self.disk.rows = arriving.rows.clone();
+        self.disk.lost.clear();
+    }
+
+    /// The replica is told what became of it.
+    pub fn installed(&mut self) -> Option<Input> {
+        if matches!(self.arriving.as_ref()?.phase, Phase::Fetched | Phase::Logging) {
+            return None;
+        }
+        let arriving = self.arriving.take()?;
+        self.wants_rows = None;
+        let is_done = arriving.phase == Phase::Switched;
+        if is_done {
+            self.applied = arriving.rows;
+        }
+        Some(Input::Installed { is_done })
     }
 
     /// The first writes that wait become durable. Returns what the replica is told.
@@ -126,18 +228,21 @@ impl Node {
 
     /// Brings the rows to disk.
     pub fn checkpoint(&mut self) {
-        if let Some(core) = &self.core {
-            self.disk.rows_upto = core.slot_applied();
+        // A snapshot that is the rows already is newer.
+        let is_switched = self.arriving.as_ref().is_some_and(|it| it.phase == Phase::Switched);
+        if self.core.is_some() && !is_switched {
+            self.disk.rows.extend_from_slice(&self.applied[self.disk.rows.len()..]);
         }
     }
 
     /// Recycles the log that is in the rows on disk and that nobody needs.
     pub fn trim(&mut self) -> Option<Slot> {
-        let upto = self.core.as_ref()?.slot_trimmable().min(self.disk.rows_upto);
+        let upto = self.core.as_ref()?.slot_trimmable();
+        let upto = upto.min(Slot(self.disk.rows_upto().0.saturating_sub(1)));
         while self.disk.log.len() > 1 && self.disk.log[0].last() <= upto {
             self.disk.trimmed = self.disk.log.remove(0).last_id();
         }
-        Some(self.disk.trimmed.slot)
+        Some(upto.min(self.disk.trimmed.slot))
     }
 
     /// The oldest log read that waits gets its answer, as the log stands now.

@@ -226,4 +226,6 @@ fn convergence() {
         || convergence::check(&cluster),
         "one replica serves after the faults end, not []",
     );
+    let moves = convergence::check_moves;
+    check(|| moves(5), || moves(6), "6 leaderships began");
 }

@@ -86,6 +86,10 @@ fn start(setup: &Setup) -> String {
         let margin_ns = u64::try_from(setup.lease_margin.as_nanos()).expect("a short span");
         let _ = write!(text, " margin={}", span(margin_ns));
     }
+    if setup.settle != plain.settle {
+        let settle_ns = u64::try_from(setup.settle.as_nanos()).expect("a short span");
+        let _ = write!(text, " settle={}", span(settle_ns));
+    }
     if setup.ranks != plain.ranks {
         let ranks: Vec<String> = setup.ranks.iter().map(ToString::to_string).collect();
         let _ = write!(text, " ranks={}", ranks.join(","));
@@ -96,6 +100,9 @@ fn start(setup: &Setup) -> String {
     }
     if setup.beyond_margin {
         text.push_str(" beyond-margin");
+    }
+    if setup.log_budget != plain.log_budget {
+        let _ = write!(text, " budget={}", setup.log_budget);
     }
     text
 }

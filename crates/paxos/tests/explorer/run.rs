@@ -20,6 +20,7 @@ pub struct Totals {
     pub fresh: u64,
     pub elections: usize,
     pub chosen: usize,
+    pub installed: u64,
     /// Where clocks drift beyond the margin.
     pub stale_reads: u64,
     pub lease_overlaps: u64,
@@ -31,7 +32,7 @@ impl fmt::Display for Totals {
         write!(
             f,
             "{} events: {} writes acknowledged, {} reads confirmed, {} replicas fresh, {} elections, \
-             {} slots chosen\n\
+             {} slots chosen, {} snapshots installed\n\
              beyond the drift bound: {} seeds, {} stale reads, leases overlapped at {} steps",
             self.events,
             self.acknowledged,
@@ -39,6 +40,7 @@ impl fmt::Display for Totals {
             self.fresh,
             self.elections,
             self.chosen,
+            self.installed,
             self.seeds_beyond,
             self.stale_reads,
             self.lease_overlaps
@@ -54,6 +56,7 @@ impl Totals {
         self.fresh += world.judge.freshness.confirmed;
         self.elections += world.judge.ballots.count();
         self.chosen += world.judge.agreement.len();
+        self.installed += world.judge.installed;
         self.stale_reads += world.judge.reads.stale + world.judge.freshness.stale;
         self.lease_overlaps += world.judge.one_lease.overlaps;
         self.seeds_beyond += u64::from(world.cluster.setup.beyond_margin);

@@ -1,6 +1,6 @@
 //! A cluster and its judge: plays events one by one, whoever drew them.
 
-use quorate_paxos::{Input, Output};
+use quorate_paxos::{Input, Output, RoleChange};
 use quorate_types::ReplicaId;
 
 use crate::common::calm::{self, Player};
@@ -23,11 +23,13 @@ pub struct World {
     pub cluster: Cluster,
     pub judge: Judge,
     extra: Option<Extra>,
+    /// Elections won since the faults ended.
+    moves: u32,
 }
 
 impl World {
     pub fn new(setup: Setup, scope: Scope, extra: Option<Extra>) -> World {
-        World { cluster: Cluster::new(setup), judge: Judge::new(scope), extra }
+        World { cluster: Cluster::new(setup), judge: Judge::new(scope), extra, moves: 0 }
     }
 
     /// Plays one event and checks every rule.
@@ -59,12 +61,15 @@ impl World {
         if let Some(check) = self.extra {
             check(id, &out);
         }
+        let wins = out.roles.iter().filter(|role| matches!(role, RoleChange::Elected { .. }));
+        self.moves += u32::try_from(wins.count()).expect("a few");
         self.cluster.absorb(id, out);
     }
 
     /// Ends all faults. A leader must serve, and all must agree.
     pub fn converge(&mut self) {
         calm::begin(self);
+        self.moves = 0;
         let mut reached = 0;
         for n in 1..=CALM_ROUNDS_MAX {
             calm::round(self, None);
@@ -76,6 +81,7 @@ impl World {
             }
         }
         self.judge.converged(&self.cluster);
+        convergence::check_moves(self.moves);
     }
 
     /// Ends all faults, then hangs the leader's disk. Another one must lead (trap 21).

@@ -124,6 +124,8 @@ pub fn options(rules: &Rules, index: usize) -> Options {
         better_wait: Duration::ZERO,
         round: STEP,
         disk_stall: Duration::from_secs(3600),
+        settle: Duration::from_secs(3600),
+        settle_max: Duration::from_secs(3600),
     };
     Options {
         group: GroupId(1),
@@ -131,5 +133,6 @@ pub fn options(rules: &Rules, index: usize) -> Options {
         voters: [0, 1, 2].map(|index| (replica(index), index as u16)).into(),
         timing,
         pinned: false,
+        log_budget_bytes: u64::MAX,
     }
 }

@@ -42,7 +42,8 @@ fn trap_11_the_best_log_is_not_the_longest() {
     assert!(!candidate.leads());
 
     // The logs differ behind slot 1; r1 steps back, and takes over what r2 has there.
-    let reply = |prev, batches| FetchReply { ballot: asked, prev, batches };
+    let trimmed = quorate_types::EntryId::ZERO;
+    let reply = |prev, batches| FetchReply { ballot: asked, prev, batches, trimmed };
     let ghost = id(3, ballot(1, R1));
     candidate.hear(R2, Message::FetchReply(reply(ghost, None)));
     let asked_from = quorate_types::EntryId::ZERO;

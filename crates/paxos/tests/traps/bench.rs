@@ -71,6 +71,16 @@ impl Bench {
     }
 
     pub(crate) fn start(me: ReplicaId, mode: LeaseMode, restored: Restored) -> Bench {
+        Bench::keeping(me, mode, restored, u64::MAX)
+    }
+
+    /// A replica that keeps so many bytes of log for followers that lag.
+    pub(crate) fn keeping(
+        me: ReplicaId,
+        mode: LeaseMode,
+        restored: Restored,
+        log_budget_bytes: u64,
+    ) -> Bench {
         let now = BootTime(1_000_000_000);
         let options = Options {
             group: GroupId(1),
@@ -78,6 +88,7 @@ impl Bench {
             voters: [R1, R2, R3].map(|id| (id, id.0 as u16)).into(),
             timing: Timing { mode, ..Timing::lan() },
             pinned: false,
+            log_budget_bytes,
         };
         Bench { core: Replica::new(now, options, restored), now, me }
     }
@@ -192,7 +203,7 @@ impl Bench {
             ballot,
             sent_at: BootTime(77),
             slot_committed: Slot(committed),
-            slot_held_by_all: Slot::ZERO,
+            slot_releasable: Slot::ZERO,
         };
         self.hear(ballot.replica, Message::Heartbeat(heartbeat))
     }
@@ -204,6 +215,7 @@ impl Bench {
             sent_at,
             slot_verified: Slot(1),
             slot_synced: Slot(1),
+            slot_refilling: None,
             standing: self.standing(from),
         };
         self.hear(from, Message::HeartbeatAck(ack))

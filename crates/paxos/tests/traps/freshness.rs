@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quorate_paxos::message::{Heartbeat, Message, Prepare, Told};
-use quorate_paxos::{Input, Options, Replica, Restored, Timing};
+use quorate_paxos::message::{Ask, Heartbeat, Message, Prepare, Told};
+use quorate_paxos::{Input, LeaseMode, Options, Replica, Restored, Timing};
 use quorate_types::{Ballot, BootTime, GroupId, ReplicaId, Slot};
+
+use crate::bench::{Bench, R2, R3};
 
 fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
     let ids = [1, 2, 3].map(ReplicaId);
@@ -15,6 +17,7 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
         voters: ids.iter().map(|id| (*id, id.0 as u16)).collect::<BTreeMap<_, _>>(),
         timing,
         pinned: false,
+        log_budget_bytes: u64::MAX,
     };
     let ms = |n: u64| BootTime(n * 1_000_000);
     let mut it = Replica::new(ms(1), options, Restored::fresh());
@@ -31,7 +34,7 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
                 ballot,
                 sent_at: now,
                 slot_committed: Slot::ZERO,
-                slot_held_by_all: Slot::ZERO,
+                slot_releasable: Slot::ZERO,
             };
             outs.push(it.step(
                 now,
@@ -80,14 +83,21 @@ fn follower() -> (Replica, Ballot) {
     let ids = [1, 2, 3].map(ReplicaId);
     let voters = ids.iter().map(|id| (*id, id.0 as u16)).collect();
     let (group, timing) = (GroupId(1), Timing::lan());
-    let options = Options { group, replica: ids[1], voters, timing, pinned: false };
+    let options = Options {
+        group,
+        replica: ids[1],
+        voters,
+        timing,
+        pinned: false,
+        log_budget_bytes: u64::MAX,
+    };
     let mut it = Replica::new(BootTime(1_000_000), options, Restored::fresh());
     let ballot = Ballot { round: 1, replica: ids[0] };
     let prepare = Message::Prepare(Prepare { ballot, handover_from: None });
     let _ = it.step(BootTime(2_000_000), Input::Message { from: ids[0], message: prepare });
     let _ = it.step(BootTime(3_000_000), Input::PromiseSynced { ballot });
     let (sent_at, zero) = (BootTime(3_000_000), Slot::ZERO);
-    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_held_by_all: zero };
+    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_releasable: zero };
     let message = Message::Heartbeat(heartbeat);
     let _ = it.step(BootTime(3_000_000), Input::Message { from: ids[0], message });
     (it, ballot)
@@ -126,8 +136,44 @@ fn a_position_that_never_comes_is_given_up() {
     assert!(!asks(&mut it, 500), "an answer is there");
     // It still follows.
     let (sent_at, zero) = (BootTime(10_500_000_000), Slot::ZERO);
-    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_held_by_all: zero };
+    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_releasable: zero };
     let message = Message::Heartbeat(heartbeat);
     let _ = it.step(BootTime(10_500_000_000), Input::Message { from: ReplicaId(1), message });
     assert!(asks(&mut it, 10_501));
+}
+
+/// Goal: a follower that asks again and again, or whose questions the network doubles, takes no more room at
+/// the leader than two of its questions, and takes none from others.
+#[test]
+fn two_questions_of_a_follower_wait_at_the_leader() {
+    // Without leases every question waits for the next round of heartbeats.
+    let mut bench = Bench::serving(LeaseMode::ReadIndex);
+    bench.pass(Duration::from_millis(10));
+    let ballot = bench.core.promised();
+    let ask = |asked_at| Message::Ask(Ask { ballot, asked_at: BootTime(asked_at) });
+    for asked_at in 1..=5 {
+        bench.hear(R2, ask(asked_at));
+    }
+    bench.hear(R3, ask(9));
+    assert_eq!(answers(&mut bench), [(R2, 1), (R2, 2), (R3, 9)]);
+    // Answered, they make room.
+    bench.pass(Duration::from_millis(10));
+    bench.hear(R2, ask(11));
+    assert_eq!(answers(&mut bench), [(R2, 11)]);
+}
+
+/// Who is told within three rounds of heartbeats, and of which question: one that comes while a round is
+/// under way needs the next.
+fn answers(bench: &mut Bench) -> Vec<(ReplicaId, u64)> {
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        bench.pass(Timing::lan().renew);
+        bench.tick();
+        let out = bench.confirmed(R2, bench.now);
+        told.extend(out.messages.into_iter().filter_map(|(to, message)| match message {
+            Message::Told(told) => Some((to, told.asked_at.0)),
+            _ => None,
+        }));
+    }
+    told
 }

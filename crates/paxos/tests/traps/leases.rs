@@ -153,6 +153,7 @@ fn trap_20_an_old_confirmation_does_not_count() {
         sent_at: now,
         slot_verified: Slot(1),
         slot_synced: Slot(1),
+        slot_refilling: None,
         standing: leader.standing(R2),
     };
     let out = leader.hear(R2, Message::HeartbeatAck(ack));
@@ -170,7 +171,7 @@ fn trap_19_clocks_of_two_nodes_are_never_compared() {
             ballot: ballot(1, R1),
             sent_at,
             slot_committed: Slot::ZERO,
-            slot_held_by_all: Slot::ZERO,
+            slot_releasable: Slot::ZERO,
         };
         assert!(grants_lease(&follower.hear(R1, Message::Heartbeat(heartbeat))));
         follower.pass(LEASE - A_MOMENT);

@@ -9,3 +9,4 @@ mod bench;
 mod durability;
 mod freshness;
 mod leases;
+mod refills;

@@ -128,6 +128,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::NoQuorum
         | Code::NotReady
         | Code::Unreachable
+        | Code::SnapshotUnavailable
         | Code::ShuttingDown => tonic::Code::Unavailable,
         Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => tonic::Code::NotFound,
         Code::AccountExists => tonic::Code::AlreadyExists,
@@ -166,8 +167,12 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::VersionMismatch
         | Code::FormatUnknown
         | Code::CertificateInvalid
-        | Code::TlsMismatch => tonic::Code::FailedPrecondition,
-        Code::LogDamaged | Code::PromisesUnreadable | Code::StoreDamaged => tonic::Code::DataLoss,
+        | Code::TlsMismatch
+        | Code::FaultsNotAllowed => tonic::Code::FailedPrecondition,
+        Code::LogDamaged
+        | Code::PromisesUnreadable
+        | Code::StoreDamaged
+        | Code::SnapshotDamaged => tonic::Code::DataLoss,
         Code::Unauthenticated => tonic::Code::Unauthenticated,
         Code::PermissionDenied => tonic::Code::PermissionDenied,
         Code::DiskFailed | Code::Internal => tonic::Code::Internal,

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use quorate_paxos::message::{
-    Accept, Accepted, Ask, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message, Mismatch,
-    PreVote, PreVoteAck, Prepare, Promise, Reject, TakeOver, Told,
+    Accept, Accepted, Ask, Behind, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message,
+    Mismatch, PreVote, PreVoteAck, Prepare, Promise, Reject, TakeOver, Told,
 };
 use quorate_paxos::{Batch, Health, Standing};
 use quorate_types::{
@@ -147,12 +147,13 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
         Message::Fetch(Fetch { ballot, prev }) => {
             Body::Fetch(v1::Fetch { ballot: ballot_out(ballot), prev: entry_out(prev) })
         }
-        Message::FetchReply(FetchReply { ballot, prev, batches }) => {
+        Message::FetchReply(FetchReply { ballot, prev, batches, trimmed }) => {
             let matches = batches.is_some();
             let batches = batches.unwrap_or_default();
             let batches = batches.iter().map(|batch| batch.encoded().clone()).collect();
             let (ballot, prev) = (ballot_out(ballot), entry_out(prev));
-            Body::FetchReply(v1::FetchReply { ballot, prev, matches, batches })
+            let trimmed = entry_out(trimmed);
+            Body::FetchReply(v1::FetchReply { ballot, prev, matches, batches, trimmed })
         }
         Message::Accept(Accept { ballot, batch, slot_committed }) => Body::Accept(v1::Accept {
             ballot: ballot_out(ballot),
@@ -186,6 +187,9 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
             asked_at: asked_at.0,
             slot_applied: slot_applied.0,
         }),
+        Message::Behind(Behind { ballot, trimmed }) => {
+            Body::Behind(v1::Behind { ballot: ballot_out(ballot), trimmed: entry_out(trimmed) })
+        }
     }
 }
 
@@ -213,6 +217,7 @@ fn message_from_wire(body: v1::peer_message::Body) -> Result<Message, ConvertErr
         }
         Body::Ask(body) => ("ask", ask_in(&body).map(Message::Ask)),
         Body::Told(body) => ("told", told_in(&body).map(Message::Told)),
+        Body::Behind(body) => ("behind", behind_in(&body).map(Message::Behind)),
     };
     message.map_err(|error| error.inside(name))
 }
@@ -318,7 +323,8 @@ fn fetch_reply_in(body: v1::FetchReply) -> Result<FetchReply, ConvertError> {
         return Err(ConvertError::malformed("matches", reason));
     }
     let batches = words::each(body.batches, "batches", |encoded| batch_in(encoded, "encoded"))?;
-    Ok(FetchReply { ballot, prev, batches: body.matches.then_some(batches) })
+    let trimmed = entry_in(body.trimmed, "trimmed")?;
+    Ok(FetchReply { ballot, prev, batches: body.matches.then_some(batches), trimmed })
 }
 
 fn accept_in(body: v1::Accept) -> Result<Accept, ConvertError> {
@@ -347,7 +353,7 @@ fn heartbeat_out(heartbeat: &Heartbeat) -> v1::Heartbeat {
         ballot: ballot_out(heartbeat.ballot),
         sent_at_ns: heartbeat.sent_at.0,
         slot_committed: heartbeat.slot_committed.0,
-        slot_held_by_all: heartbeat.slot_held_by_all.0,
+        slot_releasable: heartbeat.slot_releasable.0,
     }
 }
 
@@ -356,7 +362,7 @@ fn heartbeat_in(body: &v1::Heartbeat) -> Result<Heartbeat, ConvertError> {
         ballot: ballot_in(body.ballot, "ballot")?,
         sent_at: BootTime(body.sent_at_ns),
         slot_committed: Slot(body.slot_committed),
-        slot_held_by_all: Slot(body.slot_held_by_all),
+        slot_releasable: Slot(body.slot_releasable),
     })
 }
 
@@ -366,6 +372,7 @@ fn heartbeat_ack_out(ack: HeartbeatAck) -> v1::HeartbeatAck {
         sent_at_ns: ack.sent_at.0,
         slot_verified: ack.slot_verified.0,
         slot_synced: ack.slot_synced.0,
+        slot_refilling: ack.slot_refilling.map(|slot| slot.0),
         standing: standing_out(ack.standing),
     }
 }
@@ -376,6 +383,7 @@ fn heartbeat_ack_in(body: &v1::HeartbeatAck) -> Result<HeartbeatAck, ConvertErro
         sent_at: BootTime(body.sent_at_ns),
         slot_verified: Slot(body.slot_verified),
         slot_synced: Slot(body.slot_synced),
+        slot_refilling: body.slot_refilling.map(Slot),
         standing: standing_in(body.standing)?,
     })
 }
@@ -395,6 +403,13 @@ fn told_in(body: &v1::Told) -> Result<Told, ConvertError> {
         ballot: ballot_in(body.ballot, "ballot")?,
         asked_at: BootTime(body.asked_at),
         slot_applied: Slot(body.slot_applied),
+    })
+}
+
+fn behind_in(body: &v1::Behind) -> Result<Behind, ConvertError> {
+    Ok(Behind {
+        ballot: ballot_in(body.ballot, "ballot")?,
+        trimmed: entry_in(body.trimmed, "trimmed")?,
     })
 }
 

@@ -67,9 +67,11 @@ fn election() -> impl Strategy<Value = Message> {
         (ballot(), ballot())
             .prop_map(|(ballot, promised)| Message::Reject(Reject { ballot, promised })),
         (ballot(), entry()).prop_map(|(ballot, prev)| Message::Fetch(Fetch { ballot, prev })),
-        (ballot(), entry(), option::of(vec(batch(), 0..3))).prop_map(|(ballot, prev, batches)| {
-            Message::FetchReply(FetchReply { ballot, prev, batches })
-        }),
+        (ballot(), entry(), option::of(vec(batch(), 0..3)), entry()).prop_map(
+            |(ballot, prev, batches, trimmed)| {
+                Message::FetchReply(FetchReply { ballot, prev, batches, trimmed })
+            }
+        ),
         ballot().prop_map(|ballot| Message::TakeOver(TakeOver { ballot })),
         (ballot(), time()).prop_map(|(ballot, asked_at)| Message::Ask(Ask { ballot, asked_at })),
         (ballot(), time(), slot()).prop_map(|(ballot, asked_at, slot_applied)| Message::Told(
@@ -89,24 +91,27 @@ fn replication() -> impl Strategy<Value = Message> {
             Mismatch { ballot, last, slot_committed }
         )),
         (ballot(), time(), slot(), slot()).prop_map(
-            |(ballot, sent_at, slot_committed, slot_held_by_all)| Message::Heartbeat(Heartbeat {
+            |(ballot, sent_at, slot_committed, slot_releasable)| Message::Heartbeat(Heartbeat {
                 ballot,
                 sent_at,
                 slot_committed,
-                slot_held_by_all
+                slot_releasable
             })
         ),
-        (ballot(), time(), slot(), slot(), standing()).prop_map(
-            |(ballot, sent_at, slot_verified, slot_synced, standing)| {
+        (ballot(), time(), slot(), slot(), option::of(slot()), standing()).prop_map(
+            |(ballot, sent_at, slot_verified, slot_synced, slot_refilling, standing)| {
                 Message::HeartbeatAck(HeartbeatAck {
                     ballot,
                     sent_at,
                     slot_verified,
                     slot_synced,
+                    slot_refilling,
                     standing,
                 })
             }
         ),
+        (ballot(), entry())
+            .prop_map(|(ballot, trimmed)| Message::Behind(Behind { ballot, trimmed })),
         (ballot(), slot()).prop_map(|(ballot, slot_committed)| Message::Commit(Commit {
             ballot,
             slot_committed
@@ -223,6 +228,7 @@ fn fields_out_of_range_are_named() {
             prev: entry_out(EntryId::ZERO),
             matches: true,
             batches: vec![Bytes::new()],
+            trimmed: entry_out(EntryId::ZERO),
         })),
     });
     let field = "fetch_reply.batches[0].encoded".to_owned();

@@ -15,13 +15,13 @@ use quorate_log::{
 use quorate_paxos::{LeaseMode, Options, Timing};
 use quorate_replica::log_thread::floors;
 use quorate_replica::{
-    Answer, Clock, GroupOptions, LogThread, Network, PeerMessage, Restore, RestoreError, Shard,
-    ShardHandle, ShardOptions, Stop, restore,
+    Answer, Clock, GroupOptions, LogThread, Network, PeerMessage, RefillDone, Restore,
+    RestoreError, Shard, ShardHandle, ShardOptions, Stop, restore,
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Ballot, BootTime, ClusterId, CrossMessage, GroupId, Incarnation, Mutation, NodeId, ReplicaId,
-    ReplyBody, Request, RequestBody, RowAddress, SliceId, TableId, Uid, Value,
+    ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -76,6 +76,8 @@ impl Network for Nobody {
     fn send(&self, _to: NodeId, _messages: Vec<PeerMessage>) {}
 
     fn send_cross(&self, _to: NodeId, _messages: Vec<CrossMessage>) {}
+
+    fn refill(&self, _group: GroupId, _at_least: Slot, _store: Arc<Store>, _done: RefillDone) {}
 }
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
@@ -229,7 +231,14 @@ fn group_options(group: GroupId) -> GroupOptions {
         ..Timing::lan()
     };
     GroupOptions {
-        paxos: Options { group, replica: ME, voters: [(ME, 0)].into(), timing, pinned: false },
+        paxos: Options {
+            group,
+            replica: ME,
+            voters: [(ME, 0)].into(),
+            timing,
+            pinned: false,
+            log_budget_bytes: u64::MAX,
+        },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
         nodes: [(ME, NodeId(1))].into(),

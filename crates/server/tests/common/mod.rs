@@ -10,7 +10,7 @@ use quorate_client::{Client, Paths, Tls};
 use quorate_server::{Profile, Security, ServerOptions, Tuning, serve};
 use quorate_tls::{Folder, NodeNames, YEAR};
 use quorate_topology::{Topology, presets};
-use quorate_types::{ClusterId, Error, GroupId, NodeId};
+use quorate_types::{ClusterId, Error, GroupId, Link, NodeId};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -26,6 +26,8 @@ pub struct Cluster {
     pub topology: Topology,
     running: BTreeMap<String, Running>,
     security: Security,
+    /// What nodes that start from now on do to links; `None`: faults are not allowed.
+    pub far_links: Option<Vec<Link>>,
 }
 
 /// The client that may do everything.
@@ -61,7 +63,8 @@ impl Cluster {
         std::fs::write(dir.path().join("cluster.toml"), &text).expect("the folder is writable");
         let topology = Topology::parse(&text).expect("the preset is valid");
         let security = security(dir.path(), &topology);
-        let mut cluster = Cluster { dir, topology, running: BTreeMap::new(), security };
+        let mut cluster =
+            Cluster { dir, topology, running: BTreeMap::new(), security, far_links: None };
         for name in cluster.names() {
             cluster.start_node(&name);
         }
@@ -89,6 +92,7 @@ impl Cluster {
             profile: Profile::Small,
             tuning: Tuning::default(),
             security: self.security.clone(),
+            far_links: self.far_links.clone(),
         }
     }
 
@@ -161,7 +165,7 @@ impl Cluster {
         .await
     }
 
-    async fn wait_until_serving(&self) {
+    pub async fn wait_until_serving(&self) {
         for group in self.topology.groups() {
             self.leader_of(group.id).await;
         }

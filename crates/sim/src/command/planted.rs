@@ -44,6 +44,8 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::PromiseBeforeSync
         | Bug::TokenAnyPromise
         | Bug::TellUnapplied
+        | Bug::InstallOverLog
+        | Bug::InstallUnpromised
         | Bug::FreshFromReceipt => None,
         Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),
         Bug::ReadUnconfirmed => Some(Scenario::Kill),

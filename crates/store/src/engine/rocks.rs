@@ -12,12 +12,13 @@
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, FlushOptions,
-    LogLevel, Options, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+    LogLevel, Options, Range, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
 };
 
 use super::rocks_snapshot::RocksSnapshot;
@@ -28,6 +29,8 @@ use crate::key::Key;
 use crate::keys;
 
 const MIB: usize = 1024 * 1024;
+/// At least the bytes of any key.
+const LONGEST_KEY_BYTES: usize = 2048;
 
 /// How much memory and how many files RocksDB may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +123,8 @@ impl RocksOptions {
 /// An open RocksDB. Closing it flushes; a crash does not.
 pub struct Rocks {
     db: Arc<DB>,
+    /// Snapshots that live.
+    snapshots: Arc<AtomicUsize>,
     read: ReadOptions,
     read_persisted: ReadOptions,
     write: WriteOptions,
@@ -141,7 +146,7 @@ impl Rocks {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         let db = Arc::new(db);
-        Ok(Rocks { db, read: verified(), read_persisted, write })
+        Ok(Rocks { db, snapshots: Arc::default(), read: verified(), read_persisted, write })
     }
 
     fn position(&self, group: GroupId, options: &ReadOptions) -> Result<Slot, StoreError> {
@@ -185,6 +190,19 @@ impl Engine for Rocks {
             .map_err(|error| engine_error("write a checkpoint", &error))
     }
 
+    fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
+        let failed = |error| engine_error("remove records", &error);
+        let mut out = WriteBatch::default();
+        out.delete_range(from.as_bytes(), end.as_bytes());
+        self.db.write_opt(out, &self.write).map_err(failed)?;
+        // Whole files go at once, instead of when a compaction comes to them; snapshots do not keep them.
+        // One that is not counted yet will be taken after the removal, and does not see what is removed.
+        if self.snapshots.load(Ordering::SeqCst) == 0 {
+            self.db.delete_file_in_range(from.as_bytes(), &last_below(end)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         let mut options = FlushOptions::default();
         options.set_wait(true);
@@ -200,7 +218,12 @@ impl Engine for Rocks {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError> {
-        Ok(Arc::new(RocksSnapshot::new(Arc::clone(&self.db))?))
+        Ok(Arc::new(RocksSnapshot::new(Arc::clone(&self.db), Arc::clone(&self.snapshots))?))
+    }
+
+    fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
+        let range = Range::new(from.as_bytes(), end.as_bytes());
+        self.db.get_approximate_sizes(&[range]).iter().sum()
     }
 
     fn stats(&self) -> EngineStats {
@@ -212,6 +235,19 @@ impl Engine for Rocks {
             records: self.property(properties::ESTIMATE_NUM_KEYS),
         }
     }
+}
+
+/// A key below `end` with no key of ours in between: RocksDB takes the end of a range of files as part of
+/// it, and `end` itself may be somebody else's first key.
+fn last_below(end: &Key) -> Vec<u8> {
+    let mut bytes = end.as_bytes().to_vec();
+    if let Some(last) = bytes.pop()
+        && 0 < last
+    {
+        bytes.push(last - 1);
+        bytes.resize(LONGEST_KEY_BYTES, u8::MAX);
+    }
+    bytes
 }
 
 /// Reads that notice flipped bits.
@@ -311,4 +347,26 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> StoreError {
         return StoreError::Corrupt { what, reason: text };
     }
     engine_error(what, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_key_of_a_range_is_below_its_end_and_above_all_others() {
+        // Goal: no file is dropped that has the key at which a range ends, which may be all of a record's
+        // key; and those whose keys are all below it are.
+        let space = |incarnation: u32| crate::Keyspace { group: GroupId(1), incarnation };
+        for incarnation in [0, 254, 255, 256, 65535] {
+            for ((from, end), (next, _)) in
+                space(incarnation).ranges().zip(space(incarnation + 1).ranges())
+            {
+                assert!(end <= next, "{end:?}");
+                let last = Key::from_bytes(&last_below(&end));
+                let longest = [from.as_bytes(), &[255; 1100]].concat();
+                assert!(Key::from_bytes(&longest) < last && last < end, "{last:?}");
+            }
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! code, and readers of a snapshot take turns, which keeps them from crowding out everybody else.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
@@ -28,22 +29,27 @@ enum Asked {
 
 /// The database as it was when this was made. The thread ends with it.
 pub(super) struct RocksSnapshot {
+    /// How many live, this one included.
+    living: Arc<AtomicUsize>,
     /// `None` only while it is dropped.
     asks: Option<Sender<Asked>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl RocksSnapshot {
-    /// Takes it before it returns.
-    pub(super) fn new(db: Arc<DB>) -> Result<RocksSnapshot, StoreError> {
+    /// Takes it before it returns, and counts it before that.
+    pub(super) fn new(db: Arc<DB>, living: Arc<AtomicUsize>) -> Result<RocksSnapshot, StoreError> {
         let (asks, asked) = channel();
+        living.fetch_add(1, Ordering::SeqCst);
+        let mut snapshot = RocksSnapshot { living, asks: Some(asks), thread: None };
         let (taken, is_taken) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("snapshot".to_owned())
             .spawn(move || answer(&db, &asked, &taken))
             .map_err(|error| failed(&error))?;
+        snapshot.thread = Some(thread);
         is_taken.recv().map_err(|error| failed(&error))?;
-        Ok(RocksSnapshot { asks: Some(asks), thread: Some(thread) })
+        Ok(snapshot)
     }
 
     fn ask<T>(
@@ -64,6 +70,7 @@ impl Drop for RocksSnapshot {
         if let Some(thread) = self.thread.take() {
             let _panicked = thread.join().is_err(); // Its readers were told so.
         }
+        self.living.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

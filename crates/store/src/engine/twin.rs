@@ -29,8 +29,8 @@ pub struct Twin {
 struct Shared {
     /// What a crash leaves at least. `persisted` answers from here.
     flushed: Records,
-    /// Batches written since, oldest first.
-    unflushed: VecDeque<CheckpointBatch>,
+    /// What was written since, oldest first.
+    unflushed: VecDeque<Written>,
     /// The sum of the bytes of `unflushed`.
     unflushed_bytes: usize,
     /// `flushed` with all of `unflushed` on top. Reads are answered from here.
@@ -39,10 +39,31 @@ struct Shared {
     write_buffer_bytes: usize,
 }
 
+/// A write.
+enum Written {
+    Batch(CheckpointBatch),
+    /// Everything from the first key to below the second was removed.
+    Removed(Key, Key),
+}
+
 #[derive(Clone, Default)]
 struct Records(BTreeMap<Key, Bytes>);
 
 impl Records {
+    fn redo(&mut self, written: &Written) {
+        match written {
+            Written::Batch(batch) => self.write(batch),
+            Written::Removed(from, end) => self.remove(from, end, |_| true),
+        }
+    }
+
+    fn remove(&mut self, from: &Key, end: &Key, is_wanted: impl Fn(usize) -> bool) {
+        let found = self.range(from, end, usize::MAX);
+        for (_, (key, _)) in found.iter().enumerate().filter(|(index, _)| is_wanted(*index)) {
+            self.0.remove(key);
+        }
+    }
+
     fn write(&mut self, batch: &CheckpointBatch) {
         for (key, value) in batch.older.iter().map(Arc::as_ref).chain([&batch.records]).flatten() {
             match value {
@@ -95,18 +116,36 @@ impl Twin {
     }
 
     /// What a power failure does: keeps everything flushed and some number of the batches written
-    /// after it, chosen by `seed`, and loses the rest. Says how many batches were lost.
+    /// after it, chosen by `seed`, and loses the rest. Says how many batches were lost. Of what a lost
+    /// removal had removed, a part is gone nevertheless.
     ///
     /// The caller makes sure that nobody uses the twin for the node that crashed any more.
     pub fn crash(&self, seed: u64) -> usize {
         let mut shared = self.lock();
         let choices = shared.unflushed.len() as u64 + 1;
         let kept = usize::try_from(mixed(seed) % choices).expect("at most the number of batches");
-        let lost = shared.unflushed.len() - kept;
-        shared.unflushed.truncate(kept);
+        let lost = shared.unflushed.split_off(kept);
         shared.flush();
+        let (parts, part) = ((mixed(seed) >> 32) as usize % 3 + 1, (mixed(seed) >> 40) as usize);
+        for written in &lost {
+            if let Written::Removed(from, end) = written {
+                shared.flushed.remove(from, end, |index| (index + part) % parts == 0);
+            }
+        }
+        let lost = lost.len();
         shared.live = Arc::new(shared.flushed.clone());
         lost
+    }
+
+    /// Loses everything, as a disk that is replaced.
+    ///
+    /// The caller makes sure that nobody uses the twin for the node that lost it any more.
+    pub fn lose(&self) {
+        let mut shared = self.lock();
+        shared.flushed = Records::default();
+        shared.unflushed.clear();
+        shared.unflushed_bytes = 0;
+        shared.live = Arc::default();
     }
 
     /// How many batches are written but not flushed.
@@ -122,9 +161,18 @@ impl Twin {
 }
 
 impl Shared {
+    fn take(&mut self, written: Written, bytes: usize) {
+        if self.write_buffer_bytes <= self.unflushed_bytes {
+            self.flush();
+        }
+        Arc::make_mut(&mut self.live).redo(&written);
+        self.unflushed_bytes += bytes;
+        self.unflushed.push_back(written);
+    }
+
     fn flush(&mut self) {
-        for batch in self.unflushed.drain(..) {
-            self.flushed.write(&batch);
+        for written in self.unflushed.drain(..) {
+            self.flushed.redo(&written);
         }
         self.unflushed_bytes = 0;
     }
@@ -140,13 +188,12 @@ impl Engine for Twin {
     }
 
     fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
-        let mut shared = self.lock();
-        if shared.write_buffer_bytes <= shared.unflushed_bytes {
-            shared.flush();
-        }
-        Arc::make_mut(&mut shared.live).write(batch);
-        shared.unflushed_bytes += batch.bytes;
-        shared.unflushed.push_back(batch.clone());
+        self.lock().take(Written::Batch(batch.clone()), batch.bytes);
+        Ok(())
+    }
+
+    fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
+        self.lock().take(Written::Removed(from.clone(), end.clone()), 0);
         Ok(())
     }
 
@@ -166,6 +213,11 @@ impl Engine for Twin {
     fn snapshot(&self) -> Result<Arc<dyn EngineSnapshot>, StoreError> {
         let live: Arc<Records> = Arc::clone(&self.lock().live);
         Ok(live)
+    }
+
+    fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
+        let found = self.lock().live.range(from, end, usize::MAX);
+        found.iter().map(|(key, value)| (key.as_bytes().len() + value.len()) as u64).sum()
     }
 
     fn stats(&self) -> EngineStats {

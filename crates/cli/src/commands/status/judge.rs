@@ -106,6 +106,8 @@ pub(crate) struct GroupVerdict {
     pub(crate) state: GroupState,
     /// The node that leads it, serving or not.
     pub(crate) leader: Option<NodeId>,
+    /// The nodes that should lead it while all are well, from the leader order.
+    pub(crate) homes: Vec<NodeId>,
     /// The ballot of that leader, `3.1`.
     pub(crate) ballot: Option<String>,
     /// How long its lease still holds.
@@ -123,6 +125,11 @@ pub(crate) struct GroupVerdict {
 }
 
 impl GroupVerdict {
+    /// Whether the leader is where it should be; `None` without one.
+    pub(crate) fn is_home(&self) -> Option<bool> {
+        self.leader.map(|leader| self.homes.contains(&leader))
+    }
+
     /// How far the voter furthest behind is, among those whose lag is known.
     pub(crate) fn lag_slots_max(&self) -> Option<u64> {
         self.members.iter().filter_map(|member| member.lag_slots).max()
@@ -270,6 +277,7 @@ fn judge_group(topology: &Topology, group: &Group, answers: &Answers) -> GroupVe
         label: group.label(),
         state,
         leader: leader.map(|(node, _)| node),
+        homes: group.homes().map(|member| member.node).collect(),
         ballot: leader.map(|(_, status)| status.ballot.to_string()),
         lease_remaining: leader.map(|(_, status)| status.lease_remaining),
         slot_committed: leader.map(|(_, status)| status.slot_committed.0),

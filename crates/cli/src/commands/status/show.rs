@@ -76,6 +76,7 @@ pub(super) fn groups_table(topology: &Topology, verdict: &Verdict) -> Table {
         "GROUP",
         "STATE",
         "LEADER",
+        "HOME",
         "LEASE",
         "BALLOT",
         "COMMITTED",
@@ -95,6 +96,7 @@ pub(super) fn groups_table(topology: &Topology, verdict: &Verdict) -> Table {
             Cell::from(group.label.as_str()),
             Cell::toned(tone, group.state.word()),
             or_dash(group.leader.map(|node| name_of(topology, node))),
+            home_cell(topology, group),
             or_dash(group.lease_remaining.map(|left| format!("{} ms", left.as_millis()))),
             or_dash(group.ballot.clone()),
             or_dash(group.slot_committed.map(|slot| slot.to_string())),
@@ -197,6 +199,8 @@ fn group_json(topology: &Topology, verdict: &Verdict, group: &GroupVerdict) -> V
         "label": group.label,
         "state": group.state.word(),
         "leader": group.leader.map(|node| name_of(topology, node)),
+        "homes": group.homes.iter().map(|node| name_of(topology, *node)).collect::<Vec<_>>(),
+        "leader_is_home": group.is_home(),
         "ballot": group.ballot,
         "lease_remaining_ms": group.lease_remaining.map(|left| left.as_millis().to_string()),
         "slot_committed": group.slot_committed.map(|slot| slot.to_string()),
@@ -217,6 +221,19 @@ fn answer_of<'a>(answers: &'a Answers, node: &Node) -> Result<&'a NodeStatus, Er
 
 fn name_of(topology: &Topology, node: NodeId) -> String {
     topology.node(node).map_or_else(|| node.to_string(), |node| node.name.clone())
+}
+
+/// Whether the leader is where the leader order wants it, else where that is.
+fn home_cell(topology: &Topology, group: &GroupVerdict) -> Cell {
+    match group.is_home() {
+        None => dash(),
+        Some(true) => "yes".into(),
+        Some(false) => {
+            let homes: Vec<String> =
+                group.homes.iter().map(|node| name_of(topology, *node)).collect();
+            Cell::toned(Tone::Warn, format!("no: {}", homes.join(",")))
+        }
+    }
 }
 
 fn state_cell(status: &NodeStatus) -> Cell {
@@ -288,11 +305,13 @@ mod tests {
         assert_eq!(
             groups.lines().take(2).collect::<Vec<&str>>(),
             [
-                "GROUP\tSTATE\tLEADER\tLEASE\tBALLOT\tCOMMITTED\tCAUGHT UP\tLAG\tNOT CAUGHT UP",
-                "RZ00/g1\tserving\tn1\t900 ms\t3.1\t20000\t2/3\t0\tn3 unreachable",
+                "GROUP\tSTATE\tLEADER\tHOME\tLEASE\tBALLOT\tCOMMITTED\tCAUGHT UP\tLAG\tNOT CAUGHT UP",
+                "RZ00/g1\tserving\tn1\tyes\t900 ms\t3.1\t20000\t2/3\t0\tn3 unreachable",
             ]
         );
         assert_eq!(groups.lines().count(), 6);
+        // Goal: who reads the table sees which leader is not where it should be, and where that is.
+        assert!(groups.contains("\nRZ01/g2\tserving\tn1\tno: n2\t"), "{groups}");
     }
 
     #[test]
@@ -313,6 +332,8 @@ mod tests {
                 "label": "RZ00/g1",
                 "state": "serving",
                 "leader": "n1",
+                "homes": ["n1"],
+                "leader_is_home": true,
                 "ballot": "3.1",
                 "lease_remaining_ms": "900",
                 "slot_committed": "20000",

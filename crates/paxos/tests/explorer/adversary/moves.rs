@@ -6,6 +6,7 @@ use super::stage::Nodes;
 use super::{Adversary, plots};
 use crate::common::cluster::Cluster;
 use crate::common::event::Event;
+use crate::common::node::Phase;
 
 const MS: u64 = 1_000_000;
 
@@ -40,11 +41,24 @@ impl Adversary {
         if self.rng.below(1000) < weather.handover_permille {
             let to = if self.rng.chance(50) { None } else { Some(self.any_node()) };
             let id = self.likely_server(cluster);
-            return self.pending.push_back(Event::HandOver { id, to });
+            let homeward = self.rng.chance(50);
+            let event = if homeward { Event::GoHome(id) } else { Event::HandOver { id, to } };
+            return self.pending.push_back(event);
         }
         if self.rng.below(1000) < weather.trim_permille {
             self.pending.push_back(Event::Checkpoint(id));
             return self.pending.push_back(Event::Trim(id));
+        }
+        if self.rng.below(1000) < weather.snapshot_permille {
+            let from = self.any_node();
+            let id = self.likely_behind(cluster);
+            return self.pending.push_back(Event::Snapshot { id, from });
+        }
+        if self.rng.below(1000) < weather.lose_rows_permille {
+            return self.lose_rows(cluster, id);
+        }
+        if cluster.nodes[&id].arriving.is_some() && self.rng.chance(30) {
+            return self.go_on_with_snapshot(cluster, id);
         }
         match self.rng.below(100) {
             0..=49 => self.burst(weather.burst),
@@ -108,6 +122,27 @@ impl Adversary {
         }
     }
 
+    /// Rows that have arrived come one step closer, or all the way.
+    fn go_on_with_snapshot(&mut self, cluster: &Cluster, id: ReplicaId) {
+        let Some(arriving) = &cluster.nodes[&id].arriving else { return };
+        self.pending.push_back(match arriving.phase {
+            Phase::Fetched => Event::Install(id),
+            Phase::Logging => Event::SyncLog { id, count: 1 },
+            Phase::Installing if self.rng.chance(10) => Event::Installed(id), // It fails.
+            Phase::Installing => Event::Switch(id),
+            Phase::Switched => Event::Installed(id),
+        });
+    }
+
+    /// A node loses its rows when it goes down.
+    fn lose_rows(&mut self, cluster: &Cluster, id: ReplicaId) {
+        if cluster.nodes[&id].core.is_some() {
+            let keep = self.rng.index(4);
+            self.pending.push_back(Event::Crash { id, keep, keep_promise: true });
+        }
+        self.pending.push_back(Event::LoseRows(id));
+    }
+
     fn client_of(
         &mut self,
         cluster: &Cluster,
@@ -133,6 +168,15 @@ impl Adversary {
             return self.any_node();
         }
         *self.rng.one_of(&serving)
+    }
+
+    /// Mostly the node that has applied the least, for rows that come from others.
+    fn likely_behind(&mut self, cluster: &Cluster) -> ReplicaId {
+        let behind = self.ids.iter().copied().min_by_key(|id| cluster.nodes[id].applied.len());
+        match behind {
+            Some(id) if self.rng.chance(75) => id,
+            Some(_) | None => self.any_node(),
+        }
     }
 
     /// Messages arrive one after the other, within a millisecond or so.

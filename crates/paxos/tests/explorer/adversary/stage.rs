@@ -64,7 +64,7 @@ impl Ways {
 
 /// A set of kinds of messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(u16);
+pub struct Kinds(u32);
 
 impl Kinds {
     pub const NONE: Kinds = Kinds(0);

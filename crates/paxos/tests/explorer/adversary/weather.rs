@@ -7,6 +7,9 @@ use quorate_paxos::{LeaseMode, Timing};
 use super::rng::Rng;
 use crate::common::cluster::{Clock, Setup};
 
+/// Short, so that leaderships go home in the middle of other things.
+const SETTLE: Duration = Duration::from_millis(400);
+
 /// How wild a schedule is. Drawn per seed and printed with a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
@@ -27,6 +30,12 @@ pub struct Weather {
     pub tick_ms: u64,
     pub handover_permille: u64,
     pub trim_permille: u64,
+    /// Bytes of log that leaders keep for those that lag.
+    pub log_budget: u64,
+    /// How often rows come from another replica, asked for or not.
+    pub snapshot_permille: u64,
+    /// How often the rows of a node are lost.
+    pub lose_rows_permille: u64,
     /// How often a plot begins; see `plots.rs`.
     pub plot_permille: u64,
     /// When all is over, the leader's disk hangs.
@@ -55,6 +64,9 @@ impl Weather {
             tick_ms: *rng.one_of(&[10, 40, 100]),
             handover_permille: *rng.one_of(&[0, 3, 10]),
             trim_permille: *rng.one_of(&[0, 5, 20]),
+            log_budget: *rng.one_of(&[u64::MAX, 200, 1000]),
+            snapshot_permille: *rng.one_of(&[0, 3, 15]),
+            lose_rows_permille: *rng.one_of(&[0, 0, 2]),
             plot_permille: *rng.one_of(&[0, 3, 10, 30]),
             hangs_disk: rng.chance(25),
             drift_ppm,
@@ -91,9 +103,11 @@ impl Weather {
         Setup {
             mode: self.mode,
             lease_margin: self.lease_margin(),
+            settle: SETTLE,
             clocks: clocks.collect(),
             ranks: (1..=self.voters).map(|id| id as u16 / 2).collect(),
             beyond_margin: self.is_beyond_margin(),
+            log_budget: self.log_budget,
         }
     }
 }

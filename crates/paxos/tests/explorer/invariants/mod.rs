@@ -66,6 +66,8 @@ pub struct Judge {
     pub log_matching: log_matching::LogMatching,
     pub told: told::Told,
     pub watermarks: watermarks::Watermarks,
+    /// Snapshots that became the rows of a replica.
+    pub installed: u64,
     /// Payloads of the proposal that is being stepped.
     proposed: u64,
 }
@@ -87,6 +89,7 @@ impl Judge {
             log_matching: Default::default(),
             told: Default::default(),
             watermarks: Default::default(),
+            installed: 0,
             proposed: 0,
         }
     }
@@ -113,7 +116,12 @@ impl Judge {
             | Input::Health(_)
             | Input::HandOver(_)
             | Input::GiveWay
-            | Input::Trimmed(_) => {}
+            | Input::GoHome
+            | Input::Trimmed(_)
+            | Input::Refilling(_)
+            | Input::Install(_)
+            | Input::Installed { is_done: false } => {}
+            Input::Installed { is_done: true } => self.installed += 1,
         }
     }
 

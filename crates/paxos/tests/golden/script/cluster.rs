@@ -14,6 +14,9 @@ use crate::common::event::Event;
 use crate::common::links::Link;
 use crate::invariants::{Judge, Scope};
 
+/// How often it is looked for the way home.
+const WATCH_STEP: Duration = Duration::from_millis(50);
+
 /// What is printed of what happens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -141,6 +144,27 @@ impl Stage {
         self.judge.converged(&self.cluster);
     }
 
+    /// Time passes for all, and whatever is sent arrives. Drivers look for the way home as nodes do.
+    pub fn watch(&mut self, span: Duration) {
+        let up = |stage: &Stage, id| stage.cluster.nodes[&id].core.is_some();
+        for n in 1..=span.as_millis() / WATCH_STEP.as_millis() {
+            let before = self.events.len();
+            for id in self.cluster.ids() {
+                self.detail = Some(Detail::Outcomes);
+                if up(self, id) {
+                    self.tick(id, WATCH_STEP);
+                    self.play(&Event::GoHome(id));
+                } else {
+                    self.pause(id, WATCH_STEP);
+                }
+            }
+            self.settle(Detail::Outcomes);
+            if before < self.events.len() {
+                self.events.insert(before, format!("{} ms:", WATCH_STEP.as_millis() * n));
+            }
+        }
+    }
+
     /// The disk of the leader hangs, and another one leads within so long.
     pub fn hang(&mut self, span: Duration) {
         self.detail = Some(Detail::Outcomes);
@@ -157,8 +181,15 @@ impl Stage {
             let name = self.next_read.take().unwrap_or_else(|| token.0.to_string());
             self.reads.insert(*token, name);
         }
-        if let Input::Trimmed(slot) = &input {
-            self.tell(Detail::All, format!("{id} recycles its log through {slot}"));
+        match &input {
+            Input::Trimmed(slot) => {
+                self.tell(Detail::All, format!("{id} recycles its log through {slot}"));
+            }
+            Input::Installed { is_done } => {
+                let rows = if *is_done { "the rows of the snapshot" } else { "its old rows" };
+                self.tell(Detail::Outcomes, format!("{id} goes on with {rows}"));
+            }
+            _ => {}
         }
         let Some(mut out) = self.cluster.step(id, input) else { return };
         self.print(id, &out);
@@ -210,6 +241,12 @@ impl Stage {
         for (token, verdict) in &out.reads {
             let name = self.reads[token].clone();
             self.tell(Detail::Outcomes, format!("{id} read {name}: {}", print::verdict(*verdict)));
+        }
+        if let Some(slot) = out.refill {
+            self.tell(Detail::Outcomes, format!("{id} asks for rows through {slot} or later"));
+        }
+        if let Some(slot) = out.install {
+            self.tell(Detail::Outcomes, format!("{id} waits for its rows through {slot}"));
         }
         for wanted in &out.log_reads {
             let purpose = print::purpose(wanted.purpose);

@@ -15,10 +15,15 @@
 //! | `sync r1`, `sync r1 1`, `sync-promise r1` | log writes, a promise, become durable |
 //! | `stall r1`, `unstall r1` | the disk finishes nothing, or again |
 //! | `checkpoint r1`, `trim r1` | applied rows reach the disk; the log below is recycled |
+//! | `snapshot r1 r2` | rows of r2 arrive at r1, if it asks for none that are newer |
+//! | `install r1`, `switch r1`, `installed r1` | it waits for them, its disk has them, it hears of that |
+//! | `lose-rows r1` | the rows of a node that is down are lost |
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
 //! | `hand-over r1 r2`, `hand-over r1` | to r2, or to the best |
 //! | `give-way r1` | to the best in better health, if there is one |
+//! | `go-home r1` | to the best placed, if it has settled |
+//! | `watch +5000ms` | for so long all clocks go on and all messages arrive; leaders go home |
 //! | `drain r1`, `faults r1 1` | the node is about to leave; its health |
 //! | `settle`, `settle quietly` | deliver and sync until nothing is on its way |
 //! | `calm +8000ms` | faults end for so long; then all must agree |
@@ -31,7 +36,9 @@
 //! | command | effect |
 //! |---|---|
 //! | `start ... margin=41ms ranks=0,1,1` | another lease margin, other ranks |
+//! | `start ... settle=400ms` | another settling time |
 //! | `start ... clocks=1000ms+20000ppm,...` | what clocks show and how much too fast they are |
+//! | `start ... budget=300` | leaders keep so many bytes of log for those that lag |
 //! | `start ... beyond-margin` | the margin does not cover that: leases may overlap |
 //! | `pass +10ms` | time goes on for all, each clock at its own rate |
 //! | `tick r1`, `disk-progress r1` | due timers fire; the disk says that it works |
@@ -83,6 +90,7 @@ fn run_on_links(stage: &mut Stage, words: &[&str]) -> bool {
         ["settle"] => stage.settle(Detail::All),
         ["settle", "quietly"] => stage.settle(Detail::Outcomes),
         ["calm", span] => stage.calm(duration(span)),
+        ["watch", span] => stage.watch(duration(span)),
         ["hang", span] => stage.hang(duration(span)),
         _ => return false,
     }
@@ -141,9 +149,15 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["trim", id] => Event::Trim(replica(id)),
         ["answer", id] => Event::AnswerRead { id: replica(id), count: usize::MAX },
         ["answer", id, count] => Event::AnswerRead { id: replica(id), count: number(count) },
+        ["lose-rows", id] => Event::LoseRows(replica(id)),
+        ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
+        ["install", id] => Event::Install(replica(id)),
+        ["switch", id] => Event::Switch(replica(id)),
+        ["installed", id] => Event::Installed(replica(id)),
         ["hand-over", id] => Event::HandOver { id: replica(id), to: None },
         ["hand-over", id, to] => Event::HandOver { id: replica(id), to: Some(replica(to)) },
         ["give-way", id] => Event::GiveWay(replica(id)),
+        ["go-home", id] => Event::GoHome(replica(id)),
         ["drain", id] => Event::Health { id: replica(id), draining: true, serious_faults: 0 },
         ["faults", id, count] => Event::Health {
             id: replica(id),
@@ -163,8 +177,10 @@ fn start(count: &str, mode: &str, options: &[&str]) -> Stage {
     for option in options {
         match option.split_once('=').unwrap_or((option, "")) {
             ("by-hand", "") => manner = Manner::ByHand,
+            ("budget", bytes) => setup.log_budget = bytes.parse().expect("bytes"),
             ("beyond-margin", "") => setup.beyond_margin = true,
             ("margin", span) => setup.lease_margin = Duration::from_nanos(nanos(span)),
+            ("settle", span) => setup.settle = duration(span),
             ("ranks", ranks) => {
                 setup.ranks = ranks.split(',').map(|rank| rank.parse().expect("a rank")).collect();
             }

@@ -60,8 +60,8 @@ pub fn message(message: &Message) -> String {
             m.ballot, m.last, m.slot_committed
         ),
         Message::Heartbeat(m) => format!(
-            "heartbeat {} sent {}, committed {}, held by all {}",
-            m.ballot, m.sent_at, m.slot_committed, m.slot_held_by_all
+            "heartbeat {} sent {}, committed {}, releasable {}",
+            m.ballot, m.sent_at, m.slot_committed, m.slot_releasable
         ),
         Message::HeartbeatAck(m) => format!(
             "heartbeat {} sent {} acked, verified {}, synced {}",
@@ -70,6 +70,7 @@ pub fn message(message: &Message) -> String {
         Message::Commit(m) => format!("committed {} under {}", m.slot_committed, m.ballot),
         Message::TakeOver(m) => format!("take over from {}", m.ballot),
         Message::Ask(m) => format!("asked {}: where does {} stand?", m.asked_at, m.ballot),
+        Message::Behind(m) => format!("behind: {} keeps what follows {}", m.ballot, m.trimmed),
         Message::Told(m) => {
             format!(
                 "to what was asked {}: applied {} under {}",

@@ -1,0 +1,244 @@
+//! Rows of a group that come from another node: what the driver does between the core's wish for them and
+//! the rows that count. Called by `carry_out.rs` and `shard.rs`.
+//!
+//! ```text
+//!   core: refill ---> Network::refill fetches and installs beside the old rows ---> fetched
+//!   fetched -------> core: Install, the log begins anew ---> core: install ---> the store switches
+//!   switched ------> rows, sessions and attempts are loaded ---> core: Installed
+//! ```
+//!
+//! The switch waits for the disk, and loading reads it: both run off the shard task. The core applies
+//! nothing meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_paxos::Input;
+use quorate_store::{Base, Keyspace, Store, StoreError};
+use quorate_txn::{Deletes, SessionTable};
+use quorate_types::{BootTime, Code, Error, GroupId, Slot};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::cross::CrossDriver;
+use crate::event::{Event, RefillStatus};
+use crate::group::{Effects, Fatal, GroupDriver};
+use crate::refuse;
+use crate::snapshot::{RefillDone, Refilled};
+
+/// After a fetch that came to nothing the next one waits this long, twice as long each time,
+const WAIT: Duration = Duration::from_millis(500);
+/// up to this.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// What was fetched and cannot be installed at once is kept this long.
+const KEEP_MAX: Duration = Duration::from_secs(20);
+
+/// Where the refill of a group stands.
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Idle,
+    Fetching,
+    /// Waits until the core can take it; since when.
+    Fetched(BootTime, Refilled),
+    /// The core logs its last batch. What it gets as incarnation.
+    Logging(u32),
+    /// The store switches.
+    Switching,
+}
+
+/// The part of a group that refilling takes.
+#[derive(Default)]
+pub(crate) struct RefillDriver {
+    phase: Phase,
+    /// Fetches in a row that came to nothing.
+    failures: u32,
+    /// Nothing is fetched before.
+    next_at: BootTime,
+    /// Snapshots installed since the start.
+    installed: u64,
+}
+
+/// A switch to be done off the shard task.
+pub(crate) struct Switch {
+    group: GroupId,
+    slot: Slot,
+    store: Arc<Store>,
+    incarnation: u32,
+}
+
+/// What is kept in memory of rows that were switched to.
+pub struct Loaded {
+    keyspace: Keyspace,
+    sessions: SessionTable,
+    cross: CrossDriver,
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Loaded({:?})", self.keyspace)
+    }
+}
+
+impl std::fmt::Debug for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Switch({} through {})", self.group, self.slot)
+    }
+}
+
+impl Switch {
+    /// Makes the installed rows those that count, and reads from them what is kept in memory.
+    pub(crate) fn run(self) -> Result<Loaded, StoreError> {
+        let Switch { group, slot, store, incarnation } = self;
+        let base = Base { incarnation };
+        store.switch(group, slot, base)?;
+        let keyspace = store.keyspace(group);
+        let sessions = SessionTable::load(store.as_ref(), keyspace)?;
+        let cross = CrossDriver::load(store.as_ref(), keyspace)?;
+        Ok(Loaded { keyspace, sessions, cross })
+    }
+
+    /// The group.
+    pub(crate) fn group(&self) -> GroupId {
+        self.group
+    }
+}
+
+impl GroupDriver {
+    /// How it is with rows from other nodes.
+    pub(crate) fn refill_status(&self) -> RefillStatus {
+        RefillStatus {
+            is_missing: self.core.rows_missing(),
+            is_under_way: !matches!(self.refill.phase, Phase::Idle),
+            installed: self.refill.installed,
+        }
+    }
+
+    /// The core wants rows: fetches them, unless that is under way or has just failed.
+    pub(crate) fn want_rows(
+        &mut self,
+        now: BootTime,
+        at_least: Slot,
+        inputs: &mut VecDeque<Input>,
+        fx: &mut Effects,
+    ) {
+        if !matches!(self.refill.phase, Phase::Idle) || now < self.refill.next_at {
+            return;
+        }
+        info!(group = %self.group, %at_least, "fetches rows from another node");
+        self.refill.phase = Phase::Fetching;
+        fx.refills.push((self.group, at_least));
+        // The snapshot stands at this slot or later: the log above will do.
+        inputs.push_back(Input::Refilling(Some(at_least)));
+    }
+
+    /// The fetch has ended.
+    pub(crate) fn on_refilled(
+        &mut self,
+        now: BootTime,
+        outcome: Result<Refilled, Error>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        assert!(matches!(self.refill.phase, Phase::Fetching), "{}: nothing fetched", self.group);
+        match outcome {
+            Ok(refilled) => {
+                self.refill.phase = Phase::Fetched(now, refilled);
+                self.try_install(now, fx)
+            }
+            Err(error) => {
+                warn!(group = %self.group, %error, "rows could not be fetched");
+                self.give_up_refill(now, fx)
+            }
+        }
+    }
+
+    /// Hands a snapshot that is here to the core once that may take it.
+    pub(crate) fn try_install(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        let (since, refilled) = match std::mem::take(&mut self.refill.phase) {
+            Phase::Fetched(since, refilled) => (since, refilled),
+            other => {
+                self.refill.phase = other;
+                return Ok(());
+            }
+        };
+        let Refilled { last, incarnation, .. } = &refilled;
+        let is_old = last.last() <= self.core.slot_applied();
+        if self.core.may_install(last.last_id()) {
+            self.refill.phase = Phase::Logging(*incarnation);
+            self.step(now, Input::Install(refilled.last), fx)
+        } else if is_old || since + KEEP_MAX < now {
+            self.give_up_refill(now, fx)
+        } else {
+            self.refill.phase = Phase::Fetched(since, refilled);
+            Ok(())
+        }
+    }
+
+    /// The core waits for the rows of the snapshot.
+    pub(crate) fn switch_rows(&mut self, slot: Slot, fx: &mut Effects) {
+        let Phase::Logging(incarnation) = std::mem::take(&mut self.refill.phase) else {
+            panic!("{}: no snapshot to switch to", self.group);
+        };
+        self.refill.phase = Phase::Switching;
+        let (group, store) = (self.group, Arc::clone(&self.store));
+        fx.switches.push(Switch { group, slot, store, incarnation });
+    }
+
+    /// The rows of the snapshot count.
+    pub(crate) fn switched(
+        &mut self,
+        now: BootTime,
+        loaded: Loaded,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        let Loaded { keyspace, sessions, cross } = loaded;
+        let upto = self.store.applied(self.group);
+        let leader = self.core.known_leader(now);
+        self.waiters.skip(upto, &Err(refuse::outcome_unknown(self.group, leader)));
+        self.keyspace = keyspace;
+        self.sessions = sessions;
+        self.cross = cross;
+        // Nothing is known of deletes before.
+        self.deletes = Deletes::after(upto);
+        self.refill = RefillDriver { installed: self.refill.installed + 1, ..Default::default() };
+        self.step(now, Input::Installed { is_done: true }, fx)
+    }
+
+    fn give_up_refill(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        let refill = &mut self.refill;
+        refill.phase = Phase::Idle;
+        refill.next_at = now + WAIT.saturating_mul(1 << refill.failures.min(6)).min(WAIT_MAX);
+        refill.failures += 1;
+        self.step(now, Input::Refilling(None), fx)
+    }
+}
+
+/// Tells the shard of the end of a fetch, also if nobody ends it.
+pub(crate) fn report(group: GroupId, events: mpsc::UnboundedSender<Event>) -> RefillDone {
+    let mut report = Report { group, events, is_told: false };
+    Box::new(move |outcome| report.tell(outcome))
+}
+
+struct Report {
+    group: GroupId,
+    events: mpsc::UnboundedSender<Event>,
+    is_told: bool,
+}
+
+impl Report {
+    fn tell(&mut self, outcome: Result<Refilled, Error>) {
+        self.is_told = true;
+        // The shard is gone only when the node stops.
+        let _stopped = self.events.send(Event::Refilled { group: self.group, outcome }).is_err();
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.is_told {
+            let broken = "the fetch of a snapshot was broken off";
+            self.tell(Err(Error::new(Code::SnapshotUnavailable, broken)));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Rows of a group for another node, and rows that came from one. What is served is pinned on the shard task
+//! and read off it; what is fetched is written off it, and the shard hears of it with
+//! [`Event::Refilled`](crate::Event::Refilled).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_paxos::Batch;
+use quorate_store::{Keyspace, Pinned, Portable, Store, StoreError};
+use quorate_types::{Code, Error, GroupId, Slot};
+use tokio::sync::oneshot;
+
+use crate::group::{Fatal, GroupDriver};
+use crate::refuse;
+use crate::shard::off_task;
+
+/// Who is refused a view for now tries again after this.
+const LATER: Duration = Duration::from_secs(1);
+
+/// The rows of a group as they were applied at one moment. Keeps them on the disk while it lives.
+pub struct SnapshotSource {
+    group: GroupId,
+    last: Batch,
+    keyspace: Keyspace,
+    view: Pinned,
+    store: Arc<Store>,
+}
+
+impl SnapshotSource {
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The batch that the rows end with.
+    #[must_use]
+    pub fn last(&self) -> &Batch {
+        &self.last
+    }
+
+    /// Records in order behind the portable key `after`, or from the first one on: some `bytes_max` bytes of
+    /// them, at least one, none at the end. Waits for the disk.
+    ///
+    /// # Errors
+    /// `StoreError` if the rows cannot be read.
+    pub fn page(
+        &self,
+        after: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> Result<Vec<Portable>, StoreError> {
+        self.view.page(self.keyspace, after, bytes_max)
+    }
+
+    /// Roughly how many bytes all records take. Waits for the disk.
+    #[must_use]
+    pub fn estimated_bytes(&self) -> u64 {
+        self.store.bytes_of(self.keyspace)
+    }
+}
+
+impl std::fmt::Debug for SnapshotSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SnapshotSource({}, {:?})", self.group, self.last)
+    }
+}
+
+/// The rows of a group that have come from another node, whole and checked. They do not count before
+/// [`Store::switch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refilled {
+    /// The group.
+    pub group: GroupId,
+    /// The batch that the rows end with.
+    pub last: Batch,
+    /// The incarnation they have in the store.
+    pub incarnation: u32,
+}
+
+/// Told what became of a refill.
+pub type RefillDone = Box<dyn FnOnce(Result<Refilled, Error>) + Send>;
+
+impl GroupDriver {
+    /// The rows as they are applied now, for another node that needs them at `at_least` or later.
+    pub(crate) fn snapshot(
+        &mut self,
+        at_least: Slot,
+    ) -> Result<Result<SnapshotSource, Error>, Fatal> {
+        let group = self.group;
+        let refused = |message: String| {
+            let error = Error::new(Code::SnapshotUnavailable, message).after(LATER);
+            Ok(Err(refuse::of_group(error, group)))
+        };
+        let Some(last) = self.core.applied_last().cloned() else {
+            return refused(format!("{group} has applied nothing here since the start"));
+        };
+        if last.last() < at_least {
+            return refused(format!("{group} stands at slot {} here", last.last()));
+        }
+        let (sessions, attempts) = (&mut self.sessions, self.cross.rules.table_mut());
+        let pinned = self.store.pin_with(|| {
+            let mut changes = sessions.take_changes();
+            changes.extend(attempts.take_changes());
+            changes
+        });
+        let pinned = pinned.map_err(|source| Fatal::Store { group, source })?;
+        let Some(view) = pinned else {
+            return refused("too many views are kept on this node".to_owned());
+        };
+        let applied = self.store.applied(group);
+        assert_eq!(last.last(), applied, "{group}: the store stands elsewhere than the core");
+        let store = Arc::clone(&self.store);
+        Ok(Ok(SnapshotSource { group, last, keyspace: self.keyspace, view, store }))
+    }
+}
+
+/// Does work that waits for the disk where it keeps nobody, and waits for its end. `None` if it panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    off_task(move || {
+        let _left = done.send(work()).is_err(); // Who waited for it may have been dropped.
+    });
+    result.await.ok()
+}

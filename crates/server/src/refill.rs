@@ -1,0 +1,240 @@
+//! Rows of a group from another node, into our store. Begun by the shard through `Network::refill`; the other
+//! end is `snapshots.rs` of a node that has them.
+//!
+//! Every page is checked against its crc, every record for being one, every part and the whole against what
+//! the source has counted; what does not fit is thrown away. What has arrived stays when a stream breaks
+//! or the node restarts, and the source that has the rest is asked first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use quorate_paxos::Batch;
+use quorate_proto::convert::error::error_from_status;
+use quorate_proto::convert::{SnapshotAsk, SnapshotPiece, SnapshotTally};
+use quorate_proto::v1;
+use quorate_replica::{Refilled, blocking};
+use quorate_store::{Installer, Store, StoreError, decode_page};
+use quorate_types::{Code, Error, GroupId, NodeId, Slot};
+use tracing::{debug, info, warn};
+
+use crate::context::NodeContext;
+use crate::peer_network::{dial, unreachable_peer};
+use crate::snapshots::{Snapshots, counted};
+use crate::status::node_of;
+
+/// How often every node is asked before the driver is told that there are no rows.
+const ROUNDS: u32 = 3;
+/// A stream that breaks but has brought something is gone on with so often, one after the other.
+const RESUMES: u32 = 16;
+/// Wait before the next try.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The source begins within this.
+const BEGIN_LIMIT: Duration = Duration::from_secs(10);
+/// Between two pieces no more time goes by: one page takes a slow source a second.
+const PIECE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Fetches the rows of a group at `at_least` or later.
+pub(crate) async fn refill(
+    context: &NodeContext,
+    store: &Arc<Store>,
+    group: GroupId,
+    at_least: Slot,
+) -> Result<Refilled, Error> {
+    let mut failed = Error::new(Code::SnapshotUnavailable, format!("{group} has no other replica"));
+    for round in 0..ROUNDS {
+        if 0 < round {
+            tokio::time::sleep(PAUSE * round).await;
+        }
+        for node in candidates(context, store, group).await {
+            let mut resumes = 0;
+            loop {
+                let mut fetch = Fetch { context, store, group, at_least, node, has_come: false };
+                failed = match fetch.run().await {
+                    Ok(refilled) => return Ok(refilled),
+                    Err(error) => error,
+                };
+                if matches!(failed.code, Code::DiskFailed | Code::StoreDamaged | Code::Internal) {
+                    return Err(failed); // Ours: another source would not help.
+                }
+                resumes += 1;
+                debug!(%group, source = %node, error = %failed, "rows did not come");
+                if !fetch.has_come || RESUMES < resumes {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    Err(failed)
+}
+
+/// The nodes to ask, the best first: the one that has the rest of what has come, then the near ones, and
+/// among these followers before the leader, who has other things to do.
+async fn candidates(context: &NodeContext, store: &Arc<Store>, group: GroupId) -> Vec<NodeId> {
+    let Some(entry) = context.topology.group(group) else { return Vec::new() };
+    let known = Arc::clone(store);
+    let progress = blocking(move || known.install_progress(group)).await.and_then(Result::ok);
+    let begun_at = progress.flatten().map(|progress| Snapshots::node_of(progress.snapshot));
+    let status = context.shard.status().await.ok();
+    let leader = status.and_then(|status| {
+        let of_group = status.groups.into_iter().find(|it| it.group == group)?;
+        of_group.core.leader.map(node_of)
+    });
+    let here = context.entry();
+    let distance = |node: NodeId| {
+        let there = context.topology.node(node);
+        let is_same_idc = there.is_some_and(|there| there.idc == here.idc);
+        let is_same_city = there.is_some_and(|there| there.city == here.city);
+        2 - u32::from(is_same_idc) - u32::from(is_same_city)
+    };
+    let others = entry.members.iter().map(|member| member.node).filter(|it| *it != context.node);
+    let mut others: Vec<NodeId> = others.collect();
+    others.sort_by_key(|node| {
+        (begun_at != Some(*node), distance(*node), leader == Some(*node), *node)
+    });
+    others
+}
+
+/// One stream from one source.
+struct Fetch<'a> {
+    context: &'a NodeContext,
+    store: &'a Arc<Store>,
+    group: GroupId,
+    at_least: Slot,
+    node: NodeId,
+    /// At least one page was written.
+    has_come: bool,
+}
+
+impl Fetch<'_> {
+    async fn run(&mut self) -> Result<Refilled, Error> {
+        let Fetch { context, store, group, at_least, node, .. } = *self;
+        let known = Arc::clone(store);
+        let progress = off_task(move || known.install_progress(group)).await?;
+        let resume = progress.map(|progress| (progress.snapshot, progress.after));
+        let hello = context.hello(node);
+        let ask = SnapshotAsk { hello, group, at_least, resume };
+        let mut client = v1::peer_client::PeerClient::new(dial(context, node).await?);
+        let broken = |error: String| unreachable_peer(context, node, &error);
+        let refused = |status: tonic::Status| {
+            error_from_status(&status).unwrap_or_else(|| broken(status.to_string()))
+        };
+        let opened = tokio::time::timeout(BEGIN_LIMIT, client.snapshot(ask.into_wire())).await;
+        let opened = opened.map_err(|_elapsed| broken("no answer".to_owned()))?;
+        let mut pieces = opened.map_err(refused)?.into_inner();
+
+        let mut arriving: Option<(Installer, Batch)> = None;
+        loop {
+            let piece = tokio::time::timeout(PIECE_LIMIT, pieces.next()).await;
+            let piece = piece.map_err(|_elapsed| broken("rows stopped to come".to_owned()))?;
+            let piece = piece.ok_or_else(|| broken("the stream ended early".to_owned()))?;
+            let piece = piece.map_err(refused)?;
+            self.arrive().await?;
+            let piece = SnapshotPiece::from_wire(piece).map_err(|error| damaged(error.to_string()));
+            arriving = match (piece, arriving) {
+                (Ok(SnapshotPiece::Header { id, last, estimated_bytes }), None) => {
+                    if last.last() < at_least {
+                        let message = format!("{node} sends rows as of slot {}", last.last());
+                        return Err(Error::new(Code::SnapshotUnavailable, message));
+                    }
+                    info!(%group, source = %node, ?last, estimated_bytes, "fetches rows");
+                    let store = Arc::clone(store);
+                    let installer = off_task(move || store.begin_install(group, id)).await?;
+                    Some((installer, last))
+                }
+                (Ok(SnapshotPiece::Page(page)), Some((installer, last))) => {
+                    Some((self.write(installer, page).await?, last))
+                }
+                (Ok(SnapshotPiece::PartEnd(tally)), Some((installer, last))) => {
+                    Some((compare(installer, tally).await?, last))
+                }
+                (Ok(SnapshotPiece::End(tally)), Some((installer, last))) => {
+                    let installer = compare(installer, tally).await?;
+                    info!(%group, source = %node, ?tally, "rows are here");
+                    return Ok(Refilled { group, last, incarnation: installer.incarnation() });
+                }
+                // What has come before was right: it stays, and the rest is asked for once more.
+                (Err(error), _) => return Err(error),
+                (Ok(_), None) => return Err(damaged("it does not begin with a header")),
+                (Ok(SnapshotPiece::Header { .. }), Some(_)) => {
+                    return Err(damaged("it has a second header"));
+                }
+            };
+        }
+    }
+
+    async fn write(
+        &mut self,
+        mut installer: Installer,
+        page: bytes::Bytes,
+    ) -> Result<Installer, Error> {
+        let (written, installer) = off_task(move || {
+            let written = decode_page(page).and_then(|records| installer.write(records));
+            Ok((written, installer))
+        })
+        .await?;
+        match written {
+            Ok(()) => {
+                self.has_come = true;
+                Ok(installer)
+            }
+            Err(error @ StoreError::Foreign { .. }) => {
+                Err(discard(installer, error.to_string()).await)
+            }
+            Err(error) => Err(coded(&error)),
+        }
+    }
+
+    /// What the simulated network does to a piece.
+    async fn arrive(&self) -> Result<(), Error> {
+        let Some(links) = &self.context.links else { return Ok(()) };
+        match links.snapshot_piece(self.node).first() {
+            Some(delay) => {
+                tokio::time::sleep(*delay).await;
+                Ok(())
+            }
+            None => Err(unreachable_peer(self.context, self.node, "a piece was lost")),
+        }
+    }
+}
+
+/// The source must have counted what has arrived here.
+async fn compare(installer: Installer, theirs: SnapshotTally) -> Result<Installer, Error> {
+    let ours = counted(installer.tally());
+    if ours == theirs {
+        return Ok(installer);
+    }
+    Err(discard(installer, format!("{theirs:?} were sent, {ours:?} arrived")).await)
+}
+
+/// Throws away what has arrived.
+async fn discard(installer: Installer, reason: String) -> Error {
+    warn!(?installer, reason, "rows that came are thrown away");
+    match off_task(move || installer.discard()).await {
+        Ok(()) => damaged(reason),
+        Err(error) => error,
+    }
+}
+
+/// Work on the store where it keeps nobody.
+async fn off_task<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Error> {
+    match blocking(work).await {
+        Some(done) => done.map_err(|error| coded(&error)),
+        None => Err(Error::new(Code::Internal, "work on the store panicked")),
+    }
+}
+
+fn coded(error: &StoreError) -> Error {
+    Error::new(error.code(), error.to_string())
+}
+
+fn damaged(reason: impl Into<String>) -> Error {
+    Error::new(Code::SnapshotDamaged, reason)
+}
+
+#[cfg(test)]
+#[path = "refill_test.rs"]
+mod tests;

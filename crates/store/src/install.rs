@@ -1,0 +1,318 @@
+//! Rows of a group that come from another store: written beside those that count, then switched to.
+//!
+//! Every copy of a group's rows has a keyspace of its own, told apart by its incarnation. An installation
+//! fills the next one, straight in the engine, and remembers in the same batches how far it has come, so
+//! that it can go on after a break or a restart. The switch is one batch, flushed before anybody hears of
+//! it: it raises the incarnation and says where the new rows stand. Whatever a crash leaves is the old
+//! copy with its position or the new one with its own.
+//!
+//! The row table holds changes of the old copy until a checkpoint has taken them along. They go to the
+//! old keyspace, which nobody reads after the switch. So old rows are removed for good only after a
+//! checkpoint that began after the switch ([`Store::purge`]), or at the next start.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_types::{GroupId, Slot};
+use tracing::{debug, info};
+
+use crate::base::{Base, Progress};
+use crate::engine::{CheckpointBatch, Records};
+use crate::error::StoreError;
+use crate::key::Key;
+use crate::keys::{self, Keyspace};
+use crate::portable::{Portable, Tally, foreign};
+use crate::store::Store;
+
+/// What the store knows of snapshots on their way in.
+#[derive(Debug, Default)]
+pub(crate) struct Installs {
+    /// The installation of each group that may write, by the number it was given.
+    writers: BTreeMap<GroupId, u64>,
+    /// Numbers given so far.
+    begun: u64,
+    /// Groups whose rows are being switched.
+    switching: BTreeSet<GroupId>,
+    /// Switches since the start.
+    pub(crate) switches: u64,
+    /// Old copies, with the number of the checkpoint that takes the last changes of each along.
+    old: Vec<(Keyspace, u64)>,
+}
+
+impl Installs {
+    pub(crate) fn is_switching(&self) -> bool {
+        !self.switching.is_empty()
+    }
+
+    pub(crate) fn switches(&self, group: GroupId) -> bool {
+        self.switching.contains(&group)
+    }
+}
+
+/// An installation of a group's rows. Nothing that it writes is read before [`Store::switch`]. Begun once
+/// more for the same group, the later one counts, and this one writes no more.
+pub struct Installer {
+    store: Arc<Store>,
+    space: Keyspace,
+    number: u64,
+    snapshot: u128,
+    after: Option<Bytes>,
+    tally: Tally,
+}
+
+impl Installer {
+    /// The incarnation that the rows get.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.space.incarnation
+    }
+
+    /// The portable key of the last record written; `None` before the first.
+    #[must_use]
+    pub fn after(&self) -> Option<&Bytes> {
+        self.after.as_ref()
+    }
+
+    /// The records written so far, those before a restart included.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Writes records, which go on in order where the last ones ended. May wait for the disk.
+    ///
+    /// # Errors
+    /// `Foreign` if a record cannot be one of a group or is out of order, and then none is written;
+    /// `Overtaken` if another installation has begun; others if the engine refuses.
+    pub fn write(&mut self, records: Vec<Portable>) -> Result<(), StoreError> {
+        let (mut after, mut tally) = (self.after.clone(), self.tally);
+        let (mut batch, mut bytes) = (Records::new(), 0);
+        for record in records {
+            if after.as_ref().is_some_and(|after| record.key <= *after) {
+                return Err(foreign(&record.key, "it is out of order"));
+            }
+            let key = self.space.place(&record)?;
+            tally.add(&record);
+            bytes += record.bytes();
+            batch.insert(key, Some(record.value));
+            after = Some(record.key);
+        }
+        let Some(last) = after.clone() else { return Ok(()) };
+        let Keyspace { group, incarnation } = self.space;
+        let progress = Progress { snapshot: self.snapshot, incarnation, after: last, tally };
+        batch.insert(keys::progress(group), Some(progress.encode()));
+
+        let writing = self.store.writing();
+        self.check_not_overtaken()?;
+        let batch = CheckpointBatch { records: batch, bytes, ..CheckpointBatch::default() };
+        self.store.engine.write(&batch)?;
+        drop(writing);
+        (self.after, self.tally) = (after, tally);
+        Ok(())
+    }
+
+    /// Throws away what was written.
+    ///
+    /// # Errors
+    /// `Overtaken` if another installation has begun; others if the engine refuses.
+    pub fn discard(self) -> Result<(), StoreError> {
+        let writing = self.store.writing();
+        self.check_not_overtaken()?;
+        self.store.write().installs.writers.remove(&self.space.group);
+        self.store.clear(self.space)?;
+        drop(writing);
+        Ok(())
+    }
+
+    /// To be called by the writer of the engine.
+    fn check_not_overtaken(&self) -> Result<(), StoreError> {
+        let group = self.space.group;
+        match self.store.read().installs.writers.get(&group) {
+            Some(number) if *number == self.number => Ok(()),
+            Some(_) | None => Err(StoreError::Overtaken { group }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Installer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Keyspace { group, incarnation } = self.space;
+        write!(f, "Installer({group}, incarnation {incarnation}, {} records)", self.tally.records)
+    }
+}
+
+impl Store {
+    /// How far an installation of a group's rows has come that was broken off, perhaps by a crash.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine cannot read it.
+    pub fn install_progress(&self, group: GroupId) -> Result<Option<Progress>, StoreError> {
+        let key = keys::progress(group);
+        let stored = self.engine.get(&key)?;
+        let progress = stored.map(|stored| Progress::decode(&key, stored)).transpose()?;
+        let incarnation = self.keyspace(group).incarnation + 1;
+        Ok(progress.filter(|progress| progress.incarnation == incarnation))
+    }
+
+    /// Begins to install the rows of a group from a snapshot, or goes on where the installation of the
+    /// same snapshot ended. What is there of another one is removed. May wait for the disk.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    ///
+    /// # Panics
+    /// If the store was not opened for the group.
+    pub fn begin_install(
+        self: &Arc<Store>,
+        group: GroupId,
+        snapshot: u128,
+    ) -> Result<Installer, StoreError> {
+        let writing = self.writing();
+        let (space, number) = {
+            let mut state = self.write();
+            let _opened_for = state.applied(group);
+            let current = state.keyspace(group);
+            state.installs.begun += 1;
+            let number = state.installs.begun;
+            state.installs.writers.insert(group, number);
+            (Keyspace { incarnation: current.incarnation + 1, ..current }, number)
+        };
+        let known = self.install_progress(group)?.filter(|it| it.snapshot == snapshot);
+        let (after, tally) = match known {
+            Some(progress) => (Some(progress.after), progress.tally),
+            None => {
+                self.clear(space)?;
+                (None, Tally::default())
+            }
+        };
+        drop(writing);
+        debug!(%group, incarnation = space.incarnation, records = tally.records, "installs rows");
+        Ok(Installer { store: Arc::clone(self), space, number, snapshot, after, tally })
+    }
+
+    /// Makes the installed rows of `base` the rows of the group, as of `applied`, in one step that is
+    /// durable when this returns. From then on they are read, and entries go on from there; whoever keeps
+    /// anything in memory that was read from the old ones must load it anew. Waits for the disk.
+    ///
+    /// Of the group nothing may be applied meanwhile, and no checkpoint that names it may be running.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses. Which rows count then is known after the next start.
+    ///
+    /// # Panics
+    /// If the above does not hold, if the incarnation is not the next one, or if `applied` goes back: bugs
+    /// of the caller.
+    pub fn switch(&self, group: GroupId, applied: Slot, base: Base) -> Result<(), StoreError> {
+        {
+            let mut state = self.write();
+            let (before, current) = (state.applied(group), state.keyspace(group));
+            assert!(before <= applied, "store: {group} would go back from {before} to {applied}");
+            assert!(
+                base.incarnation == current.incarnation + 1,
+                "store: {base:?} after {current:?}"
+            );
+            assert!(
+                !state.table.frozen().is_some_and(|frozen| frozen.applied.contains_key(&group)),
+                "store: the rows of {group} are switched during a checkpoint of them"
+            );
+            assert!(state.installs.switching.insert(group), "store: {group} is switched twice");
+        }
+        let written = self.write_switch(group, applied, base);
+        let mut state = self.write();
+        state.installs.switching.remove(&group);
+        written?;
+        let old = state.keyspace(group);
+        // The next checkpoint takes along what the table holds of the old rows; if it holds nothing,
+        // nothing has to be waited for.
+        let is_empty = state.table.active_records() == 0 && state.table.frozen().is_none();
+        let taken_by = state.table.freezes() + u64::from(!is_empty);
+        state.installs.old.push((old, taken_by));
+        state.installs.switches += 1;
+        state.applied.insert(group, applied);
+        info!(%group, incarnation = base.incarnation, %applied, "switched to installed rows");
+        state.bases.insert(group, base);
+        Ok(())
+    }
+
+    fn write_switch(&self, group: GroupId, applied: Slot, base: Base) -> Result<(), StoreError> {
+        let writing = self.writing();
+        self.write().installs.writers.remove(&group);
+        self.engine.write(&CheckpointBatch {
+            records: [(keys::base(group), Some(base.encode())), (keys::progress(group), None)]
+                .into(),
+            applied: [(group, applied)].into(),
+            ..CheckpointBatch::default()
+        })?;
+        drop(writing);
+        self.engine.flush()
+    }
+
+    /// True while the rows of a group are being switched: no checkpoint can begin.
+    #[must_use]
+    pub fn is_switching(&self) -> bool {
+        self.read().installs.is_switching()
+    }
+
+    /// Removes old copies of rows, as soon as nothing of them can reach the engine any more. To be called
+    /// after checkpoints, off the task that applies. Says how many are left.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    pub fn purge(&self) -> Result<usize, StoreError> {
+        let (due, left) = {
+            let mut state = self.write();
+            let (freezes, is_writing) = (state.table.freezes(), state.table.frozen().is_some());
+            let is_due = |by: u64| by < freezes || (by == freezes && !is_writing);
+            let (due, left) = state.installs.old.drain(..).partition(|(_, by)| is_due(*by));
+            state.installs.old = left;
+            let due: Vec<(Keyspace, u64)> = due;
+            (due, state.installs.old.len())
+        };
+        for (space, _) in due {
+            let _writing = self.writing();
+            debug!(group = %space.group, incarnation = space.incarnation, "removes old rows");
+            self.remove(space.ranges())?;
+        }
+        Ok(left)
+    }
+
+    /// At the start: removes every copy of a group's rows but the one that counts and the one that an
+    /// installation may go on with.
+    pub(crate) fn clear_what_nobody_reads(&self, group: GroupId) -> Result<(), StoreError> {
+        let _writing = self.writing();
+        let current = self.keyspace(group);
+        let next = Keyspace { incarnation: current.incarnation + 1, ..current };
+        if self.install_progress(group)?.is_none() {
+            self.clear(next)?;
+        }
+        let first = Keyspace::first(group);
+        let before = first.ranges().zip(current.ranges());
+        self.remove(before.map(|((from, _), (end, _))| (from, end)))?;
+        let last = Keyspace { incarnation: u32::MAX, ..current };
+        let behind = next.ranges().zip(last.ranges());
+        self.remove(behind.map(|((_, from), (_, end))| (from, end)))
+    }
+
+    /// Removes a copy that an installation made. First what says that it may be gone on with, persistently:
+    /// see [`crate::Engine::remove_range`]. To be called by the writer of the engine.
+    fn clear(&self, space: Keyspace) -> Result<(), StoreError> {
+        let progress = keys::progress(space.group);
+        if self.engine.get(&progress)?.is_some() {
+            let records = [(progress, None)].into();
+            self.engine.write(&CheckpointBatch { records, ..CheckpointBatch::default() })?;
+            self.engine.flush()?;
+        }
+        self.remove(space.ranges())
+    }
+
+    /// Removes what there is in these ranges. To be called by the writer of the engine.
+    fn remove(&self, ranges: impl Iterator<Item = (Key, Key)>) -> Result<(), StoreError> {
+        for (from, end) in ranges {
+            if !self.engine.scan(&from, &end, 1)?.is_empty() {
+                self.engine.remove_range(&from, &end)?;
+            }
+        }
+        Ok(())
+    }
+}
