@@ -10,6 +10,8 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 /// Most conditions plus mutations of a transaction. More: `TXN_TOO_LARGE` at the edge.
 pub const TXN_OPS_MAX: usize = 1024;
+/// Members of one group, learners included. Quorums are counted over them for every answer.
+pub const GROUP_MEMBERS_MAX: usize = 16;
 /// Most groups of one transaction. More: `SEVERAL_GROUPS` at the edge.
 pub const TXN_GROUPS_MAX: usize = 16;
 /// Cross-unit transactions that a group coordinates at once. Beyond: `OVERLOADED`.
