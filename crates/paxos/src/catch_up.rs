@@ -112,6 +112,10 @@ impl Replica {
         let agreed = guess.max(msg.slot_committed);
         progress.rewind(agreed.max(trimmed).next());
         progress.behind = agreed < trimmed;
+        if progress.behind && progress.is_leaving {
+            leader.peers.remove(&from); // Nobody sends rows to who has left.
+            return;
+        }
         if progress.behind {
             self.send_behind(from, out);
         }

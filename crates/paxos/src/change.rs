@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, EntryId, NodeId, ReplicaId};
+use quorate_types::{BootTime, EntryId, NodeId, ReplicaId, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::lives;
@@ -198,6 +198,23 @@ impl Replica {
         for (id, _) in current.members().filter(|(id, _)| *id != own) {
             let may_lead = current.keeps_voter(id);
             leader.peers.entry(id).or_insert_with(|| Progress::new(first, may_lead));
+        }
+    }
+}
+
+impl Replica {
+    /// Somebody runs who is no member, and does not know that yet: he gets the log until he does.
+    pub(crate) fn note_stranger(&mut self, from: ReplicaId) {
+        let first = self.log.last().slot;
+        let at = self.memberships.last();
+        let is_stranger = at.id.slot <= self.slot_committed && at.membership.get(from).is_none();
+        let Duty::Leader(leader) = &mut self.duty else {
+            return;
+        };
+        let has_room = leader.peers.len() < 2 * limits::GROUP_MEMBERS_MAX;
+        if is_stranger && has_room {
+            let stranger = leader.peers.entry(from).or_insert_with(|| Progress::new(first, false));
+            stranger.is_leaving = true;
         }
     }
 }

@@ -128,13 +128,9 @@ impl Replica {
             && !matches!(self.duty, Duty::Leader(_));
         let standing = self.standing();
         let granted = free && self.promised < msg.ballot;
-        let ack = PreVoteAck {
-            ballot: msg.ballot,
-            granted,
-            promised: self.promised,
-            standing,
-        };
+        let ack = PreVoteAck { ballot: msg.ballot, granted, promised: self.promised, standing };
         self.send(from, Message::PreVoteAck(ack), out);
+        self.note_stranger(from);
         if !free {
             return;
         }
@@ -353,6 +349,10 @@ impl Replica {
             if let Duty::Candidate(candidacy) = &mut self.duty {
                 candidacy.fetch = None;
                 candidacy.deadline = now + self.options.timing.round;
+            }
+            if !self.votes() {
+                self.become_follower(now, None, out); // We had left, and know it now.
+                return;
             }
             self.ask_electors(out);
             self.weigh_promises(now, out);
