@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, EntryId, NodeId, ReplicaId, limits};
+use quorate_types::{BootTime, EntryId, ReplicaId, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::lives;
@@ -38,8 +38,6 @@ pub struct ChangeRequest {
 /// What a replica is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// Its node.
-    pub node: NodeId,
     /// Its rank in the leader order.
     pub rank: u16,
     /// Voter, or learner.
@@ -77,7 +75,7 @@ impl Replica {
                 (false, true) => Role::Joining,
                 (false, false) => Role::Learner,
             };
-            members.insert(*id, Member { node: seat.node, rank: seat.rank, role });
+            members.insert(*id, Member { rank: seat.rank, role });
         }
         for (id, member) in present.members().filter(|(_, member)| member.role.votes()) {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });

@@ -13,7 +13,7 @@ mod history;
 
 use std::collections::BTreeMap;
 
-use quorate_types::{NodeId, ReplicaId, limits};
+use quorate_types::{ReplicaId, limits};
 
 pub use code::MembershipError;
 pub use history::MembershipAt;
@@ -67,8 +67,6 @@ impl Role {
 /// One member of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The node the replica is on.
-    pub node: NodeId,
     /// Its rank in the leader order, 0 first.
     pub rank: u16,
     /// What it counts for.
@@ -108,8 +106,8 @@ impl Membership {
     /// # Panics
     /// If they are none or too many.
     #[must_use]
-    pub fn of_voters(voters: impl IntoIterator<Item = (ReplicaId, NodeId, u16)>) -> Membership {
-        let member = |(id, node, rank)| (id, Member { node, rank, role: Role::Voter });
+    pub fn of_voters(voters: impl IntoIterator<Item = (ReplicaId, u16)>) -> Membership {
+        let member = |(id, rank)| (id, Member { rank, role: Role::Voter });
         let members: BTreeMap<_, _> = voters.into_iter().map(member).collect();
         assert!(!members.is_empty(), "a group begins with voters");
         Membership::new(members).expect("a group begins within the limits")
