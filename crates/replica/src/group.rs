@@ -55,8 +55,6 @@ pub struct GroupOptions {
     pub slice_of: SliceRule,
     /// The group that holds it.
     pub group_of: GroupRule,
-    /// The node of each voter.
-    pub nodes: BTreeMap<ReplicaId, NodeId>,
     /// The group of the cluster that makes the cuts: the one with the lowest id.
     pub numbering: GroupId,
 }
@@ -517,9 +515,11 @@ impl GroupDriver {
         self.step(now, Input::GoHome, fx)
     }
 
-    /// The replica on a node.
+    /// The replica on a node that votes, and will when a change is over.
     pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
-        self.options.nodes.iter().find(|(_, at)| **at == node).map(|(replica, _)| *replica)
+        let members = self.core.membership().members();
+        let mut voters = members.filter(|(_, member)| member.role.votes_after()).map(|(id, _)| id);
+        voters.find(|id| id.node() == node)
     }
 
     pub(crate) fn set_health(
