@@ -60,7 +60,10 @@ impl Exit {
             | Code::CutLost
             | Code::AccountExists
             | Code::FloorAboveBalance
-            | Code::TransferRefused => Exit::Conflict,
+            | Code::TransferRefused
+            | Code::MembersChanged
+            | Code::MemberExists
+            | Code::LessRedundancy => Exit::Conflict,
             Code::OutcomeUnknown | Code::SessionExpired => Exit::OutcomeUnknown,
             Code::NotLeader
             | Code::WrongNode
@@ -69,6 +72,7 @@ impl Exit {
             | Code::NotReady
             | Code::DeadlineExceeded
             | Code::Unreachable
+            | Code::MemberNotReady
             | Code::SnapshotUnavailable
             | Code::ShuttingDown => Exit::Unreachable,
             Code::InvalidRequest => Exit::Usage,
@@ -249,7 +253,10 @@ mod tests {
                 "CUT_LOST",
                 "ACCOUNT_EXISTS",
                 "FLOOR_ABOVE_BALANCE",
-                "TRANSFER_REFUSED"
+                "TRANSFER_REFUSED",
+                "MEMBERS_CHANGED",
+                "MEMBER_EXISTS",
+                "LESS_REDUNDANCY"
             ]
         );
         assert_eq!(with(5), ["OUTCOME_UNKNOWN", "SESSION_EXPIRED"]);
@@ -263,6 +270,7 @@ mod tests {
                 "NOT_READY",
                 "DEADLINE_EXCEEDED",
                 "UNREACHABLE",
+                "MEMBER_NOT_READY",
                 "SNAPSHOT_UNAVAILABLE",
                 "SHUTTING_DOWN"
             ]

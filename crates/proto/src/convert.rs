@@ -9,6 +9,7 @@ pub mod cut;
 pub mod error;
 pub mod link;
 pub mod many;
+pub mod members;
 pub mod money;
 pub mod peer;
 pub mod reply;

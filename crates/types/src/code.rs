@@ -102,6 +102,14 @@ codes! {
     DeadlineExceeded = (3003, "DEADLINE_EXCEEDED", SameId, "the message names what was tried; check those endpoints or raise the deadline"),
     /// An endpoint could not be reached.
     Unreachable = (3004, "UNREACHABLE", Safe, "check that the server runs and that the address is right"),
+    /// Who takes part in a group is not what the caller has seen.
+    MembersChanged = (3005, "MEMBERS_CHANGED", No, "look again at who takes part (`quorate group members`) and decide anew; the commands go on where they stopped"),
+    /// A replica that should vote could not: it is behind, has no rows yet, or was not heard.
+    MemberNotReady = (3006, "MEMBER_NOT_READY", Safe, "wait until `quorate group members` shows it as fit, or see why its node does not catch up"),
+    /// The node has a replica of the group already.
+    MemberExists = (3007, "MEMBER_EXISTS", No, "choose another node; `quorate group members` shows where the replicas of the group are"),
+    /// The change would leave a group that does not survive the loss of a node any more.
+    LessRedundancy = (3008, "LESS_REDUNDANCY", No, "add a voter first, or say --accept-less-redundancy"),
     /// This replica can give no snapshot of a group now.
     SnapshotUnavailable = (3009, "SNAPSHOT_UNAVAILABLE", Safe, "ask another replica of the group, or this one later"),
 

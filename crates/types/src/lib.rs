@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 pub mod link;
 pub mod many;
+pub mod member;
 pub mod money;
 pub mod planted;
 pub mod slot;
@@ -38,6 +39,7 @@ pub use ids::{
 };
 pub use link::Link;
 pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
+pub use member::{MemberRole, MemberSeat};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
     HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,

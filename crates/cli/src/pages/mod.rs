@@ -7,6 +7,7 @@
 mod capacity;
 mod data;
 mod markdown;
+mod members;
 mod quorum;
 mod routing;
 mod security;
@@ -81,6 +82,10 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::NotReady => &quorum::NOT_READY,
         Code::DeadlineExceeded => &quorum::DEADLINE_EXCEEDED,
         Code::Unreachable => &quorum::UNREACHABLE,
+        Code::MembersChanged => &members::MEMBERS_CHANGED,
+        Code::MemberNotReady => &members::MEMBER_NOT_READY,
+        Code::MemberExists => &members::MEMBER_EXISTS,
+        Code::LessRedundancy => &members::LESS_REDUNDANCY,
         Code::SnapshotUnavailable => &quorum::SNAPSHOT_UNAVAILABLE,
         Code::Overloaded => &capacity::OVERLOADED,
         Code::DiskFull => &capacity::DISK_FULL,

@@ -128,10 +128,11 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::NoQuorum
         | Code::NotReady
         | Code::Unreachable
+        | Code::MemberNotReady
         | Code::SnapshotUnavailable
         | Code::ShuttingDown => tonic::Code::Unavailable,
         Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => tonic::Code::NotFound,
-        Code::AccountExists => tonic::Code::AlreadyExists,
+        Code::AccountExists | Code::MemberExists => tonic::Code::AlreadyExists,
         Code::SeveralGroups
         | Code::NotAnInteger
         | Code::KeyTooLarge
@@ -145,7 +146,8 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::TransferRefused
         | Code::TxnAborted
         | Code::Locked
-        | Code::CutLost => tonic::Code::Aborted,
+        | Code::CutLost
+        | Code::MembersChanged => tonic::Code::Aborted,
         Code::GuardFailed | Code::IntegerOverflow | Code::FloorAboveBalance => {
             tonic::Code::OutOfRange
         }
@@ -168,7 +170,8 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::FormatUnknown
         | Code::CertificateInvalid
         | Code::TlsMismatch
-        | Code::FaultsNotAllowed => tonic::Code::FailedPrecondition,
+        | Code::FaultsNotAllowed
+        | Code::LessRedundancy => tonic::Code::FailedPrecondition,
         Code::LogDamaged
         | Code::PromisesUnreadable
         | Code::StoreDamaged
