@@ -6,10 +6,11 @@ use std::sync::mpsc;
 use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
 use quorate_paxos::{Standing, Timing};
-use quorate_store::Twin;
+use quorate_store::{Twin, decode_page};
 use quorate_types::{
     AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, FoundRow,
-    Mutation, Part, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Value, WantedRow,
+    Mutation, Part, RecordsPage, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Value,
+    WantedRow,
 };
 
 use super::*;
@@ -391,6 +392,55 @@ fn views_at_cuts_go_in_the_end() {
     driver.lose_cuts(&refused);
     assert_eq!(waits.try_recv().expect("it is answered"), refused);
     assert_eq!(rows_at(&mut driver, now, last, &mut fx), Err(Code::CutLost));
+}
+
+/// The records of a page for a backup.
+fn records_at(
+    driver: &mut GroupDriver,
+    now: BootTime,
+    cut: CutId,
+    fx: &mut Effects,
+) -> Result<RecordsPage, Code> {
+    let range = CutRange::Records { after: None, bytes: 0 };
+    let answer = ask(driver, now, RequestBody::ReadCut(cut, range), fx);
+    for read in fx.cut_reads.drain(..) {
+        read.run().expect("the twin reads");
+    }
+    match answer.try_recv().expect("it is answered").map(|reply| reply.body) {
+        Ok(ReplyBody::Records(page)) => Ok(page),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.code),
+    }
+}
+
+/// Goal: a view that backups read stays for longer than others, but not for ever, nor do more than two of a
+/// group; a page says up to which entry of the log it holds anything.
+#[test]
+fn a_view_that_a_backup_reads_stays_for_longer() {
+    let start = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let cuts: Vec<CutId> = (0..limits::GROUP_CUTS_HELD_MAX + 1)
+        .map(|_| cut_between_writes(&mut driver, start, &mut fx))
+        .collect();
+    for cut in &cuts {
+        let page = records_at(&mut driver, start, *cut, &mut fx).expect("it is kept");
+        assert_eq!(page.upto.0, cut.0, "nothing is in doubt");
+        assert_eq!(decode_page(page.records).expect("a page").len(), 1, "one row, no session");
+    }
+    let at = |seconds| start + Duration::from_secs(seconds);
+    driver.clean_cuts(at(1), &mut fx).expect("nothing fails");
+    driver.clean_cuts(at(61), &mut fx).expect("nothing fails");
+    let kept: Vec<bool> =
+        cuts.iter().map(|cut| rows_at(&mut driver, at(61), *cut, &mut fx).is_ok()).collect();
+    assert_eq!(kept, [true, true, false]);
+    // Only one of them is read on, until nobody may any more.
+    let mut last = 61;
+    while records_at(&mut driver, at(last), cuts[0], &mut fx).is_ok() {
+        driver.clean_cuts(at(last), &mut fx).expect("nothing fails");
+        last += 100;
+    }
+    assert!((7200..7500).contains(&last), "{last}");
+    assert_eq!(rows_at(&mut driver, at(last), cuts[1], &mut fx), Err(Code::CutLost));
 }
 
 /// Goal: a driver notes where it deleted rows, so that a row that came and went is told from one that

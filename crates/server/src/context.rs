@@ -67,7 +67,7 @@ pub struct NodeContext {
     pub started_at: BootTime,
     pub(crate) requests: Arc<Requests>,
     /// Rows on their way to other nodes.
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -101,7 +101,7 @@ impl NodeContext {
             tls: given.tls,
             started_at,
             requests,
-            snapshots: Snapshots::new(node, given.snapshots),
+            snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
             draining,
             stopped,
         }
