@@ -323,7 +323,7 @@ pub(crate) fn check_owner(
     Ok(())
 }
 
-fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
+pub(crate) fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
     NodeRecord {
         version: 0,
         cluster: topology.cluster_id(),
