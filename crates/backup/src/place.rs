@@ -119,8 +119,23 @@ impl Place {
     /// # Errors
     /// `NoPlace`, or `Place` if the folder is not there.
     pub fn open(text: &str) -> Result<Place, BackupError> {
+        let variables = std::env::vars_os();
+        let texts = variables.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Place::open_with(text, texts)
+    }
+
+    /// As [`Place::open`], with these variables in place of those of the process.
+    ///
+    /// # Errors
+    /// As [`Place::open`].
+    pub fn open_with(
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Place, BackupError> {
         let Some(path) = folder_of(text)? else {
-            return Place::bucket(text);
+            return Place::bucket(text, variables);
         };
         let folder = Path::new(path).canonicalize();
         let folder = folder.map_err(|error| no_folder("open", path, &error))?;
@@ -130,13 +145,22 @@ impl Place {
         Ok(Place { store: Arc::new(store), prefix: String::new(), folder: Some(folder), text })
     }
 
-    fn bucket(text: &str) -> Result<Place, BackupError> {
+    fn bucket(
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Place, BackupError> {
         let rest = text.strip_prefix(S3_SCHEME).unwrap_or(text);
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
             return Err(no_place(text, "the bucket is missing; write s3://BUCKET/PREFIX"));
         }
-        let built = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
+        let mut builder = AmazonS3Builder::new();
+        for (name, value) in variables.into_iter().filter(|(name, _)| name.starts_with("AWS_")) {
+            if let Ok(key) = name.to_ascii_lowercase().parse() {
+                builder = builder.with_config(key, value);
+            }
+        }
+        let built = builder.with_bucket_name(bucket).build();
         let store = built.map_err(|error| no_place(text, error))?;
         let (prefix, text) = (prefix.trim_matches('/').to_owned(), text.to_owned());
         Ok(Place { store: Arc::new(store), prefix, folder: None, text })

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,19 +39,6 @@ impl Drop for Nodes {
     }
 }
 
-impl Nodes {
-    fn start(folder: &Path, file: &str) -> Nodes {
-        let start = |node: &&str| {
-            let args = ["server", "--insecure", "--profile", "small", "--cluster", file];
-            let output = fs::File::create(folder.join(format!("{node}.log"))).expect("a file");
-            let args = [&args[..], &["--node", node, "--data", node]].concat();
-            let started = command(folder, &args).stdout(Stdio::null()).stderr(output).spawn();
-            started.expect("the binary runs")
-        };
-        Nodes(NODES.iter().map(start).collect())
-    }
-}
-
 /// An offset at which all ports of the cluster are free.
 fn free_offset() -> u16 {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
@@ -69,38 +56,98 @@ fn free_offset() -> u16 {
     }
 }
 
-/// Writes `c.toml` with the tables of the demo. Returns where to reach its first node.
-fn write_cluster_file(folder: &Path) -> String {
-    let port_offset = free_offset();
-    let hosts = Hosts::Loopback { port_offset };
-    let options = Options { hosts, ..Options::demo(ClusterId(u128::from(std::process::id()))) };
-    fs::write(folder.join("c.toml"), one_city_three_idcs(&options)).expect("a file");
-    format!("127.0.0.1:{}", PORTS[0] + port_offset)
+/// A folder with the cluster file `c.toml`, where data folders have the names of their nodes.
+struct Home {
+    dir: tempfile::TempDir,
+    /// The first node.
+    endpoint: String,
 }
 
-fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-    command.args(args).current_dir(folder).env_clear();
-    command
-}
+impl Home {
+    /// With the tables of the demo.
+    fn new() -> Home {
+        let dir = tempfile::tempdir().expect("a folder");
+        let port_offset = free_offset();
+        let hosts = Hosts::Loopback { port_offset };
+        let id = ClusterId(u128::from(std::process::id()));
+        let text = one_city_three_idcs(&Options { hosts, ..Options::demo(id) });
+        fs::write(dir.path().join("c.toml"), text).expect("a file");
+        Home { dir, endpoint: format!("127.0.0.1:{}", PORTS[0] + port_offset) }
+    }
 
-/// The command ends with this exit code and says this; returns stdout.
-fn check(folder: &Path, args: &[&str], exit: i32, part: &str) -> String {
-    let output = command(folder, args).output().expect("the binary runs");
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(exit), "{args:?}\n{stdout}\n{stderr}");
-    let said = stdout.contains(part) || stderr.contains(part);
-    assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
-    stdout
-}
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
 
-/// The only item of the document of a command that ends well.
-fn item(folder: &Path, args: &[&str]) -> Value {
-    let stdout = check(folder, &[args, &["-o", "json"]].concat(), 0, "\"api_version\"");
-    let mut document: Value = serde_json::from_str(&stdout).expect("a document");
-    assert_eq!(document["items"].as_array().expect("items").len(), 1, "{document}");
-    document["items"][0].take()
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.args(args).current_dir(self.dir.path()).env_clear();
+        command.env("QUORATE_ENDPOINTS", &self.endpoint);
+        command
+    }
+
+    /// The command ends with this exit code and says this; returns stdout.
+    fn check(&self, args: &[&str], exit: i32, part: &str) -> String {
+        let output = self.command(args).output().expect("the binary runs");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{args:?}\n{stdout}\n{stderr}");
+        let said = stdout.contains(part) || stderr.contains(part);
+        assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
+        stdout
+    }
+
+    /// The only item of the document of a command that ends well.
+    fn item(&self, args: &[&str]) -> Value {
+        let stdout = self.check(&[args, &["-o", "json"]].concat(), 0, "\"api_version\"");
+        let mut document: Value = serde_json::from_str(&stdout).expect("a document");
+        assert_eq!(document["items"].as_array().expect("items").len(), 1, "{document}");
+        document["items"][0].take()
+    }
+
+    /// A new backup, as it is described.
+    fn back_up(&self) -> Value {
+        tokio::task::block_in_place(|| self.item(&["backup", "create", "--to", "kept"]))
+    }
+
+    /// A command about a backup; as [`Home::check`].
+    fn of_backup(&self, id: &str, args: &[&str], exit: i32, part: &str) {
+        self.check(&[&["backup"], args, &["--from", "kept", "--id", id]].concat(), exit, part);
+    }
+
+    /// Starts all nodes and waits until they serve.
+    fn start(&self, file: &str) -> Nodes {
+        let start = |node: &&str| {
+            let args = ["server", "--insecure", "--profile", "small", "--cluster", file];
+            let args = [&args[..], &["--node", node, "--data", node]].concat();
+            let mut starting = self.command(&args);
+            starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
+        };
+        let nodes = Nodes(NODES.iter().map(start).collect());
+        self.check(&["status", "--wait", "60s"], 0, "healthy: 5 of 5");
+        nodes
+    }
+
+    /// Nothing is left but backups.
+    fn destroy(&self, nodes: Nodes) {
+        drop(nodes);
+        for node in NODES {
+            fs::remove_dir_all(self.path(node)).expect("its data");
+        }
+    }
+
+    async fn client(&self) -> Client {
+        let builder = Client::builder(&self.endpoint).request_timeout(Duration::from_secs(20));
+        builder.build().await.expect("a node answers")
+    }
+
+    /// True if the node leads the group.
+    fn leads(&self, node: &str, group: &str) -> bool {
+        let status = self.item(&["status"]);
+        let groups = status["groups"].as_array().expect("groups").iter();
+        let mut leaders = groups.filter(|it| it["group"] == group).map(|it| &it["leader"]);
+        leaders.next().expect("the group exists").to_string().contains(node)
+    }
 }
 
 fn at(uid: u64) -> AccountAddress {
@@ -146,16 +193,55 @@ async fn load(client: Client, payer: usize, done: Arc<AtomicBool>, count: Arc<At
     }
 }
 
-async fn client_of(endpoint: &str) -> Client {
-    Client::builder(endpoint)
-        .request_timeout(Duration::from_secs(20))
-        .build()
-        .await
-        .expect("a node answers")
+/// Load from some users that was stopped again.
+struct Load {
+    done: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
+    payers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts and waits until some transactions are committed.
+    async fn start(client: &Client, payers: usize) -> Load {
+        let (done, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let spawn = |payer| {
+            let (client, done, count) = (client.clone(), Arc::clone(&done), Arc::clone(&count));
+            tokio::spawn(load(client, payer, done, count))
+        };
+        let payers = (0..payers).map(spawn).collect();
+        while count.load(Ordering::Acquire) < 50 {
+            tokio::task::yield_now().await;
+        }
+        Load { done, count, payers }
+    }
+
+    fn committed(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    async fn stop(self) {
+        self.done.store(true, Ordering::Release);
+        for payer in self.payers {
+            payer.await.expect("no payer panics");
+        }
+    }
 }
 
 fn sums(found: &Value) -> Vec<&Value> {
     found["groups"].as_array().expect("groups").iter().map(|group| &group["sha256"]).collect()
+}
+
+/// Everything goes on in a restored cluster: rows, money, what was pending, and ids that were used before.
+async fn go_on(client: &Client) {
+    let row = client.get("load", Uid(76), "row 3").await.expect("nothing is broken");
+    assert_eq!(row, Some(Stored::Bytes(vec![3; ROW_BYTES].into())));
+    let again = client.transfer(Transfer::pending(PENDING, at(1), at(2), 20, 0)).await;
+    assert!(again.stands(), "the id is known, and so is what it did: {again:?}");
+    let post = Transfer::post_pending(TransferId(9), PENDING, at(1), at(2), 0);
+    assert!(client.transfer(post).await.stands());
+    let found = client.find_transfer(Uid(1), PENDING).await.expect("it is read").expect("there");
+    assert_eq!(found.hold, Some(Hold::Posted { amount: 20, by: TransferId(9) }));
+    Load::start(client, 2).await.stop().await;
 }
 
 /// Goal: a backup made while transactions between units are under way is a state that balances; a cluster
@@ -163,181 +249,104 @@ fn sums(found: &Value) -> Vec<&Value> {
 /// that was restored by nobody gets its rows from the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_cluster_comes_back_as_it_was_at_the_cut() {
-    let home = tempfile::tempdir().expect("a folder");
-    let folder = home.path();
-    let endpoint = write_cluster_file(folder);
-    let of = |args: &[&'static str]| -> Vec<String> {
-        let all = [&["--endpoints", &endpoint], args].concat();
-        all.into_iter().map(str::to_owned).collect()
-    };
-    let asked = |args: &[&'static str], part: &str| {
-        let args = of(args);
-        check(folder, &args.iter().map(String::as_str).collect::<Vec<_>>(), 0, part)
-    };
-    let made = || {
-        let args = of(&["backup", "create", "--to", "kept"]);
-        item(folder, &args.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-
-    let nodes = Nodes::start(folder, "c.toml");
-    asked(&["status", "--wait", "60s"], "healthy: 5 of 5");
-    let client = client_of(&endpoint).await;
+    let home = Home::new();
+    let nodes = home.start("c.toml");
+    let client = home.client().await;
     open(&client).await;
-    let (done, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let payers: Vec<_> = (0..4)
-        .map(|payer| {
-            let (client, done, count) = (client.clone(), Arc::clone(&done), Arc::clone(&count));
-            tokio::spawn(load(client, payer, done, count))
-        })
-        .collect();
-    while count.load(Ordering::Acquire) < 50 {
-        tokio::task::yield_now().await;
-    }
-    let before = count.load(Ordering::Acquire);
-    let first = tokio::task::block_in_place(made);
-    let after = count.load(Ordering::Acquire);
+    let load = Load::start(&client, 4).await;
+    let before = load.committed();
+    let first = home.back_up();
+    let after = load.committed();
     assert!(before < after, "{before} transactions before the backup, {after} after it");
-    done.store(true, Ordering::Release);
-    for payer in payers {
-        payer.await.expect("no payer panics");
-    }
+    load.stop().await;
     client.close().await;
 
-    let id = first["id"].as_str().expect("an id").to_owned();
+    let id = first["id"].as_str().expect("an id");
     let ledger = &first["ledgers"][0];
     assert_eq!(ledger["balances"], true, "{first}");
     assert_eq!((&ledger["accounts"], &ledger["reserved"]), (&"8".into(), &"40".into()));
-    assert_eq!(first["groups"].as_array().expect("groups").len(), 5, "{first}");
-    check(folder, &["backup", "list", "--from", "kept"], 0, "complete");
-    let source = ["--from", "kept", "--id", &id];
-    let with = |args: &[&'static str]| -> Vec<String> {
-        [args, &source[..]].concat().into_iter().map(str::to_owned).collect()
-    };
-    let run = |args: &[&'static str], exit: i32, part: &str| {
-        let args = with(args);
-        check(folder, &args.iter().map(String::as_str).collect::<Vec<_>>(), exit, part)
-    };
-    run(&["backup", "verify"], 0, "is as it was written");
+    home.check(&["backup", "list", "--from", "kept"], 0, "complete");
+    home.of_backup(id, &["verify"], 0, "is as it was written");
 
-    // Nothing is left of the old cluster but its backup.
-    drop(nodes);
-    for node in NODES {
-        fs::remove_dir_all(folder.join(node)).expect("its data");
-    }
-    let restore = ["backup", "restore", "--cluster"];
-    let here = ["--all-nodes", "--data", "."];
-    run(&[&restore[..], &["c.toml"], &here].concat(), 1, "error[CLUSTER_ID_USED]");
-    run(&["backup", "cluster-file", "--output", "new.toml"], 0, "with cluster id");
-    fs::create_dir(folder.join("n1")).expect("a folder");
-    fs::write(folder.join("n1/notes.txt"), "mine").expect("a file");
-    run(&[&restore[..], &["new.toml"], &here].concat(), 1, "error[DATA_FOLDER_NOT_EMPTY]");
-    fs::remove_file(folder.join("n1/notes.txt")).expect("a file");
-    run(&[&restore[..], &["new.toml"], &here].concat(), 0, "n3: ");
-    run(&[&restore[..], &["new.toml"], &here].concat(), 1, "error[DATA_FOLDER_NOT_EMPTY]");
+    home.destroy(nodes);
+    let restore = ["restore", "--all-nodes", "--data", ".", "--cluster"];
+    home.of_backup(id, &[&restore[..], &["c.toml"]].concat(), 1, "error[CLUSTER_ID_USED]");
+    home.of_backup(id, &["cluster-file", "--output", "new.toml"], 0, "with cluster id");
+    fs::create_dir(home.path("n1")).expect("a folder");
+    fs::write(home.path("n1/notes.txt"), "mine").expect("a file");
+    let restore = [&restore[..], &["new.toml"]].concat();
+    home.of_backup(id, &restore, 1, "error[DATA_FOLDER_NOT_EMPTY]");
+    fs::remove_file(home.path("n1/notes.txt")).expect("a file");
+    home.of_backup(id, &restore, 0, "n3: ");
+    home.of_backup(id, &restore, 1, "error[DATA_FOLDER_NOT_EMPTY]");
 
-    let nodes = Nodes::start(folder, "new.toml");
-    asked(&["status", "--wait", "60s"], "healthy: 5 of 5");
-    let second = tokio::task::block_in_place(made);
+    let nodes = home.start("new.toml");
+    let second = home.back_up();
     assert_eq!(sums(&second), sums(&first));
     assert_eq!((&second["sha256"], &second["ledgers"]), (&first["sha256"], &first["ledgers"]));
     assert_ne!(second["cluster_id"], first["cluster_id"]);
-    asked(&["audit"], "balance");
-
-    // Everything goes on: rows, money, what was pending, and ids that were used before.
-    let client = client_of(&endpoint).await;
-    let row = client.get("load", Uid(76), "row 3").await.expect("nothing is broken");
-    assert_eq!(row, Some(Stored::Bytes(vec![3; ROW_BYTES].into())));
-    let again = client.transfer(Transfer::pending(PENDING, at(1), at(2), 20, 0)).await;
-    assert!(again.stands(), "the id is known, and so is what it did: {again:?}");
-    let posted = client.transfer(Transfer::post_pending(TransferId(9), PENDING, at(1), at(2), 0));
-    assert!(posted.await.stands());
-    let found =
-        client.find_transfer(Uid(1), PENDING).await.expect("it is read").expect("it is there");
-    assert_eq!(found.hold, Some(Hold::Posted { amount: 20, by: TransferId(9) }));
-    let (done, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let paying = tokio::spawn(load(client.clone(), 1, Arc::clone(&done), Arc::clone(&count)));
-    while count.load(Ordering::Acquire) < 20 {
-        tokio::task::yield_now().await;
-    }
-    done.store(true, Ordering::Release);
-    paying.await.expect("no payer panics");
+    home.check(&["audit"], 0, "balance");
+    let client = home.client().await;
+    go_on(&client).await;
     client.close().await;
-    asked(&["audit"], "balance");
-    let third = tokio::task::block_in_place(made);
-    assert_ne!(third["sha256"], first["sha256"]);
-    drop(nodes);
+    home.check(&["audit"], 0, "balance");
+    assert_ne!(home.back_up()["sha256"], first["sha256"]);
 
     // A third cluster, of which one node is restored by nobody.
-    for node in NODES {
-        fs::remove_dir_all(folder.join(node)).expect("its data");
-    }
-    run(&["backup", "cluster-file", "--output", "third.toml"], 0, "with cluster id");
+    home.destroy(nodes);
+    home.of_backup(id, &["cluster-file", "--output", "third.toml"], 0, "with cluster id");
     for node in ["n1", "n2"] {
-        run(&[&restore[..], &["third.toml", "--node", node, "--data", node]].concat(), 0, node);
+        let restore = ["restore", "--cluster", "third.toml", "--node", node, "--data", node];
+        home.of_backup(id, &restore, 0, node);
     }
-    let _nodes = Nodes::start(folder, "third.toml");
-    asked(&["status", "--wait", "60s"], "healthy: 5 of 5");
-    for group in ["1", "2", "3", "4", "5"] {
-        let lead = ["--endpoints", &endpoint, "group", "transfer-leader", group, "--to", "n3"];
-        let leads = || {
-            let status = item(folder, &["--endpoints", &endpoint, "status"]);
-            let groups = status["groups"].as_array().expect("groups").clone();
-            let found = groups.iter().find(|it| it["group"].to_string().contains(group));
-            found.is_some_and(|it| it["leader"].to_string().contains("n3"))
-        };
+    let _nodes = home.start("third.toml");
+    for group in ["g1", "g2", "g3", "g4", "g5"] {
         let mut tries = 0;
-        while !leads() {
+        while !home.leads("n3", group) {
             // Refused as long as the node lacks the rows.
-            let _asked = command(folder, &lead).output().expect("the binary runs");
+            let lead = ["group", "transfer-leader", group, "--to", "n3"];
+            let _asked = home.command(&lead).output().expect("the binary runs");
             tokio::time::sleep(Duration::from_millis(300)).await;
             tries += 1;
             assert!(tries < 200, "n3 never leads group {group}");
         }
     }
-    let fourth = tokio::task::block_in_place(made);
-    assert_eq!(sums(&fourth), sums(&first), "n3 has what the others were restored with");
+    assert_eq!(sums(&home.back_up()), sums(&first), "n3 has what the others were restored with");
 }
 
 /// Goal: a restore that broke off leaves a folder that no node starts on, and damage is named.
-#[test]
-fn what_is_damaged_or_half_restored_is_not_used() {
-    let home = tempfile::tempdir().expect("a folder");
-    let folder = home.path();
-    let endpoint = write_cluster_file(folder);
-    let nodes = Nodes::start(folder, "c.toml");
-    check(folder, &["--endpoints", &endpoint, "status", "--wait", "60s"], 0, "healthy: 5 of 5");
-    let put = ["--endpoints", &endpoint, "kv", "put", "-t", "load", "--uid", "1", "k", "v"];
-    check(folder, &put, 0, "");
-    let made = item(folder, &["--endpoints", &endpoint, "backup", "create", "--to", "kept"]);
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_or_half_restored_is_not_used() {
+    let home = Home::new();
+    let nodes = home.start("c.toml");
+    home.check(&["kv", "put", "-t", "load", "--uid", "1", "k", "v"], 0, "");
+    let made = home.back_up();
     drop(nodes);
     let id = made["id"].as_str().expect("an id");
-    let source = ["--from", "kept", "--id", id];
-    let file = [&["backup", "cluster-file", "--output", "new.toml"], &source[..]].concat();
-    check(folder, &file, 0, "with cluster id");
-    let restore = ["backup", "restore", "--cluster", "new.toml", "--node", "n1", "--data", "fresh"];
-    let restore = [&restore[..], &source].concat();
+    home.of_backup(id, &["cluster-file", "--output", "new.toml"], 0, "with cluster id");
+    let restore = ["restore", "--cluster", "new.toml", "--node", "n1", "--data", "fresh"];
 
-    let group = fs::read_dir(folder.join("kept").join(id)).expect("a backup").flatten();
+    let group = fs::read_dir(home.path("kept").join(id)).expect("a backup").flatten();
     let group = group.map(|entry| entry.path()).find(|path| path.is_dir()).expect("an object");
     let object = group.join("000001.records");
     let whole = fs::read(&object).expect("an object");
     let mut changed = whole.clone();
     changed[20] ^= 1;
     fs::write(&object, changed).expect("an object");
-    let verify = [&["backup", "verify"], &source[..]].concat();
-    check(folder, &verify, 1, "000001.records: its bytes are not those that were written");
-    check(folder, &restore, 1, "error[BACKUP_DAMAGED]");
-    let server =
-        ["server", "--insecure", "--cluster", "new.toml", "--node", "n1", "--data", "fresh"];
-    check(folder, &server, 1, "error[RESTORE_UNFINISHED]");
+    let changed = "000001.records: its bytes are not those that were written";
+    home.of_backup(id, &["verify"], 1, changed);
+    home.of_backup(id, &restore, 1, "error[BACKUP_DAMAGED]");
+    let server = ["server", "--insecure", "--cluster", "new.toml", "--node", "n1"];
+    let server = [&server[..], &["--data", "fresh"]].concat();
+    home.check(&server, 1, "error[RESTORE_UNFINISHED]");
     fs::write(&object, whole).expect("an object");
-    check(folder, &verify, 0, "is as it was written");
-    check(folder, &restore, 1, "error[DATA_FOLDER_NOT_EMPTY]");
-    fs::remove_dir_all(folder.join("fresh")).expect("a folder");
-    check(folder, &restore, 0, "n1: ");
+    home.of_backup(id, &["verify"], 0, "is as it was written");
+    home.of_backup(id, &restore, 1, "error[DATA_FOLDER_NOT_EMPTY]");
+    fs::remove_dir_all(home.path("fresh")).expect("a folder");
+    home.of_backup(id, &restore, 0, "n1: ");
 
-    let missing = ["backup", "verify", "--from", "kept", "--id", "20260102T030405Z-00000007"];
-    check(folder, &missing, 3, "error[BACKUP_MISSING]");
-    check(folder, &["backup", "list", "--from", "nothing"], 1, "error[BACKUP_PLACE_FAILED]");
-    check(folder, &["backup", "list", "--from", "ftp://x"], 2, "is no place for backups");
+    home.of_backup("20260102T030405Z-00000007", &["verify"], 3, "error[BACKUP_MISSING]");
+    let list = |place| ["backup", "list", "--from", place];
+    home.check(&list("nothing"), 1, "error[BACKUP_PLACE_FAILED]");
+    home.check(&list("ftp://x"), 2, "is no place for backups");
 }
