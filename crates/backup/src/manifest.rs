@@ -15,6 +15,8 @@ use crate::place::BackupId;
 
 /// The format that this version writes, and the only one it reads.
 pub const FORMAT: u32 = 1;
+/// Greater than any slot or time that a log comes to.
+const POSITION_MAX: u64 = u64::MAX / 2;
 /// The name of the manifest in its backup.
 pub const MANIFEST: &str = "manifest.json";
 /// The name of the object with its digest.
@@ -105,6 +107,11 @@ impl GroupPart {
     #[must_use]
     pub fn upto(&self) -> Slot {
         Slot(self.upto)
+    }
+
+    /// True if no log could go on from here: a cut has a slot, and there are slots behind it.
+    fn is_nowhere(&self) -> bool {
+        self.upto == 0 || POSITION_MAX < self.upto || POSITION_MAX < self.log_time_ms
     }
 
     /// Log time at that slot.
@@ -207,6 +214,9 @@ impl Manifest {
         if !manifest.groups.is_sorted_by(|one, next| one.group < next.group) {
             return Err(damaged("its groups are out of order".to_owned()));
         }
+        if manifest.groups.iter().any(|group| group.is_nowhere()) {
+            return Err(damaged("a group stands at an impossible slot or time".to_owned()));
+        }
         Ok(manifest)
     }
 }
@@ -293,6 +303,13 @@ mod tests {
         let (text, digest) = Manifest { format: 2, ..manifest() }.encode();
         let error = Manifest::decode("x", &text, &digest).unwrap_err();
         assert!(matches!(error, BackupError::Format { format: 2, .. }), "{error}");
+        for upto in [0, u64::MAX] {
+            let mut wrong = manifest();
+            wrong.groups[0].upto = upto;
+            let (text, digest) = wrong.encode();
+            let error = Manifest::decode("x", &text, &digest).unwrap_err();
+            assert!(error.to_string().contains("an impossible slot"), "{error}");
+        }
         let (text, digest) = manifest().encode();
         let error = Manifest::decode("y", &text, &digest).unwrap_err();
         assert!(error.to_string().contains("of backup x"), "{error}");

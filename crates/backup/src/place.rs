@@ -6,19 +6,23 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{ObjectStore, PutPayload};
+use object_store::{ClientOptions, ObjectStore, PutPayload, RetryConfig};
 
 use crate::error::BackupError;
 
 const FILE_SCHEME: &str = "file://";
 const S3_SCHEME: &str = "s3://";
+/// An object goes to a bucket or comes from it within this: 32 MiB over a slow line.
+const OBJECT_TIMEOUT: Duration = Duration::from_secs(300);
+/// A bucket that does not answer, or says that it is busy, is asked again for this long.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Hexadecimal digits behind the time in an id.
 const RANDOM_DIGITS: usize = 8;
 /// Characters of the time in an id.
@@ -154,7 +158,11 @@ impl Place {
         if bucket.is_empty() {
             return Err(no_place(text, "the bucket is missing; write s3://BUCKET/PREFIX"));
         }
-        let mut builder = AmazonS3Builder::new();
+        // Variables may say otherwise.
+        let client = ClientOptions::new().with_timeout(OBJECT_TIMEOUT);
+        let retry =
+            RetryConfig { max_retries: 4, retry_timeout: RETRY_TIMEOUT, ..Default::default() };
+        let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry);
         for (name, value) in variables.into_iter().filter(|(name, _)| name.starts_with("AWS_")) {
             if let Ok(key) = name.to_ascii_lowercase().parse() {
                 builder = builder.with_config(key, value);
@@ -303,8 +311,6 @@ fn sync(folder: &Path, id: &BackupId, name: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

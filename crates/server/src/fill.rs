@@ -203,3 +203,87 @@ fn failed(verb: &str, path: &Path, error: &std::io::Error) -> Error {
 fn stored(error: &StoreError) -> Error {
     Error::new(error.code(), error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_topology::presets::{Options, one_city_three_idcs};
+    use quorate_types::ClusterId;
+
+    use super::*;
+
+    fn topology(cluster: u128) -> Topology {
+        let text = one_city_three_idcs(&Options::demo(ClusterId(cluster)));
+        Topology::parse(&text).expect("the preset is valid")
+    }
+
+    fn beginning(digest: &str) -> Beginning {
+        Beginning { upto: Slot(40), log_time: LogTime(7), digest: digest.to_owned() }
+    }
+
+    /// Fills a folder with groups that have no records.
+    fn fill(data: &Path, topology: &Topology, node: NodeId, digest: &str) {
+        let random = [u64::from(node.0), 9 + u64::from(node.0)];
+        let mut fill = Fill::begin(data, topology.clone(), node, random).expect("it is empty");
+        for group in fill.groups().collect::<Vec<_>>() {
+            let installer = fill.install(group).expect("there is room");
+            fill.installed(group, &installer, beginning(digest)).expect("there is room");
+        }
+        fill.finish().expect("all groups are installed");
+    }
+
+    /// The log of a group as a start finds it.
+    fn log_of(data: &Path, group: GroupId) -> Vec<Bytes> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(data).expect("nobody uses it"));
+        let (_, opened) = PromiseFile::open(Arc::clone(&disk)).expect("it is read");
+        let Opened::Valid(record) = opened else { panic!("{opened:?}") };
+        let options = Profile::Normal.log();
+        let opened = Log::open_from(disk, options, 5, record.log).expect("it is whole");
+        let (_, reader, recovered) = opened;
+        assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+        let frames = reader.read(group, Slot::ZERO, 1 << 20).expect("it is read");
+        frames.into_iter().map(|frame| frame.body).collect()
+    }
+
+    #[test]
+    fn all_replicas_of_a_group_begin_with_the_same_batch() {
+        // Goal: their logs are one log from the first byte on, and those of another backup or of another
+        // cluster are not.
+        let dir = tempfile::tempdir().expect("a folder");
+        let nodes = [1, 2, 3].map(NodeId);
+        let folder = |node: NodeId, name: &str| dir.path().join(format!("{name}{}", node.0));
+        for node in nodes {
+            fill(&folder(node, "a"), &topology(7), node, "digest");
+        }
+        fill(&folder(nodes[0], "b"), &topology(7), nodes[0], "other");
+        fill(&folder(nodes[0], "c"), &topology(8), nodes[0], "digest");
+        let group = GroupId(2);
+        let [first, second, third] = nodes.map(|node| log_of(&folder(node, "a"), group));
+        assert_eq!((first.len(), &first, &first), (1, &second, &third));
+        let batch = Batch::decode(first[0].clone()).expect("a batch");
+        assert_eq!((batch.first(), batch.last()), (Slot(41), Slot(41)));
+        assert_eq!((batch.kind(), batch.log_time()), (BatchKind::StartWork, LogTime(7)));
+        assert_ne!(log_of(&folder(nodes[0], "b"), group), first);
+        assert_ne!(log_of(&folder(nodes[0], "c"), group), first);
+    }
+
+    #[test]
+    fn only_empty_folders_are_filled_and_only_whole_ones_are_used() {
+        // Goal: a node's data is never written over, and half a backup never passes for an empty node.
+        let dir = tempfile::tempdir().expect("a folder");
+        let begin = |data: &Path| Fill::begin(data, topology(7), NodeId(1), [1, 2]);
+        let half = dir.path().join("half");
+        drop(begin(&half).expect("it is empty"));
+        let error = crate::folder::look_into(&half, &topology(7), NodeId(1)).unwrap_err();
+        assert_eq!(error.code, Code::RestoreUnfinished);
+        assert_eq!(begin(&half).err().map(|error| error.code), Some(Code::DataFolderNotEmpty));
+
+        let locked = dir.path().join("locked");
+        let disk = RealDisk::open(&locked).expect("it is new");
+        assert_eq!(begin(&locked).err().map(|error| error.code), Some(Code::DataFolderLocked));
+        drop(disk);
+        let unfinished = begin(&locked).expect("a lock that nobody holds is nothing");
+        assert_eq!(unfinished.finish().unwrap_err().code, Code::Internal, "no group is installed");
+        let unknown = Fill::begin(&dir.path().join("x"), topology(7), NodeId(9), [1, 2]);
+        assert_eq!(unknown.err().map(|error| error.code), Some(Code::ConfigInvalid));
+    }
+}
