@@ -202,6 +202,15 @@ impl NodeContext {
         })
     }
 
+    /// Tells of a backup, once it is known to be allowed.
+    pub(crate) fn note_backup(&self, caller: &Caller, group: GroupId, body: &RequestBody) {
+        if let RequestBody::ReadCut(cut, CutRange::Records { .. }) = body
+            && let Some(access) = &self.access
+        {
+            access.audit.backs_up(caller, group, *cut);
+        }
+    }
+
     /// Decides, counts and tells.
     fn decide(
         &self,

@@ -66,6 +66,7 @@ impl NodeContext {
         quorate_txn::check_limits(&request)?;
         self.check_route(group, &request)?;
         self.authorize(caller, group, &request)?;
+        self.note_backup(caller, group, &request.body);
         let bytes = request_bytes(&request);
         let Some(elsewhere) = elsewhere else {
             return self.shard.request(group, request, bytes, answer);
