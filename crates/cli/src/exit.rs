@@ -52,7 +52,10 @@ impl Exit {
     #[must_use]
     pub(crate) fn of(code: Code) -> Exit {
         match code {
-            Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => Exit::NotFound,
+            Code::UnknownTable
+            | Code::UnknownGroup
+            | Code::AccountMissing
+            | Code::BackupMissing => Exit::NotFound,
             Code::ConditionFailed
             | Code::GuardFailed
             | Code::TxnAborted
@@ -101,6 +104,9 @@ impl Exit {
             | Code::PortInUse
             | Code::ConfigInvalid
             | Code::DataFolderLocked
+            | Code::DataFolderNotEmpty
+            | Code::ClusterIdUsed
+            | Code::RestoreUnfinished
             | Code::VersionMismatch
             | Code::FormatUnknown
             | Code::LogDamaged
@@ -108,6 +114,9 @@ impl Exit {
             | Code::StoreDamaged
             | Code::DiskFailed
             | Code::SnapshotDamaged
+            | Code::BackupDamaged
+            | Code::BackupPlaceFailed
+            | Code::BackupMismatch
             | Code::Internal => Exit::Failed,
         }
     }
@@ -242,7 +251,10 @@ mod tests {
             exits.iter().filter(|(_, e)| *e == exit).map(|(code, _)| code.name()).collect()
         };
         assert_eq!(with(2), ["INVALID_REQUEST"]);
-        assert_eq!(with(3), ["UNKNOWN_TABLE", "UNKNOWN_GROUP", "ACCOUNT_MISSING"]);
+        assert_eq!(
+            with(3),
+            ["UNKNOWN_TABLE", "UNKNOWN_GROUP", "ACCOUNT_MISSING", "BACKUP_MISSING"]
+        );
         assert_eq!(
             with(4),
             [

@@ -202,6 +202,7 @@ impl Client {
             | ReplyBody::Cut(_)
             | ReplyBody::Accounts(_)
             | ReplyBody::FoundTransfers(_)
+            | ReplyBody::Records(_)
             | ReplyBody::Rows(_) => Err(Error::local(other_answer("Get"))),
         }
     }

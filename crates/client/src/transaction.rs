@@ -202,6 +202,7 @@ impl Transaction {
             | ReplyBody::Cut(_)
             | ReplyBody::Accounts(_)
             | ReplyBody::FoundTransfers(_)
+            | ReplyBody::Records(_)
             | ReplyBody::Rows(_) => {
                 let error = other_answer("Transact");
                 Err(Error::new(error, Outcome::Unknown, Trail::default()))

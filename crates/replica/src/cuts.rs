@@ -9,12 +9,12 @@
 //! task, and `handle.rs` finds it in [`Ready`] without asking the shard, whose rounds are long under load.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_store::{Keyspace, Pinned, StoreError};
-use quorate_txn::cross::{CrossEvent, CutView};
+use quorate_txn::cross::{CrossEvent, CutEnd, CutView};
 use quorate_txn::{Context, read_at_cut};
 use quorate_types::{
     BootTime, Code, CutId, CutRange, EntryId, Error, GroupId, LogTime, Reply, ReplyBody,
@@ -31,6 +31,10 @@ use crate::shard::off_task;
 
 /// A view lives at most this long: what is overwritten meanwhile takes room on the disk.
 const VIEW_TIME_MAX: Duration = Duration::from_secs(60);
+/// A view that a backup reads lives at most this long.
+const HELD_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
+/// And no longer than this after its last page.
+const HELD_IDLE_MAX: Duration = Duration::from_secs(120);
 /// A view that nobody has asked for goes after this.
 const UNCLAIMED_MAX: Duration = Duration::from_secs(10);
 /// Whoever waits for a cut, or for what was in doubt at one, waits no longer than this.
@@ -48,6 +52,10 @@ struct Kept {
     since: BootTime,
     /// When it goes.
     until: BootTime,
+    /// A backup has read it since it was last looked after. Shared with the way into the shard.
+    held: Arc<AtomicBool>,
+    /// It is kept for a backup.
+    is_held: bool,
     /// Pages that wait for transactions that were open at the cut.
     parked: Vec<(BootTime, Asked)>,
 }
@@ -88,6 +96,7 @@ struct ReadyView {
     at: EntryId,
     slice_of: SliceRule,
     reading: Arc<AtomicUsize>,
+    held: Arc<AtomicBool>,
 }
 
 impl Ready {
@@ -100,13 +109,16 @@ impl Ready {
         reply: ReplyTo,
     ) -> Result<Option<CutRead>, ReplyTo> {
         let found = self.lock().get(&(group, cut)).cloned();
-        let Some(ReadyView { keyspace, base, view, at, slice_of, reading }) = found else {
+        let Some(ReadyView { keyspace, base, view, at, slice_of, reading, held }) = found else {
             return Err(reply);
         };
         if READS_MAX <= reading.fetch_add(1, Ordering::AcqRel) {
             reading.fetch_sub(1, Ordering::AcqRel);
             reply.answer(Err(too_many_wait(group)));
             return Ok(None);
+        }
+        if matches!(range, CutRange::Records { .. }) {
+            held.store(true, Ordering::Release);
         }
         let range = range.clone();
         Ok(Some(CutRead { group, keyspace, base, view, at, range, slice_of, reply, reading }))
@@ -158,7 +170,7 @@ impl CutRead {
         let slice_of = |table, uid| (self.slice_of)(table, uid);
         let context = Context { keyspace: self.keyspace, slice_of: &slice_of };
         let view = self.view.over(self.base.as_ref());
-        let read = read_at_cut(&self.range, &context, &view);
+        let read = read_at_cut(&self.range, &context, &view, self.view.end());
         self.reading.fetch_sub(1, Ordering::AcqRel);
         match read {
             Ok(body) => {
@@ -237,7 +249,7 @@ impl GroupDriver {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         if let Some(kept) = self.cuts.views.get_mut(&cut) {
-            kept.until = kept.since + VIEW_TIME_MAX;
+            kept.until = kept.until.max(kept.since + VIEW_TIME_MAX);
             let body = ReplyBody::Cut(cut);
             asked.reply.answer(Ok(Reply { at: kept.at, replayed: false, body }));
             return Ok(());
@@ -315,16 +327,23 @@ impl GroupDriver {
         }
         match event {
             CrossEvent::Cut(cut) if passed < *cut && self.cross.rules.leads() => {
-                let kept = self.keep_view(now, *cut, at);
+                let kept = self.keep_view(now, *cut, (at, log_time));
                 kept.map_err(|source| Fatal::Store { group, source })
             }
             _ => Ok(()),
         }
     }
 
-    fn keep_view(&mut self, now: BootTime, cut: CutId, at: EntryId) -> Result<(), StoreError> {
+    fn keep_view(
+        &mut self,
+        now: BootTime,
+        cut: CutId,
+        (at, log_time): (EntryId, LogTime),
+    ) -> Result<(), StoreError> {
         while limits::GROUP_CUTS_MAX <= self.cuts.views.len() {
-            let Some(oldest) = self.cuts.views.keys().next().copied() else { break };
+            // Fewer than there may be are held.
+            let mut loose = self.cuts.views.iter().filter(|(_, kept)| !kept.is_held);
+            let Some(oldest) = loose.next().map(|(cut, _)| *cut) else { break };
             let kept = self.take_view(oldest);
             self.drop_view(oldest, kept, "later cuts were made");
         }
@@ -333,12 +352,15 @@ impl GroupDriver {
             return Ok(());
         };
         debug!(group = %self.group, %cut, bytes = base.bytes(), "keeps a view at a cut");
+        let end = CutEnd { upto: at.slot, log_time };
         let kept = Kept {
             base: Arc::new(base),
-            view: Arc::new(CutView::new(cut, self.cross.rules.table())),
+            view: Arc::new(CutView::new(cut, self.cross.rules.table(), end)),
             at,
             since: now,
             until: now + UNCLAIMED_MAX,
+            held: Arc::default(),
+            is_held: false,
             parked: Vec::new(),
         };
         self.publish(cut, &kept);
@@ -358,6 +380,7 @@ impl GroupDriver {
             at: kept.at,
             slice_of: Arc::clone(&self.options.slice_of),
             reading: Arc::clone(&self.cuts.reading),
+            held: Arc::clone(&kept.held),
         };
         self.cuts.ready.lock().insert((self.group, cut), view);
     }
@@ -394,6 +417,7 @@ impl GroupDriver {
 
     /// Lets views go whose time is over, and refuses who has waited too long. Called now and then.
     pub(crate) fn clean_cuts(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        self.hold_cuts(now);
         let over: Vec<CutId> = self
             .cuts
             .views
@@ -428,6 +452,22 @@ impl GroupDriver {
         }
         let out = self.cross.rules.ask_cut(self.options.numbering); // It may not have arrived.
         self.carry_out_cross(now, out, fx)
+    }
+
+    /// Views that backups have read stay for a while longer.
+    fn hold_cuts(&mut self, now: BootTime) {
+        let mut count = self.cuts.views.values().filter(|kept| kept.is_held).count();
+        for kept in self.cuts.views.values_mut() {
+            let was_read = kept.held.swap(false, Ordering::AcqRel);
+            if was_read && !kept.is_held && count < limits::GROUP_CUTS_HELD_MAX {
+                kept.is_held = true;
+                count += 1;
+            }
+            if was_read && kept.is_held {
+                let last = kept.since + HELD_TIME_MAX;
+                kept.until = kept.until.max((now + HELD_IDLE_MAX).min(last));
+            }
+        }
     }
 
     /// The ballot is over: whoever leads next will pass the cuts that somebody waits for here.

@@ -83,7 +83,7 @@ pub struct NodeContext {
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: AtomicBool,
     /// Rows on their way to other nodes.
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -120,7 +120,7 @@ impl NodeContext {
             directory: given.directory,
             make_options: given.make_options,
             reborn: AtomicBool::new(given.reborn),
-            snapshots: Snapshots::new(node, given.snapshots),
+            snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
             draining,
             stopped,
         }

@@ -48,6 +48,8 @@ mod trace;
 mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
+#[cfg(all(not(madsim), feature = "process"))]
+pub mod fill;
 #[cfg(not(madsim))]
 pub mod folder;
 #[cfg(not(madsim))]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, NodeRecord, Opened, PromiseFile, Recovered,
-    check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, MembershipRecord, NodeRecord, Opened, PromiseFile,
+    Recovered, check_floors,
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
@@ -344,6 +344,11 @@ fn open_record(
     Ok((promises, record, lease_ns_max))
 }
 
+/// Who takes part in a group at first, for the promise file.
+pub(crate) fn born_with(group: &Group) -> MembershipRecord {
+    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) })
+}
+
 /// Refuses the data folder of another cluster or node.
 pub(crate) fn check_owner(
     record: &NodeRecord,
@@ -363,7 +368,7 @@ pub(crate) fn check_owner(
     Ok(())
 }
 
-fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
+pub(crate) fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
     NodeRecord {
         version: 0,
         cluster: topology.cluster_id(),

@@ -18,6 +18,7 @@ use crate::admin_http;
 use crate::boot_clock::BootClock;
 use crate::context::NodeContext;
 use crate::far_links::FarLinks;
+use crate::folder::check_filled;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, Security, ServerOptions};
 use crate::security;
@@ -59,6 +60,7 @@ pub async fn serve(
     };
     let disk = RealDisk::open(&options.data)
         .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    check_filled(&options.data)?;
     let rows = options.data.join("rows");
     let profile = match options.profile {
         Profile::Normal => RocksOptions::normal(),

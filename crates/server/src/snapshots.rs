@@ -188,8 +188,14 @@ impl Snapshots {
         self.lock().kept.contains_key(&id)
     }
 
-    /// When bytes may go out that are ready now.
-    fn pace(&self, bytes: usize) -> Instant {
+    /// How long what is ready now would have to wait.
+    pub(crate) fn backlog(&self) -> Duration {
+        let free_at = self.lock().free_at;
+        free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// When bytes may go out that are ready now. Records for backups count too.
+    pub(crate) fn pace(&self, bytes: usize) -> Instant {
         let now = Instant::now();
         let takes = bytes as f64 / self.options.bytes_per_second.max(1) as f64;
         let mut state = self.lock();

@@ -31,7 +31,7 @@ pub use command::{
 pub use cross::{
     AttemptState, AttemptStatus, CrossBody, CrossMessage, Part, PartReply, Refusal, Vote,
 };
-pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, cut_group};
+pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, RecordsPage, cut_group};
 pub use elsewhere::Elsewhere;
 pub use identity::{ClientName, Identity, Who};
 pub use ids::{

@@ -36,6 +36,8 @@ pub const GROUP_CUTS_MAX: usize = 4;
 /// Bytes of effects that a view at a cut keeps of transactions that were decided after it. Beyond:
 /// the view goes.
 pub const CUT_EFFECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Views at cuts of a group that are kept for backups at once. Beyond: a view is not kept for longer.
+pub const GROUP_CUTS_HELD_MAX: usize = 2;
 /// Accounts that one page of a search for transfers at a cut walks past. The page ends there and says
 /// where the next one begins.
 pub const CUT_LOOKS_MAX: usize = 4096;
@@ -100,4 +102,5 @@ const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 23) + 32 * 1024 <= E
 const _: () = assert!(TRANSFERS_MAX < GROUP_ESCROW_MAX && TRANSFERS_MAX < GROUP_HOLDS_MAX);
 const _: () = assert!(CHAIN_MAX <= TRANSFERS_MAX && TRANSFERS_MAX <= u16::MAX as usize);
 const _: () = assert!(PEER_IN_FLIGHT_BYTES_MAX <= PEER_QUEUE_BYTES_MAX);
+const _: () = assert!(GROUP_CUTS_HELD_MAX < GROUP_CUTS_MAX);
 const _: () = assert!(GROUP_UNCOMMITTED_BYTES_MAX <= GROUP_CACHE_BYTES_MAX);

@@ -91,7 +91,7 @@ pub(crate) fn look(
             let transfers = has_id.map(|(_, record)| *record).collect();
             Some(ReplyBody::FoundTransfers(FoundTransfers { transfers, next: None }))
         }
-        CutRange::Rows(_) => None,
+        CutRange::Rows(_) | CutRange::Records { .. } => None,
     }
 }
 

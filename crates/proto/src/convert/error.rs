@@ -131,7 +131,9 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::MemberNotReady
         | Code::SnapshotUnavailable
         | Code::ShuttingDown => tonic::Code::Unavailable,
-        Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => tonic::Code::NotFound,
+        Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing | Code::BackupMissing => {
+            tonic::Code::NotFound
+        }
         Code::AccountExists | Code::MemberExists => tonic::Code::AlreadyExists,
         Code::SeveralGroups
         | Code::NotAnInteger
@@ -166,6 +168,10 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::PortInUse
         | Code::ConfigInvalid
         | Code::DataFolderLocked
+        | Code::DataFolderNotEmpty
+        | Code::ClusterIdUsed
+        | Code::RestoreUnfinished
+        | Code::BackupMismatch
         | Code::VersionMismatch
         | Code::FormatUnknown
         | Code::CertificateInvalid
@@ -175,10 +181,11 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         Code::LogDamaged
         | Code::PromisesUnreadable
         | Code::StoreDamaged
-        | Code::SnapshotDamaged => tonic::Code::DataLoss,
+        | Code::SnapshotDamaged
+        | Code::BackupDamaged => tonic::Code::DataLoss,
         Code::Unauthenticated => tonic::Code::Unauthenticated,
         Code::PermissionDenied => tonic::Code::PermissionDenied,
-        Code::DiskFailed | Code::Internal => tonic::Code::Internal,
+        Code::DiskFailed | Code::BackupPlaceFailed | Code::Internal => tonic::Code::Internal,
     }
 }
 
