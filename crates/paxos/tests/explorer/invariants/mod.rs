@@ -122,6 +122,7 @@ impl Judge {
             | Input::GoHome
             | Input::Change(_)
             | Input::ContinueChange
+            | Input::Pin(_)
             | Input::Trimmed(_)
             | Input::Refilling(_)
             | Input::Install { .. }
