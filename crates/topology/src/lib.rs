@@ -6,6 +6,7 @@
 //!                                                                      |-- route     who serves a UID
 //!                                                                      |-- explain   and why, in words
 //!                                                                      |-- survival  what may be lost
+//!                                                                      |-- change    other members, step by step
 //!                                                                      `-- text      back to TOML
 //! ```
 //!
@@ -16,6 +17,7 @@
 //!
 //! Start reading at `model.rs`; the file format is described in `docs/TOPOLOGY.md`.
 
+pub mod change;
 mod explain;
 mod file;
 mod locality;
