@@ -43,6 +43,6 @@ pub use model::{
 pub use problem::{PROBLEMS_MAX, Problem, TopologyError};
 pub use route::{Route, RouteError};
 pub use slices::{SliceSet, slice_label};
-pub use survival::{ClusterSurvival, Level, Loss, Survives, what_may_still_be_lost};
+pub use survival::{ClusterSurvival, Level, Loss, Survives, survives, what_may_still_be_lost};
 pub use topology::{FILE_NAME_DEFAULT, Topology};
 pub use validate::limits;

@@ -209,7 +209,10 @@ pub fn what_may_still_be_lost(topology: &Topology, down: &BTreeSet<NodeId>) -> C
     ClusterSurvival { groups }
 }
 
-fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Survives {
+/// What one group survives while the nodes `down` are down already. Its members need not be those of the
+/// cluster file.
+#[must_use]
+pub fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Survives {
     let voters: Vec<NodeId> = group.voters().map(|voter| voter.node).collect();
     survives_with(topology, group, &voters, down)
 }
