@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Says that the replica of a group on this node is to lead whenever it can, or no longer. Lasts
-    /// over restarts of the node.
+    /// until the node starts again.
     ///
     /// # Errors
     /// `WRONG_NODE` if the node holds no replica of the group; otherwise see [`Error`].

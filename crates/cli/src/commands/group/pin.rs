@@ -95,9 +95,10 @@ async fn pin(
                 return Err(failure);
             }
             let name = node_name(cluster.topology(), node);
-            failed.get_or_insert(failure.with_fix(format!(
+            let fix = format!(
                 "run the command again once {name} answers: if its replica was pinned, it still is"
-            )));
+            );
+            failed = failed.or_else(|| Some(failure.with_fix(fix)));
         }
     }
     failed.map_or(Ok(()), Err)
