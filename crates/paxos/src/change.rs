@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, EntryId, NodeId, ReplicaId, limits};
+use quorate_types::{BootTime, EntryId, ReplicaId, Slot, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::lives;
@@ -35,11 +35,28 @@ pub struct ChangeRequest {
     pub members: BTreeMap<ReplicaId, Seat>,
 }
 
+/// A member as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Rank and role.
+    pub member: Member,
+    /// Durable and equal to the leader's log through here.
+    pub slot_synced: Slot,
+    /// When the heartbeat was sent that it answered last; now for the leader itself.
+    pub heard_at: Option<BootTime>,
+    /// Bytes of log that it lacks, as of its last answer.
+    pub lag_bytes: u64,
+    /// It gets a snapshot, or must.
+    pub is_refilling: bool,
+    /// It could vote: it was heard, has its rows, and is not far behind.
+    pub is_fit: bool,
+}
+
 /// What a replica is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
-    /// Its node.
-    pub node: NodeId,
     /// Its rank in the leader order.
     pub rank: u16,
     /// Voter, or learner.
@@ -77,7 +94,7 @@ impl Replica {
                 (false, true) => Role::Joining,
                 (false, false) => Role::Learner,
             };
-            members.insert(*id, Member { node: seat.node, rank: seat.rank, role });
+            members.insert(*id, Member { rank: seat.rank, role });
         }
         for (id, member) in present.members().filter(|(_, member)| member.role.votes()) {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });
@@ -117,6 +134,33 @@ impl Replica {
         self.send_heartbeats(now, out);
         self.end_rest(now);
         id
+    }
+
+    /// How the members are, as the leader sees them, in order; nothing elsewhere.
+    #[must_use]
+    pub fn member_views(&self, now: BootTime) -> Vec<MemberView> {
+        let Duty::Leader(leader) = &self.duty else {
+            return Vec::new();
+        };
+        let log_bytes = self.log.tail().log_bytes;
+        let view = |(id, member): (ReplicaId, &Member)| {
+            let peer = leader.peers.get(&id);
+            let is_own = id == self.options.replica;
+            let lag = peer.map_or(0, |peer| {
+                let its = peer.standing.map_or(0, |standing| standing.log_bytes);
+                log_bytes.saturating_sub(its)
+            });
+            MemberView {
+                replica: id,
+                member: *member,
+                slot_synced: peer.map_or(self.slot_synced, |peer| peer.slot_synced),
+                heard_at: if is_own { Some(now) } else { peer.and_then(|peer| peer.heard_at) },
+                lag_bytes: lag,
+                is_refilling: peer.is_some_and(|peer| peer.behind || peer.slot_refilling.is_some()),
+                is_fit: is_own || self.may_vote(now, id),
+            }
+        };
+        self.membership().members().map(view).collect()
     }
 
     /// True if `Input::ContinueChange` would do something now.

@@ -66,6 +66,8 @@ pub enum Input {
     ///
     /// [`Replica::is_change_due`]: crate::Replica::is_change_due
     ContinueChange,
+    /// An operator wants this replica to lead whenever it can, or no longer.
+    Pin(bool),
     /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
     /// A snapshot at this slot is being fetched; `None`: no longer.
@@ -120,6 +122,14 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// The membership that is in force: the last one.
+    #[must_use]
+    pub fn in_force(&self) -> MembershipAt {
+        let last = self.memberships_in_log.last();
+        let last = last.filter(|at| self.membership.id.slot < at.id.slot);
+        last.unwrap_or(&self.membership).clone()
+    }
+
     /// An empty disk, in a group that begins with these members.
     #[must_use]
     pub fn fresh(membership: Membership) -> Restored {

@@ -45,7 +45,7 @@ mod refill;
 mod replica;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};
-pub use change::{ChangeRequest, Seat};
+pub use change::{ChangeRequest, MemberView, Seat};
 pub use input::{Input, Restored};
 pub use membership::{Member, Membership, MembershipAt, MembershipError, Role};
 pub use message::Message;

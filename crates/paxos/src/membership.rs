@@ -13,62 +13,18 @@ mod history;
 
 use std::collections::BTreeMap;
 
-use quorate_types::{NodeId, ReplicaId, limits};
+use quorate_types::{ReplicaId, limits};
 
 pub use code::MembershipError;
 pub use history::MembershipAt;
 pub(crate) use history::Memberships;
+pub use quorate_types::MemberRole as Role;
 
 use crate::quorum::reached_by;
-
-/// What a member counts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Gets the log and applies it; counts in no quorum and never leads.
-    Learner,
-    /// Counts in every quorum.
-    Voter,
-    /// Counts among the new voters of a change that is under way.
-    Joining,
-    /// Counts among the old voters of a change that is under way, and is no member when it ends.
-    Leaving,
-    /// Counts among the old voters of a change that is under way, and is a learner when it ends.
-    Demoted,
-}
-
-impl Role {
-    /// Counts in the quorums from before a change, or at any time if there is none.
-    fn votes_before(self) -> bool {
-        matches!(self, Role::Voter | Role::Leaving | Role::Demoted)
-    }
-
-    /// Counts in the quorums that stay.
-    #[must_use]
-    pub fn votes_after(self) -> bool {
-        matches!(self, Role::Voter | Role::Joining)
-    }
-
-    /// Counts in some quorum.
-    #[must_use]
-    pub fn votes(self) -> bool {
-        self != Role::Learner
-    }
-
-    /// The role once the change is over; `None`: no member any more.
-    fn in_the_end(self) -> Option<Role> {
-        match self {
-            Role::Learner | Role::Demoted => Some(Role::Learner),
-            Role::Voter | Role::Joining => Some(Role::Voter),
-            Role::Leaving => None,
-        }
-    }
-}
 
 /// One member of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The node the replica is on.
-    pub node: NodeId,
     /// Its rank in the leader order, 0 first.
     pub rank: u16,
     /// What it counts for.
@@ -108,8 +64,8 @@ impl Membership {
     /// # Panics
     /// If they are none or too many.
     #[must_use]
-    pub fn of_voters(voters: impl IntoIterator<Item = (ReplicaId, NodeId, u16)>) -> Membership {
-        let member = |(id, node, rank)| (id, Member { node, rank, role: Role::Voter });
+    pub fn of_voters(voters: impl IntoIterator<Item = (ReplicaId, u16)>) -> Membership {
+        let member = |(id, rank)| (id, Member { rank, role: Role::Voter });
         let members: BTreeMap<_, _> = voters.into_iter().map(member).collect();
         assert!(!members.is_empty(), "a group begins with voters");
         Membership::new(members).expect("a group begins within the limits")

@@ -224,6 +224,7 @@ impl Replica {
             Input::GoHome => self.on_go_home(now, &mut out),
             Input::Change(request) => self.on_change(now, &request, &mut out),
             Input::ContinueChange => self.on_continue_change(now, &mut out),
+            Input::Pin(pinned) => self.options.pinned = pinned,
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
             Input::Refilling(slot) => self.on_refilling(slot),
             Input::Install { last, membership } => {

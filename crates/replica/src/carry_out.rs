@@ -40,16 +40,14 @@ impl GroupDriver {
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
+        fx.memberships.extend(out.membership.map(|at| (self.group, at)));
+        if let Some(changed) = out.changed {
+            self.members.changed = Some(changed);
+        }
         for (to, message) in out.messages {
             let from = self.options.paxos.replica;
-            if let Some(node) = self.options.nodes.get(&to) {
-                fx.messages.entry(*node).or_default().push(PeerMessage {
-                    group: self.group,
-                    from,
-                    to,
-                    message,
-                });
-            }
+            let message = PeerMessage { group: self.group, from, to, message };
+            fx.messages.entry(to.node()).or_default().push(message);
         }
         for append in out.appends {
             fx.writes.push((self.group, append.write));
@@ -139,7 +137,7 @@ impl GroupDriver {
         payload: &Bytes,
     ) -> Result<(Answer, Option<CrossEvent>), Fatal> {
         let group = self.group;
-        if batch.kind() == BatchKind::StartWork {
+        if batch.kind() != BatchKind::Entries {
             self.store.apply(group, entry.slot, Vec::new());
             return Ok((Err(refuse::replaced(group)), None)); // Nobody waits for it.
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
 use quorate_paxos::{
-    Health, Input, Message, NotServing, Options, ReadToken, Replica, Restored, Serving,
+    Health, Input, MembershipAt, Message, NotServing, Options, ReadToken, Replica, Restored,
+    Serving,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
@@ -31,6 +32,7 @@ use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::members::MembersDriver;
 use crate::network::PeerMessage;
 use crate::refill::{RefillDriver, Switch};
 use crate::refuse;
@@ -55,10 +57,14 @@ pub struct GroupOptions {
     pub slice_of: SliceRule,
     /// The group that holds it.
     pub group_of: GroupRule,
-    /// The node of each voter.
-    pub nodes: BTreeMap<ReplicaId, NodeId>,
     /// The group of the cluster that makes the cuts: the one with the lowest id.
     pub numbering: GroupId,
+}
+
+impl std::fmt::Debug for GroupOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupOptions").field("paxos", &self.paxos).finish_non_exhaustive()
+    }
 }
 
 /// Why a group cannot go on. The node stops.
@@ -95,6 +101,8 @@ pub(crate) struct Effects {
     /// Pages to be read off the shard task.
     pub(crate) cut_reads: Vec<CutRead>,
     pub(crate) promises: Vec<(GroupId, Ballot)>,
+    /// Who takes part, as it is chosen: durable before the frames below.
+    pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
     /// Rows to fetch: of which group, and through which slot at least.
     pub(crate) refills: Vec<(GroupId, Slot)>,
     /// Rows to switch to, off the shard task.
@@ -143,6 +151,8 @@ pub(crate) struct GroupDriver {
     pub(crate) cuts: CutDriver,
     /// Rows on their way from another node.
     pub(crate) refill: RefillDriver,
+    /// Changes of who takes part.
+    pub(crate) members: MembersDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -189,6 +199,7 @@ impl GroupDriver {
             arrivals: Arrivals::default(),
             cuts: CutDriver::default(),
             refill: RefillDriver::default(),
+            members: MembersDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -517,9 +528,11 @@ impl GroupDriver {
         self.step(now, Input::GoHome, fx)
     }
 
-    /// The replica on a node.
+    /// The replica on a node that votes, and will when a change is over.
     pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
-        self.options.nodes.iter().find(|(_, at)| **at == node).map(|(replica, _)| *replica)
+        let members = self.core.membership().members();
+        let mut voters = members.filter(|(_, member)| member.role.votes_after()).map(|(id, _)| id);
+        voters.find(|id| id.node() == node)
     }
 
     pub(crate) fn set_health(

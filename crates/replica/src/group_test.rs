@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
-use quorate_paxos::{Standing, Timing};
+use quorate_paxos::{Membership, Standing, Timing};
 use quorate_store::Twin;
 use quorate_types::{
     AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, FoundRow,
@@ -49,19 +49,17 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         paxos: Options {
             group,
             replica: ids[0],
-            voters: ids.iter().map(|id| (*id, id.0 as u16)).collect(),
             timing: Timing::lan(),
             pinned: false,
             log_budget_bytes: u64::MAX,
         },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
-        nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
         numbering: group,
     };
     let start = BootTime(SECOND);
-    let mut driver =
-        GroupDriver::new(start, options, Restored::fresh(), store, reader).expect("restored");
+    let fresh = Restored::fresh(Membership::of_voters(ids.map(|id| (id, id.0 as u16))));
+    let mut driver = GroupDriver::new(start, options, fresh, store, reader).expect("restored");
     let mut fx = Effects { disk_ok_at: at, ..Effects::default() };
     let peer = ids[1];
     let ballot = Ballot { round: 1, replica: ids[0] };

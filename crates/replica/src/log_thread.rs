@@ -9,9 +9,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_log::{Disk, Frame, GroupRecord, LogError, LogWriter, NodeRecord, PromiseFile};
+use quorate_log::{
+    Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
+};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Ballot, GroupId, Incarnation, NodeId, Slot};
+use quorate_types::{Ballot, GroupId, Incarnation, NodeId, ReplicaId, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk_health::DiskGauge;
@@ -33,6 +35,10 @@ pub(crate) enum LogCommand {
     Append { frames: Vec<Frame>, writes: Vec<(GroupId, u64)> },
     /// Make a promise durable.
     Promise { group: GroupId, ballot: Ballot },
+    /// Make durable who takes part in a group, before any frame that is sent later.
+    Membership { group: GroupId, membership: MembershipRecord },
+    /// Remember a replica that was made just now, then say so.
+    Create { group: GroupId, replica: ReplicaId },
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
     /// Remember the incarnation of a peer's data folder, unless another one is known.
@@ -154,6 +160,7 @@ impl LogThread {
         let mut promised = BTreeMap::new();
         let mut releases = BTreeMap::new();
         let mut pins = Vec::new();
+        let (mut memberships, mut created) = (BTreeMap::new(), Vec::new());
         for command in commands {
             match command {
                 LogCommand::Append { frames: more, writes: numbers } => {
@@ -163,6 +170,10 @@ impl LogThread {
                 LogCommand::Promise { group, ballot } => {
                     promised.insert(group, ballot);
                 }
+                LogCommand::Membership { group, membership } => {
+                    memberships.insert(group, membership);
+                }
+                LogCommand::Create { group, replica } => created.push((group, replica)),
                 LogCommand::Release { group, upto } => {
                     releases.insert(group, upto);
                 }
@@ -171,7 +182,21 @@ impl LogThread {
                 }
             }
         }
-        self.store_record(&promised, pins).await?;
+        for (group, replica) in &created {
+            let promised = Ballot::ZERO;
+            let membership = MembershipRecord::default();
+            let record = GroupRecord { replica: *replica, promised, membership };
+            let known = self.record.groups.insert(*group, record);
+            assert!(known.is_none(), "a replica of {group} is forgotten");
+        }
+        let changed = !created.is_empty() || !memberships.is_empty();
+        for (group, membership) in memberships {
+            self.group_record(group).membership = membership;
+        }
+        self.store_record(&promised, pins, changed).await?;
+        for (group, _) in created {
+            send(events, Event::Created { group });
+        }
         if !promised.is_empty() {
             send(events, Event::PromisesSynced(promised.into_iter().collect()));
         }
@@ -195,17 +220,21 @@ impl LogThread {
         Ok(())
     }
 
-    /// Makes promises and newly met peers durable in one store of the promise file.
+    fn group_record(&mut self, group: GroupId) -> &mut GroupRecord {
+        let record = self.record.groups.get_mut(&group);
+        record.expect("groups are recorded before they are started")
+    }
+
+    /// Makes promises, newly met peers and what else changed durable in one store of the promise file.
     async fn store_record(
         &mut self,
         promised: &BTreeMap<GroupId, Ballot>,
         pins: Vec<(NodeId, Incarnation, oneshot::Sender<Incarnation>)>,
+        mut changed: bool,
     ) -> Result<(), LogError> {
-        let mut changed = !promised.is_empty();
+        changed |= !promised.is_empty();
         for (group, ballot) in promised {
-            let record = self.record.groups.get_mut(group);
-            let record: &mut GroupRecord =
-                record.expect("groups are recorded before they are started");
+            let record = self.group_record(*group);
             assert!(record.promised < *ballot, "promise of {group} goes back to {ballot}");
             record.promised = *ballot;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_paxos::Message;
+use quorate_paxos::{MembershipAt, Message};
 use quorate_store::Store;
 use quorate_types::{CrossMessage, GroupId, NodeId, ReplicaId, Slot};
 
@@ -28,6 +28,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Queues messages between groups to a node, in the same way.
     fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>);
+
+    /// Other members of a group are chosen now, or known from the start. Never waits.
+    fn membership(&self, group: GroupId, at: &MembershipAt);
 
     /// Begins to fetch the rows of a group at `at_least` or later from any of its other replicas into the
     /// store, as the next incarnation, without switching to them. Never waits. `done` is told of the end;

@@ -4,6 +4,8 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
+mod members;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
+use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
 use crate::refill::{self, Switch};
 use crate::refuse;
@@ -98,6 +101,10 @@ pub struct Shard {
     log_bytes: u64,
     log_counters: LogCounters,
     draining: bool,
+    /// An operator wants nothing led here.
+    is_told_to_drain: bool,
+    /// Replicas that are not durable yet.
+    making: BTreeMap<GroupId, members::Making>,
     housekeeping_at: BootTime,
     /// The part of the groups that was looked after last.
     housekeeping_part: u32,
@@ -139,6 +146,8 @@ impl Shard {
             log_bytes: 0,
             log_counters: LogCounters::default(),
             draining: false,
+            is_told_to_drain: false,
+            making: BTreeMap::new(),
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             housekeeping_part: 0,
             ready,
@@ -162,6 +171,7 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
+        self.options.network.membership(group, &restored.in_force());
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
@@ -272,6 +282,7 @@ impl Shard {
         driver.tick_elsewhere(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
+        driver.tick_members(now, fx)?;
         if driver.core.next_deadline() <= now {
             driver.step(now, Input::Tick, fx)?;
         }
@@ -290,8 +301,10 @@ impl Shard {
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
             Event::Peer { messages, permit } => {
-                for PeerMessage { group, from, message, .. } in messages {
-                    if let Some(driver) = self.groups.get_mut(&group) {
+                for PeerMessage { group, from, to, message } in messages {
+                    // What was meant for a replica that was here before is for nobody.
+                    let driver = self.groups.get_mut(&group);
+                    if let Some(driver) = driver.filter(|it| it.options.paxos.replica == to) {
                         fx.touched.push(group);
                         driver.peer(self.options.clock.now(), from, message, fx)?;
                     }
@@ -351,6 +364,14 @@ impl Shard {
             | Event::Attempts(_)
             | Event::Resolve { .. }
             | Event::Status(_) => self.handle_question(now, event, fx)?,
+            Event::Members { .. }
+            | Event::ChangeMembers { .. }
+            | Event::Join { .. }
+            | Event::Create { .. }
+            | Event::Created { .. }
+            | Event::Moved { .. }
+            | Event::PinLeader { .. }
+            | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
         }
         Ok(())
     }
@@ -405,7 +426,15 @@ impl Shard {
             | Event::Released
             | Event::Checkpointed { .. }
             | Event::Refilled { .. }
-            | Event::Switched { .. } => unreachable!("no question"),
+            | Event::Switched { .. }
+            | Event::Members { .. }
+            | Event::ChangeMembers { .. }
+            | Event::Join { .. }
+            | Event::Create { .. }
+            | Event::Created { .. }
+            | Event::Moved { .. }
+            | Event::PinLeader { .. }
+            | Event::SetDrained { .. } => unreachable!("no question"),
         }
         Ok(())
     }
@@ -503,7 +532,7 @@ impl Shard {
     fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let faults = self.disk.faults();
         let health = Health {
-            draining: self.draining,
+            draining: self.draining || self.is_told_to_drain,
             fatal_faults: faults.fatal_faults + u8::from(!self.has_room),
             ..faults
         };
@@ -530,13 +559,14 @@ impl Shard {
             driver.clean_cross(now, fx)?;
             driver.clean_cuts(now, fx)?;
             driver.try_install(now, fx)?;
+            driver.heal_members(now, fx)?;
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
             }
             fx.touched.push(*group);
         }
-        if self.draining {
+        if self.draining || self.is_told_to_drain {
             self.hand_everything_over(now, fx)?;
         }
         self.look_at_disk(now, fx)?;
@@ -581,6 +611,10 @@ impl Shard {
         self.switches.extend(fx.switches);
         for read in fx.cut_reads {
             read.run_off_task(self.options.stop.clone());
+        }
+        for (group, at) in fx.memberships {
+            self.options.network.membership(group, &at);
+            self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

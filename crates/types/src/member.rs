@@ -44,6 +44,12 @@ impl MemberRole {
         matches!(self, MemberRole::Voter | MemberRole::Joining)
     }
 
+    /// Counts in some quorum.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        self != MemberRole::Learner
+    }
+
     /// The role once the change is over; `None`: no member any more.
     #[must_use]
     pub fn in_the_end(self) -> Option<MemberRole> {

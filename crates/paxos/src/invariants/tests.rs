@@ -1,6 +1,6 @@
 //! Every rule notices a state that breaks it.
 
-use quorate_types::{Ballot, BootTime, EntryId, GroupId, NodeId, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, EntryId, GroupId, ReplicaId, Slot};
 
 use crate::input::{Input, Restored};
 use crate::leader::Reader;
@@ -33,7 +33,7 @@ fn follower() -> Replica {
         pinned: false,
         log_budget_bytes: u64::MAX,
     };
-    let alone = Membership::of_voters([(ReplicaId(1), NodeId(1), 0)]);
+    let alone = Membership::of_voters([(ReplicaId(1), 0)]);
     let replica = Replica::new(BootTime::ZERO, options, Restored::fresh(alone));
     replica.check_invariants();
     replica

@@ -6,17 +6,17 @@
 //! |---:|---|
 //! | 1 | format, 1 |
 //! | 1 | number of members |
-//! | 15 each | replica (8), node (4), rank (2), role (1): 0 learner, 1 voter, 2 joining, 3 leaving, 4 demoted |
+//! | 11 each | replica (8), rank (2), role (1): 0 learner, 1 voter, 2 joining, 3 leaving, 4 demoted |
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_types::{NodeId, ReplicaId, limits};
+use quorate_types::{ReplicaId, limits};
 
 use super::{Member, Membership, Role};
 
 const FORMAT: u8 = 1;
-const MEMBER_BYTES: usize = 15;
+const MEMBER_BYTES: usize = 11;
 
 /// Why something is no membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +50,6 @@ impl Membership {
         out.put_u8(u8::try_from(self.members.len()).expect("bounded by GROUP_MEMBERS_MAX"));
         for (id, member) in &self.members {
             out.put_u64(id.0);
-            out.put_u32(member.node.0);
             out.put_u16(member.rank);
             out.put_u8(match member.role {
                 Role::Learner => 0,
@@ -82,7 +81,7 @@ impl Membership {
         let mut members = BTreeMap::new();
         for _ in 0..count {
             let id = ReplicaId(bytes.get_u64());
-            let (node, rank) = (NodeId(bytes.get_u32()), bytes.get_u16());
+            let rank = bytes.get_u16();
             let role = match bytes.get_u8() {
                 0 => Role::Learner,
                 1 => Role::Voter,
@@ -94,7 +93,7 @@ impl Membership {
             if members.last_key_value().is_some_and(|(last, _)| id <= *last) {
                 return Err(MembershipError::Order);
             }
-            members.insert(id, Member { node, rank, role });
+            members.insert(id, Member { rank, role });
         }
         Membership::new(members)
     }

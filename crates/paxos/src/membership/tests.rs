@@ -18,7 +18,7 @@ fn roles() -> impl Strategy<Value = Vec<Role>> {
 
 fn of(roles: &[Role]) -> Result<Membership, MembershipError> {
     let ids = (1_u64..).map(ReplicaId);
-    let member = |role: &Role| Member { node: NodeId(7), rank: 3, role: *role };
+    let member = |role: &Role| Member { rank: 3, role: *role };
     Membership::new(ids.zip(roles.iter().map(member)).collect())
 }
 
@@ -72,7 +72,7 @@ proptest! {
 
 fn at(slot: u64, voters: u64) -> MembershipAt {
     let id = EntryId { slot: Slot(slot), ..EntryId::ZERO };
-    let voters = (1..=voters).map(|n| (ReplicaId(n), NodeId(n as u32), 0));
+    let voters = (1..=voters).map(|n| (ReplicaId(n), 0));
     MembershipAt { id, membership: Membership::of_voters(voters) }
 }
 

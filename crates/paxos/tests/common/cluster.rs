@@ -10,7 +10,7 @@ use quorate_paxos::{
     ChangeRequest, Health, Input, LeaseMode, Membership, MembershipAt, Options, Output, ReadToken,
     Seat, Timing,
 };
-use quorate_types::{EntryId, GroupId, NodeId, ReplicaId, Slot};
+use quorate_types::{EntryId, GroupId, ReplicaId, Slot};
 
 use crate::common::event::{Event, Ids};
 use crate::common::links::Links;
@@ -239,7 +239,7 @@ impl Cluster {
                 let expected = core.membership_at().id;
                 let seat = |id: ReplicaId, votes: bool| {
                     let rank = self.setup.ranks[id.0 as usize - 1];
-                    (id, Seat { node: NodeId(id.0 as u32), rank, votes })
+                    (id, Seat { rank, votes })
                 };
                 let count = self.setup.ranks.len() as u64;
                 let known = |ids: Ids| ids.iter().filter(|id| id.0 <= count && !gone.contains(id));

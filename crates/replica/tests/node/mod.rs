@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, NodeRecord, Opened, PromiseFile,
-    SimDisk, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, MembershipRecord, NodeRecord, Opened,
+    PromiseFile, SimDisk, check_floors,
 };
-use quorate_paxos::{LeaseMode, Options, Timing};
+use quorate_paxos::{LeaseMode, Membership, MembershipAt, Options, Timing};
 use quorate_replica::log_thread::floors;
 use quorate_replica::{
     Answer, Clock, GroupOptions, LogThread, Network, PeerMessage, RefillDone, Restore,
@@ -20,8 +20,8 @@ use quorate_replica::{
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, CrossMessage, GroupId, Incarnation, Mutation, NodeId, ReplicaId,
-    ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
+    Ballot, BootTime, ClusterId, CrossMessage, EntryId, GroupId, Incarnation, Mutation, NodeId,
+    ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -70,12 +70,19 @@ impl Clock for Hurrying {
     }
 }
 
+fn fresh_record() -> GroupRecord {
+    let membership = MembershipRecord::default();
+    GroupRecord { replica: ME, promised: Ballot::ZERO, membership }
+}
+
 struct Nobody;
 
 impl Network for Nobody {
     fn send(&self, _to: NodeId, _messages: Vec<PeerMessage>) {}
 
     fn send_cross(&self, _to: NodeId, _messages: Vec<CrossMessage>) {}
+
+    fn membership(&self, _group: GroupId, _at: &MembershipAt) {}
 
     fn refill(&self, _group: GroupId, _at_least: Slot, _store: Arc<Store>, _done: RefillDone) {}
 }
@@ -188,7 +195,9 @@ fn open(
     let (mut shard, log_loop) = Shard::new(options, thread);
     for (group, promised) in promised {
         let found = recovered.groups.get(&group);
-        let from = Restore { group, promised, lease_ns_max: 0, found };
+        let membership =
+            MembershipAt { id: EntryId::ZERO, membership: Membership::of_voters([(ME, 0)]) };
+        let from = Restore { group, promised, membership, lease_ns_max: 0, found };
         let restored = match restore(from, &reader, &store) {
             Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
             other => other.expect("log and rows fit together"),
@@ -209,9 +218,7 @@ fn fresh() -> NodeRecord {
         lease_ns_max: 0,
         log: LogMark::default(),
         peers: BTreeMap::new(),
-        groups: [GROUP, RESTS]
-            .map(|group| (group, GroupRecord { replica: ME, promised: Ballot::ZERO }))
-            .into(),
+        groups: [GROUP, RESTS].map(|group| (group, fresh_record())).into(),
     }
 }
 
@@ -231,17 +238,9 @@ fn group_options(group: GroupId) -> GroupOptions {
         ..Timing::lan()
     };
     GroupOptions {
-        paxos: Options {
-            group,
-            replica: ME,
-            voters: [(ME, 0)].into(),
-            timing,
-            pinned: false,
-            log_budget_bytes: u64::MAX,
-        },
+        paxos: Options { group, replica: ME, timing, pinned: false, log_budget_bytes: u64::MAX },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
-        nodes: [(ME, NodeId(1))].into(),
         numbering: group,
     }
 }

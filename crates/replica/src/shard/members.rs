@@ -1,0 +1,125 @@
+//! What a shard is asked about who takes part in its groups, and replicas that are made while it runs.
+
+use std::sync::Arc;
+
+use quorate_paxos::{Input, Membership, Restored};
+use quorate_types::{BootTime, Code, Error, GroupId, ReplicaId};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::Shard;
+use crate::event::Event;
+use crate::group::{Effects, Fatal, GroupOptions};
+use crate::log_thread::LogCommand;
+use crate::refuse;
+
+/// A replica that is being made.
+#[derive(Debug)]
+pub(super) struct Making {
+    options: Box<GroupOptions>,
+    replies: Vec<oneshot::Sender<Result<ReplicaId, Error>>>,
+}
+
+impl Shard {
+    pub(super) fn handle_members(
+        &mut self,
+        now: BootTime,
+        event: Event,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        match event {
+            Event::Members { group, reply } => {
+                let members = match self.groups.get(&group) {
+                    Some(driver) => driver.members(now),
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(members).is_err(); // The caller may have left.
+            }
+            Event::ChangeMembers { group, request, reply } => match self.groups.get_mut(&group) {
+                Some(driver) => {
+                    fx.touched.push(group);
+                    driver.change_members(now, request, reply, fx)?;
+                }
+                None => drop(reply.send(Err(refuse::wrong_node(group)))),
+            },
+            Event::Join { group, replica, reply } => {
+                fx.touched.push(group);
+                let joined = match self.groups.get_mut(&group) {
+                    Some(driver) => driver.join(now, replica, fx)?,
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(joined).is_err(); // The caller may have left.
+            }
+            Event::Create { options, reply } => self.create(options, reply),
+            Event::Created { group } => self.created(group, fx)?,
+            Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
+            Event::PinLeader { group, pinned, reply } => {
+                let noted = match self.groups.get_mut(&group) {
+                    Some(driver) => {
+                        fx.touched.push(group);
+                        driver.step(now, Input::Pin(pinned), fx)?;
+                        Ok(())
+                    }
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(noted).is_err(); // The caller may have left.
+            }
+            Event::SetDrained { drained, reply } => {
+                self.is_told_to_drain = drained;
+                self.tell_health(now, fx)?;
+                if drained {
+                    self.hand_everything_over(now, fx)?;
+                }
+                let led = self.groups.values().filter(|driver| driver.leads(now)).count();
+                let led = u32::try_from(led).unwrap_or(u32::MAX);
+                let _gone = reply.send(led).is_err(); // The caller may have left.
+            }
+            _ => unreachable!("not about members"),
+        }
+        Ok(())
+    }
+
+    /// Makes an empty replica, unless there is one that nobody has taken in, or has again left.
+    fn create(
+        &mut self,
+        options: Box<GroupOptions>,
+        reply: oneshot::Sender<Result<ReplicaId, Error>>,
+    ) {
+        let group = options.paxos.group;
+        if let Some(driver) = self.groups.get(&group) {
+            let own = driver.options.paxos.replica;
+            let answer = if driver.core.membership().get(own).is_none() {
+                Ok(own)
+            } else {
+                let message = format!("this node has member {own} of {group}");
+                Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
+            };
+            let _gone = reply.send(answer).is_err(); // The caller may have left.
+            return;
+        }
+        if let Some(making) = self.making.get_mut(&group) {
+            making.replies.push(reply);
+            return;
+        }
+        let replica = options.paxos.replica;
+        self.making.insert(group, Making { options, replies: vec![reply] });
+        self.log.send(LogCommand::Create { group, replica });
+    }
+
+    /// The replica is durable: from here on it promises and accepts, and waits for somebody to take it in.
+    fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
+        let Making { options, replies } = self.making.remove(&group).expect("it was being made");
+        let replica = options.paxos.replica;
+        let store = Arc::clone(&self.options.store);
+        let added = store.add_group(group);
+        added.map_err(|source| Fatal::Store { group, source })?;
+        let restored = Restored::fresh(Membership::default());
+        self.add(*options, restored).map_err(|source| Fatal::Store { group, source })?;
+        info!(%group, %replica, "made a replica");
+        fx.touched.push(group);
+        for reply in replies {
+            let _gone = reply.send(Ok(replica)).is_err(); // The caller may have left.
+        }
+        Ok(())
+    }
+}
