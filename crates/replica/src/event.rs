@@ -150,6 +150,14 @@ pub enum Event {
         /// Told which one there is now.
         reply: oneshot::Sender<Result<ReplicaId, Error>>,
     },
+    /// Replace replicas that have written nothing by others: this is another disk than the one that their ids
+    /// were given for.
+    Rebirth {
+        /// The new ones.
+        options: Vec<GroupOptions>,
+        /// Told whether it was done, to all of them or to none.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     /// The replica that was made is durable.
     Created {
         /// The group.
@@ -185,6 +193,8 @@ pub enum Event {
         node: NodeId,
         /// The incarnation it came with.
         incarnation: Incarnation,
+        /// It has new replicas, so that the one known before counts no more.
+        is_reborn: bool,
         /// Told the one that is known.
         reply: oneshot::Sender<Incarnation>,
     },

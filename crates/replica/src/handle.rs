@@ -216,6 +216,16 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
+    /// Replaces replicas that have written nothing by others.
+    ///
+    /// # Errors
+    /// `INCARNATION_MISMATCH` if one has written something: none was replaced. `SHUTTING_DOWN`.
+    pub async fn rebirth(&self, options: Vec<GroupOptions>) -> Result<(), Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Rebirth { options, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
     /// Other nodes hold a group now than before.
     ///
     /// # Errors
@@ -252,13 +262,19 @@ impl ShardHandle {
         self.send(Event::Drain)
     }
 
-    /// Remembers the incarnation of a peer's data folder if none is known, and says which one is.
+    /// Remembers the incarnation of a peer's data folder if none is known, or if the peer `is_reborn`, and
+    /// says which one is.
     ///
     /// # Errors
     /// `SHUTTING_DOWN` if the shard has ended.
-    pub async fn pin(&self, node: NodeId, incarnation: Incarnation) -> Result<Incarnation, Error> {
+    pub async fn pin(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        is_reborn: bool,
+    ) -> Result<Incarnation, Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Pin { node, incarnation, reply })?;
+        self.send(Event::Pin { node, incarnation, is_reborn, reply })?;
         receive.await.map_err(|_| ended())
     }
 

@@ -28,7 +28,7 @@ use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::leaders::Leaders;
-use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
+use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
 use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
 use crate::refill::{self, Switch};
@@ -369,6 +369,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Rebirth { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
@@ -389,8 +390,9 @@ impl Shard {
                 let answer = self.transfer(now, group, to, fx)?;
                 let _gone = reply.send(answer).is_err(); // The caller may have left.
             }
-            Event::Pin { node, incarnation, reply } => {
-                self.log.send(LogCommand::Pin { node, incarnation, reply });
+            Event::Pin { node, incarnation, is_reborn, reply } => {
+                let replaces = is_reborn;
+                self.log.send(LogCommand::Pin(Pin { node, incarnation, replaces, reply }));
             }
             Event::Snapshot { group, at_least, reply } => {
                 let source = self.snapshot(group, at_least)?;
@@ -432,6 +434,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Rebirth { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => unreachable!("no question"),

@@ -6,16 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use quorate_log::Disk;
 use quorate_proto::PEER_PROTOCOL_VERSION;
 use quorate_proto::convert::Hello;
-use quorate_replica::{Clock, ShardHandle};
+use quorate_replica::{Clock, GroupOptions, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
-use quorate_types::{BootTime, Error, Incarnation, NodeId};
+use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId};
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::directory::Directory;
 use crate::far_links::FarLinks;
 use crate::links::Links;
 use crate::requests::Requests;
 use crate::snapshots::{SnapshotOptions, Snapshots};
+
+/// The options of a replica of a group with this id, if the cluster has the group.
+pub(crate) type MakeOptions = Arc<dyn Fn(GroupId, ReplicaId) -> Option<GroupOptions> + Send + Sync>;
 
 /// What a node is given and its services use.
 pub struct Given {
@@ -33,6 +37,12 @@ pub struct Given {
     pub access: Option<Access>,
     /// What it may spend on rows for others, and random bits of this start.
     pub snapshots: SnapshotOptions,
+    /// Where groups are.
+    pub(crate) directory: Arc<Directory>,
+    /// Makes the options of a replica of a group on this node.
+    pub(crate) make_options: MakeOptions,
+    /// The data folder is not the first under the node's name.
+    pub(crate) reborn: bool,
     /// The certificates of the node, where there is `access`.
     #[cfg(not(madsim))]
     pub tls: Option<quorate_tls::Tls>,
@@ -66,6 +76,12 @@ pub struct NodeContext {
     /// When it started.
     pub started_at: BootTime,
     pub(crate) requests: Arc<Requests>,
+    /// Where groups are.
+    pub(crate) directory: Arc<Directory>,
+    /// Makes the options of a replica of a group on this node.
+    pub(crate) make_options: MakeOptions,
+    /// The data folder is not the first under the node's name.
+    pub(crate) reborn: AtomicBool,
     /// Rows on their way to other nodes.
     pub(crate) snapshots: Snapshots,
     draining: AtomicBool,
@@ -101,6 +117,9 @@ impl NodeContext {
             tls: given.tls,
             started_at,
             requests,
+            directory: given.directory,
+            make_options: given.make_options,
+            reborn: AtomicBool::new(given.reborn),
             snapshots: Snapshots::new(node, given.snapshots),
             draining,
             stopped,
@@ -155,6 +174,7 @@ impl NodeContext {
             to_node,
             topology_version: self.topology.version(),
             lease_ms: lease_ms(&self.topology),
+            reborn: self.reborn.load(Ordering::Acquire),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use quorate_proto::convert::money::account_users;
 use quorate_proto::convert::request::addresses;
-use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
+use quorate_proto::convert::{Call, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
 use quorate_types::limits::TXN_GROUPS_MAX;
 use quorate_types::{
@@ -73,15 +73,22 @@ impl NodeContext {
     /// Refuses a request whose rows do not belong to `group`.
     fn check_route(&self, group: GroupId, request: &Request) -> Result<(), Error> {
         let body = &request.body;
-        let Some(entry) = self.topology.group(group) else {
+        if self.topology.group(group).is_none() {
             return Err(self.routed(Error::new(
                 Code::UnknownGroup,
                 format!("no group has the number {}", group.0),
             )));
-        };
-        if entry.member_on(self.node).is_none() {
+        }
+        let nodes = self.directory.nodes(group);
+        if !nodes.contains(&self.node) {
             let message = format!("this node holds no replica of {group}");
-            return Err(self.routed(Error::new(Code::WrongNode, message)));
+            let error = Error::new(Code::WrongNode, message);
+            // One of those may lead, and knows who does.
+            let hinted = match nodes.first() {
+                Some(node) => self.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
+                None => error,
+            };
+            return Err(self.routed(hinted));
         }
         let mut others = BTreeSet::new();
         let mut is_ours = false;

@@ -210,9 +210,6 @@ pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<v1::SnapshotChunk, Sta
 /// Begins to send a snapshot.
 pub(crate) async fn serve(context: &Arc<NodeContext>, ask: SnapshotAsk) -> Result<Pieces, Error> {
     let (peer, group) = (ask.hello.node, ask.group);
-    if context.topology.group(group).is_none_or(|group| group.member_on(peer).is_none()) {
-        return Err(Error::new(Code::InvalidRequest, format!("{peer} has no replica of {group}")));
-    }
     let snapshots = &context.snapshots;
     let turn = Arc::clone(&snapshots.served).try_acquire_owned().map_err(|_none| overloaded())?;
     let (served, after) = match snapshots.join(&ask) {
@@ -292,6 +289,7 @@ impl Sending {
         let header = SnapshotPiece::Header {
             id: self.served.id,
             last: self.served.source.last().clone(),
+            membership: (self.served.source.group(), self.served.source.membership().clone()),
             estimated_bytes: estimated,
         };
         if self.put(header).await.is_err() {

@@ -1,7 +1,9 @@
 //! Members of a group and wishes to change them, to and from the wire.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quorate_paxos::{ChangeRequest, Seat};
 use quorate_types::{EntryId, GroupId, MemberRole, MemberSeat, NodeId, ReplicaId, Slot};
 
 use super::ConvertError;
@@ -152,6 +154,39 @@ fn role_from_wire(role: i32) -> Result<MemberRole, ConvertError> {
             Err(ConvertError::malformed("role", "it is no role of a member"))
         }
     }
+}
+
+/// A wish to change the members of a group, from the wire.
+///
+/// # Errors
+/// Names the field that is wrong: a seat twice, or of another node than its replica is on, included.
+pub fn change_from_wire(
+    request: v1::ChangeMembersRequest,
+) -> Result<(GroupId, ChangeRequest), ConvertError> {
+    if request.group == 0 {
+        return Err(ConvertError::missing("group"));
+    }
+    let expected = required(request.expected, "expected")?;
+    let expected = words::entry_from_wire(expected).map_err(|error| error.inside("expected"))?;
+    let mut members = BTreeMap::new();
+    for MemberSeat { replica, node, rank, votes } in
+        words::each(request.members, "members", seat_from_wire)?
+    {
+        if replica.node() != node {
+            let reason = format!("{replica} is not on {node}");
+            return Err(ConvertError::malformed("members", reason));
+        }
+        if members.insert(replica, Seat { rank, votes }).is_some() {
+            return Err(ConvertError::malformed("members", format!("{replica} is there twice")));
+        }
+    }
+    Ok((GroupId(request.group), ChangeRequest { expected, members }))
+}
+
+/// An entry, for the wire.
+#[must_use]
+pub fn entry_to_wire(entry: EntryId) -> v1::EntryId {
+    words::entry_to_wire(entry)
 }
 
 #[cfg(test)]

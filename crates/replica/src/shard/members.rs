@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use quorate_paxos::{Input, Membership, Restored};
-use quorate_types::{BootTime, Code, Error, GroupId, ReplicaId};
+use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId};
 use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Shard;
 use crate::event::Event;
-use crate::group::{Effects, Fatal, GroupOptions};
+use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::LogCommand;
 use crate::refuse;
 
@@ -52,6 +52,10 @@ impl Shard {
             }
             Event::Create { options, reply } => self.create(options, reply),
             Event::Created { group } => self.created(group, fx)?,
+            Event::Rebirth { options, reply } => {
+                let done = self.rebirth(options)?;
+                let _gone = reply.send(done).is_err(); // The caller may have left.
+            }
             Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
             Event::PinLeader { group, pinned, reply } => {
                 let noted = match self.groups.get_mut(&group) {
@@ -103,12 +107,37 @@ impl Shard {
         }
         let replica = options.paxos.replica;
         self.making.insert(group, Making { options, replies: vec![reply] });
-        self.log.send(LogCommand::Create { group, replica });
+        self.log.send(LogCommand::Create { group, replica, promised: Ballot::ZERO });
+    }
+
+    /// Replaces replicas that have written nothing. Whatever is on its way to the log thread for them was
+    /// sent before, and is a promise at most: the new ones take those over.
+    fn rebirth(&mut self, options: Vec<GroupOptions>) -> Result<Result<(), Error>, Fatal> {
+        let has_log = |driver: &GroupDriver| driver.core.log().last() != EntryId::ZERO;
+        if let Some((group, _)) = self.groups.iter().find(|(_, driver)| has_log(driver)) {
+            let message =
+                format!("this node has written a log of {group} beside the one its peers know");
+            return Ok(Err(Error::new(Code::IncarnationMismatch, message)));
+        }
+        for options in options {
+            let (group, replica) = (options.paxos.group, options.paxos.replica);
+            let Some(driver) = self.groups.remove(&group) else { continue };
+            self.deadlines.remove(&(driver.alarm, group));
+            let promised = driver.core.promised();
+            self.log.send(LogCommand::Create { group, replica, promised });
+            info!(%group, %replica, "a replica takes the place of one whose disk is lost");
+            let restored = Restored { promised, ..Restored::fresh(Membership::default()) };
+            let added = self.add(options, restored);
+            added.map_err(|source| Fatal::Store { group, source })?;
+        }
+        Ok(Ok(()))
     }
 
     /// The replica is durable: from here on it promises and accepts, and waits for somebody to take it in.
     fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
-        let Making { options, replies } = self.making.remove(&group).expect("it was being made");
+        let Some(Making { options, replies }) = self.making.remove(&group) else {
+            return Ok(()); // It took the place of another, and did not wait.
+        };
         let replica = options.paxos.replica;
         let store = Arc::clone(&self.options.store);
         let added = store.add_group(group);

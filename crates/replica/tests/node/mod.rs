@@ -123,7 +123,7 @@ pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation)
         let (handle, _tasks) = open(disk, twin, stopped).expect("it starts");
         // Once it serves, no promise of its own is on the way to disk that could take the peer along.
         get(&handle, "anything").await;
-        handle.pin(peer, incarnation).await.expect("the shard runs")
+        handle.pin(peer, incarnation, false).await.expect("the shard runs")
     })
 }
 
