@@ -73,8 +73,8 @@ pub(crate) async fn look(global: &Global) -> Result<Seen, Failure> {
     Ok(Seen { cluster, answers, verdict })
 }
 
-/// The members of the groups that have a leader which could tell. Where it does not, or the caller may not
-/// ask, the cluster file has to do.
+/// The members of the groups that have a leader which could tell. Where it does not, the cluster file has
+/// to do.
 async fn told_members(cluster: &Cluster, answers: &Answers) -> Told {
     let statuses = answers.values().filter_map(|answer| answer.as_ref().ok());
     let led = statuses.flat_map(|status| &status.groups).filter(|group| group.role == Role::Leader);

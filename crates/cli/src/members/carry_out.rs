@@ -53,7 +53,7 @@ pub(crate) async fn carry_out(hands: &Hands<'_>, made: &Plan) -> Result<Members,
     let mut progress = Progress::new(hands.out, made.label.clone());
     loop {
         let round = match members_of(hands.cluster, group.id).await {
-            Ok(members) if !members.chosen => hands.waits_for_quorum(group),
+            Ok(members) if !members.chosen => waits_for_quorum(group),
             Ok(members) => match hands.next(group, made.wish, &members)? {
                 None => return Ok(members),
                 Some(step) => {
@@ -66,11 +66,12 @@ pub(crate) async fn carry_out(hands: &Hands<'_>, made: &Plan) -> Result<Members,
             }
             Err(failure) => return Err(failure),
         };
-        if let Round::Waits(what, failure) = round {
-            if hands.deadline <= Instant::now() {
-                return Err(failure);
-            }
-            progress.waits(&what);
+        let is_late = hands.deadline <= Instant::now();
+        match round {
+            Round::Waits(_, failure) if is_late => return Err(failure),
+            Round::Waits(what, _) => progress.waits(&what),
+            Round::Done if is_late => return Err(not_over(&made.label)),
+            Round::Done => {}
         }
         sleep(LOOK_INTERVAL).await;
     }
@@ -91,7 +92,7 @@ impl Hands<'_> {
 
     async fn round(&self, group: &Group, members: &Members, step: &Step) -> Result<Round, Failure> {
         match step {
-            Step::AwaitEnd => Ok(self.waits_for_quorum(group)),
+            Step::AwaitEnd => Ok(waits_for_quorum(group)),
             Step::AwaitFit(node) => Ok(self.waits_for(group, members, *node)),
             Step::Create(node) | Step::TakeIn(node) => self.take_in(group, members, *node).await,
             Step::ChangeVoters { .. } | Step::Drop(_) => {
@@ -148,16 +149,6 @@ impl Hands<'_> {
         }
     }
 
-    fn waits_for_quorum(&self, group: &Group) -> Round {
-        let label = group.label();
-        let message = format!("a change of the members of {label} is not over yet");
-        let failure = Failure::new(Code::DeadlineExceeded, message).with_fix(
-            "a majority of the old and of the new voters is needed: `quorate group members` shows \
-             who is missing. Run the command again: it goes on where it stopped",
-        );
-        Round::Waits("a majority has to agree".to_owned(), failure)
-    }
-
     fn waits_for(&self, group: &Group, members: &Members, node: NodeId) -> Round {
         let (name, label) = (node_name(self.topology(), node), group.label());
         let lacks = members.on(node).map_or_else(|| "is no member".to_owned(), lacks);
@@ -166,6 +157,18 @@ impl Hands<'_> {
             .with_fix("run the command again, with a longer --wait: it goes on where it stopped");
         Round::Waits(format!("{name} {lacks}"), failure)
     }
+}
+
+fn waits_for_quorum(group: &Group) -> Round {
+    Round::Waits("a majority has to agree".to_owned(), not_over(&group.label()))
+}
+
+fn not_over(label: &str) -> Failure {
+    let message = format!("a change of the members of {label} is not over yet");
+    Failure::new(Code::DeadlineExceeded, message).with_fix(
+        "a majority of the old and of the new voters is needed: `quorate group members` shows who is \
+         missing. Run the command again: it goes on where it stopped",
+    )
 }
 
 /// What a learner lacks before it could vote.

@@ -341,11 +341,15 @@ impl Node {
     /// Refuses unary calls that the leader must answer, or as ordered for it.
     fn must_lead(&self, world: &mut World) -> Result<(), Status> {
         let is_absent = world.circle.absent.contains(&self.id);
-        let refusal = match world.circle.refusals.pop_front().filter(|_| self.id == world.leader) {
-            Some(ordered) => ordered,
-            None if is_absent => Error::new(Code::WrongNode, "no replica here"),
-            None if self.id == world.leader => return Ok(()),
-            None => world.hint().add_to(Error::new(Code::NotLeader, "another one leads")),
+        let refusal = if self.id == world.leader {
+            match world.circle.refusals.pop_front() {
+                Some(ordered) => ordered,
+                None => return Ok(()),
+            }
+        } else if is_absent {
+            Error::new(Code::WrongNode, "no replica here")
+        } else {
+            world.hint().add_to(Error::new(Code::NotLeader, "another one leads"))
         };
         Err(status_from_error(&refusal))
     }
