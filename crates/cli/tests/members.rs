@@ -166,8 +166,10 @@ fn members_come_and_go_while_the_cluster_serves() {
     cluster.check(&["group", "add", "g1", "n9"], 3, "no node has the name \"n9\"");
     assert_eq!(cluster.members("g1"), BEFORE);
 
-    // The leader is replaced, and its group serves on.
+    // The leader is replaced, and its group serves on. What was interrupted goes on where it stopped.
     let yes = [&replace[..], &["--yes"]].concat();
+    cluster.check(&[&yes[..], &["--wait", "1ms"]].concat(), 6, "it goes on where it stopped");
+    assert_eq!(cluster.members("g1"), [&BEFORE[..], &["n4 learner"]].concat());
     cluster.check(&yes, 0, "RZ00/g1: done; survives the loss of any one node");
     assert_eq!(cluster.members("g1"), ["n2 voter", "n3 voter", "n4 voter"]);
     cluster.has("first");
