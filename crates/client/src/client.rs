@@ -307,7 +307,7 @@ impl Client {
         let place = Place::Rows(vec![(at.table, at.uid)]);
         let mutations = vec![mutation];
         let body = RequestBody::Transact { conditions, mutations, reads: Vec::new() };
-        let Answered { group, reply } = self.call().write(&place, body).await?;
+        let Answered { group, reply, .. } = self.call().write(&place, body).await?;
         let cluster = self.cluster_id();
         Ok(Written { cluster, group, at: reply.at, replayed: reply.replayed })
     }

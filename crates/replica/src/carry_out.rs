@@ -196,7 +196,7 @@ impl GroupDriver {
         self.overlay.clear();
         self.pending.clear();
         self.lose_cross(&refused, &unknown);
-        self.lose_cuts(&refused);
+        self.refuse_cut_waiters(&refused);
         for held in std::mem::take(&mut self.refusals).into_values().flatten() {
             held.reply.answer(refused.clone());
         }

@@ -3,9 +3,10 @@
 //! groups say to each other has often made its log pass the cut already.
 //!
 //! Called by `group.rs`, `carry_out.rs` and `cross.rs`. The rules stand in `quorate_txn::cross::cut`,
-//! the views in `quorate_store`. What a view holds changes no more once nothing is open in it, and needs
-//! no leadership to be true: so its pages are read off the shard task, and `handle.rs` finds it in
-//! [`Ready`] without asking the shard at all, whose rounds are long under load.
+//! the views in `quorate_store`. What a view holds is applied, so it needs no leadership to be true:
+//! a leader that becomes a follower keeps its views, and what was open in them is settled by the entries
+//! that it applies as one. Once nothing is open a view changes no more: its pages are read off the shard
+//! task, and `handle.rs` finds it in [`Ready`] without asking the shard, whose rounds are long under load.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,11 +52,12 @@ struct Kept {
     parked: Vec<(BootTime, Asked)>,
 }
 
-/// The part of a group that cuts take. All of it but `ready` belongs to one ballot.
+/// The part of a group that cuts take.
 #[derive(Default)]
 pub(crate) struct CutDriver {
+    /// Made by this replica as leader, under whichever ballot.
     views: BTreeMap<CutId, Kept>,
-    /// Who waits for the log to pass a cut.
+    /// Who waits for the log to pass a cut. Belongs to one ballot.
     waiting: Vec<(BootTime, CutId, Asked)>,
     /// Pages that are being read.
     reading: Arc<AtomicUsize>,
@@ -186,6 +188,16 @@ impl GroupDriver {
             return Some(refuse::of_group(error, self.group));
         }
         None
+    }
+
+    /// Whether this is about a view that is kept here. Whoever leads may not have it.
+    pub(crate) fn has_view_for(&self, body: &RequestBody) -> bool {
+        match body {
+            RequestBody::PinCut(cut)
+            | RequestBody::ReadCut(cut, _)
+            | RequestBody::UnpinCut(cut) => self.cuts.views.contains_key(cut),
+            _ => false,
+        }
     }
 
     /// A request about the view at a cut.
@@ -418,14 +430,21 @@ impl GroupDriver {
         self.carry_out_cross(now, out, fx)
     }
 
-    /// The ballot is over, and the views with it: the next leader has not kept any.
-    pub(crate) fn lose_cuts(&mut self, refused: &Answer) {
-        let cuts: Vec<CutId> = self.cuts.views.keys().copied().collect();
-        let views: Vec<Kept> = cuts.into_iter().filter_map(|cut| self.take_view(cut)).collect();
-        let waiting = std::mem::take(&mut self.cuts.waiting);
-        let parked = views.into_iter().flat_map(|kept| kept.parked).map(|(_, asked)| asked);
-        for asked in parked.chain(waiting.into_iter().map(|(_, _, asked)| asked)) {
+    /// The ballot is over: whoever leads next will pass the cuts that somebody waits for here.
+    pub(crate) fn refuse_cut_waiters(&mut self, refused: &Answer) {
+        for (_, _, asked) in std::mem::take(&mut self.cuts.waiting) {
             asked.reply.answer(refused.clone());
+        }
+    }
+
+    /// The rows of a snapshot replaced ours: how what was open at a cut ended is in entries that are
+    /// never applied here.
+    pub(crate) fn lose_open_views(&mut self) {
+        let views = self.cuts.views.iter();
+        let open = views.filter(|(_, kept)| !kept.view.is_settled()).map(|(cut, _)| *cut);
+        for cut in open.collect::<Vec<CutId>>() {
+            let kept = self.take_view(cut);
+            self.drop_view(cut, kept, "a snapshot was installed");
         }
     }
 

@@ -223,6 +223,9 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if self.has_view_for(&asked.request.body) {
+            return self.at_cut(clock.now(), asked, fx);
+        }
         let serving = match self.core.serving(clock.now()) {
             Ok(serving) => serving,
             Err(reason) => {

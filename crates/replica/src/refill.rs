@@ -200,6 +200,7 @@ impl GroupDriver {
         self.keyspace = keyspace;
         self.sessions = sessions;
         self.cross = cross;
+        self.lose_open_views();
         // Nothing is known of deletes before.
         self.deletes = Deletes::after(upto);
         self.refill = RefillDriver { installed: self.refill.installed + 1, ..Default::default() };

@@ -119,7 +119,8 @@ pub(super) const CUT_LOST: Page = Page {
               moment.",
     causes: &[
         "the reading took longer than the 60 s for which nodes keep a cut",
-        "the leader of a group changed meanwhile",
+        "the node that kept it stopped, or could not be reached",
+        "the leader of a group changed while the cut was made",
         "so much was written meanwhile that the view was dropped",
     ],
     steps: &[

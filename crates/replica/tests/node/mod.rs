@@ -34,6 +34,9 @@ const VALUE_BYTES: usize = 300;
 /// A life ends long before; a lost answer must not hang the test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often it is looked whether something has come about.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -89,6 +92,17 @@ impl Network for Nobody {
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
 pub fn live(disk: &SimDisk, twin: &Twin, ledger: &mut Ledger, writes: u64) -> End {
+    live_until(disk, twin, ledger, writes, || true)
+}
+
+/// The same, and ends only when this has come about.
+pub fn live_until(
+    disk: &SimDisk,
+    twin: &Twin,
+    ledger: &mut Ledger,
+    writes: u64,
+    is_done: impl Fn() -> bool,
+) -> End {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
@@ -100,6 +114,10 @@ pub fn live(disk: &SimDisk, twin: &Twin, ledger: &mut Ledger, writes: u64) -> En
         let life = async {
             check(&handle, ledger).await;
             write(&handle, ledger, writes).await;
+            while !is_done() {
+                get(&handle, "anything").await; // Time goes on with each look at the clock.
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         };
         let end = tokio::select! {
             biased;
