@@ -102,8 +102,10 @@ pub(crate) enum Command {
     Export(commands::export::ExportArgs),
     /// Back all units up as of one moment, and restore them as a new cluster
     Backup(commands::backup::BackupArgs),
-    /// Look after groups
+    /// Look after groups: who takes part, who leads
     Group(commands::group::GroupArgs),
+    /// Take nodes out of use, and put others in their place
+    Node(commands::node::NodeArgs),
     /// Look at transactions over several groups
     Txn(commands::txn::TxnArgs),
     /// Measure how fast a cluster is, and what an operation costs
@@ -239,6 +241,10 @@ mod tests {
             ("transfer show x --uid 1", "\"x\" is no transfer id; write 1 to 32 hexadecimal"),
             ("transfer post a --uid 1 --amount 0", "0 is not in 1.."),
             ("group transfer-leader x", "\"x\" is no group; write its number or label"),
+            ("group pin 1", "the following required arguments were not provided: <NODE>"),
+            ("group pin 1 n1 --none", "cannot be used with"),
+            ("group replace 1 n1", "--by <NODE>"),
+            ("node drain n1 --undo --dry-run", "cannot be used with"),
             ("import f.csv --table t --uid-column u --concurrency 0", "0 is not in 1..=4096"),
         ];
         for (line, part) in cases {

@@ -21,6 +21,7 @@ mod demo;
 mod exit;
 mod local;
 mod logging;
+mod members;
 mod monitoring;
 mod node;
 mod output;
@@ -126,6 +127,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Bench(args) => Box::pin(bench::run(args, &global, out)).await,
         Command::Txn(args) => Box::pin(commands::txn::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
+        Command::Node(args) => Box::pin(commands::node::run(args, &global, out)).await,
         Command::Cert(args) => commands::cert::run(args, &global, out),
         Command::Error(args) => commands::error::run(&args, out),
         Command::Generate(args) => {

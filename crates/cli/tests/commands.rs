@@ -123,13 +123,15 @@ fn values_over_the_limit_never_leave_the_machine() {
 
 #[test]
 fn nobody_there_is_exit_6_with_the_endpoints() {
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 9] = [
         &["status"],
         &["topology", "show"],
         &["route", "explain", "--uid", "7"],
         &["kv", "get", "k", "--table", "t", "--uid", "1"],
         &["kv", "scan", "--table", "t"],
         &["group", "transfer-leader", "1"],
+        &["group", "members"],
+        &["node", "decommission", "n1"],
         &["export", "--table", "t", "--output", "/dev/null", "--overwrite"],
     ];
     for command in commands {

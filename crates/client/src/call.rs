@@ -274,7 +274,33 @@ impl<'a> Call<'a> {
     /// Repeats a unary call on the leader of a group until it is answered. The closure makes one
     /// call; it must not have an effect that matters twice if nothing is known to have happened.
     pub(crate) async fn one_shot<T, F>(
+        self,
+        operation: &'static str,
+        group: GroupId,
+        attempt: impl Fn(String) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, End>>,
+    {
+        self.unary(Kind::OneShot, operation, group, attempt).await
+    }
+
+    /// The same for a unary call without effect: it is repeated after lost attempts, too.
+    pub(crate) async fn one_read<T, F>(
+        self,
+        operation: &'static str,
+        group: GroupId,
+        attempt: impl Fn(String) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, End>>,
+    {
+        self.unary(Kind::Read, operation, group, attempt).await
+    }
+
+    async fn unary<T, F>(
         mut self,
+        kind: Kind,
         operation: &'static str,
         group: GroupId,
         attempt: impl Fn(String) -> F,
@@ -284,20 +310,22 @@ impl<'a> Call<'a> {
     {
         self.group = Some(group);
         let span = trace::begin(operation, &Place::Group(group));
-        let ended = self.do_one_shot(group, attempt).instrument(span.clone()).await;
-        self.note(&span, ended.as_ref().err(), "applied");
+        let done = if kind == Kind::Read { "read" } else { "applied" };
+        let ended = self.do_unary(kind, group, attempt).instrument(span.clone()).await;
+        self.note(&span, ended.as_ref().err(), done);
         ended
     }
 
-    async fn do_one_shot<T, F>(
+    async fn do_unary<T, F>(
         &mut self,
+        kind: Kind,
         group: GroupId,
         attempt: impl Fn(String) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, End>>,
     {
-        let mut attempts = self.attempts(Kind::OneShot);
+        let mut attempts = self.attempts(kind);
         let mut node = self.inner.router.first(group).map_err(Error::local)?;
         loop {
             let address = self.address(node, &attempts).await?;

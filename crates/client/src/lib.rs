@@ -51,6 +51,7 @@ mod endpoints;
 mod error;
 mod links;
 mod many;
+mod members;
 mod mux;
 mod policy;
 mod reads;
@@ -90,12 +91,13 @@ pub use value::IntoValue;
 pub use quorate_tls::{Paths, Tls};
 
 pub use bytes::Bytes;
+pub use quorate_proto::members::{MemberReport, Members};
 pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
 pub use quorate_types::Error as ServerError;
 pub use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Attempt, AttemptState, AttemptStatus,
     ClusterId, Code, CutId, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid, Link,
-    LogTime, NodeId, RecordsPage, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId,
-    TransferKind, TransferRecord, Uid, Value, Verdict,
+    LogTime, MemberRole, MemberSeat, NodeId, RecordsPage, ReplicaId, ScannedRow, SliceId, Slot,
+    TableId, Transfer, TransferId, TransferKind, TransferRecord, Uid, Value, Verdict,
 };

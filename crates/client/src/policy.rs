@@ -12,9 +12,9 @@ use std::time::Duration;
 ///
 /// | what sending it twice does | calls | repeated after | given up with |
 /// |---|---|---|---|
-/// | nothing: a read | `get`, `get_many`, `scan`, `account`, cuts | every loss, every refusal that may pass | `NotApplied` |
+/// | nothing: a read | `get`, `get_many`, `scan`, `account`, cuts, `members` | every loss, every refusal that may pass | `NotApplied` |
 /// | nothing more: a write under an id | `put`, `delete`, `compare_and_set`, `transaction`, accounts, transfers | the same, under the same id | `NotApplied` if every attempt was refused or never sent, else `Unknown` |
-/// | another effect | `transfer_leader` | only what is known not to have happened | the first lost attempt ends it: `Unknown` |
+/// | another effect | `transfer_leader`, `change_members` | only what is known not to have happened | the first lost attempt ends it: `Unknown` |
 ///
 /// Not counted, and not paused for: going to the leader that a node names (twice in a row), fetching a newer
 /// topology (once a call), opening a new session in place of one that has expired (three times).

@@ -165,13 +165,13 @@ impl Attempts {
                 }
                 self.again(hint, error)
             }
-            Code::WrongUnit | Code::WrongNode => {
-                if self.has_refreshed {
-                    return self.stop(error);
-                }
+            Code::WrongUnit | Code::WrongNode if !self.has_refreshed => {
                 self.has_refreshed = true;
                 Next::Again { target: Target::FreshRoute, pause: Pause::None }
             }
+            Code::WrongUnit => self.stop(error),
+            // The members of a group change without the cluster file: they are looked for.
+            Code::WrongNode => self.again(Target::NextMember, error),
             Code::SessionExpired => {
                 if self.open || self.new_sessions == NEW_SESSIONS_MAX {
                     return self.stop(error);
@@ -398,11 +398,13 @@ mod tests {
 
     #[test]
     fn a_wrong_route_refreshes_the_topology_once() {
-        // Goal: a server that insists is believed the second time.
+        // Goal: a server that insists on the unit is believed the second time; who has a replica is
+        // found by asking, because that changes without the topology.
         let mut attempts = new(Kind::Write);
-        assert_eq!(target_of(attempts.after(refused(Code::WrongUnit))), Target::FreshRoute);
-        let stop = stop_of(attempts.after(refused(Code::WrongNode)));
-        assert_eq!(stop, (Code::WrongNode, Outcome::NotApplied));
+        assert_eq!(target_of(attempts.after(refused(Code::WrongNode))), Target::FreshRoute);
+        assert_eq!(target_of(attempts.after(refused(Code::WrongNode))), Target::NextMember);
+        let stop = stop_of(attempts.after(refused(Code::WrongUnit)));
+        assert_eq!(stop, (Code::WrongUnit, Outcome::NotApplied));
     }
 
     #[test]

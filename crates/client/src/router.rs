@@ -2,8 +2,11 @@
 //!
 //! `call` asks for a node, reports who answered and who did not, and follows what is said here. The
 //! cache is a guess that a server's `NOT_LEADER` corrects; the topology is replaced as a whole.
+//!
+//! The members of a group change without the cluster file. Those that are told or found elsewhere are
+//! remembered; once a member of the file says that it has no replica, every node is asked in turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_topology::{Group, ReplicaKind, TableClass, Topology};
@@ -39,8 +42,42 @@ pub(crate) struct Router {
 struct State {
     topology: Arc<Topology>,
     leaders: BTreeMap<GroupId, NodeId>,
+    /// Groups whose members are known not to be those of the cluster file.
+    moved: BTreeMap<GroupId, Moved>,
     /// Nodes that could not answer, and until when others are asked first where any will do.
     shunned: BTreeMap<NodeId, Instant>,
+}
+
+/// What is known of the members of a group beyond the cluster file.
+#[derive(Debug, Default)]
+struct Moved {
+    /// Nodes that lead or led the group, or were told to be members, without being so in the file.
+    members: BTreeSet<NodeId>,
+    /// A member of the file said that it has no replica: anybody may have one.
+    is_lost: bool,
+}
+
+impl State {
+    /// The nodes that may lead a group, in the order in which to look for the leader.
+    fn candidates(&self, group: GroupId) -> Result<Vec<NodeId>, Error> {
+        let found = require_group(&self.topology, group)?;
+        let mut nodes: Vec<NodeId> = candidates(found).collect();
+        let Some(moved) = self.moved.get(&group) else { return Ok(nodes) };
+        nodes.extend(&moved.members);
+        if moved.is_lost {
+            let all = self.topology.nodes().map(|node| node.id);
+            let others: Vec<NodeId> = all.filter(|node| !nodes.contains(node)).collect();
+            nodes.extend(others);
+        }
+        Ok(nodes)
+    }
+
+    /// Whether the file has the node, but not as a member of this group that may lead.
+    fn is_stranger(&self, group: GroupId, node: NodeId) -> bool {
+        let found = self.topology.group(group);
+        let is_member = found.is_some_and(|found| candidates(found).any(|member| member == node));
+        found.is_some() && !is_member && self.topology.node(node).is_some()
+    }
 }
 
 impl Router {
@@ -49,6 +86,7 @@ impl Router {
             state: Mutex::new(State {
                 topology,
                 leaders: BTreeMap::new(),
+                moved: BTreeMap::new(),
                 shunned: BTreeMap::new(),
             }),
         }
@@ -69,13 +107,15 @@ impl Router {
         self.lock().topology.version()
     }
 
-    /// Takes a topology if it is newer. Leaders that are no nodes any more are forgotten.
+    /// Takes a topology if it is newer. Leaders that it does not have are forgotten, and what was learnt of
+    /// members beside the older one.
     pub(crate) fn replace(&self, topology: Arc<Topology>) {
         let mut state = self.lock();
         if state.topology.version() < topology.version() {
             state.leaders.retain(|group, node| {
                 topology.group(*group).is_some() && topology.node(*node).is_some()
             });
+            state.moved.clear();
             state.topology = topology;
         }
     }
@@ -86,8 +126,7 @@ impl Router {
         if let Some(leader) = state.leaders.get(&group) {
             return Ok(*leader);
         }
-        let found = require_group(&state.topology, group)?;
-        candidates(found).next().ok_or_else(|| nobody_leads(group))
+        state.candidates(group)?.first().copied().ok_or_else(|| nobody_leads(group))
     }
 
     /// The replica to ask for a read that need not go to the leader: in this IDC, or else in its city or
@@ -99,7 +138,7 @@ impl Router {
         now: Instant,
     ) -> Result<NodeId, Error> {
         let state = self.lock();
-        let found = require_group(&state.topology, group)?;
+        let found = state.candidates(group)?;
         let idcs = state.topology.idcs();
         let idc = idcs.iter().find(|idc| Some(idc.name.as_str()) == near);
         let city = idc.map(|idc| idc.city.as_str()).or(near);
@@ -110,7 +149,7 @@ impl Router {
         };
         let is_shunned = |node: &NodeId| state.shunned.get(node).is_some_and(|until| now < *until);
         let order = |node: &NodeId| (is_shunned(node), distance(node));
-        candidates(found).min_by_key(order).ok_or_else(|| nobody_leads(group))
+        found.into_iter().min_by_key(order).ok_or_else(|| nobody_leads(group))
     }
 
     /// A node could not answer: until then others are asked first where any will do.
@@ -121,10 +160,10 @@ impl Router {
     /// The node to ask after this one, in the leader order, from the start after the end.
     pub(crate) fn next(&self, group: GroupId, after: NodeId) -> Result<NodeId, Error> {
         let state = self.lock();
-        let found = require_group(&state.topology, group)?;
-        let mut after_it = candidates(found).skip_while(|node| *node != after).skip(1);
-        let next = after_it.next().or_else(|| candidates(found).next());
-        next.ok_or_else(|| nobody_leads(group))
+        let found = state.candidates(group)?;
+        let mut after_it = found.iter().skip_while(|node| **node != after).skip(1);
+        let next = after_it.next().or_else(|| found.first());
+        next.copied().ok_or_else(|| nobody_leads(group))
     }
 
     /// The address of a node for clients.
@@ -132,8 +171,8 @@ impl Router {
         self.lock().topology.node(node).map(|node| node.client.clone())
     }
 
-    /// A node answered as leader, or was named as leader. It need not be a member by the cluster file: groups
-    /// move. Strangers are ignored.
+    /// A node answered as leader, or was named as leader. Nodes that the cluster file does not have are
+    /// ignored.
     pub(crate) fn note_leader(&self, group: GroupId, node: NodeId) {
         let mut state = self.lock();
         if state.leaders.get(&group) == Some(&node) {
@@ -141,6 +180,29 @@ impl Router {
         }
         if state.topology.group(group).is_some() && state.topology.node(node).is_some() {
             state.leaders.insert(group, node);
+        }
+        if state.is_stranger(group, node) {
+            state.moved.entry(group).or_default().members.insert(node);
+        }
+    }
+
+    /// A node that should be a member has no replica of the group.
+    pub(crate) fn note_absent(&self, group: GroupId, node: NodeId) {
+        let mut state = self.lock();
+        if state.topology.group(group).is_some() {
+            let moved = state.moved.entry(group).or_default();
+            moved.members.remove(&node);
+            moved.is_lost = true;
+        }
+    }
+
+    /// The members of a group that may lead, as its leader told them.
+    pub(crate) fn note_members(&self, group: GroupId, nodes: impl Iterator<Item = NodeId>) {
+        let mut state = self.lock();
+        for node in nodes {
+            if state.is_stranger(group, node) {
+                state.moved.entry(group).or_default().members.insert(node);
+            }
         }
     }
 
@@ -206,7 +268,8 @@ impl Router {
         let topology = &state.topology;
         let route = topology.route(topology.require_table(table)?.id, uid)?;
         let leader = state.leaders.get(&route.group.id).copied();
-        let others = candidates(route.group).filter(|node| Some(*node) != leader);
+        let others = state.candidates(route.group.id)?;
+        let others = others.into_iter().filter(|node| Some(*node) != leader);
         let with_address = |node| Some((node, topology.node(node)?.client.clone()));
         Ok(RouteInfo {
             topology_version: topology.version(),
@@ -219,7 +282,7 @@ impl Router {
     }
 }
 
-/// The nodes that may lead a group, in the order in which to look for the leader.
+/// The members of the cluster file that may lead a group, in the leader order.
 fn candidates(group: &Group) -> impl Iterator<Item = NodeId> {
     let full = group.members.iter().filter(|member| member.kind == ReplicaKind::Full);
     full.map(|member| member.node)
@@ -301,6 +364,39 @@ mod tests {
         assert_eq!(router.first(group).unwrap(), other, "somebody else failed");
         router.forget_leader(group, other);
         assert_eq!(router.first(group).unwrap(), preferred);
+    }
+
+    #[test]
+    fn members_that_the_file_does_not_have_are_found() {
+        // Goal: a group whose members changed is found by what is told, and at last by asking everybody.
+        let text = presets::three_cities_five_idcs(&presets::Options::demo(ClusterId(7)));
+        let turn = |line: &str| match line.split_once(" = ") {
+            Some(("locality", _)) => "locality = \"F@sh-a,F@sh-b,F@hz-a\"".to_owned(),
+            Some(("leader-order", _)) => "leader-order = \"sh-a;sh-b;hz-a\"".to_owned(),
+            _ => line.to_owned(),
+        };
+        let text: Vec<String> = text.lines().map(turn).collect();
+        let topology = Arc::new(Topology::parse(&text.join("\n")).expect("three of five"));
+        let group = topology.groups().next().unwrap().id;
+        let router = Router::new(topology);
+        let ring = || {
+            let mut nodes = vec![router.first(group).unwrap()];
+            while let Some(next) =
+                router.next(group, nodes[nodes.len() - 1]).ok().filter(|next| !nodes.contains(next))
+            {
+                nodes.push(next);
+            }
+            nodes.iter().map(|node| node.0).collect::<Vec<u32>>()
+        };
+        assert_eq!(ring(), [1, 2, 3]);
+        router.note_members(group, [2, 3, 5].map(NodeId).into_iter());
+        assert_eq!(ring(), [1, 2, 3, 5]);
+        router.note_absent(group, NodeId(1));
+        assert_eq!(ring(), [1, 2, 3, 5, 4], "anybody may have it");
+        router.note_leader(group, NodeId(4));
+        assert_eq!(router.first(group).unwrap(), NodeId(4));
+        router.note_leader(group, NodeId(99));
+        assert_eq!(router.first(group).unwrap(), NodeId(4), "the file does not have it");
     }
 
     #[test]

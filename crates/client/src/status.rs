@@ -1,12 +1,14 @@
 //! Looking at nodes and moving leaders: unary calls, each to one node.
 
+use std::collections::BTreeMap;
+
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quorate_proto::convert::cross::{attempt_status_from_wire, attempt_to_wire};
-use quorate_proto::status::NodeStatus;
+use quorate_proto::status::{NodeStatus, Role};
 use quorate_proto::v1;
 use quorate_proto::v1::admin_client::AdminClient;
-use quorate_types::{Attempt, AttemptStatus, GroupId, NodeId};
+use quorate_types::{Attempt, AttemptStatus, Ballot, GroupId, NodeId};
 use tokio::time::timeout;
 
 use crate::client::{Client, Inner};
@@ -44,7 +46,7 @@ impl Client {
     }
 
     /// What every node of the cluster file says about itself, in order of number. Nodes that cannot
-    /// be reached are in it with the error.
+    /// be reached are in it with the error. Who leads a group is asked first from then on.
     pub async fn cluster_status(&self) -> Vec<NodeReport> {
         let topology = self.topology();
         let ask = |node: &quorate_topology::Node| {
@@ -60,7 +62,24 @@ impl Client {
             reports.push(report);
         }
         reports.sort_by_key(|report| report.node);
+        self.note_leaders(&reports);
         reports
+    }
+
+    /// Remembers who leads, which need not be members of the cluster file. A deposed leader that does
+    /// not know yet has the lower ballot.
+    fn note_leaders(&self, reports: &[NodeReport]) {
+        let mut leaders: BTreeMap<GroupId, (Ballot, NodeId)> = BTreeMap::new();
+        for report in reports {
+            let groups = report.status.iter().flat_map(|status| &status.groups);
+            for group in groups.filter(|group| group.role == Role::Leader && group.serving) {
+                let best = leaders.entry(group.group).or_insert((group.ballot, report.node));
+                *best = (*best).max((group.ballot, report.node));
+            }
+        }
+        for (group, (_, node)) in leaders {
+            self.inner().router.note_leader(group, node);
+        }
     }
 
     /// Asks the leader of a group to hand over, to this node or to the best of the others. Returns

@@ -6,6 +6,7 @@
 //!                                                                      |-- route     who serves a UID
 //!                                                                      |-- explain   and why, in words
 //!                                                                      |-- survival  what may be lost
+//!                                                                      |-- change    other members, step by step
 //!                                                                      `-- text      back to TOML
 //! ```
 //!
@@ -16,6 +17,7 @@
 //!
 //! Start reading at `model.rs`; the file format is described in `docs/TOPOLOGY.md`.
 
+pub mod change;
 mod explain;
 mod file;
 mod locality;
@@ -41,6 +43,6 @@ pub use model::{
 pub use problem::{PROBLEMS_MAX, Problem, TopologyError};
 pub use route::{Route, RouteError};
 pub use slices::{SliceSet, slice_label};
-pub use survival::{ClusterSurvival, Level, Loss, Survives, what_may_still_be_lost};
+pub use survival::{ClusterSurvival, Level, Loss, Survives, survives, what_may_still_be_lost};
 pub use topology::{FILE_NAME_DEFAULT, Topology};
 pub use validate::limits;

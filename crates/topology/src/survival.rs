@@ -209,8 +209,24 @@ pub fn what_may_still_be_lost(topology: &Topology, down: &BTreeSet<NodeId>) -> C
     ClusterSurvival { groups }
 }
 
-fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Survives {
-    let voters: Vec<&Node> = group.voters().filter_map(|voter| topology.node(voter.node)).collect();
+/// What one group survives while the nodes `down` are down already. Its members need not be those of the
+/// cluster file.
+#[must_use]
+pub fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Survives {
+    let voters: Vec<NodeId> = group.voters().map(|voter| voter.node).collect();
+    survives_with(topology, group, &voters, down)
+}
+
+/// What a group survives while these nodes hold its voters, whatever the cluster file says. Nodes that
+/// are not in the file are not counted.
+pub(crate) fn survives_with(
+    topology: &Topology,
+    group: &Group,
+    voters: &[NodeId],
+    down: &BTreeSet<NodeId>,
+) -> Survives {
+    let voters: Vec<&Node> = voters.iter().filter_map(|voter| topology.node(*voter)).collect();
+    let majority = voters.len() / 2 + 1;
     let is_up = |node: &&&Node| !down.contains(&node.id);
     let up_count = voters.iter().filter(is_up).count();
     let mut losses: Vec<Loss> = Vec::new();
@@ -227,7 +243,7 @@ fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Surv
                 place: place.to_owned(),
                 voters_held: held().count(),
                 voters_up,
-                survived: group.majority() <= up_count - voters_up,
+                survived: majority <= up_count - voters_up,
             });
         }
     }
@@ -236,7 +252,7 @@ fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Surv
         group: group.id,
         label: group.label(),
         voter_count: voters.len(),
-        majority: group.majority(),
+        majority,
         down: voters.iter().filter(|node| !is_up(node)).map(|node| node.name.clone()).collect(),
         losses,
         zones_are_idcs: voters.iter().all(|node| zones_of(&node.idc) == 1),

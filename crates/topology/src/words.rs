@@ -1,5 +1,7 @@
 //! Sentences for people: survival as `quorate status` prints it. The data is in `survival.rs`.
 
+use std::collections::BTreeSet;
+
 use crate::survival::{ClusterSurvival, Level, Loss, Survives};
 
 /// Groups named in one sentence; further ones are counted.
@@ -7,23 +9,37 @@ const LABELS_MAX: usize = 4;
 
 /// What one group survives, in one line.
 pub(crate) fn group_survives(group: &Survives) -> String {
-    let label = &group.label;
-    if !group.has_majority() {
+    format!("{}: {}", group.label, sentence(&[group]))
+}
+
+/// What a group survives in which each of these counts of votes must have a majority: one, or that of the
+/// voters that stay and that of those from before a change.
+pub(crate) fn sentence(counts: &[&Survives]) -> String {
+    if let Some(stopped) = counts.iter().find(|count| !count.has_majority()) {
         return format!(
-            "{label}: stopped: {} of {} voters are up, {} are needed ({})",
-            group.up_count(),
-            group.voter_count,
-            group.majority,
-            are_down(&group.down)
+            "stopped: {} of {} voters are up, {} are needed ({})",
+            stopped.up_count(),
+            stopped.voter_count,
+            stopped.majority,
+            are_down(&stopped.down)
         );
     }
-    let mut sentence = format!("{label}: ");
-    if !group.down.is_empty() {
-        sentence.push_str(&format!("{}; ", are_down(&group.down)));
+    let mut sentence = String::new();
+    let mut down: Vec<String> = Vec::new();
+    for name in counts.iter().flat_map(|count| &count.down) {
+        if !down.contains(name) {
+            down.push(name.clone());
+        }
     }
+    if !down.is_empty() {
+        sentence.push_str(&format!("{}; ", are_down(&down)));
+    }
+    let mut levels: Vec<Level> = counts.iter().flat_map(|count| count.levels_in_words()).collect();
+    levels.sort_unstable();
+    levels.dedup();
     let mut survived_before = None;
-    for level in group.levels_in_words() {
-        let clause = level_clause(group, level);
+    for level in levels {
+        let clause = level_clause(counts, level);
         sentence.push_str(match (survived_before, clause.survived) {
             (None, true) => "survives the loss of ",
             (None, false) => "does not survive the loss of ",
@@ -43,17 +59,26 @@ struct Clause {
 }
 
 /// One level: all of its places, none, or those that must not be lost.
-fn level_clause(group: &Survives, level: Level) -> Clause {
-    if group.any_one(level) {
+fn level_clause(counts: &[&Survives], level: Level) -> Clause {
+    if counts.iter().all(|count| count.any_one(level)) {
         return Clause { survived: true, words: format!("any one {level}") };
     }
-    let all: Vec<&Loss> = group.at(level).filter(|loss| 0 < loss.voters_up).collect();
-    let fatal: Vec<&Loss> = all.iter().copied().filter(|loss| !loss.survived).collect();
+    let mut all: BTreeSet<&str> = BTreeSet::new();
+    let mut fatal: Vec<(&Survives, &Loss)> = Vec::new();
+    for count in counts {
+        for loss in count.at(level).filter(|loss| 0 < loss.voters_up) {
+            all.insert(&loss.place);
+            if !loss.survived && fatal.iter().all(|(_, known)| known.place != loss.place) {
+                fatal.push((count, loss));
+            }
+        }
+    }
     if 1 < fatal.len() && fatal.len() == all.len() {
-        let still_up = if group.down.is_empty() { "" } else { " still up" };
+        let is_whole = counts.iter().all(|count| count.down.is_empty());
+        let still_up = if is_whole { "" } else { " still up" };
         return Clause { survived: false, words: format!("any {level}{still_up}") };
     }
-    let named: Vec<String> = fatal.iter().map(|loss| place_words(group, loss)).collect();
+    let named: Vec<String> = fatal.iter().map(|(count, loss)| place_words(count, loss)).collect();
     Clause { survived: false, words: format!("{level} {}", named.join(" or ")) }
 }
 

@@ -49,7 +49,7 @@ codes! {
     /// The node does not lead the group.
     NotLeader = (1001, "NOT_LEADER", Safe, "send the request to the leader the error names"),
     /// The node holds no replica of the group.
-    WrongNode = (1002, "WRONG_NODE", Safe, "fetch the topology again and route by it"),
+    WrongNode = (1002, "WRONG_NODE", Safe, "ask the leader the error names, or the other nodes; `quorate group members` shows where the replicas are"),
     /// The UID belongs to another unit than the group addressed.
     WrongUnit = (1003, "WRONG_UNIT", Safe, "fetch the topology again and route by the slice of the UID"),
     /// No table has this name or number.

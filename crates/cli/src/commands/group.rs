@@ -1,15 +1,18 @@
-//! `quorate group`: looks after groups.
+//! `quorate group`: who takes part in a group, and who leads it.
+
+mod change;
+mod list;
+mod pin;
+mod transfer_leader;
 
 use clap::{Args, Subcommand};
-use quorate_topology::Topology;
-use quorate_types::{Code, GroupId, NodeId};
-use serde_json::json;
+use quorate_topology::change::Wish;
 
-use crate::args;
+use self::change::{OneArgs, ReplaceArgs};
 use crate::cli::Global;
-use crate::cluster::{self, Cluster};
 use crate::exit::Failure;
-use crate::output::{Document, Output};
+use crate::members::node_named;
+use crate::output::Output;
 
 /// Looks after groups.
 #[derive(Clone, Debug, Args)]
@@ -20,92 +23,55 @@ pub(crate) struct GroupArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum GroupCommand {
+    /// Say who takes part in a group, or in every group, and how far each is
+    Members(list::ListArgs),
+    /// Put a replica on a node, and let it vote
+    Add(AddArgs),
+    /// Take the replica off a node
+    Remove(OneArgs),
+    /// Put a replica on another node in the place of one
+    Replace(ReplaceArgs),
+    /// Let a learner vote
+    Promote(OneArgs),
+    /// Make a voter a learner
+    Demote(OneArgs),
     /// Ask the leader of a group to hand over
-    TransferLeader(TransferArgs),
+    TransferLeader(transfer_leader::TransferArgs),
+    /// Let the replica on a node lead whenever it can
+    Pin(pin::PinArgs),
 }
 
 #[derive(Clone, Debug, Args)]
-struct TransferArgs {
-    /// The group, as 2, g2 or RZ01/g2
-    #[arg(value_parser = args::group)]
-    group: GroupId,
-    /// The name of the node that should lead; the best of the others if left out
-    #[arg(long, value_name = "NODE")]
-    to: Option<String>,
+struct AddArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// It gets everything and does not vote
+    #[arg(long)]
+    learner: bool,
 }
 
 /// Runs `quorate group`.
 pub(crate) async fn run(args: GroupArgs, global: &Global, out: &Output) -> Result<(), Failure> {
-    let GroupCommand::TransferLeader(args) = args.command;
-    let cluster = Cluster::open(global).await?;
-    let topology = cluster.topology();
-    let to = check(topology, args.group, args.to.as_deref())?;
-    let asked = Box::pin(cluster.client().transfer_leader(args.group, to)).await;
-    let asked = asked.map_err(|error| cluster::failure(&error))?;
-    let label = topology.group(args.group).map_or_else(|| args.group.to_string(), |g| g.label());
-    let node = topology.node(asked).map_or_else(|| asked.to_string(), |node| node.name.clone());
-    if !out.is_json() {
-        out.say(format_args!("{label}: {node} was asked to lead; it takes over in a moment"));
-    }
-    out.document(&Document::new("leader-transfer").of_cluster(topology.cluster_id()).item(json!({
-        "group": args.group.to_string(),
-        "label": label,
-        "to_node": node,
-    })));
-    Ok(())
-}
-
-/// The node that should lead, if group and node exist and belong together.
-fn check(topology: &Topology, group: GroupId, to: Option<&str>) -> Result<Option<NodeId>, Failure> {
-    let Some(found) = topology.group(group) else {
-        let labels: Vec<String> = topology.groups().map(|group| group.label()).collect();
-        return Err(Failure::new(
-            Code::UnknownGroup,
-            format!("no group has the number {}", group.0),
-        )
-        .with_fix(format!("use a group of the cluster: {}", labels.join(", "))));
+    let wish_of = |make: fn(_) -> Wish| {
+        move |topology: &_, args: &OneArgs| Ok(make(node_named(topology, &args.node)?.id))
     };
-    let Some(to) = to else { return Ok(None) };
-    let members = || found.members.iter().filter_map(|member| topology.node(member.node));
-    let is_meant = |node: &&quorate_topology::Node| node.name == to;
-    if let Some(node) = members().find(is_meant) {
-        return Ok(Some(node.id));
-    }
-    let names: Vec<&str> = members().map(|node| node.name.as_str()).collect();
-    let message = if topology.node_by_name(to).is_some() {
-        format!("node {to} holds no replica of {}", found.label())
-    } else {
-        let known = topology.nodes().map(|node| node.name.as_str());
-        format!("no node has the name {to:?}; {}", args::did_you_mean(to, known))
-    };
-    Err(Failure::new(Code::WrongNode, message)
-        .with_exit(crate::exit::Exit::NotFound)
-        .with_fix(format!("use a member of the group: {}", names.join(", "))))
-}
-
-#[cfg(test)]
-mod tests {
-    use quorate_topology::presets::{Options, three_cities_five_idcs};
-    use quorate_types::ClusterId;
-
-    use super::*;
-    use crate::exit::Exit;
-
-    #[test]
-    fn group_and_node_must_exist_and_belong_together() {
-        let text = three_cities_five_idcs(&Options::demo(ClusterId(7)));
-        let topology = Topology::parse(&text).unwrap();
-        assert_eq!(check(&topology, GroupId(1), None), Ok(None));
-        assert_eq!(check(&topology, GroupId(1), Some("n5")), Ok(Some(NodeId(5))));
-        let failure = check(&topology, GroupId(9), None).unwrap_err();
-        assert_eq!(failure.exit(), Exit::NotFound);
-        assert_eq!(
-            failure.to_string(),
-            "error[UNKNOWN_GROUP]: no group has the number 9\nfix: use a group of the cluster: \
-             RZ00/g1, RZ01/g2, RZ02/g3, RZ03/g4, GZ/g5"
-        );
-        let failure = check(&topology, GroupId(1), Some("n9")).unwrap_err();
-        assert_eq!(failure.exit(), Exit::NotFound);
-        assert!(failure.to_string().contains("no node has the name \"n9\"; did you mean"));
+    match args.command {
+        GroupCommand::Members(args) => list::run(&args, global, out).await,
+        GroupCommand::Add(AddArgs { one, learner }) => {
+            let make = if learner { Wish::AddLearner } else { Wish::AddVoter };
+            change::run_one(&one, wish_of(make), global, out).await
+        }
+        GroupCommand::Remove(args) => {
+            change::run_one(&args, wish_of(Wish::Remove), global, out).await
+        }
+        GroupCommand::Promote(args) => {
+            change::run_one(&args, wish_of(Wish::Promote), global, out).await
+        }
+        GroupCommand::Demote(args) => {
+            change::run_one(&args, wish_of(Wish::Demote), global, out).await
+        }
+        GroupCommand::Replace(args) => change::run_replace(&args, global, out).await,
+        GroupCommand::TransferLeader(args) => transfer_leader::run(args, global, out).await,
+        GroupCommand::Pin(args) => pin::run(&args, global, out).await,
     }
 }

@@ -4,13 +4,17 @@
 pub(crate) mod judge;
 mod show;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
-use quorate_types::{Code, Error};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use quorate_client::Role;
+use quorate_types::{Code, Error, GroupId};
 use tokio::time::{Instant, sleep};
 
-use self::judge::{Answers, Verdict, judge, without_strangers};
+use self::judge::{Answers, Told, Verdict, judge, without_strangers};
 use crate::args;
 use crate::cli::Global;
 use crate::cluster::{self, Cluster};
@@ -19,6 +23,8 @@ use crate::output::{Document, Output};
 
 /// Between two looks of `--wait`.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+/// How long a leader may take to tell the members of its group.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Says whether the cluster is healthy and what may still be lost.
 #[derive(Clone, Debug, Args)]
@@ -62,8 +68,24 @@ pub(crate) async fn look(global: &Global) -> Result<Seen, Failure> {
         .map(|report| (report.node, report.status.map_err(|error| reason(&error))))
         .collect();
     let answers = without_strangers(cluster.topology(), answers);
-    let verdict = judge(cluster.topology(), &answers);
+    let told = told_members(&cluster, &answers).await;
+    let verdict = judge(cluster.topology(), &answers, &told);
     Ok(Seen { cluster, answers, verdict })
+}
+
+/// The members of the groups that have a leader which could tell. Where it does not, the cluster file has
+/// to do.
+async fn told_members(cluster: &Cluster, answers: &Answers) -> Told {
+    let statuses = answers.values().filter_map(|answer| answer.as_ref().ok());
+    let led = statuses.flat_map(|status| &status.groups).filter(|group| group.role == Role::Leader);
+    let groups: BTreeSet<GroupId> = led.map(|group| group.group).collect();
+    let client = cluster.client().with_timeout(cluster.client().timeout().min(MEMBERS_TIMEOUT));
+    let ask = |group: GroupId| {
+        let client = client.clone();
+        async move { Some((group, client.members(group).await.ok()?)) }
+    };
+    let asking: FuturesUnordered<_> = groups.into_iter().map(ask).collect();
+    asking.filter_map(std::future::ready).collect().await
 }
 
 /// Why a node did not answer. Which node it is stands beside it already.

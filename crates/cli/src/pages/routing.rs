@@ -20,11 +20,13 @@ pub(super) const NOT_LEADER: Page = Page {
 pub(super) const WRONG_NODE: Page = Page {
     meaning: "The node that was asked holds no replica of the group.",
     causes: &[
+        "the members of the group changed: they stand in its log, not in the cluster file",
         "the client routes by an older cluster file than the servers",
         "an address leads to another node than the cluster file says, such as behind a proxy",
     ],
     steps: &[
-        "fetch the topology again and route by it; the Rust client does so once by itself",
+        "follow the leader that the error names, else ask the other nodes, and fetch the topology again; the Rust client does so by itself",
+        "`quorate group members` shows where the replicas of the group are",
         "`quorate cluster check` finds nodes that run with another cluster file",
     ],
 };

@@ -206,6 +206,10 @@ impl Call<'_> {
                 if matches!(error.code, Code::NotLeader | Code::WrongNode) {
                     self.inner.router.forget_leader(group, node);
                 }
+                if error.code == Code::WrongNode {
+                    self.inner.router.note_absent(group, node);
+                    self.inner.router.shun(node, Instant::now() + SHUNNED);
+                }
                 if error.facts.contains_key(FACT_BEHIND) {
                     self.inner.router.shun(node, Instant::now() + SHUNNED);
                 }

@@ -6,6 +6,7 @@ mod bank;
 mod calls;
 mod cuts;
 mod many;
+mod members;
 mod money;
 mod nodes;
 mod policy;

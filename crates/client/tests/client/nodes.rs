@@ -31,6 +31,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::bank::Bank;
 use super::cuts::{Cuts, look};
 use super::many::Versions;
+use super::members::Circle;
 
 /// What happens to the next row request that reaches a node.
 #[derive(Clone, Debug)]
@@ -71,6 +72,7 @@ pub(crate) struct World {
     pub(crate) bank: Bank,
     pub(crate) cuts: Cuts,
     pub(crate) versions: Versions,
+    pub(crate) circle: Circle,
     /// What the metadata of each stream said of a trace.
     pub(crate) traceparents: Vec<Option<String>>,
     slot: u64,
@@ -254,6 +256,7 @@ impl Nodes {
             bank: Bank::default(),
             cuts: Cuts::default(),
             versions: Versions::default(),
+            circle: Circle::default(),
             traceparents: Vec::new(),
             slot: 0,
         };
@@ -333,6 +336,22 @@ struct Node {
 impl Node {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().expect("no test panics while it holds this")
+    }
+
+    /// Refuses unary calls that the leader must answer, or as ordered for it.
+    fn must_lead(&self, world: &mut World) -> Result<(), Status> {
+        let is_absent = world.circle.absent.contains(&self.id);
+        let refusal = if self.id == world.leader {
+            match world.circle.refusals.pop_front() {
+                Some(ordered) => ordered,
+                None => return Ok(()),
+            }
+        } else if is_absent {
+            Error::new(Code::WrongNode, "no replica here")
+        } else {
+            world.hint().add_to(Error::new(Code::NotLeader, "another one leads"))
+        };
+        Err(status_from_error(&refusal))
     }
 
     /// What a frame is answered with; `None` breaks the stream.
@@ -505,15 +524,63 @@ impl Admin for Node {
         Ok(Response::new(v1::SetLinksResponse::default()))
     }
 
+    async fn get_members(
+        &self,
+        request: Request<v1::GetMembersRequest>,
+    ) -> Result<Response<v1::GetMembersResponse>, Status> {
+        let mut world = self.world();
+        self.must_lead(&mut world)?;
+        assert_eq!(request.into_inner().group, ANY_GROUP.0);
+        Ok(Response::new(world.circle.members.clone().into_wire()))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        let mut world = self.world();
+        self.must_lead(&mut world)?;
+        let (ballot, at) = (Some(v1::Ballot { round: 1, replica: 1 }), world.next_entry().slot.0);
+        let changed = world.circle.change(request.into_inner(), at);
+        changed.map_err(|error| status_from_error(&error))?;
+        let since = Some(v1::EntryId { ballot, slot: at });
+        Ok(Response::new(v1::ChangeMembersResponse { since }))
+    }
+
+    async fn create_replica(
+        &self,
+        _request: Request<v1::CreateReplicaRequest>,
+    ) -> Result<Response<v1::CreateReplicaResponse>, Status> {
+        let created = self.world().circle.create(NodeId(self.id));
+        let replica = created.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::CreateReplicaResponse { replica }))
+    }
+
+    async fn pin_leader(
+        &self,
+        request: Request<v1::PinLeaderRequest>,
+    ) -> Result<Response<v1::PinLeaderResponse>, Status> {
+        let pinned = request.into_inner().pinned;
+        self.world().circle.pinned = pinned.then_some(NodeId(self.id));
+        Ok(Response::new(v1::PinLeaderResponse {}))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let mut world = self.world();
+        let (drained, groups_led) = (request.into_inner().drained, self.id == world.leader);
+        world.circle.drained = drained.then_some(NodeId(self.id));
+        Ok(Response::new(v1::DrainNodeResponse { groups_led: groups_led.into() }))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         let mut world = self.world();
-        if self.id != world.leader {
-            let error = Error::new(Code::NotLeader, "another one leads");
-            return Err(status_from_error(&world.hint().add_to(error)));
-        }
+        self.must_lead(&mut world)?;
         let to_node = request.into_inner().to_node.unwrap_or(3);
         world.leader = to_node;
         Ok(Response::new(v1::TransferLeaderResponse { to_node }))

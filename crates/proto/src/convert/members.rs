@@ -100,6 +100,29 @@ pub fn seat_from_wire(seat: v1::Seat) -> Result<MemberSeat, ConvertError> {
     })
 }
 
+/// A wish to change the members of a group, for the wire.
+#[must_use]
+pub fn change_to_wire(
+    group: GroupId,
+    expected: EntryId,
+    seats: &[MemberSeat],
+) -> v1::ChangeMembersRequest {
+    v1::ChangeMembersRequest {
+        group: group.0,
+        expected: Some(words::entry_to_wire(expected)),
+        members: seats.iter().map(seat_to_wire).collect(),
+    }
+}
+
+/// The entry that a change began with, from the wire.
+///
+/// # Errors
+/// If it is missing.
+pub fn since_from_wire(answer: v1::ChangeMembersResponse) -> Result<EntryId, ConvertError> {
+    let since = required(answer.since, "since")?;
+    words::entry_from_wire(since).map_err(|error| error.inside("since"))
+}
+
 fn rank_from_wire(rank: u32) -> Result<u16, ConvertError> {
     u16::try_from(rank).map_err(|_| ConvertError::TooLarge {
         field: "rank".to_owned(),
@@ -168,7 +191,7 @@ pub fn entry_to_wire(entry: EntryId) -> v1::EntryId {
 
 #[cfg(test)]
 mod tests {
-    use quorate_types::{Ballot, EntryId};
+    use quorate_types::Ballot;
 
     use super::*;
 

@@ -167,7 +167,7 @@ fn id_in(id: &[u8]) -> Result<u128, ConvertError> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_paxos::{BatchKind, Tail};
+    use quorate_paxos::{BatchKind, Membership, Tail};
     use quorate_types::{Ballot, ClusterId, Incarnation, LogTime, NodeId, ReplicaId};
 
     use super::*;
@@ -205,6 +205,8 @@ mod tests {
         let last =
             Batch::new(BatchKind::StartWork, ballot, Tail::default(), LogTime(1), &[Bytes::new()]);
         let tally = SnapshotTally { records: 1, bytes: 2, digest: 3 };
+        let members = Membership::of_voters([(ReplicaId::first_on(NodeId(1)), 0)]);
+        let membership = (GroupId(4), MembershipAt { id: last.last_id(), membership: members });
         let pieces = [
             SnapshotPiece::Header { id: 7, last, membership, estimated_bytes: 99 },
             SnapshotPiece::Page(Bytes::from_static(b"records")),

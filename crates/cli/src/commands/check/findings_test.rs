@@ -3,15 +3,15 @@
 use quorate_types::{Ballot, Code, Error, ReplicaId};
 
 use super::*;
-use crate::commands::status::judge::judge;
 use crate::commands::status::judge::tests::{all_up, topology};
+use crate::commands::status::judge::{Told, judge};
 
 const METRICS: &str =
     "quorate_log_has_room 1\nquorate_log_size_bytes 10\nquorate_log_cap_bytes 100\n";
 
 fn found(answers: &Answers, change: impl FnOnce(&mut Seen<'_>)) -> Vec<Finding> {
     let topology = topology();
-    let verdict = judge(&topology, answers);
+    let verdict = judge(&topology, answers, &Told::new());
     let metrics = topology.nodes().map(|node| (node.id, Ok(METRICS.to_owned()))).collect();
     let undecided = BTreeMap::new();
     let mut seen = Seen { topology: &topology, answers, verdict: &verdict, metrics, undecided };

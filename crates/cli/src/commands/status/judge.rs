@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_client::{GroupStatus, NodeStatus, Role};
-use quorate_topology::{ClusterSurvival, Group, Member, Topology, what_may_still_be_lost};
+use quorate_client::{GroupStatus, MemberReport, Members, NodeStatus, Role};
+use quorate_topology::{ClusterSurvival, Group, Member, ReplicaKind, Topology, survives};
 use quorate_types::{Code, Error, GroupId, NodeId};
 
 /// A voter this many slots behind its leader's commit is lagging. About two full batches.
@@ -17,6 +17,8 @@ const HEARD_AGO_MAX: Duration = Duration::from_secs(10);
 /// A disk with a smaller part of it free is worth a warning.
 const DISK_FREE_PERCENT_MIN: u64 = 15;
 
+/// The members of groups, as far as their leaders told. The others are as in the cluster file.
+pub(crate) type Told = BTreeMap<GroupId, Members>;
 /// What each configured node answered.
 pub(crate) type Answers = BTreeMap<NodeId, Result<NodeStatus, Error>>;
 
@@ -122,6 +124,10 @@ pub(crate) struct GroupVerdict {
     pub(crate) voter_count: usize,
     /// How many votes are a majority.
     pub(crate) majority: usize,
+    /// Its members that do not vote, or will not once a change under way is over.
+    pub(crate) learners: Vec<NodeId>,
+    /// Whether a change of its voters is under way. What is said of voters is about those that stay.
+    pub(crate) is_changing: bool,
 }
 
 impl GroupVerdict {
@@ -203,26 +209,49 @@ pub(crate) struct MemberVerdict {
 }
 
 /// Judges the cluster.
-pub(crate) fn judge(topology: &Topology, answers: &Answers) -> Verdict {
-    let groups: Vec<GroupVerdict> =
-        topology.groups().map(|group| judge_group(topology, group, answers)).collect();
-    let survives = topology.groups().zip(&groups).filter_map(|(group, verdict)| {
+pub(crate) fn judge(topology: &Topology, answers: &Answers, told: &Told) -> Verdict {
+    let with_members = |group: &Group| as_told(topology, group, told.get(&group.id));
+    let groups: Vec<Group> = topology.groups().map(with_members).collect();
+    let judged = |group: &Group| {
+        let is_changing = told.get(&group.id).is_some_and(|members| members.changing);
+        GroupVerdict { is_changing, ..judge_group(topology, group, answers) }
+    };
+    let verdicts: Vec<GroupVerdict> = groups.iter().map(judged).collect();
+    let survives = groups.iter().zip(&verdicts).map(|(group, verdict)| {
         let is_voter = |member: &&MemberVerdict| {
             group.member_on(member.node).is_some_and(|member| member.kind.votes())
         };
         let lost = verdict.members.iter().filter(is_voter).filter(|member| member.state.is_lost());
         let down: BTreeSet<NodeId> = lost.map(|member| member.node).collect();
-        let all = what_may_still_be_lost(topology, &down).groups;
-        all.into_iter().find(|survives| survives.group == group.id)
+        survives(topology, group, &down)
     });
     let survival = ClusterSurvival { groups: survives.collect() };
     Verdict {
-        groups,
+        groups: verdicts,
         survival,
         warnings: warnings(topology, answers),
         answered: answers.values().filter(|answer| answer.is_ok()).count(),
         node_count: topology.nodes().len(),
     }
+}
+
+/// The group with the members that its leader told. Who does not vote, or will not once a change under
+/// way is over, is a read-only member here.
+fn as_told(topology: &Topology, group: &Group, told: Option<&Members>) -> Group {
+    let mut group = group.clone();
+    let Some(told) = told else { return group };
+    let member = |member: &MemberReport| Member {
+        node: member.node,
+        replica: member.replica,
+        kind: if member.role.votes_after() { ReplicaKind::Full } else { ReplicaKind::ReadOnly },
+        zone: topology.node(member.node).map_or_else(String::new, |node| node.zone.clone()),
+        rank: member.rank.into(),
+    };
+    let nodes = told.members.iter().filter_map(|member| told.on(member.node));
+    group.members = nodes.map(member).collect();
+    group.members.sort_by_key(|member| (member.rank, member.node));
+    group.members.dedup_by_key(|member| member.node);
+    group
 }
 
 /// Turns the answers of nodes of other clusters, or of other nodes than asked, into errors.
@@ -285,6 +314,13 @@ fn judge_group(topology: &Topology, group: &Group, answers: &Answers) -> GroupVe
         caught_up,
         voter_count: group.voter_count(),
         majority: group.majority(),
+        learners: group
+            .members
+            .iter()
+            .filter(|member| !member.kind.votes())
+            .map(|member| member.node)
+            .collect(),
+        is_changing: false,
     }
 }
 
@@ -298,11 +334,13 @@ fn heard_ago(leader: &GroupStatus, node: NodeId) -> Option<Duration> {
 
 /// The leader with the highest ballot: a deposed one may not know yet.
 fn leader_of<'a>(group: &Group, answers: &'a Answers) -> Option<(NodeId, &'a GroupStatus)> {
+    // Among all members: one that is leaving leads until the others have agreed.
     group
-        .voters()
-        .filter_map(|voter| {
-            let node = answers.get(&voter.node)?.as_ref().ok()?;
-            Some((voter.node, group_status(group.id, node)?))
+        .members
+        .iter()
+        .filter_map(|member| {
+            let node = answers.get(&member.node)?.as_ref().ok()?;
+            Some((member.node, group_status(group.id, node)?))
         })
         .filter(|(_, status)| status.role == Role::Leader)
         .max_by_key(|(_, status)| status.ballot)

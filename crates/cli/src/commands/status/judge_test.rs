@@ -1,8 +1,8 @@
 //! Verdicts on clusters in every state: data first, one helper builds the answers.
 
-use quorate_client::MemberProgress;
+use quorate_client::{MemberProgress, MemberRole};
 use quorate_topology::presets::{Options, one_city_three_idcs};
-use quorate_types::{Ballot, ClusterId, Incarnation, ReplicaId, Slot};
+use quorate_types::{Ballot, ClusterId, EntryId, Incarnation, ReplicaId, Slot};
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn states(verdict: &Verdict, group: usize) -> Vec<&'static str> {
 
 #[test]
 fn a_cluster_with_every_node_up_is_healthy_and_survives_one_idc() {
-    let verdict = judge(&topology(), &all_up());
+    let verdict = judge(&topology(), &all_up(), &Told::new());
     assert!(verdict.is_healthy());
     assert_eq!(
         verdict.headline(),
@@ -94,7 +94,7 @@ fn a_cluster_with_every_node_up_is_healthy_and_survives_one_idc() {
 fn a_follower_lost_is_healthy_and_nothing_more_may_be_lost() {
     let mut answers = all_up();
     answers.insert(NodeId(3), refused());
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert!(verdict.is_healthy());
     assert!(verdict.headline().ends_with("; 1 of 3 nodes does not answer"));
     assert!(verdict.survival.headline().contains("1 node NO"));
@@ -105,7 +105,7 @@ fn a_follower_lost_is_healthy_and_nothing_more_may_be_lost() {
 fn a_group_without_a_leader_is_unhealthy() {
     let mut answers = all_up();
     answers.insert(NodeId(1), refused());
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert!(!verdict.is_healthy());
     assert_eq!(verdict.groups[0].state, GroupState::NoLeader);
     assert!(states(&verdict, 0).contains(&"waiting"));
@@ -118,7 +118,7 @@ fn a_group_without_a_leader_is_unhealthy() {
 fn a_leader_that_does_not_serve_is_unhealthy() {
     let mut answers = all_up();
     change(&mut answers, 1, |group| group.serving = false);
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert_eq!(verdict.groups[0].state, GroupState::LeaderNotServing);
     assert_eq!(verdict.groups[1].state, GroupState::Serving);
     assert!(!verdict.is_healthy());
@@ -130,7 +130,7 @@ fn a_leader_alone_is_unhealthy_although_it_says_it_serves() {
     let mut answers = all_up();
     answers.insert(NodeId(2), refused());
     answers.insert(NodeId(3), refused());
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert_eq!(verdict.groups[0].state, GroupState::NoCaughtUpMajority);
     assert!(verdict.survival.headline().starts_with("without a majority: RZ00/g1"));
     assert!(verdict.headline().ends_with("; 2 of 3 nodes do not answer"));
@@ -140,7 +140,7 @@ fn a_leader_alone_is_unhealthy_although_it_says_it_serves() {
 fn a_lagging_follower_counts_as_lost() {
     let mut answers = all_up();
     change(&mut answers, 2, |group| group.slot_synced = Slot(20_000 - LAG_SLOTS_MAX - 1));
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert!(verdict.is_healthy());
     assert_eq!(verdict.groups[0].caught_up, 2);
     assert_eq!(verdict.groups[0].lag_slots_max(), Some(LAG_SLOTS_MAX + 1));
@@ -148,7 +148,7 @@ fn a_lagging_follower_counts_as_lost() {
     assert!(verdict.survival.groups[1].down.is_empty());
 
     change(&mut answers, 2, |group| group.slot_synced = Slot(20_000 - LAG_SLOTS_MAX));
-    assert_eq!(judge(&topology(), &answers).groups[0].caught_up, 3);
+    assert_eq!(judge(&topology(), &answers, &Told::new()).groups[0].caught_up, 3);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_the_leader_has_not_heard_of_does_not_count() {
             progress.slot_synced = Slot(0);
         }
     });
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert_eq!(states(&verdict, 0), ["leader", "lagging", "lagging"]);
     assert_eq!(verdict.groups[0].state, GroupState::NoCaughtUpMajority);
 }
@@ -168,7 +168,7 @@ fn what_the_leader_has_not_heard_of_does_not_count() {
 fn a_member_that_follows_somebody_else_counts_as_lost() {
     let mut answers = all_up();
     change(&mut answers, 3, |group| group.leader = None);
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert!(states(&verdict, 0).contains(&"not-following"));
     assert_eq!(verdict.groups[0].caught_up, 2);
     assert!(verdict.is_healthy());
@@ -181,7 +181,7 @@ fn a_member_that_the_leader_no_longer_hears_counts_as_lost() {
         group.members[0].heard_ago = Some(HEARD_AGO_MAX + Duration::from_millis(1));
         group.members[1].heard_ago = Some(HEARD_AGO_MAX);
     });
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert_eq!(states(&verdict, 0), ["leader", "not-heard", "caught-up"]);
     assert!(verdict.is_healthy());
     assert_eq!(verdict.survival.groups[0].down, ["n2"]);
@@ -200,7 +200,7 @@ fn of_two_leaders_the_one_with_the_higher_ballot_counts() {
         group.role = Role::Leader;
         group.serving = true;
     });
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert_eq!(verdict.groups[0].leader, Some(NodeId(2)));
     assert_eq!(verdict.groups[0].ballot.as_deref(), Some("4.2"));
     assert_eq!(states(&verdict, 0), ["not-following", "leader", "caught-up"]);
@@ -212,7 +212,7 @@ fn a_node_that_recovers_or_lacks_a_group_counts_as_lost() {
     let mut answers = all_up();
     answers.get_mut(&NodeId(2)).unwrap().as_mut().unwrap().ready = false;
     answers.get_mut(&NodeId(3)).unwrap().as_mut().unwrap().groups.remove(0);
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     let mut found = states(&verdict, 0);
     found.sort_unstable();
     assert_eq!(found, ["leader", "missing", "starting"]);
@@ -223,7 +223,7 @@ fn a_node_that_recovers_or_lacks_a_group_counts_as_lost() {
 #[test]
 fn nobody_answers() {
     let answers: Answers = (1..=3).map(|node| (NodeId(node), refused())).collect();
-    let verdict = judge(&topology(), &answers);
+    let verdict = judge(&topology(), &answers, &Told::new());
     assert_eq!(verdict.answered, 0);
     assert!(!verdict.is_healthy());
 }
@@ -248,11 +248,52 @@ fn full_disks_old_maps_and_shut_downs_are_warned_of() {
     status.topology_version = 2;
     status.draining = true;
     assert_eq!(
-        judge(&topology(), &answers).warnings,
+        judge(&topology(), &answers, &Told::new()).warnings,
         [
             "n2 is shutting down",
             "n2 routes by topology version 2, the version shown is 1",
             "n2 has 14 % of its disk free",
         ]
     );
+}
+
+/// The members of group 1 as a leader tells them: node, rank, role.
+fn told(members: &[(u32, u16, MemberRole)], changing: bool) -> Told {
+    let report = |(node, rank, role): &(u32, u16, MemberRole)| MemberReport {
+        replica: ReplicaId(u64::from(100 + node)),
+        node: NodeId(*node),
+        rank: *rank,
+        role: *role,
+        leads: *node == 1,
+        slot_synced: Slot(20_000),
+        heard_ago: Some(Duration::ZERO),
+        lag_bytes: 0,
+        refilling: false,
+        fit: true,
+    };
+    let since = EntryId { ballot: Ballot { round: 3, replica: ReplicaId(1) }, slot: Slot(9) };
+    let members = members.iter().map(report).collect();
+    let members = Members { since, chosen: true, changing, members, slot_last: Slot(20_000) };
+    BTreeMap::from([(GroupId(1), members)])
+}
+
+#[test]
+fn members_are_those_that_the_leader_tells() {
+    // Goal: a node that left a group is not missed, and a learner counts in no majority.
+    use MemberRole::{Learner, Leaving, Voter};
+    let mut answers = all_up();
+    answers.insert(NodeId(3), refused());
+    let left = told(&[(1, 0, Voter), (2, 1, Learner)], false);
+    let verdict = judge(&topology(), &answers, &left);
+    assert_eq!(states(&verdict, 0), ["leader", "caught-up"]);
+    let group = &verdict.groups[0];
+    assert_eq!((group.state, group.voter_count, group.majority), (GroupState::Serving, 1, 1));
+    assert_eq!((group.learners.as_slice(), group.is_changing), (&[NodeId(2)][..], false));
+    assert!(!verdict.survival.groups[0].any_one(quorate_topology::Level::Node));
+    assert_eq!(states(&verdict, 1), ["caught-up", "leader", "unreachable"], "as in the file");
+
+    let leaves = told(&[(1, 0, Leaving), (2, 1, Voter), (3, 2, Voter)], true);
+    let group = &judge(&topology(), &all_up(), &leaves).groups[0];
+    assert_eq!((group.state, group.leader), (GroupState::Serving, Some(NodeId(1))));
+    assert_eq!((group.voter_count, group.is_changing), (2, true));
 }

@@ -33,9 +33,23 @@ pub(super) fn show(out: &Output, topology: &Topology, answers: &Answers, verdict
     for group in &verdict.survival.groups {
         out.say(group.words());
     }
+    for group in &verdict.groups {
+        if let Some(words) = change_words(topology, group) {
+            out.say(words);
+        }
+    }
     for warning in &verdict.warnings {
         out.warn(warning);
     }
+}
+
+/// `RZ00/g1: learners: n4; a change of its voters is under way`, if there is anything to say.
+fn change_words(topology: &Topology, group: &GroupVerdict) -> Option<String> {
+    let names: Vec<String> = group.learners.iter().map(|node| name_of(topology, *node)).collect();
+    let learners = (!names.is_empty()).then(|| format!("learners: {}", names.join(", ")));
+    let change = group.is_changing.then(|| "a change of its voters is under way".to_owned());
+    let parts: Vec<String> = learners.into_iter().chain(change).collect();
+    (!parts.is_empty()).then(|| format!("{}: {}", group.label, parts.join("; ")))
 }
 
 /// Every configured node, the silent ones with the reason.
@@ -207,6 +221,8 @@ fn group_json(topology: &Topology, verdict: &Verdict, group: &GroupVerdict) -> V
         "voters": group.voter_count,
         "majority": group.majority,
         "caught_up": group.caught_up,
+        "learners": group.learners.iter().map(|node| name_of(topology, *node)).collect::<Vec<_>>(),
+        "changing": group.is_changing,
         "members": members,
         "survives": survives.map(quorate_topology::Survives::words),
     })
@@ -279,8 +295,8 @@ fn short_duration(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::judge::judge;
     use super::super::judge::tests::{all_up, topology};
+    use super::super::judge::{Told, judge};
     use super::*;
 
     fn one_down() -> Answers {
@@ -300,7 +316,7 @@ mod tests {
              n2\tsh.sh-b.sh-b\t127.0.0.1:6450\tup\t0\t5\t1h 1m\t80 GiB (80 %)\t0.1.0\n\
              n3\tsh.sh-c.sh-c\t127.0.0.1:6460\tUNREACHABLE: connection refused\t-\t5\t-\t-\t-\n"
         );
-        let verdict = judge(&topology, &answers);
+        let verdict = judge(&topology, &answers, &Told::new());
         let groups = groups_table(&topology, &verdict).tabbed();
         assert_eq!(
             groups.lines().take(2).collect::<Vec<&str>>(),
@@ -317,7 +333,7 @@ mod tests {
     #[test]
     fn the_document_lists_every_node_and_the_errors() {
         let (topology, answers) = (topology(), one_down());
-        let document = document(&topology, &answers, &judge(&topology, &answers));
+        let document = document(&topology, &answers, &judge(&topology, &answers, &Told::new()));
         let item = &document.items[0];
         assert_eq!(item["healthy"], json!(true));
         assert_eq!(item["survives"]["node"]["any_one"], json!(false));
@@ -340,6 +356,8 @@ mod tests {
                 "voters": 3,
                 "majority": 2,
                 "caught_up": 2,
+                "learners": [],
+                "changing": false,
                 "members": [
                     {"node": "n1", "state": "leader", "lag_slots": "0"},
                     {"node": "n2", "state": "caught-up", "lag_slots": "0"},
@@ -350,6 +368,20 @@ mod tests {
                              still up)",
             })
         );
+    }
+
+    #[test]
+    fn learners_and_changes_have_a_line() {
+        // Goal: who looks while members change sees that they do.
+        let (topology, answers) = (topology(), one_down());
+        let mut group = judge(&topology, &answers, &Told::new()).groups.remove(0);
+        assert_eq!(change_words(&topology, &group), None);
+        group.learners = vec![NodeId(2), NodeId(3)];
+        let told = change_words(&topology, &group);
+        assert_eq!(told.as_deref(), Some("RZ00/g1: learners: n2, n3"));
+        group.is_changing = true;
+        let told = change_words(&topology, &group).unwrap();
+        assert_eq!(told, "RZ00/g1: learners: n2, n3; a change of its voters is under way");
     }
 
     #[test]
