@@ -334,7 +334,7 @@ fn open_record(
         record.groups.entry(group.id).or_insert_with(|| GroupRecord {
             replica: ReplicaId::first_on(node),
             promised: Ballot::ZERO,
-            membership: record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) }),
+            membership: born_with(group),
         });
     }
     if changed {
