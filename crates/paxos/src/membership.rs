@@ -52,7 +52,8 @@ impl Membership {
             return Err(MembershipError::TooMany(members.len()));
         }
         let has = |votes: fn(Role) -> bool| members.values().any(|member| votes(member.role));
-        if !members.is_empty() && !(has(Role::votes_before) && has(Role::votes_after)) {
+        let has_voters = has(Role::votes_before) && has(Role::votes_after);
+        if !members.is_empty() && !has_voters {
             return Err(MembershipError::NoVoter);
         }
         let is_joint = members.values().any(|it| it.role.votes_before() != it.role.votes_after());

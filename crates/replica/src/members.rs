@@ -171,10 +171,10 @@ impl GroupDriver {
         members.insert(new, Seat { rank, votes: true });
         match self.try_change(now, ChangeRequest { expected, members }, fx)? {
             Ok(entry) => {
-                info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another")
+                info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another");
             }
             Err(why) => {
-                warn!(group = %self.group, %old, %new, ?why, "a replica cannot take the place of another yet")
+                warn!(group = %self.group, %old, %new, ?why, "a replica cannot take the place of another yet");
             }
         }
         Ok(())
