@@ -59,6 +59,8 @@ pub enum Input {
     GoHome,
     /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
+    /// The rows were found to differ from those of others: they must not be used any more.
+    RowsDamaged,
     /// A snapshot at this slot is being fetched; `None`: no longer.
     Refilling(Option<Slot>),
     /// A snapshot is here, complete, which ends with this batch, and [`Replica::may_install`] it. From
@@ -96,7 +98,7 @@ pub struct Restored {
     pub slot_applied: Slot,
     /// The batch that ends there, if the log still has it.
     pub applied_last: Option<Batch>,
-    /// The rows are lost, or older than the log begins: they must come from another replica.
+    /// The rows are lost, damaged, or older than the log begins: they must come from another replica.
     pub rows_missing: bool,
 }
 

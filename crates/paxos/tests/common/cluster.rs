@@ -182,6 +182,7 @@ impl Cluster {
     /// Events within a node that runs.
     fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
         let real_ns = self.real_ns;
+        let others_are_whole = self.rows_are_whole();
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
         match *event {
@@ -211,6 +212,7 @@ impl Cluster {
             }
             Event::AnswerRead { count, .. } => node.answer_read(count),
             Event::Install(_) => node.install(),
+            Event::DamageRows(_) => others_are_whole.then(|| node.damage_rows()).flatten(),
             Event::Switch(_) => {
                 node.switch();
                 None
@@ -259,11 +261,15 @@ impl Cluster {
 
     /// The rows of a node that is down are lost, if they are the only ones that are: one disk may fail.
     fn lose_rows(&mut self, id: ReplicaId) {
-        let others_are_whole = self.nodes.values().all(|node| node.disk.lost.is_empty());
-        if self.nodes.len() < 3 || !others_are_whole || self.node(id).core.is_some() {
-            return;
+        if self.rows_are_whole() && self.node(id).core.is_none() {
+            self.node(id).lose_rows();
         }
-        self.node(id).lose_rows();
+    }
+
+    /// No rows are lost or damaged, and were those of one node, others would have them.
+    fn rows_are_whole(&self) -> bool {
+        let is_whole = |node: &Node| node.disk.lost.is_empty() && !node.disk.is_damaged;
+        3 <= self.nodes.len() && self.nodes.values().all(is_whole)
     }
 
     /// True if `id` believes it leads, serving or not.

@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// The rows of a node that is down are lost.
     LoseRows(ReplicaId),
+    /// The rows of a node that runs are found to be damaged.
+    DamageRows(ReplicaId),
     /// Rows of another replica arrive,
     Snapshot {
         id: ReplicaId,
@@ -111,6 +113,7 @@ impl Event {
             | Event::Checkpoint(id)
             | Event::Trim(id)
             | Event::LoseRows(id)
+            | Event::DamageRows(id)
             | Event::Install(id)
             | Event::Switch(id)
             | Event::Installed(id)
@@ -153,6 +156,7 @@ impl fmt::Display for Event {
             Event::Checkpoint(id) => write!(f, "checkpoint {id}"),
             Event::Trim(id) => write!(f, "trim {id}"),
             Event::LoseRows(id) => write!(f, "lose-rows {id}"),
+            Event::DamageRows(id) => write!(f, "damage-rows {id}"),
             Event::Snapshot { id, from } => write!(f, "snapshot {id} {from}"),
             Event::Install(id) => write!(f, "install {id}"),
             Event::Switch(id) => write!(f, "switch {id}"),

@@ -117,6 +117,7 @@ impl Judge {
             | Input::HandOver(_)
             | Input::GiveWay
             | Input::GoHome
+            | Input::RowsDamaged
             | Input::Trimmed(_)
             | Input::Refilling(_)
             | Input::Install(_)
@@ -148,6 +149,10 @@ impl Judge {
         }
         if let Some(Proposed::At { first }) = out.proposed {
             self.acknowledged.proposed(id, first, self.proposed);
+        }
+        if cluster.nodes[&id].disk.is_damaged {
+            assert!(out.applies.is_empty(), "{id} applies to damaged rows");
+            assert!(!cluster.serves(id), "{id} serves damaged rows");
         }
         apply_order::check(cluster.nodes[&id].applied.len(), id, &out.applies);
         for batch in &out.applies {

@@ -18,6 +18,7 @@
 //! | `snapshot r1 r2` | rows of r2 arrive at r1, if it asks for none that are newer |
 //! | `install r1`, `switch r1`, `installed r1` | it waits for them, its disk has them, it hears of that |
 //! | `lose-rows r1` | the rows of a node that is down are lost |
+//! | `damage-rows r1` | the rows of a node that runs are found to be damaged |
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
 //! | `hand-over r1 r2`, `hand-over r1` | to r2, or to the best |
@@ -150,6 +151,7 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["answer", id] => Event::AnswerRead { id: replica(id), count: usize::MAX },
         ["answer", id, count] => Event::AnswerRead { id: replica(id), count: number(count) },
         ["lose-rows", id] => Event::LoseRows(replica(id)),
+        ["damage-rows", id] => Event::DamageRows(replica(id)),
         ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
         ["install", id] => Event::Install(replica(id)),
         ["switch", id] => Event::Switch(replica(id)),
