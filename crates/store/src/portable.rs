@@ -36,7 +36,7 @@ impl Portable {
         LENGTHS_BYTES + self.key.len() + self.value.len()
     }
 
-    fn lengths(&self) -> [u8; LENGTHS_BYTES] {
+    pub(crate) fn lengths(&self) -> [u8; LENGTHS_BYTES] {
         let key = u16::try_from(self.key.len()).expect("keys have at most 1,046 bytes");
         let value = u32::try_from(self.value.len()).expect("values fit a frame");
         let mut lengths = [0; LENGTHS_BYTES];
