@@ -103,6 +103,7 @@ impl Exit {
             | Code::PromisesUnreadable
             | Code::StoreDamaged
             | Code::DiskFailed
+            | Code::ReplicaDiverged
             | Code::SnapshotDamaged
             | Code::Internal => Exit::Failed,
         }

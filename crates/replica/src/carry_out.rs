@@ -9,7 +9,9 @@ use quorate_paxos::{
     Batch, BatchKind, Input, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken,
     ReadVerdict, RoleChange,
 };
+use quorate_txn::EntryPayload;
 use quorate_txn::cross::CrossEvent;
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, EntryId, Slot};
 use tracing::{debug, info};
 
@@ -107,6 +109,9 @@ impl GroupDriver {
             if let Some(event) = &cross {
                 self.note_cut(now, passed, (entry, batch.log_time()), event)?;
             }
+            if batch.kind() != BatchKind::StartWork && EntryPayload::is_check(&payload) {
+                self.begin_check(now, entry, fx)?;
+            }
             self.overlay.settle(entry.slot);
             self.pending.settle(entry.slot);
             self.waiters.settle(entry, &answer, &Err(refuse::replaced(self.group)));
@@ -153,8 +158,19 @@ impl GroupDriver {
         )
         .map_err(|source| Fatal::Apply { group, source })?;
         self.deletes.note(entry.slot, &applied.changes);
-        self.store.apply(group, entry.slot, applied.changes);
+        let mut changes = applied.changes;
+        if planted(Bug::Diverge) && self.is_unlucky(entry.slot) {
+            changes.retain(|change| quorate_store::keys::parse_row(&change.key).is_none());
+        }
+        self.store.apply(group, entry.slot, changes);
         Ok((applied.reply, applied.cross))
+    }
+
+    /// Whether a planted bug strikes here: at one slot in a while, on one member that follows.
+    fn is_unlucky(&self, slot: Slot) -> bool {
+        let is_last = self.options.paxos.voters.keys().next_back() == Some(&self.options.paxos.replica);
+        let leads = self.core.promised().replica == self.options.paxos.replica;
+        is_last && !leads && slot.0.is_multiple_of(16)
     }
 
     fn change_role(&mut self, now: BootTime, role: RoleChange) {
@@ -199,6 +215,7 @@ impl GroupDriver {
         self.pending.clear();
         self.lose_cross(&refused, &unknown);
         self.lose_cuts(&refused);
+        self.lose_checks(&refuse::not_serving(self.group, reason));
         for held in std::mem::take(&mut self.refusals).into_values().flatten() {
             held.reply.answer(refused.clone());
         }

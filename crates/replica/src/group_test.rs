@@ -58,6 +58,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
         nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
         numbering: group,
+        check_every: Duration::ZERO,
     };
     let start = BootTime(SECOND);
     let mut driver =

@@ -189,6 +189,7 @@ fn rows_are_given_away_before_anything_was_applied_since_the_start() {
         group_of: Arc::new(|_, _| Some(G)),
         nodes: ids.iter().map(|id| (*id, quorate_types::NodeId(id.0 as u32))).collect(),
         numbering: G,
+        check_every: std::time::Duration::ZERO,
     };
     let now = quorate_types::BootTime(1_000_000_000);
     let (store, reader) = (Arc::clone(&node.store), node.reader.clone());

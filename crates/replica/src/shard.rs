@@ -25,10 +25,11 @@ use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
+use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
 use crate::network::{Network, PeerMessage};
-use crate::refill::{self, Switch};
+use crate::refill::{self, Switch, Wanted};
 use crate::refuse;
 use crate::snapshot::SnapshotSource;
 use crate::turns::Turns;
@@ -86,6 +87,8 @@ pub struct Shard {
     switches: VecDeque<Switch>,
     /// A switch is under way, off this task.
     is_switching: bool,
+    /// Rows to be hashed for checks.
+    hashing: Hashing,
     /// Where the leaders of other groups were heard.
     leaders: Leaders,
     /// When the log last finished a write or a probe.
@@ -123,6 +126,7 @@ impl Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
             switches: VecDeque::new(),
             is_switching: false,
+            hashing: Hashing::default(),
             leaders: Leaders::new(options.members.clone()),
             options,
             groups: BTreeMap::new(),
@@ -192,7 +196,8 @@ impl Shard {
 
     fn next_deadline(&self) -> BootTime {
         let first = self.deadlines.first().map_or(self.housekeeping_at, |(at, _)| *at);
-        first.min(self.housekeeping_at)
+        let first = first.min(self.housekeeping_at);
+        self.hashing.next_deadline().map_or(first, |at| first.min(at))
     }
 
     /// One round: peers and disk, then clients, then timers; then everything goes out.
@@ -235,7 +240,19 @@ impl Shard {
         }
         self.carry_out(fx);
         self.switch_next();
+        self.hash_next();
         Ok(())
+    }
+
+    /// Hashes a piece of some rows off this task.
+    fn hash_next(&mut self) {
+        let Some(mut job) = self.hashing.next(self.options.clock.now()) else { return };
+        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
+        off_task(move || match job.run() {
+            // The shard is gone only when the node stops.
+            Ok(()) => drop(sender.send(Event::Hashed(Box::new(job)))),
+            Err(error) => stop.stop(&error),
+        });
     }
 
     /// Switches rows off this task, one group after the other and never beside a checkpoint, which could
@@ -250,7 +267,10 @@ impl Shard {
         let group = switch.group();
         off_task(move || match switch.run() {
             // The shard is gone only when the node stops.
-            Ok(loaded) => drop(sender.send(Event::Switched { group, loaded: Box::new(loaded) })),
+            Ok(loaded) => {
+                let loaded = loaded.map(Box::new);
+                drop(sender.send(Event::Switched { group, loaded }));
+            }
             Err(error) => stop.stop(&error),
         });
     }
@@ -342,9 +362,29 @@ impl Shard {
             Event::Switched { group, loaded } => {
                 self.is_switching = false;
                 fx.touched.push(group);
-                self.driver(group).switched(now, *loaded, fx)?;
+                if let Some(loaded) = loaded {
+                    self.driver(group).switched(now, *loaded, fx)?;
+                }
+            }
+            Event::Checks { messages, permit } => {
+                for message in messages {
+                    if let Some(driver) = self.groups.get_mut(&message.group) {
+                        fx.touched.push(message.group);
+                        driver.receive_check(now, message, fx)?;
+                    }
+                }
+                drop(permit);
+            }
+            Event::Hashed(job) => {
+                let (group, at) = (job.group, job.at);
+                let is_wanted = self.driver(group).wants_hash(at);
+                if let Some(digest) = self.hashing.hashed(now, *job, is_wanted) {
+                    fx.touched.push(group);
+                    self.driver(group).hashed(now, at, digest, fx)?;
+                }
             }
             Event::TransferLeader { .. }
+            | Event::Check { .. }
             | Event::Pin { .. }
             | Event::Snapshot { .. }
             | Event::Drain
@@ -367,6 +407,16 @@ impl Shard {
                 fx.touched.push(group);
                 let answer = self.transfer(now, group, to, fx)?;
                 let _gone = reply.send(answer).is_err(); // The caller may have left.
+            }
+            Event::Check { group, wait, reply } => {
+                fx.touched.push(group);
+                match self.groups.get_mut(&group) {
+                    Some(driver) => driver.ask_check(now, wait, self.has_room, reply),
+                    None => {
+                        let error = refuse::wrong_node(group);
+                        let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
+                    }
+                }
             }
             Event::Pin { node, incarnation, reply } => {
                 self.log.send(LogCommand::Pin { node, incarnation, reply });
@@ -405,6 +455,8 @@ impl Shard {
             | Event::Released
             | Event::Checkpointed { .. }
             | Event::Refilled { .. }
+            | Event::Checks { .. }
+            | Event::Hashed(_)
             | Event::Switched { .. } => unreachable!("no question"),
         }
         Ok(())
@@ -522,6 +574,7 @@ impl Shard {
     fn keep_house(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         self.housekeeping_part = (self.housekeeping_part + 1) % HOUSEKEEPING_PARTS;
         let part = self.housekeeping_part;
+        let mut may_check = self.hashing.is_idle() && self.has_room;
         for (group, driver) in &mut self.groups {
             if group.0 % HOUSEKEEPING_PARTS != part {
                 continue;
@@ -530,6 +583,10 @@ impl Shard {
             driver.clean_cross(now, fx)?;
             driver.clean_cuts(now, fx)?;
             driver.try_install(now, fx)?;
+            driver.tick_check(now, fx)?;
+            if may_check && driver.check_if_due(now) {
+                may_check = false; // One at a time: each reads all rows, on every member.
+            }
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
@@ -573,10 +630,21 @@ impl Shard {
                 self.options.network.send_cross(node, messages);
             }
         }
-        for (group, at_least) in fx.refills {
+        for Wanted { group, at_least, sources } in fx.refills {
             let done = refill::report(group, self.sender.clone());
             let store = Arc::clone(&self.options.store);
-            self.options.network.refill(group, at_least, store, done);
+            self.options.network.refill(group, at_least, sources, store, done);
+        }
+        for group in fx.withdrawn {
+            self.options.network.withdraw(group);
+        }
+        for (node, message) in fx.checks {
+            self.options.network.send_checks(node, vec![message]);
+        }
+        for job in fx.hashes {
+            if let Err(job) = self.hashing.push(job) {
+                self.driver(job.group).cannot_hash(job.at);
+            }
         }
         self.switches.extend(fx.switches);
         for read in fx.cut_reads {

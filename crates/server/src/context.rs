@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::access::Access;
 use crate::far_links::FarLinks;
 use crate::links::Links;
+use crate::repair::Repaired;
 use crate::requests::Requests;
 use crate::snapshots::{SnapshotOptions, Snapshots};
 
@@ -33,6 +34,8 @@ pub struct Given {
     pub access: Option<Access>,
     /// What it may spend on rows for others, and random bits of this start.
     pub snapshots: SnapshotOptions,
+    /// Damaged rows that this start has moved aside.
+    pub repaired: Option<Repaired>,
     /// The certificates of the node, where there is `access`.
     #[cfg(not(madsim))]
     pub tls: Option<quorate_tls::Tls>,
@@ -68,6 +71,8 @@ pub struct NodeContext {
     pub(crate) requests: Arc<Requests>,
     /// Rows on their way to other nodes.
     pub(crate) snapshots: Snapshots,
+    /// Damaged rows that this start has moved aside.
+    pub(crate) repaired: Option<Repaired>,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -102,6 +107,7 @@ impl NodeContext {
             started_at,
             requests,
             snapshots: Snapshots::new(node, given.snapshots),
+            repaired: given.repaired,
             draining,
             stopped,
         }

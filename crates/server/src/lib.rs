@@ -36,6 +36,7 @@ mod peer_network;
 mod peer_service;
 mod pipeline;
 mod refill;
+mod repair;
 mod requests;
 mod snapshots;
 mod status;
@@ -67,6 +68,8 @@ pub use far_links::FarLinks;
 pub use links::{Exchange, Fate, Links};
 pub use node::{Node, NodeParts};
 pub use options::{Profile, Security, ServerOptions, Tuning};
+pub use context::NodeContext;
+pub use repair::Repaired;
 pub use rights::{Right, Rights};
 #[cfg(not(madsim))]
 pub use security::NodeSecurity;

@@ -36,6 +36,7 @@ use crate::listen::{Listener, Port};
 use crate::options::{Profile, Tuning, timing};
 use crate::peer_network::PeerNetwork;
 use crate::peer_service::PeerService;
+use crate::repair::Repaired;
 use crate::snapshots::SnapshotOptions;
 use crate::topology_service::TopologyService;
 
@@ -63,6 +64,8 @@ pub struct NodeParts {
     pub far_links: Option<Arc<FarLinks>>,
     /// What to do when the node cannot go on.
     pub stop: Stop,
+    /// Damaged rows that this start has moved aside.
+    pub repaired: Option<Repaired>,
     /// How it tells its callers apart; `None`: not at all.
     #[cfg(not(madsim))]
     pub security: Option<crate::security::NodeSecurity>,
@@ -87,7 +90,7 @@ impl Node {
         #[cfg(not(madsim))]
         let security = parts.security;
         let NodeParts { topology, node, profile, disk, engine, clock, random, .. } = parts;
-        let NodeParts { links, far_links, stop, .. } = parts;
+        let NodeParts { links, far_links, stop, repaired, .. } = parts;
         let entry = topology.node(node).ok_or_else(|| {
             Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
         })?;
@@ -154,12 +157,25 @@ impl Node {
         let log_bytes_cap = tuning.log(profile).bytes_cap;
         let snapshots = snapshot_options(tuning, random);
         #[cfg(madsim)]
-        let given = Given { clock, disk, links, far_links, log_bytes_cap, access: None, snapshots };
+        let given = {
+            let access = None;
+            Given { clock, disk, links, far_links, log_bytes_cap, access, snapshots, repaired }
+        };
         #[cfg(not(madsim))]
         let given = {
             let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
             let access = rights.map(Access::new);
-            Given { clock, disk, links, far_links, log_bytes_cap, access, snapshots, tls }
+            Given {
+                clock,
+                disk,
+                links,
+                far_links,
+                log_bytes_cap,
+                access,
+                snapshots,
+                repaired,
+                tls,
+            }
         };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
@@ -391,6 +407,7 @@ fn group_options(
             table => Some(groups.route(table, uid).ok()?.group.id),
         }),
         nodes: group.members.iter().map(|member| (member.replica, member.node)).collect(),
+        check_every: tuning.check_interval,
         numbering: cut_group(topology.groups().map(|group| group.id)).unwrap_or(group.id),
     }
 }

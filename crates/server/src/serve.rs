@@ -81,6 +81,7 @@ pub async fn serve(
         links: None,
         far_links,
         stop: Stop::new(abort),
+        repaired: None,
         security: certificates,
     };
     let admin_listener = admin_http::bind(&admin).await?;

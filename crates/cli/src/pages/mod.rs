@@ -103,6 +103,7 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::PromisesUnreadable => &data::PROMISES_UNREADABLE,
         Code::StoreDamaged => &data::STORE_DAMAGED,
         Code::DiskFailed => &data::DISK_FAILED,
+        Code::ReplicaDiverged => &data::REPLICA_DIVERGED,
         Code::SnapshotDamaged => &data::SNAPSHOT_DAMAGED,
         Code::Unauthenticated => &security::UNAUTHENTICATED,
         Code::PermissionDenied => &security::PERMISSION_DENIED,

@@ -172,6 +172,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         Code::LogDamaged
         | Code::PromisesUnreadable
         | Code::StoreDamaged
+        | Code::ReplicaDiverged
         | Code::SnapshotDamaged => tonic::Code::DataLoss,
         Code::Unauthenticated => tonic::Code::Unauthenticated,
         Code::PermissionDenied => tonic::Code::PermissionDenied,

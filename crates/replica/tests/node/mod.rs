@@ -20,7 +20,7 @@ use quorate_replica::{
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, CrossMessage, GroupId, Incarnation, Mutation, NodeId, ReplicaId,
+    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, GroupId, Incarnation, Mutation, NodeId, ReplicaId,
     ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
@@ -77,7 +77,19 @@ impl Network for Nobody {
 
     fn send_cross(&self, _to: NodeId, _messages: Vec<CrossMessage>) {}
 
-    fn refill(&self, _group: GroupId, _at_least: Slot, _store: Arc<Store>, _done: RefillDone) {}
+    fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
+
+    fn withdraw(&self, _group: GroupId) {}
+
+    fn refill(
+        &self,
+        _group: GroupId,
+        _at_least: Slot,
+        _sources: Vec<NodeId>,
+        _store: Arc<Store>,
+        _done: RefillDone,
+    ) {
+    }
 }
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
@@ -243,6 +255,7 @@ fn group_options(group: GroupId) -> GroupOptions {
         group_of: Arc::new(move |_, _| Some(group)),
         nodes: [(ME, NodeId(1))].into(),
         numbering: group,
+        check_every: Duration::ZERO,
     }
 }
 
