@@ -120,6 +120,11 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     if applied < APPLIED_MIN {
         wrong.push(format!("only {applied} calls were acknowledged: nothing was tested"));
     }
+    let checks = cluster.checks();
+    if 0 < checks.differed {
+        wrong.push(format!("{} checks found replicas with different rows", checks.differed));
+    }
+    counts.push(("checks-agreed", checks.agreed));
     counts.push(("starts", cluster.starts()));
     counts.push(("repeated", resent.repeated));
     counts.extend(closed.counts);

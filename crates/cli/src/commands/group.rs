@@ -1,5 +1,7 @@
 //! `quorate group`: looks after groups.
 
+mod check;
+
 use clap::{Args, Subcommand};
 use quorate_topology::Topology;
 use quorate_types::{Code, GroupId, NodeId};
@@ -10,6 +12,7 @@ use crate::cli::Global;
 use crate::cluster::{self, Cluster};
 use crate::exit::Failure;
 use crate::output::{Document, Output};
+use check::CheckArgs;
 
 /// Looks after groups.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +25,8 @@ pub(crate) struct GroupArgs {
 enum GroupCommand {
     /// Ask the leader of a group to hand over
     TransferLeader(TransferArgs),
+    /// Have the replicas of groups compare their rows, and show what they found
+    Check(CheckArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -36,10 +41,16 @@ struct TransferArgs {
 
 /// Runs `quorate group`.
 pub(crate) async fn run(args: GroupArgs, global: &Global, out: &Output) -> Result<(), Failure> {
-    let GroupCommand::TransferLeader(args) = args.command;
+    match args.command {
+        GroupCommand::TransferLeader(args) => transfer(args, global, out).await,
+        GroupCommand::Check(args) => check::run(args, global, out).await,
+    }
+}
+
+async fn transfer(args: TransferArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     let cluster = Cluster::open(global).await?;
     let topology = cluster.topology();
-    let to = check(topology, args.group, args.to.as_deref())?;
+    let to = taker(topology, args.group, args.to.as_deref())?;
     let asked = Box::pin(cluster.client().transfer_leader(args.group, to)).await;
     let asked = asked.map_err(|error| cluster::failure(&error))?;
     let label = topology.group(args.group).map_or_else(|| args.group.to_string(), |g| g.label());
@@ -56,7 +67,7 @@ pub(crate) async fn run(args: GroupArgs, global: &Global, out: &Output) -> Resul
 }
 
 /// The node that should lead, if group and node exist and belong together.
-fn check(topology: &Topology, group: GroupId, to: Option<&str>) -> Result<Option<NodeId>, Failure> {
+fn taker(topology: &Topology, group: GroupId, to: Option<&str>) -> Result<Option<NodeId>, Failure> {
     let Some(found) = topology.group(group) else {
         let labels: Vec<String> = topology.groups().map(|group| group.label()).collect();
         return Err(Failure::new(
@@ -95,16 +106,16 @@ mod tests {
     fn group_and_node_must_exist_and_belong_together() {
         let text = three_cities_five_idcs(&Options::demo(ClusterId(7)));
         let topology = Topology::parse(&text).unwrap();
-        assert_eq!(check(&topology, GroupId(1), None), Ok(None));
-        assert_eq!(check(&topology, GroupId(1), Some("n5")), Ok(Some(NodeId(5))));
-        let failure = check(&topology, GroupId(9), None).unwrap_err();
+        assert_eq!(taker(&topology, GroupId(1), None), Ok(None));
+        assert_eq!(taker(&topology, GroupId(1), Some("n5")), Ok(Some(NodeId(5))));
+        let failure = taker(&topology, GroupId(9), None).unwrap_err();
         assert_eq!(failure.exit(), Exit::NotFound);
         assert_eq!(
             failure.to_string(),
             "error[UNKNOWN_GROUP]: no group has the number 9\nfix: use a group of the cluster: \
              RZ00/g1, RZ01/g2, RZ02/g3, RZ03/g4, GZ/g5"
         );
-        let failure = check(&topology, GroupId(1), Some("n9")).unwrap_err();
+        let failure = taker(&topology, GroupId(1), Some("n9")).unwrap_err();
         assert_eq!(failure.exit(), Exit::NotFound);
         assert!(failure.to_string().contains("no node has the name \"n9\"; did you mean"));
     }
