@@ -47,6 +47,8 @@ mod trace;
 mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
+#[cfg(all(not(madsim), feature = "process"))]
+mod damaged_rows;
 #[cfg(not(madsim))]
 pub mod folder;
 #[cfg(not(madsim))]
