@@ -168,7 +168,8 @@ impl GroupDriver {
 
     /// Whether a planted bug strikes here: at one slot in a while, on one member that follows.
     fn is_unlucky(&self, slot: Slot) -> bool {
-        let is_last = self.options.paxos.voters.keys().next_back() == Some(&self.options.paxos.replica);
+        let is_last =
+            self.options.paxos.voters.keys().next_back() == Some(&self.options.paxos.replica);
         let leads = self.core.promised().replica == self.options.paxos.replica;
         is_last && !leads && slot.0.is_multiple_of(16)
     }

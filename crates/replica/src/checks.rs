@@ -100,7 +100,12 @@ pub(crate) struct CheckDriver {
 
 impl CheckDriver {
     /// Nothing was checked yet.
-    pub(crate) fn new(now: BootTime, every: Duration, group: u32, is_diverged: bool) -> CheckDriver {
+    pub(crate) fn new(
+        now: BootTime,
+        every: Duration,
+        group: u32,
+        is_diverged: bool,
+    ) -> CheckDriver {
         let part = every / (2 * STAGGER) * (group % STAGGER);
         let status = CheckStatus { is_diverged, ..CheckStatus::default() };
         CheckDriver { every, last_at: now - part, round: None, asked: Vec::new(), status }
@@ -293,7 +298,8 @@ impl GroupDriver {
         let Some(own) = round.own_digest() else { return Ok(()) };
         let difference = own.difference(majority);
         round.settled_with = Some(leader);
-        if difference == Difference::default() || agreeing.len() <= self.options.paxos.voters.len() / 2
+        if difference == Difference::default()
+            || agreeing.len() <= self.options.paxos.voters.len() / 2
         {
             return Ok(());
         }
@@ -412,7 +418,9 @@ impl GroupDriver {
             (None, _) => CheckState::NotHeard,
             (Some(None), _) => CheckState::NotChecked,
             (Some(Some(digest)), Some(majority)) if digest == majority => CheckState::Agrees,
-            (Some(Some(digest)), Some(majority)) => CheckState::Differs(digest.difference(majority)),
+            (Some(Some(digest)), Some(majority)) => {
+                CheckState::Differs(digest.difference(majority))
+            }
             // Without a majority all that can be said is who holds what the leader holds.
             (Some(Some(digest)), None) if own.is_none_or(|own| own == digest) => CheckState::Agrees,
             (Some(Some(digest)), None) => {

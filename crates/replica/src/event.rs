@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_log::LogCounters;
 use quorate_paxos::{Health, Status};
 use quorate_types::{
-    Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, Error, GroupId, Incarnation, NodeId,
-    Reply, Request, Slot,
+    Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, Error,
+    GroupId, Incarnation, NodeId, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 

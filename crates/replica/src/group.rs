@@ -20,8 +20,8 @@ use quorate_txn::{
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply,
-    ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
+    Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId,
+    ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::arrivals::Arrivals;
@@ -32,8 +32,8 @@ use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
-use crate::network::PeerMessage;
 use crate::hashing::HashJob;
+use crate::network::PeerMessage;
 use crate::refill::{RefillDriver, Switch, Wanted};
 use crate::refuse;
 use crate::restore::RestoreError;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use quorate_types::{
-    Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, Error, GroupId, Incarnation, NodeId,
-    Request, RequestBody, Slot,
+    Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, Error,
+    GroupId, Incarnation, NodeId, Request, RequestBody, Slot,
 };
 use tokio::sync::{mpsc, oneshot};
 

@@ -47,10 +47,12 @@ mod waiters;
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
 pub use disk_health::DiskHangs;
-pub use event::{Answer, CheckStatus, CutStatus, Event, GroupStatus, RefillStatus, ReplyTo, ShardStatus};
+pub use event::{
+    Answer, CheckStatus, CutStatus, Event, GroupStatus, RefillStatus, ReplyTo, ShardStatus,
+};
 pub use group::{GroupOptions, GroupRule, SliceRule};
-pub use hashing::HashJob;
 pub use handle::ShardHandle;
+pub use hashing::HashJob;
 pub use log_thread::{LogThread, Stop};
 pub use network::{Network, PeerMessage};
 pub use refill::Loaded;

@@ -218,7 +218,9 @@ impl GroupDriver {
     /// The rows here were found to be wrong: others are fetched from these nodes only, also if some are on
     /// their way already. False if others are about to take their place.
     pub(crate) fn distrust_rows(&mut self, sources: Vec<NodeId>) -> bool {
-        if self.core.rows_missing() || matches!(self.refill.phase, Phase::Logging(_) | Phase::Switching) {
+        if self.core.rows_missing()
+            || matches!(self.refill.phase, Phase::Logging(_) | Phase::Switching)
+        {
             return false;
         }
         if let Phase::Fetched(..) = self.refill.phase {

@@ -111,7 +111,9 @@ pub(crate) fn move_aside(data: &Path, reason: String) -> Result<Repaired, Error>
         Err(error) => return Err(failed("remove", &data.join(MARK), &error)),
     }
     warn!(
-        folder, reason, code = Code::StoreDamaged.name(),
+        folder,
+        reason,
+        code = Code::StoreDamaged.name(),
         "the rows are damaged and were moved aside: others are fetched from other nodes"
     );
     let is_old = (before.len() + 1).saturating_sub(KEPT);
@@ -130,7 +132,8 @@ fn folders(data: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(data)? {
         let name = entry?.file_name();
-        let number: Option<u64> = name.to_str().and_then(|name| name.strip_prefix(DAMAGED)?.parse().ok());
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_prefix(DAMAGED)?.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();

@@ -66,11 +66,11 @@ mod serve;
 
 #[cfg(not(madsim))]
 pub use boot_clock::BootClock;
+pub use context::NodeContext;
 pub use far_links::FarLinks;
 pub use links::{Exchange, Fate, Links};
 pub use node::{Node, NodeParts};
 pub use options::{Profile, Security, ServerOptions, Tuning};
-pub use context::NodeContext;
 pub use repair::Repaired;
 pub use rights::{Right, Rights};
 #[cfg(not(madsim))]

@@ -167,7 +167,8 @@ fn register_checks(registry: &mut Registry, context: &NodeContext, shard: &Shard
     let checks = Family::<CheckLabels, Counter>::default();
     let help = "Checks of rows since the start, by what the leader found";
     registry.register("group_checks", help, checks.clone());
-    let help = "1 if the rows of the replica were not those of the majority and are not replaced yet";
+    let help =
+        "1 if the rows of the replica were not those of the majority and are not replaced yet";
     let diverged = family(registry, "group_diverged", help);
     let help = "Replicas that differed in the last check, by its leader";
     let differing = family(registry, "group_check_differing", help);

@@ -165,17 +165,7 @@ impl Node {
         let given = {
             let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
             let access = rights.map(Access::new);
-            Given {
-                clock,
-                disk,
-                links,
-                far_links,
-                log_bytes_cap,
-                access,
-                snapshots,
-                repaired,
-                tls,
-            }
+            Given { clock, disk, links, far_links, log_bytes_cap, access, snapshots, repaired, tls }
         };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));

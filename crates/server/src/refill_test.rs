@@ -187,7 +187,8 @@ async fn rows_come_over_whole_though_streams_break() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (store, at_least) = (empty_store(group), nodes.applied(0).await);
-    let refilled = refill(&nodes.contexts[2], &store, group, at_least, &[]).await.expect("it comes");
+    let refilled =
+        refill(&nodes.contexts[2], &store, group, at_least, &[]).await.expect("it comes");
     assert!(at_least <= refilled.last.last());
     switch_and_compare(&nodes, &store, refilled).await;
     // A header for each of four streams, pages of two rows each and one more of two or less, the end.
@@ -203,7 +204,8 @@ async fn rows_that_nobody_has_are_refused() {
     nodes.put(1, 10).await;
     let (group, context) = (nodes.group(), &nodes.contexts[2]);
     let store = empty_store(group);
-    let refused = refill(context, &store, group, Slot(1 << 40), &[]).await.expect_err("in the future");
+    let refused =
+        refill(context, &store, group, Slot(1 << 40), &[]).await.expect_err("in the future");
     assert_eq!(refused.code, Code::SnapshotUnavailable, "{refused}");
     assert!(store.install_progress(group).expect("readable").is_none());
     let unknown = context.shard.snapshot(GroupId(999), Slot(1)).await.expect_err("no such group");

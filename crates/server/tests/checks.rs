@@ -14,8 +14,8 @@ use quorate_server::{Node, NodeContext, NodeParts, Profile, Tuning};
 use quorate_store::{CheckpointBatch, Engine, Keyspace, Twin};
 use quorate_topology::{Topology, presets};
 use quorate_types::{
-    BootTime, CheckReport, CheckState, ClusterId, Code, Elsewhere, GroupId, Mutation, NodeId, Request,
-    RequestBody, RowAddress, SliceId, TableId, Uid, Value,
+    BootTime, CheckReport, CheckState, ClusterId, Code, Elsewhere, GroupId, Mutation, NodeId,
+    Request, RequestBody, RowAddress, SliceId, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -232,7 +232,8 @@ async fn rows_in_quarantine_are_not_read() {
     }
     let (send, receive) = oneshot::channel();
     let request = Request { id: None, body: RequestBody::Get(Nodes::address(1)) };
-    let elsewhere = Elsewhere { at_least: quorate_types::Slot(1), stale_max: None, around_locks: true };
+    let elsewhere =
+        Elsewhere { at_least: quorate_types::Slot(1), stale_max: None, around_locks: true };
     let answer = move |answer: Answer| drop(send.send(answer));
     let shard = &nodes.contexts[follower].shard;
     shard.read_elsewhere(nodes.group(), request, elsewhere, 100, answer).expect("it runs");

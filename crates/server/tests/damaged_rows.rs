@@ -49,7 +49,8 @@ fn flip(path: &Path) {
 async fn all_agree(cluster: &Cluster, client: &Client) {
     for group in cluster.topology.groups() {
         within(async || {
-            let report = client.check_group(group.id, std::time::Duration::from_secs(3)).await.ok()?;
+            let report =
+                client.check_group(group.id, std::time::Duration::from_secs(3)).await.ok()?;
             let states = || report.replicas.iter().map(|(_, state)| state);
             assert!(!states().any(|state| matches!(state, CheckState::Differs(_))), "{report:?}");
             states().all(|state| *state == CheckState::Agrees).then_some(())
@@ -106,7 +107,8 @@ async fn a_mark_of_an_earlier_process_is_honoured_once() {
     write(&client).await;
     let name = cluster.names().remove(1);
     cluster.stop_node(&name).await.expect("it stops");
-    fs::write(cluster.data(&name).join("rows-damaged"), "a scan met a flipped bit").expect("written");
+    fs::write(cluster.data(&name).join("rows-damaged"), "a scan met a flipped bit")
+        .expect("written");
     cluster.start_node(&name);
     cluster.wait_until_serving().await;
     all_agree(&cluster, &client).await;

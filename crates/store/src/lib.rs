@@ -30,8 +30,8 @@ pub mod store;
 pub mod view;
 
 pub use base::{Base, Progress};
-pub use digest::RowsHasher;
 pub use checkpoint::{Checkpoint, CheckpointPolicy, Due, Durability, Pressure};
+pub use digest::RowsHasher;
 #[cfg(all(not(madsim), feature = "rocks"))]
 pub use engine::rocks::{Rocks, RocksOptions};
 pub use engine::twin::Twin;

@@ -23,9 +23,7 @@ pub mod time;
 
 pub use attempt::{Age, Attempt, Watermark};
 pub use ballot::Ballot;
-pub use check::{
-    CheckBody, CheckMessage, CheckReport, CheckState, Difference, RowsDigest,
-};
+pub use check::{CheckBody, CheckMessage, CheckReport, CheckState, Difference, RowsDigest};
 pub use code::{Code, Error, RetryClass};
 pub use command::{
     Condition, Mutation, Outcome, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,

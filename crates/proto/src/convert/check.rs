@@ -179,7 +179,8 @@ mod tests {
             CheckState::NotHeard,
         ];
         let replicas: Vec<_> = (1..).map(NodeId).zip(states).collect();
-        let report = CheckReport { group: GroupId(4), at: entry(9, 2), has_majority: true, replicas };
+        let report =
+            CheckReport { group: GroupId(4), at: entry(9, 2), has_majority: true, replicas };
         assert_eq!(report_from_wire(report_to_wire(report.clone())), Ok(report.clone()));
         let mut wire = report_to_wire(report);
         wire.replicas[0].state = 77;

@@ -20,8 +20,9 @@ use quorate_replica::{
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, GroupId, Incarnation, Mutation, NodeId, ReplicaId,
-    ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
+    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, GroupId, Incarnation, Mutation,
+    NodeId, ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid,
+    Value,
 };
 use tokio::sync::oneshot;
 

@@ -36,11 +36,8 @@ pub(super) struct CheckArgs {
 pub(super) async fn run(args: CheckArgs, global: &Global, out: &Output) -> Result<(), Failure> {
     let cluster = Cluster::open(global).await?;
     let topology = cluster.topology();
-    let groups = if args.all {
-        topology.groups().map(|group| group.id).collect()
-    } else {
-        args.groups
-    };
+    let groups =
+        if args.all { topology.groups().map(|group| group.id).collect() } else { args.groups };
     for group in &groups {
         taker(topology, *group, None)?; // It exists.
     }
@@ -98,7 +95,8 @@ fn words(report: &CheckReport, state: &CheckState) -> Cell {
         CheckState::Agrees if report.has_majority => Cell::toned(Tone::Good, "agree"),
         CheckState::Agrees => Cell::toned(Tone::Warn, "as the leader has them; no majority"),
         CheckState::Differs(difference) => {
-            let mut parts: Vec<String> = difference.slices.iter().map(ToString::to_string).collect();
+            let mut parts: Vec<String> =
+                difference.slices.iter().map(ToString::to_string).collect();
             if SLICES_SHOWN < parts.len() {
                 parts.truncate(SLICES_SHOWN);
                 parts.push(format!("and {} more", difference.slices.len() - SLICES_SHOWN));
@@ -165,7 +163,9 @@ mod tests {
         let slices: Vec<SliceId> = (0..10).map(SliceId).collect();
         let differs = report(CheckState::Differs(Difference { slices, rest: true }));
         let failure = verdict(&topology, std::slice::from_ref(&differs)).unwrap_err();
-        assert!(failure.to_string().starts_with("error[REPLICA_DIVERGED]: replicas hold different"));
+        assert!(
+            failure.to_string().starts_with("error[REPLICA_DIVERGED]: replicas hold different")
+        );
         let cell = words(&differs, &differs.replicas[2].1);
         let shown = "DIFFER in 00, 01, 02, 03, 04, 05, 06, 07, and 2 more, sessions and attempts";
         assert_eq!(cell, Cell::toned(Tone::Bad, shown));
