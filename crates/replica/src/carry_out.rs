@@ -9,10 +9,12 @@ use quorate_paxos::{
     Batch, BatchKind, Input, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken,
     ReadVerdict, RoleChange,
 };
+use quorate_store::keys::parse_row;
+use quorate_store::{Change, Row};
 use quorate_txn::EntryPayload;
 use quorate_txn::cross::CrossEvent;
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, EntryId, Slot};
+use quorate_types::{BootTime, EntryId, Slot, Value};
 use tracing::{debug, info};
 
 use crate::event::Answer;
@@ -160,7 +162,7 @@ impl GroupDriver {
         self.deletes.note(entry.slot, &applied.changes);
         let mut changes = applied.changes;
         if planted(Bug::Diverge) && self.is_unlucky(entry.slot) {
-            changes.retain(|change| quorate_store::keys::parse_row(&change.key).is_none());
+            changes.retain(|change| !is_text(change));
         }
         self.store.apply(group, entry.slot, changes);
         Ok((applied.reply, applied.cross))
@@ -232,4 +234,11 @@ impl GroupDriver {
             }
         }
     }
+}
+
+/// True for a row that gets bytes. (Of a number that is lost the next sum would tell.)
+fn is_text(change: &Change) -> bool {
+    let value = change.value.as_ref().and_then(|stored| Row::decode(stored).ok());
+    let is_bytes = matches!(value, Some(Row { value: Value::Bytes(_), .. }));
+    is_bytes && parse_row(&change.key).is_some()
 }

@@ -80,6 +80,19 @@ struct Found {
     now: Counts,
 }
 
+impl Found {
+    /// Another process begins.
+    fn begin(&mut self) {
+        self.before = self.before.plus(self.now);
+        self.now = Counts::default();
+    }
+
+    /// What the process has found so far. Rows that differed and were replaced still count.
+    fn note(&mut self, now: Counts) {
+        self.now = Counts { differed: now.differed.max(self.now.differed), ..now };
+    }
+}
+
 /// Checks by what they found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -363,11 +376,7 @@ async fn serve(seat: Seat) {
 
 /// Notes what the checks of a process find, for as long as it lives.
 async fn look_at_checks(context: Arc<NodeContext>, found: Arc<Mutex<Found>>) {
-    {
-        let mut found = lock(&found);
-        found.before = found.before.plus(found.now);
-        found.now = Counts::default();
-    }
+    lock(&found).begin();
     while let Ok(status) = context.shard.status().await {
         let checks = status.groups.iter().map(|group| group.checks);
         let now = checks.fold(Counts::default(), |sum, it| {
@@ -375,9 +384,7 @@ async fn look_at_checks(context: Arc<NodeContext>, found: Arc<Mutex<Found>>) {
             let differed = it.diverged + it.no_majority + u64::from(it.is_diverged);
             sum.plus(Counts { agreed: it.agreed, differed })
         });
-        let mut found = lock(&found);
-        found.now = Counts { differed: now.differed.max(found.now.differed), ..now };
-        drop(found);
+        lock(&found).note(now);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
