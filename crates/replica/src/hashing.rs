@@ -63,14 +63,15 @@ impl Hashing {
         self.waiting.is_empty() && !self.is_busy
     }
 
-    /// Takes a job in; one of the same group that waits is given up for it. Hands it back if too many wait.
-    pub(crate) fn push(&mut self, job: HashJob) -> Result<(), HashJob> {
+    /// Takes a job in; one of the same group that waits is given up for it. Says what is not taken because too
+    /// many wait.
+    pub(crate) fn push(&mut self, job: HashJob) -> Option<(GroupId, EntryId)> {
         self.waiting.retain(|other| other.group != job.group);
         if WAITING_MAX <= self.waiting.len() {
-            return Err(job);
+            return Some((job.group, job.at));
         }
         self.waiting.push_back(job);
-        Ok(())
+        None
     }
 
     /// The job of which a piece is to be hashed now.

@@ -4,6 +4,8 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, Slot, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -29,9 +31,8 @@ use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
 use crate::network::{Network, PeerMessage};
-use crate::refill::{self, Switch, Wanted};
+use crate::refill::Switch;
 use crate::refuse;
-use crate::snapshot::SnapshotSource;
 use crate::turns::Turns;
 
 /// Most events of one round.
@@ -244,37 +245,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Hashes a piece of some rows off this task.
-    fn hash_next(&mut self) {
-        let Some(mut job) = self.hashing.next(self.options.clock.now()) else { return };
-        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-        off_task(move || match job.run() {
-            // The shard is gone only when the node stops.
-            Ok(()) => drop(sender.send(Event::Hashed(Box::new(job)))),
-            Err(error) => stop.stop(&error),
-        });
-    }
-
-    /// Switches rows off this task, one group after the other and never beside a checkpoint, which could
-    /// bring back where the old rows stood.
-    fn switch_next(&mut self) {
-        if self.is_switching || self.checkpoints.is_running() {
-            return;
-        }
-        let Some(switch) = self.switches.pop_front() else { return };
-        self.is_switching = true;
-        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-        let group = switch.group();
-        off_task(move || match switch.run() {
-            // The shard is gone only when the node stops.
-            Ok(loaded) => {
-                let loaded = loaded.map(Box::new);
-                drop(sender.send(Event::Switched { group, loaded }));
-            }
-            Err(error) => stop.stop(&error),
-        });
-    }
-
     /// Groups whose alarm has gone off.
     fn due_at(&self, now: BootTime) -> impl Iterator<Item = GroupId> + '_ {
         self.deadlines.range(..=(now, GroupId(u32::MAX))).map(|(_, group)| *group)
@@ -355,34 +325,10 @@ impl Shard {
                 }
             }
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
-            Event::Refilled { group, outcome } => {
-                fx.touched.push(group);
-                self.driver(group).on_refilled(now, outcome, fx)?;
-            }
-            Event::Switched { group, loaded } => {
-                self.is_switching = false;
-                fx.touched.push(group);
-                if let Some(loaded) = loaded {
-                    self.driver(group).switched(now, *loaded, fx)?;
-                }
-            }
-            Event::Checks { messages, permit } => {
-                for message in messages {
-                    if let Some(driver) = self.groups.get_mut(&message.group) {
-                        fx.touched.push(message.group);
-                        driver.receive_check(now, message, fx)?;
-                    }
-                }
-                drop(permit);
-            }
-            Event::Hashed(job) => {
-                let (group, at) = (job.group, job.at);
-                let is_wanted = self.driver(group).wants_hash(at);
-                if let Some(digest) = self.hashing.hashed(now, *job, is_wanted) {
-                    fx.touched.push(group);
-                    self.driver(group).hashed(now, at, digest, fx)?;
-                }
-            }
+            Event::Refilled { .. }
+            | Event::Switched { .. }
+            | Event::Checks { .. }
+            | Event::Hashed(_) => self.handle_rows(now, event, fx)?,
             Event::TransferLeader { .. }
             | Event::Check { .. }
             | Event::Pin { .. }
@@ -492,22 +438,6 @@ impl Shard {
         }
         driver.hand_over(now, to, fx)?;
         Ok(Ok(()))
-    }
-
-    /// The rows of a group, for another node. One that is leaving or in trouble has no time for others.
-    fn snapshot(
-        &mut self,
-        group: GroupId,
-        at_least: Slot,
-    ) -> Result<Result<SnapshotSource, Error>, Fatal> {
-        if self.health.draining || 0 < self.health.fatal_faults {
-            let error = Error::new(Code::SnapshotUnavailable, "this node is leaving or in trouble");
-            return Ok(Err(refuse::of_group(error, group)));
-        }
-        match self.groups.get_mut(&group) {
-            Some(driver) => driver.snapshot(at_least),
-            None => Ok(Err(refuse::wrong_node(group))),
-        }
     }
 
     fn hand_everything_over(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
@@ -630,22 +560,7 @@ impl Shard {
                 self.options.network.send_cross(node, messages);
             }
         }
-        for Wanted { group, at_least, sources } in fx.refills {
-            let done = refill::report(group, self.sender.clone());
-            let store = Arc::clone(&self.options.store);
-            self.options.network.refill(group, at_least, sources, store, done);
-        }
-        for group in fx.withdrawn {
-            self.options.network.withdraw(group);
-        }
-        for (node, message) in fx.checks {
-            self.options.network.send_checks(node, vec![message]);
-        }
-        for job in fx.hashes {
-            if let Err(job) = self.hashing.push(job) {
-                self.driver(job.group).cannot_hash(job.at);
-            }
-        }
+        self.carry_out_rows(fx.refills, fx.withdrawn, fx.checks, fx.hashes);
         self.switches.extend(fx.switches);
         for read in fx.cut_reads {
             read.run_off_task(self.options.stop.clone());

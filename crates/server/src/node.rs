@@ -107,9 +107,8 @@ impl Node {
         // The segment that this start began is durable, and from here on what is in it counts.
         record.log = writer.mark();
         promises.store(&record).map_err(|error| log_error(&error))?;
-        let store = Store::open(engine, groups.iter().map(|group| group.id))
-            .map_err(|error| Error::new(error.code(), error.to_string()))?;
-        let store = Arc::new(store);
+        let store = Store::open(engine, groups.iter().map(|group| group.id));
+        let store = Arc::new(store.map_err(|error| Error::new(error.code(), error.to_string()))?);
 
         let client_listener = Listener::bind(&entry.client)?;
         let peer_listener = Listener::bind(&entry.peer)?;
