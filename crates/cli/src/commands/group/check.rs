@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_topology::Topology;
-use quorate_types::{CheckReport, CheckState, Code, GroupId};
+use quorate_types::{CheckReport, CheckState, Code, GroupId, SliceId};
 use serde_json::{Value, json};
 
 use super::taker;
@@ -90,13 +90,20 @@ fn table(topology: &Topology, reports: &[CheckReport]) -> Table {
     table
 }
 
+/// A slice as the cluster file writes it.
+fn named(slice: &SliceId) -> String {
+    match *slice {
+        SliceId::UNSHARDED => "no users".to_owned(),
+        SliceId(number) => format!("{number:02}"),
+    }
+}
+
 fn words(report: &CheckReport, state: &CheckState) -> Cell {
     match state {
         CheckState::Agrees if report.has_majority => Cell::toned(Tone::Good, "agree"),
         CheckState::Agrees => Cell::toned(Tone::Warn, "as the leader has them; no majority"),
         CheckState::Differs(difference) => {
-            let mut parts: Vec<String> =
-                difference.slices.iter().map(ToString::to_string).collect();
+            let mut parts: Vec<String> = difference.slices.iter().map(named).collect();
             if SLICES_SHOWN < parts.len() {
                 parts.truncate(SLICES_SHOWN);
                 parts.push(format!("and {} more", difference.slices.len() - SLICES_SHOWN));
@@ -116,7 +123,7 @@ fn item(topology: &Topology, report: &CheckReport) -> Value {
         let (word, slices, rest) = match state {
             CheckState::Agrees => ("agrees", Vec::new(), false),
             CheckState::Differs(difference) => {
-                let slices = difference.slices.iter().map(ToString::to_string).collect();
+                let slices = difference.slices.iter().map(named).collect();
                 ("differs", slices, difference.rest)
             }
             CheckState::NotChecked => ("not-checked", Vec::new(), false),
@@ -142,7 +149,7 @@ fn item(topology: &Topology, report: &CheckReport) -> Value {
 #[cfg(test)]
 mod tests {
     use quorate_topology::presets::{Options, one_city_three_idcs};
-    use quorate_types::{Ballot, ClusterId, Difference, EntryId, NodeId, SliceId, Slot};
+    use quorate_types::{Ballot, ClusterId, Difference, EntryId, NodeId, Slot};
 
     use super::*;
 
