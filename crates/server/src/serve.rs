@@ -58,9 +58,9 @@ pub async fn serve(
         }
         None => None,
     };
-    let admin_listener = admin_http::bind(&admin).await?;
     let opened = open_repaired(&options, &topology, node_id, far_links.as_ref())?;
     let Opened { node, disk: disk_in_use, engine: engine_in_use } = opened;
+    let admin_listener = admin_http::bind(&admin).await?;
     let context = node.context();
     let network = node.network();
     let (stop, stopped) = oneshot::channel::<()>();
