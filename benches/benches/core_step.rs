@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use quorate_paxos::{Input, Message, Options, Output, Replica, Restored, Timing};
+use quorate_paxos::{Input, Membership, Message, Options, Output, Replica, Restored, Timing};
 use quorate_types::{BootTime, GroupId, ReplicaId, Slot};
 
 const PAYLOAD_BYTES: usize = 256;
@@ -26,21 +26,20 @@ struct Group {
 impl Group {
     /// Starts three replicas on empty disks and has `r1` elected.
     fn start() -> Group {
-        let voters: BTreeMap<ReplicaId, u16> =
-            (1..=3).map(|id| (ReplicaId(id), id as u16)).collect();
+        let ids = [1, 2, 3].map(ReplicaId);
+        let membership = Membership::of_voters(ids.map(|id| (id, id.0 as u16)));
         let now = BootTime(1_000_000_000);
-        let replicas = voters.keys().map(|id| {
+        let replicas = ids.map(|id| {
             let options = Options {
                 group: GroupId(1),
-                replica: *id,
-                voters: voters.clone(),
+                replica: id,
                 timing: Timing::lan(),
                 pinned: false,
                 log_budget_bytes: u64::MAX,
             };
-            (*id, Replica::new(now, options, Restored::fresh()))
+            (id, Replica::new(now, options, Restored::fresh(membership.clone())))
         });
-        let replicas = replicas.collect();
+        let replicas = replicas.into();
         let mut group = Group { replicas, messages: VecDeque::new(), now, entries_applied: 0 };
         group.now = now + Duration::from_millis(200);
         group.feed(ReplicaId(1), Input::Tick);

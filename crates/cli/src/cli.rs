@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Import(commands::import::ImportArgs),
     /// Write a table to a CSV file
     Export(commands::export::ExportArgs),
+    /// Back all units up as of one moment, and restore them as a new cluster
+    Backup(commands::backup::BackupArgs),
     /// Look after groups
     Group(commands::group::GroupArgs),
     /// Look at transactions over several groups

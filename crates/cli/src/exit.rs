@@ -52,7 +52,10 @@ impl Exit {
     #[must_use]
     pub(crate) fn of(code: Code) -> Exit {
         match code {
-            Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => Exit::NotFound,
+            Code::UnknownTable
+            | Code::UnknownGroup
+            | Code::AccountMissing
+            | Code::BackupMissing => Exit::NotFound,
             Code::ConditionFailed
             | Code::GuardFailed
             | Code::TxnAborted
@@ -60,7 +63,10 @@ impl Exit {
             | Code::CutLost
             | Code::AccountExists
             | Code::FloorAboveBalance
-            | Code::TransferRefused => Exit::Conflict,
+            | Code::TransferRefused
+            | Code::MembersChanged
+            | Code::MemberExists
+            | Code::LessRedundancy => Exit::Conflict,
             Code::OutcomeUnknown | Code::SessionExpired => Exit::OutcomeUnknown,
             Code::NotLeader
             | Code::WrongNode
@@ -69,6 +75,7 @@ impl Exit {
             | Code::NotReady
             | Code::DeadlineExceeded
             | Code::Unreachable
+            | Code::MemberNotReady
             | Code::SnapshotUnavailable
             | Code::ShuttingDown => Exit::Unreachable,
             Code::InvalidRequest => Exit::Usage,
@@ -97,6 +104,9 @@ impl Exit {
             | Code::PortInUse
             | Code::ConfigInvalid
             | Code::DataFolderLocked
+            | Code::DataFolderNotEmpty
+            | Code::ClusterIdUsed
+            | Code::RestoreUnfinished
             | Code::VersionMismatch
             | Code::FormatUnknown
             | Code::LogDamaged
@@ -105,6 +115,9 @@ impl Exit {
             | Code::DiskFailed
             | Code::ReplicaDiverged
             | Code::SnapshotDamaged
+            | Code::BackupDamaged
+            | Code::BackupPlaceFailed
+            | Code::BackupMismatch
             | Code::Internal => Exit::Failed,
         }
     }
@@ -239,7 +252,10 @@ mod tests {
             exits.iter().filter(|(_, e)| *e == exit).map(|(code, _)| code.name()).collect()
         };
         assert_eq!(with(2), ["INVALID_REQUEST"]);
-        assert_eq!(with(3), ["UNKNOWN_TABLE", "UNKNOWN_GROUP", "ACCOUNT_MISSING"]);
+        assert_eq!(
+            with(3),
+            ["UNKNOWN_TABLE", "UNKNOWN_GROUP", "ACCOUNT_MISSING", "BACKUP_MISSING"]
+        );
         assert_eq!(
             with(4),
             [
@@ -250,7 +266,10 @@ mod tests {
                 "CUT_LOST",
                 "ACCOUNT_EXISTS",
                 "FLOOR_ABOVE_BALANCE",
-                "TRANSFER_REFUSED"
+                "TRANSFER_REFUSED",
+                "MEMBERS_CHANGED",
+                "MEMBER_EXISTS",
+                "LESS_REDUNDANCY"
             ]
         );
         assert_eq!(with(5), ["OUTCOME_UNKNOWN", "SESSION_EXPIRED"]);
@@ -264,6 +283,7 @@ mod tests {
                 "NOT_READY",
                 "DEADLINE_EXCEEDED",
                 "UNREACHABLE",
+                "MEMBER_NOT_READY",
                 "SNAPSHOT_UNAVAILABLE",
                 "SHUTTING_DOWN"
             ]

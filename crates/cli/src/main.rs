@@ -122,6 +122,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Transfer(args) => Box::pin(commands::transfer::run(args, &global, out)).await,
         Command::Import(args) => Box::pin(commands::import::run(args, &global, out)).await,
         Command::Export(args) => Box::pin(commands::export::run(args, &global, out)).await,
+        Command::Backup(args) => Box::pin(commands::backup::run(args, &global, out)).await,
         Command::Bench(args) => Box::pin(bench::run(args, &global, out)).await,
         Command::Txn(args) => Box::pin(commands::txn::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,

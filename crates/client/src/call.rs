@@ -7,7 +7,7 @@
 
 mod attempt;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -56,10 +56,11 @@ impl Place {
     }
 }
 
-/// A positive answer and the group it came from.
+/// A positive answer, the group it came from, and the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) group: GroupId,
+    pub(crate) node: NodeId,
     pub(crate) reply: Reply,
 }
 
@@ -80,6 +81,8 @@ pub(crate) struct Call<'a> {
     budget: Duration,
     /// `None`: leaders answer reads.
     reads: Option<&'a ReadState>,
+    /// The nodes that keep what is asked for, whoever leads. Nothing: leaders are asked.
+    keepers: Option<&'a BTreeMap<GroupId, NodeId>>,
     /// When it began, in the life of the handle.
     began: Option<Moment>,
     /// The group that was asked last.
@@ -96,7 +99,12 @@ impl<'a> Call<'a> {
     ) -> Call<'a> {
         let began = reads.map(ReadState::now);
         let (started, trail) = (Instant::now(), Trail::default());
-        Call { inner, started, budget, reads, began, group: None, trail }
+        Call { inner, started, budget, reads, keepers: None, began, group: None, trail }
+    }
+
+    /// The call asks these nodes first.
+    pub(crate) fn of_keepers(self, keepers: &'a BTreeMap<GroupId, NodeId>) -> Call<'a> {
+        Call { keepers: Some(keepers), ..self }
     }
 
     fn attempts(&self, kind: Kind) -> Attempts {

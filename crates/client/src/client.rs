@@ -202,6 +202,7 @@ impl Client {
             | ReplyBody::Cut(_)
             | ReplyBody::Accounts(_)
             | ReplyBody::FoundTransfers(_)
+            | ReplyBody::Records(_)
             | ReplyBody::Rows(_) => Err(Error::local(other_answer("Get"))),
         }
     }
@@ -307,7 +308,7 @@ impl Client {
         let place = Place::Rows(vec![(at.table, at.uid)]);
         let mutations = vec![mutation];
         let body = RequestBody::Transact { conditions, mutations, reads: Vec::new() };
-        let Answered { group, reply } = self.call().write(&place, body).await?;
+        let Answered { group, reply, .. } = self.call().write(&place, body).await?;
         let cluster = self.cluster_id();
         Ok(Written { cluster, group, at: reply.at, replayed: reply.replayed })
     }

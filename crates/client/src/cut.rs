@@ -1,14 +1,14 @@
 //! Cuts: all groups read as of one moment.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quorate_types::{
-    Account, AccountAddress, Code, CutId, CutRange, GroupId, ReplyBody, RequestBody, ScanRange,
-    ScannedRow, SliceId, TableId, Uid,
+    Account, AccountAddress, Code, CutId, CutRange, GroupId, NodeId, ReplyBody, RequestBody,
+    ScanRange, ScannedRow, SliceId, TableId, Uid,
 };
 
 use crate::call::{Answered, Place, other_answer};
@@ -27,8 +27,8 @@ const CUT_PAUSE: Duration = Duration::from_millis(200);
 /// Letting go of a view may take this long.
 const UNPIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// All groups as of one moment. The groups keep their views for at most 60 seconds; when this is
-/// dropped they let them go.
+/// All groups as of one moment. The nodes that led the groups when it was made keep their views for at
+/// most 60 seconds, whoever leads meanwhile; when this is dropped they let them go.
 ///
 /// What is read is *serializable*: of every transaction it shows all or nothing, and of two of which one
 /// saw the other not only the later. It contains everything that was acknowledged before
@@ -49,13 +49,15 @@ pub struct Cut {
     client: Client,
     id: CutId,
     groups: Vec<GroupId>,
+    /// The nodes that keep the views: asked first, whoever leads by then.
+    keepers: BTreeMap<GroupId, NodeId>,
 }
 
 impl Client {
     /// Makes a cut through all groups and waits until each has its view.
     ///
     /// # Errors
-    /// `CUT_LOST` if leaders changed each time it was tried; others see [`Error`]. A cut changes nothing
+    /// `CUT_LOST` if a leader changed each time it was tried; others see [`Error`]. A cut changes nothing
     /// that anybody sees.
     pub async fn cut(&self) -> Result<Cut, Error> {
         let mut attempts = 1;
@@ -77,14 +79,17 @@ impl Client {
         };
         let groups: Vec<GroupId> = self.topology().groups().map(|group| group.id).collect();
         // From here on whoever gives up lets go of every view there is.
-        let cut = Cut { client: self.clone(), id, groups };
-        let mut pins: FuturesUnordered<_> =
-            cut.groups.iter().map(|group| cut.ask(*group, RequestBody::PinCut(id))).collect();
+        let places: Vec<Place> = groups.iter().copied().map(Place::Group).collect();
+        let mut cut = Cut { client: self.clone(), id, groups, keepers: BTreeMap::new() };
+        let pin = |place| self.call().read(place, RequestBody::PinCut(id));
+        let mut pins: FuturesUnordered<_> = places.iter().map(pin).collect();
         let mut failure = None;
         while let Some(pinned) = pins.next().await {
-            failure = failure.or_else(|| pinned.err());
+            match pinned {
+                Ok(Answered { group, node, .. }) => drop(cut.keepers.insert(group, node)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        drop(pins);
         match failure {
             Some(error) => Err(error),
             None => Ok(cut),
@@ -139,8 +144,8 @@ impl Cut {
     /// Lets go of all views and waits for that, a second at most. Dropping does the same without
     /// waiting.
     pub async fn release(mut self) {
-        let groups = std::mem::take(&mut self.groups);
-        unpin(self.client.with_timeout(UNPIN_TIMEOUT), self.id, groups).await;
+        let (groups, keepers) = self.take();
+        unpin(self.client.with_timeout(UNPIN_TIMEOUT), self.id, groups, keepers).await;
     }
 
     pub(crate) async fn ask(&self, group: GroupId, body: RequestBody) -> Result<ReplyBody, Error> {
@@ -148,29 +153,40 @@ impl Cut {
     }
 
     async fn ask_at(&self, place: &Place, body: RequestBody) -> Result<ReplyBody, Error> {
-        let Answered { reply, .. } = self.client.call().read(place, body).await?;
+        let call = self.client.call().of_keepers(&self.keepers);
+        let Answered { reply, .. } = call.read(place, body).await?;
         Ok(reply.body)
+    }
+
+    /// Nothing is left to be released.
+    fn take(&mut self) -> (Vec<GroupId>, BTreeMap<GroupId, NodeId>) {
+        (std::mem::take(&mut self.groups), std::mem::take(&mut self.keepers))
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        let groups = std::mem::take(&mut self.groups);
+        let (groups, keepers) = self.take();
         if groups.is_empty() {
             return; // Released.
         }
         // Without a runtime nobody can be told; the views go when their time is over.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let client = self.client.with_timeout(UNPIN_TIMEOUT);
-            let _released = runtime.spawn(unpin(client, self.id, groups));
+            let _released = runtime.spawn(unpin(client, self.id, groups, keepers));
         }
     }
 }
 
 /// Tells every group that the view is needed no more. Best effort.
-async fn unpin(client: Client, cut: CutId, groups: Vec<GroupId>) {
+async fn unpin(
+    client: Client,
+    cut: CutId,
+    groups: Vec<GroupId>,
+    keepers: BTreeMap<GroupId, NodeId>,
+) {
     let places: Vec<Place> = groups.into_iter().map(Place::Group).collect();
-    let unpin = |place| client.call().read(place, RequestBody::UnpinCut(cut));
+    let unpin = |place| client.call().of_keepers(&keepers).read(place, RequestBody::UnpinCut(cut));
     let mut unpinned: FuturesUnordered<_> = places.iter().map(unpin).collect();
     while unpinned.next().await.is_some() {}
 }

@@ -54,6 +54,7 @@ mod many;
 mod mux;
 mod policy;
 mod reads;
+mod records;
 mod retry;
 mod router;
 mod scan;
@@ -95,6 +96,6 @@ pub use quorate_types::Error as ServerError;
 pub use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Attempt, AttemptState, AttemptStatus,
     ClusterId, Code, CutId, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid, Link,
-    LogTime, NodeId, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId, TransferKind,
-    TransferRecord, Uid, Value, Verdict,
+    LogTime, NodeId, RecordsPage, ScannedRow, SliceId, Slot, TableId, Transfer, TransferId,
+    TransferKind, TransferRecord, Uid, Value, Verdict,
 };

@@ -156,6 +156,15 @@ impl Attempts {
                 Some(hint) => self.again(hint, error),
                 None => self.again(Target::NextMember, error),
             },
+            // The group is elsewhere than the cluster file says, and the node knows where.
+            Code::WrongNode if hint.is_some() => {
+                let hint = hint.expect("checked just now");
+                if self.hints_in_a_row < HINTS_IN_A_ROW_MAX {
+                    self.hints_in_a_row += 1;
+                    return Next::Again { target: hint, pause: Pause::None };
+                }
+                self.again(hint, error)
+            }
             Code::WrongUnit | Code::WrongNode => {
                 if self.has_refreshed {
                     return self.stop(error);
@@ -394,6 +403,15 @@ mod tests {
         assert_eq!(target_of(attempts.after(refused(Code::WrongUnit))), Target::FreshRoute);
         let stop = stop_of(attempts.after(refused(Code::WrongNode)));
         assert_eq!(stop, (Code::WrongNode, Outcome::NotApplied));
+    }
+
+    #[test]
+    fn a_node_that_knows_where_a_group_is_is_believed() {
+        // Goal: groups that have moved since the cluster file was written are found.
+        let mut attempts = new(Kind::Write);
+        let error = quorate_types::Error::new(Code::WrongNode, "moved").with(FACT_LEADER_NODE, 4);
+        let next = attempts.after(End::Refused(error));
+        assert_eq!(target_of(next), Target::Leader(NodeId(4)));
     }
 
     #[test]

@@ -69,13 +69,12 @@ impl Router {
         self.lock().topology.version()
     }
 
-    /// Takes a topology if it is newer. Leaders that are no members any more are forgotten.
+    /// Takes a topology if it is newer. Leaders that are no nodes any more are forgotten.
     pub(crate) fn replace(&self, topology: Arc<Topology>) {
         let mut state = self.lock();
         if state.topology.version() < topology.version() {
             state.leaders.retain(|group, node| {
-                let group = topology.group(*group);
-                group.is_some_and(|group| candidates(group).any(|member| member == *node))
+                topology.group(*group).is_some() && topology.node(*node).is_some()
             });
             state.topology = topology;
         }
@@ -133,14 +132,14 @@ impl Router {
         self.lock().topology.node(node).map(|node| node.client.clone())
     }
 
-    /// A node answered as leader, or was named as leader. Nodes that are no members are ignored.
+    /// A node answered as leader, or was named as leader. It need not be a member by the cluster file: groups
+    /// move. Strangers are ignored.
     pub(crate) fn note_leader(&self, group: GroupId, node: NodeId) {
         let mut state = self.lock();
         if state.leaders.get(&group) == Some(&node) {
             return;
         }
-        let found = state.topology.group(group);
-        if found.is_some_and(|group| candidates(group).any(|member| member == node)) {
+        if state.topology.group(group).is_some() && state.topology.node(node).is_some() {
             state.leaders.insert(group, node);
         }
     }

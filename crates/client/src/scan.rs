@@ -195,6 +195,7 @@ async fn read_page(client: &Client, place: Place, range: ScanRange) -> Result<Sc
         | ReplyBody::Cut(_)
         | ReplyBody::Accounts(_)
         | ReplyBody::FoundTransfers(_)
+        | ReplyBody::Records(_)
         | ReplyBody::Rows(_) => Err(Error::local(other_answer("Scan"))),
     }
 }

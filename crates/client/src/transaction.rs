@@ -177,7 +177,7 @@ impl Transaction {
         let asked = reads.len();
         let body = RequestBody::Transact { conditions, mutations, reads };
         let place = Place::Rows(rows);
-        let Answered { group, reply } = client.call().write(&place, body).await?;
+        let Answered { group, reply, .. } = client.call().write(&place, body).await?;
         match reply.body {
             ReplyBody::Committed { reads, sums } if reads.len() == asked => {
                 let mut token = Token::new(client.cluster_id());
@@ -202,6 +202,7 @@ impl Transaction {
             | ReplyBody::Cut(_)
             | ReplyBody::Accounts(_)
             | ReplyBody::FoundTransfers(_)
+            | ReplyBody::Records(_)
             | ReplyBody::Rows(_) => {
                 let error = other_answer("Transact");
                 Err(Error::new(error, Outcome::Unknown, Trail::default()))

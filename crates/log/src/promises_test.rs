@@ -7,13 +7,22 @@ use quorate_types::{ClusterId, Incarnation, NodeId, ReplicaId};
 use super::*;
 use crate::disk::sim::{CrashMode, SimDisk};
 use crate::frame::{LogOffset, SegmentId};
-use crate::record::{GroupRecord, LogMark};
+use crate::record::{GroupRecord, LogMark, MembershipRecord};
 
 fn record(round: u64) -> NodeRecord {
     let promised = Ballot { round, replica: ReplicaId(1) };
     // The record grows and shrinks from store to store.
     let groups = (0..=(round % 5) as u32 * 9)
-        .map(|group| (GroupId(group), GroupRecord { replica: ReplicaId(1), promised }))
+        .map(|group| {
+            (
+                GroupId(group),
+                GroupRecord {
+                    replica: ReplicaId(1),
+                    promised,
+                    membership: MembershipRecord::default(),
+                },
+            )
+        })
         .collect();
     NodeRecord {
         version: 0,

@@ -10,7 +10,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic, `QPR1` |
 //! | 4 | 4 | crc32c of everything from byte 8 to the end |
-//! | 8 | 4 | format, 2 |
+//! | 8 | 4 | format, 3 |
 //! | 12 | 4 | length of what follows |
 //! | 16 | 8 | version |
 //! | 24 | 16 | cluster |
@@ -22,29 +22,40 @@
 //! | 76 | 4 | number of peers |
 //! | 80 | 4 | number of groups |
 //! | 84 | 12 each | peers: node (4), incarnation (8) |
-//! | | 28 each | groups: group (4), replica (8), promised round (8) and replica (8) |
+//! | | 56 and more each | groups: group (4), replica (8), promised round (8) and replica (8); the entry of
+//! the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
 
 use std::collections::BTreeMap;
 
-use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId};
+use quorate_types::{Ballot, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
 
 use crate::frame::{LogOffset, SegmentId};
 
 const MAGIC: [u8; 4] = *b"QPR1";
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 const HEADER_BYTES: usize = 16;
-const FIXED_BYTES: usize = 68;
-const PEER_BYTES: usize = 12;
-const GROUP_BYTES: usize = 28;
+/// More than any membership takes.
+const MEMBERSHIP_BYTES_MAX: usize = 1024;
 
 /// What a node remembers of one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRecord {
     /// The replica this node is.
     pub replica: ReplicaId,
     /// The greatest ballot it promised.
     pub promised: Ballot,
+    /// The last membership that it knows to be chosen. The log may hold later ones.
+    pub membership: MembershipRecord,
+}
+
+/// Who takes part in a group, as bytes that this crate does not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MembershipRecord {
+    /// The entry it came with; zero: how the group began.
+    pub at: EntryId,
+    /// The members.
+    pub bytes: Vec<u8>,
 }
 
 /// How far the log reached when the record was stored. A log that ends before it has lost its end.
@@ -111,6 +122,14 @@ impl NodeRecord {
             body.extend_from_slice(&record.replica.0.to_le_bytes());
             body.extend_from_slice(&record.promised.round.to_le_bytes());
             body.extend_from_slice(&record.promised.replica.0.to_le_bytes());
+            let MembershipRecord { at, bytes } = &record.membership;
+            assert!(bytes.len() <= MEMBERSHIP_BYTES_MAX, "a membership of {} bytes", bytes.len());
+            body.extend_from_slice(&at.slot.0.to_le_bytes());
+            body.extend_from_slice(&at.ballot.round.to_le_bytes());
+            body.extend_from_slice(&at.ballot.replica.0.to_le_bytes());
+            let length = u32::try_from(bytes.len()).expect("checked just now");
+            body.extend_from_slice(&length.to_le_bytes());
+            body.extend_from_slice(bytes);
         }
         let body_bytes = u32::try_from(body.len()).expect("far fewer groups than bytes in 4 GiB");
         let mut bytes = vec![0; HEADER_BYTES];
@@ -148,7 +167,6 @@ fn checked(bytes: &[u8]) -> Option<Decoded> {
 }
 
 fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
-    let bytes = body.0.len();
     let mut record = NodeRecord {
         version: body.u64()?,
         cluster: ClusterId(u128::from_le_bytes(body.take()?)),
@@ -160,10 +178,6 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
         groups: BTreeMap::new(),
     };
     let (peers, groups) = (body.u32()? as usize, body.u32()? as usize);
-    let listed = peers.checked_mul(PEER_BYTES)?.checked_add(groups.checked_mul(GROUP_BYTES)?)?;
-    if bytes != FIXED_BYTES.checked_add(listed)? {
-        return None;
-    }
     for _ in 0..peers {
         record.peers.insert(NodeId(body.u32()?), Incarnation(body.u64()?));
     }
@@ -171,9 +185,14 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
         let group = GroupId(body.u32()?);
         let replica = ReplicaId(body.u64()?);
         let promised = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
-        record.groups.insert(group, GroupRecord { replica, promised });
+        let slot = Slot(body.u64()?);
+        let ballot = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
+        let length = body.u32()? as usize;
+        let bytes = body.slice(length.min(MEMBERSHIP_BYTES_MAX + 1))?.to_vec();
+        let membership = MembershipRecord { at: EntryId { ballot, slot }, bytes };
+        record.groups.insert(group, GroupRecord { replica, promised, membership });
     }
-    Some(record)
+    body.0.is_empty().then_some(record)
 }
 
 /// Bytes not decoded yet.
@@ -184,6 +203,12 @@ impl Input<'_> {
         let (first, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*first)
+    }
+
+    fn slice(&mut self, length: usize) -> Option<&[u8]> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first)
     }
 
     fn u32(&mut self) -> Option<u32> {

@@ -6,7 +6,9 @@ use super::*;
 
 fn record() -> impl Strategy<Value = NodeRecord> {
     let peers = proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..20);
-    let groups = proptest::collection::btree_map(any::<u32>(), any::<[u64; 3]>(), 0..40);
+    let members = proptest::collection::vec(any::<u8>(), 0..60);
+    let group = (any::<[u64; 6]>(), members);
+    let groups = proptest::collection::btree_map(any::<u32>(), group, 0..40);
     (any::<[u64; 5]>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
         |(numbers, cluster, node, peers, groups)| NodeRecord {
             version: numbers[0],
@@ -18,9 +20,13 @@ fn record() -> impl Strategy<Value = NodeRecord> {
             peers: peers.into_iter().map(|(id, inc)| (NodeId(id), Incarnation(inc))).collect(),
             groups: groups
                 .into_iter()
-                .map(|(group, [replica, round, owner])| {
+                .map(|(group, ([replica, round, owner, slot, at_round, at], bytes))| {
                     let promised = Ballot { round, replica: ReplicaId(owner) };
-                    (GroupId(group), GroupRecord { replica: ReplicaId(replica), promised })
+                    let ballot = Ballot { round: at_round, replica: ReplicaId(at) };
+                    let at = EntryId { ballot, slot: Slot(slot) };
+                    let membership = MembershipRecord { at, bytes };
+                    let replica = ReplicaId(replica);
+                    (GroupId(group), GroupRecord { replica, promised, membership })
                 })
                 .collect(),
         },

@@ -365,7 +365,7 @@ fn a_newer_format_is_refused(ground: &mut impl Ground) {
     let copy = disk.open("promises.a").expect("there");
     bytes.resize(copy.len().expect("asked") as usize, 0);
     copy.read_exact_at(0, &mut bytes).expect("read");
-    bytes[8] = 3;
+    bytes[8] += 1;
     let crc = crc32c::crc32c(&bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     write(disk.as_ref(), "promises.a", 0, &[&bytes]);

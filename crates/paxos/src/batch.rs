@@ -10,7 +10,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | format, 1 |
-//! | 1 | kind: 0 entries, 1 `StartWork` |
+//! | 1 | kind: 0 entries, 1 `StartWork`, 2 membership |
 //! | 16 | ballot of the first proposal: round u64, replica u64 |
 //! | 8 | first slot |
 //! | 4 | number of entries |
@@ -24,6 +24,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quorate_types::{Ballot, EntryId, LogTime, ReplicaId, Slot, limits};
 
+use crate::membership::{Membership, MembershipAt, MembershipError};
+
 const FORMAT: u8 = 1;
 const CHAIN_OFFSET: usize = 1 + 1 + 16 + 8 + 4 + 16 + 8 + 8 + 4;
 /// Bytes of a batch before its first entry.
@@ -36,6 +38,8 @@ pub enum BatchKind {
     Entries,
     /// The single empty entry by which a new leader commits everything before it.
     StartWork,
+    /// A single entry that says who takes part from here on; a [`Membership`].
+    Membership,
 }
 
 /// A run of consecutive entries of one ballot. Cheap to clone: the bytes are shared.
@@ -87,6 +91,9 @@ pub enum BatchError {
     /// The bytes do not match their checksum.
     #[error("batch does not match its chain hash")]
     Chain,
+    /// Its entry should be a membership and is none.
+    #[error("the membership in the batch: {0}")]
+    Membership(#[from] MembershipError),
 }
 
 impl Batch {
@@ -114,6 +121,7 @@ impl Batch {
         out.put_u8(match kind {
             BatchKind::Entries => 0,
             BatchKind::StartWork => 1,
+            BatchKind::Membership => 2,
         });
         put_ballot(&mut out, ballot);
         out.put_u64(tail.id.slot.next().0);
@@ -162,6 +170,7 @@ impl Batch {
         let kind = match head.get_u8() {
             0 => BatchKind::Entries,
             1 => BatchKind::StartWork,
+            2 => BatchKind::Membership,
             other => return Err(BatchError::Kind(other)),
         };
         let ballot = get_ballot(&mut head);
@@ -184,7 +193,7 @@ impl Batch {
             || ballot < prev_ballot
             || starts_log != (prev_ballot == Ballot::ZERO)
             || log_bytes < encoded.len() as u64
-            || (kind == BatchKind::StartWork && count != 1)
+            || (kind != BatchKind::Entries && count != 1)
         {
             return Err(BatchError::Shape);
         }
@@ -199,7 +208,7 @@ impl Batch {
         if !rest.is_empty() {
             return Err(BatchError::Trailing);
         }
-        Ok(Batch {
+        let batch = Batch {
             kind,
             ballot,
             first,
@@ -210,7 +219,26 @@ impl Batch {
             prev_chain,
             chain,
             encoded,
-        })
+        };
+        batch.read_membership()?;
+        Ok(batch)
+    }
+
+    /// The membership that begins with this batch, if it holds one.
+    ///
+    /// # Panics
+    /// If `new` was given other bytes than those of a membership; `decode` checks.
+    #[must_use]
+    pub fn membership(&self) -> Option<MembershipAt> {
+        self.read_membership().expect("checked by decode, or written by us")
+    }
+
+    fn read_membership(&self) -> Result<Option<MembershipAt>, MembershipError> {
+        if self.kind != BatchKind::Membership {
+            return Ok(None);
+        }
+        let (id, bytes) = self.entries().next().expect("a batch is not empty");
+        Ok(Some(MembershipAt { id, membership: Membership::decode(&bytes)? }))
     }
 
     /// What the batch holds.
@@ -299,6 +327,7 @@ impl std::fmt::Debug for Batch {
         let kind = match self.kind {
             BatchKind::Entries => "",
             BatchKind::StartWork => "StartWork ",
+            BatchKind::Membership => "Membership ",
         };
         write!(f, "{kind}[{}..{}]@{}", self.first, self.last(), self.ballot)
     }

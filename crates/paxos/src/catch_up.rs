@@ -14,7 +14,10 @@ const CHUNK_BYTES: usize = limits::BATCH_BYTES_MAX;
 impl Replica {
     /// Sends every follower what it lacks.
     pub(crate) fn pump_all(&mut self, out: &mut Output) {
-        for peer in self.peers().collect::<Vec<_>>() {
+        let Duty::Leader(leader) = &self.duty else {
+            return;
+        };
+        for peer in leader.peers.keys().copied().collect::<Vec<_>>() {
             self.pump(peer, out);
         }
     }
@@ -109,6 +112,10 @@ impl Replica {
         let agreed = guess.max(msg.slot_committed);
         progress.rewind(agreed.max(trimmed).next());
         progress.behind = agreed < trimmed;
+        if progress.behind && progress.is_leaving {
+            leader.peers.remove(&from); // Nobody sends rows to who has left.
+            return;
+        }
         if progress.behind {
             self.send_behind(from, out);
         }

@@ -1,7 +1,7 @@
 //! The election: waits for a leader, asks whether a candidacy would be welcome, collects promises,
 //! adopts the best log. Called by `replica.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
@@ -31,6 +31,8 @@ impl PreCandidacy {
 #[derive(Clone, Debug)]
 pub(crate) struct Candidacy {
     handover_from: Option<Ballot>,
+    /// Who was asked for a promise.
+    asked: BTreeSet<ReplicaId>,
     promises: BTreeMap<ReplicaId, Promise>,
     fetch: Option<Adoption>,
     pub(crate) deadline: BootTime,
@@ -49,8 +51,6 @@ struct Adoption {
     source: ReplicaId,
     /// The last entry of the log to adopt.
     goal: EntryId,
-    /// Chosen through here, by the promises.
-    slot_committed: Slot,
     /// The entry asked from last.
     asked: EntryId,
 }
@@ -70,9 +70,9 @@ impl Replica {
         match &self.duty {
             Duty::Follower { election_at } => {
                 let free = self.is_lease_over(now) && self.silent_until <= now;
-                let unfit = self.health.draining || self.needs_refill();
+                let unfit = self.health.draining || self.needs_refill() || !self.votes();
                 if free && *election_at <= now && unfit {
-                    // A node that leaves must not lead again, and who needs a snapshot cannot.
+                    // A node that leaves must not lead again; who needs a snapshot, or does not vote, cannot.
                     self.wait_for_leader(now);
                 } else if free && *election_at <= now {
                     self.ask_pre_votes(now, out);
@@ -105,7 +105,7 @@ impl Replica {
         });
         self.leader = None;
         let standing = self.standing();
-        for peer in self.peers() {
+        for peer in self.electors() {
             self.send(peer, Message::PreVote(PreVote { ballot, standing }), out);
         }
         self.weigh_pre_votes(now, out);
@@ -127,20 +127,18 @@ impl Replica {
             && self.silent_until <= now
             && !matches!(self.duty, Duty::Leader(_));
         let standing = self.standing();
-        let ack = PreVoteAck {
-            ballot: msg.ballot,
-            granted: free && self.promised < msg.ballot,
-            promised: self.promised,
-            standing,
-        };
+        let granted = free && self.promised < msg.ballot;
+        let ack = PreVoteAck { ballot: msg.ballot, granted, promised: self.promised, standing };
         self.send(from, Message::PreVoteAck(ack), out);
+        self.note_stranger(from);
         if !free {
             return;
         }
         let needs_refill = self.needs_refill();
         let candidate_is_better = msg.standing.is_better_than(&standing);
         match &mut self.duty {
-            Duty::Follower { election_at } if !candidate_is_better && !needs_refill => {
+            // Who was promised more than that is about to show itself.
+            Duty::Follower { election_at } if granted && !candidate_is_better && !needs_refill => {
                 *election_at = now;
             }
             Duty::PreCandidate(_) if candidate_is_better && !self.has_yielded => {
@@ -180,15 +178,18 @@ impl Replica {
 
     /// Runs once a majority has agreed and nobody better among it is about to.
     fn weigh_pre_votes(&mut self, now: BootTime, out: &mut Output) {
-        let quorum = self.quorum();
         let standing = self.standing();
         let better_wait = self.options.timing.better_wait;
+        let own = self.options.replica;
+        let Duty::PreCandidate(round) = &self.duty else {
+            return;
+        };
+        if !self.membership().is_quorum(|id| id == own || round.acks.contains_key(&id)) {
+            return;
+        }
         let Duty::PreCandidate(round) = &mut self.duty else {
             return;
         };
-        if round.acks.len() + 1 < quorum {
-            return;
-        }
         if round.acks.values().any(|ack| ack.standing.is_better_than(&standing)) {
             round.waits_until.get_or_insert(now + better_wait);
             return;
@@ -212,6 +213,7 @@ impl Replica {
         self.leader = None;
         self.duty = Duty::Candidate(Candidacy {
             handover_from,
+            asked: BTreeSet::new(),
             promises: BTreeMap::new(),
             fetch: None,
             // Our own disk comes first; the answers have their time from when the others are asked.
@@ -230,13 +232,25 @@ impl Replica {
         let Duty::Candidate(candidacy) = &mut self.duty else {
             return;
         };
+        assert_eq!(ballot, self.promised, "a promise of our own that is overtaken");
         candidacy.promises.insert(self.options.replica, promise);
         candidacy.deadline = now + self.options.timing.round;
-        let handover_from = candidacy.handover_from;
-        for peer in self.peers() {
-            self.send(peer, Message::Prepare(Prepare { ballot, handover_from }), out);
-        }
+        self.ask_electors(out);
         self.weigh_promises(now, out);
+    }
+
+    /// Asks everybody for a promise whose vote counts by our log, once.
+    fn ask_electors(&mut self, out: &mut Output) {
+        let (ballot, electors) = (self.promised, self.electors());
+        let Duty::Candidate(candidacy) = &mut self.duty else {
+            return;
+        };
+        let handover_from = candidacy.handover_from;
+        let new: Vec<ReplicaId> = electors.difference(&candidacy.asked).copied().collect();
+        candidacy.asked.extend(new.iter().copied());
+        for elector in new {
+            self.send(elector, Message::Prepare(Prepare { ballot, handover_from }), out);
+        }
     }
 
     pub(crate) fn on_promise(
@@ -256,18 +270,24 @@ impl Replica {
         self.weigh_promises(now, out);
     }
 
-    /// With a majority of promises, adopts the log with the greatest (ballot, slot) among them.
+    /// With a quorum of promises, adopts the log with the greatest (ballot, slot) among them. That log may
+    /// carry other members than the promises were counted by: then they are counted again, and asked for
+    /// where they are missing, until the log changes no more.
     fn weigh_promises(&mut self, now: BootTime, out: &mut Output) {
-        let quorum = self.quorum();
         let own = self.options.replica;
         let own_last = self.log.last();
-        let Duty::Candidate(candidacy) = &mut self.duty else {
+        let Duty::Candidate(candidacy) = &self.duty else {
             return;
         };
-        let complete = candidacy.promises.len() >= quorum && candidacy.promises.contains_key(&own);
+        let promises = &candidacy.promises;
+        let complete = promises.contains_key(&own)
+            && self.membership().is_quorum(|id| promises.contains_key(&id));
         if !complete || candidacy.fetch.is_some() {
             return;
         }
+        let Duty::Candidate(candidacy) = &mut self.duty else {
+            return;
+        };
         let slot_committed = candidacy
             .promises
             .values()
@@ -279,12 +299,12 @@ impl Replica {
             .map(|(id, promise)| (*id, promise.last))
             .max_by_key(|(id, last)| (*last, *id == own))
             .expect("a quorum is not empty");
-        let adoption = Adoption { source, goal, slot_committed, asked: own_last };
-        if goal == own_last || planted(Bug::AdoptOwnLog) {
+        let adoption = Adoption { source, goal, asked: own_last };
+        // After an adoption our log is ahead of what we promised with.
+        if goal <= own_last || planted(Bug::AdoptOwnLog) {
             self.finish_adoption(now, slot_committed, out);
             return;
         }
-        assert!(own_last < goal, "the best log {goal} is behind ours {own_last}");
         candidacy.fetch = Some(adoption);
         self.send(source, Message::Fetch(Fetch { ballot: self.promised, prev: own_last }), out);
     }
@@ -304,7 +324,7 @@ impl Replica {
         if msg.ballot != ballot || from != adoption.source || msg.prev != adoption.asked {
             return;
         }
-        let (goal, slot_committed) = (adoption.goal, adoption.slot_committed);
+        let goal = adoption.goal;
         let next = match msg.batches {
             // The logs differ there: step back by a whole ballot. They agree at the commit position.
             None if self.slot_committed < adoption.asked.slot => {
@@ -322,7 +342,20 @@ impl Replica {
             Some(batches) => self.adopt(batches, out),
         };
         if self.log.last() == goal {
-            self.finish_adoption(now, slot_committed, out);
+            if planted(Bug::AdoptUncounted) {
+                self.finish_adoption(now, self.slot_committed, out);
+                return;
+            }
+            if let Duty::Candidate(candidacy) = &mut self.duty {
+                candidacy.fetch = None;
+                candidacy.deadline = now + self.options.timing.round;
+            }
+            if !self.votes() {
+                self.become_follower(now, None, out); // We had left, and know it now.
+                return;
+            }
+            self.ask_electors(out);
+            self.weigh_promises(now, out);
             return;
         }
         let Some(prev) = next else {

@@ -66,7 +66,7 @@ impl Replica {
             return None;
         }
         let leased = self.lease_end(leader).is_some_and(|end| now < end);
-        if leased { Some(now) } else { leader.confirmed_at(self.quorum()) }
+        if leased { Some(now) } else { self.confirmed_at() }
     }
 
     /// Remembers it: the leadership may end with this step.

@@ -172,6 +172,7 @@ impl Replica {
             || !follows
             || self.health.draining
             || self.needs_refill()
+            || !self.membership().keeps_voter(self.options.replica)
             || now < self.silent_until
         {
             return;
@@ -180,9 +181,10 @@ impl Replica {
     }
 }
 
-/// False if it said that it needs rows: it would ignore the token, and nobody would lead.
+/// False if it does not vote, or said that it needs rows: it would ignore the token, and nobody would lead.
 fn can_lead(peer: &Progress) -> bool {
-    peer.standing.is_none_or(|standing| standing.health.fatal_faults != Health::CANNOT_LEAD)
+    peer.may_lead
+        && peer.standing.is_none_or(|standing| standing.health.fatal_faults != Health::CANNOT_LEAD)
 }
 
 pub(crate) fn lives(peer: &Progress, heard_since: BootTime) -> bool {

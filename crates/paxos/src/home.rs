@@ -74,7 +74,7 @@ impl Replica {
         let was_away = restarted || !lives(peer, heard_since);
         // A hand-over waits for its disk: one that is slower than a heartbeat would keep clients waiting.
         let keeps_up = leader.chosen_before <= msg.slot_synced;
-        let is_fit = keeps_up && msg.standing.is_better_placed_than(&own);
+        let is_fit = keeps_up && peer.may_lead && msg.standing.is_better_placed_than(&own);
         let since = peer.fit_since.filter(|_| !was_away).unwrap_or(now);
         peer.fit_since = is_fit.then_some(since);
     }

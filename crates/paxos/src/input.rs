@@ -4,6 +4,8 @@ use bytes::Bytes;
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
 
 use crate::batch::{Batch, Tail};
+use crate::change::ChangeRequest;
+use crate::membership::{Membership, MembershipAt};
 use crate::message::Message;
 use crate::output::{ReadPurpose, ReadToken};
 use crate::priority::Health;
@@ -57,18 +59,32 @@ pub enum Input {
     /// Hand leadership to a better placed member if one has been fit for long enough. Never between an
     /// evaluation and its proposal.
     GoHome,
+    /// Change who takes part. Answered with `Output::changed`. Never between an evaluation and its proposal.
+    Change(ChangeRequest),
+    /// Go on with a change of voters, if [`Replica::is_change_due`]. Never between an evaluation and its
+    /// proposal.
+    ///
+    /// [`Replica::is_change_due`]: crate::Replica::is_change_due
+    ContinueChange,
+    /// An operator wants this replica to lead whenever it can, or no longer.
+    Pin(bool),
     /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
     /// The rows were found to differ from those of others: they must not be used any more.
     RowsDamaged,
     /// A snapshot at this slot is being fetched; `None`: no longer.
     Refilling(Option<Slot>),
-    /// A snapshot is here, complete, which ends with this batch, and [`Replica::may_install`] it. From
-    /// now on nothing is applied. [`Output::install`] follows.
+    /// A snapshot is here, complete, and [`Replica::may_install`] it. From now on nothing is applied.
+    /// [`Output::install`] follows.
     ///
     /// [`Replica::may_install`]: crate::Replica::may_install
     /// [`Output::install`]: crate::Output::install
-    Install(Batch),
+    Install {
+        /// The batch that it ends with.
+        last: Batch,
+        /// The membership that was in force there.
+        membership: MembershipAt,
+    },
     /// The answer to [`Output::install`].
     ///
     /// [`Output::install`]: crate::Output::install
@@ -100,12 +116,25 @@ pub struct Restored {
     pub applied_last: Option<Batch>,
     /// The rows are lost, damaged, or older than the log begins: they must come from another replica.
     pub rows_missing: bool,
+    /// The last membership that was made durable because it is chosen. A replica that nobody has taken in
+    /// yet has one without members.
+    pub membership: MembershipAt,
+    /// The memberships in the log, in order.
+    pub memberships_in_log: Vec<MembershipAt>,
 }
 
 impl Restored {
-    /// An empty disk.
+    /// The membership that is in force: the last one.
     #[must_use]
-    pub fn fresh() -> Restored {
+    pub fn in_force(&self) -> MembershipAt {
+        let last = self.memberships_in_log.last();
+        let last = last.filter(|at| self.membership.id.slot < at.id.slot);
+        last.unwrap_or(&self.membership).clone()
+    }
+
+    /// An empty disk, in a group that begins with these members.
+    #[must_use]
+    pub fn fresh(membership: Membership) -> Restored {
         Restored {
             promised: Ballot::ZERO,
             lease_ns_max: 0,
@@ -115,6 +144,8 @@ impl Restored {
             slot_applied: Slot::ZERO,
             applied_last: None,
             rows_missing: false,
+            membership: MembershipAt { id: EntryId::ZERO, membership },
+            memberships_in_log: Vec::new(),
         }
     }
 }

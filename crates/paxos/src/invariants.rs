@@ -4,6 +4,7 @@
 //! | rule | file |
 //! |---|---|
 //! | the log has no hole and no entry above the promise | `log.rs` |
+//! | members are those of an entry in the log, or of a chosen one | `membership.rs` |
 //! | watermarks stand in their order | `watermarks.rs` |
 //! | nothing is durable that was never given | `promise.rs` |
 //! | a leader leads under a durable ballot of its own | `leader.rs` |
@@ -14,6 +15,7 @@
 
 mod leader;
 mod log;
+mod membership;
 mod peers;
 mod promise;
 mod reads;
@@ -31,6 +33,7 @@ impl Replica {
     /// If one does not hold.
     pub fn check_invariants(&self) {
         log::check(self);
+        membership::check(self);
         watermarks::check(self);
         promise::check(self);
         leader::check(self);

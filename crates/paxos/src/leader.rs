@@ -9,10 +9,10 @@ use quorate_types::{BootTime, EntryId, LogTime, ReplicaId, Slot, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::Handover;
+use crate::membership::Membership;
 use crate::message::{Accepted, Commit, Message, Reject};
 use crate::output::{Output, Proposed, ReadToken, RoleChange};
 use crate::priority::Standing;
-use crate::quorum::reached_by;
 use crate::replica::{Duty, MemberStatus, Replica};
 
 /// In so many instants of a period groups at rest renew their leases.
@@ -88,9 +88,20 @@ pub(crate) struct Progress {
     pub(crate) behind: bool,
     /// It fetches a snapshot at this slot, or got one and lags more than followers may.
     pub(crate) slot_refilling: Option<Slot>,
+    /// It votes, and will when the change under way is over.
+    pub(crate) may_lead: bool,
+    /// It is a member no more, and gets the log until it knows.
+    pub(crate) is_leaving: bool,
+    /// When a heartbeat went out that told it that this is chosen.
+    pub(crate) left_told_at: Option<BootTime>,
 }
 
 impl Progress {
+    /// Nothing is known of it but that it gets the log from `next` on.
+    pub(crate) fn new(next: Slot, may_lead: bool) -> Progress {
+        Progress { next, probing: true, may_lead, ..Progress::default() }
+    }
+
     /// Everything through `slot` is durable there.
     pub(crate) fn settle(&mut self, slot: Slot) {
         self.slot_synced = self.slot_synced.max(slot);
@@ -140,11 +151,15 @@ impl Progress {
 }
 
 impl Leader {
-    /// The latest time at which a majority is known to have held its promise to us: the quorum-th
-    /// greatest send time of answered heartbeats, our own counting as answered when sent.
-    pub(crate) fn confirmed_at(&self, quorum: usize) -> Option<BootTime> {
-        let heard = self.peers.values().map(|peer| peer.heard_at);
-        reached_by(quorum, heard.chain([self.heartbeat_at])).flatten()
+    /// The latest time at which a quorum is known to have held its promise to us: what a quorum has reached
+    /// of the send times of answered heartbeats, our own counting as answered when sent.
+    pub(crate) fn confirmed_at(&self, own: ReplicaId, members: &Membership) -> Option<BootTime> {
+        let heard = |id| match self.peers.get(&id) {
+            Some(peer) => peer.heard_at,
+            None if id == own => self.heartbeat_at,
+            None => None,
+        };
+        members.reached(heard).flatten()
     }
 
     /// Log time at `now`.
@@ -154,7 +169,8 @@ impl Leader {
     }
 
     pub(crate) fn slot_held_by_all(&self, own_synced: Slot) -> Slot {
-        self.peers.values().map(|peer| peer.slot_synced).fold(own_synced, Slot::min)
+        let stay = self.peers.values().filter(|peer| !peer.is_leaving);
+        stay.map(|peer| peer.slot_synced).fold(own_synced, Slot::min)
     }
 
     /// The lowest slot above which a follower that lives needs the log, because it fetches a snapshot or
@@ -164,7 +180,8 @@ impl Leader {
             (Some(heard_at), Some(heartbeat_at)) => heartbeat_at <= heard_at + lease,
             (None, _) | (_, None) => false,
         };
-        self.peers.values().filter(lives).filter_map(|peer| peer.slot_refilling).min()
+        let stay = self.peers.values().filter(|peer| !peer.is_leaving);
+        stay.filter(lives).filter_map(|peer| peer.slot_refilling).min()
     }
 
     pub(crate) fn member_status(&self) -> Vec<MemberStatus> {
@@ -192,13 +209,12 @@ impl Replica {
         self.homing.leads_again(now, &self.options.timing);
         let tail = self.tail();
         let start_slot = tail.id.slot.next();
-        let progress = Progress { next: start_slot, probing: true, ..Progress::default() };
         self.duty = Duty::Leader(Box::new(Leader {
             start_slot,
             serving: false,
             elected_at: now,
             log_time_base: tail.log_time,
-            peers: self.peer_set().into_keys().map(|id| (id, progress.clone())).collect(),
+            peers: BTreeMap::new(),
             renew_at: now + self.options.timing.renew,
             heartbeat_at: None,
             reads: VecDeque::new(),
@@ -213,6 +229,7 @@ impl Replica {
         let start =
             Batch::new(BatchKind::StartWork, self.promised, tail, tail.log_time, &[Bytes::new()]);
         self.append(start, out);
+        self.seat_peers();
         self.pump_all(out);
         self.send_heartbeats(now, out);
     }
@@ -289,13 +306,18 @@ impl Replica {
 
     /// Commits what a majority has on disk, from `StartWork` on.
     pub(crate) fn advance_commit(&mut self, out: &mut Output) {
-        let quorum = self.quorum();
+        let own = self.options.replica;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        let synced = leader.peers.values().map(|peer| peer.slot_synced).chain([self.slot_synced]);
-        let counted = if planted(Bug::MinorityCommits) { quorum - 1 } else { quorum };
-        let reached = reached_by(counted.max(1), synced).expect("a quorum is no more than all");
+        let synced = |id| match leader.peers.get(&id) {
+            Some(peer) => peer.slot_synced,
+            None if id == own => self.slot_synced,
+            None => Slot::ZERO,
+        };
+        let fewer = usize::from(planted(Bug::MinorityCommits));
+        let members = self.memberships.current();
+        let reached = members.reached_by_fewer(fewer, synced).expect("a group has voters");
         let is_ours = leader.start_slot <= reached || planted(Bug::CountOldBallots);
         if !is_ours || reached <= self.slot_committed {
             return;
@@ -353,12 +375,12 @@ impl Replica {
 
     /// Heartbeats when due; steps down without a majority.
     pub(crate) fn fire_leader_timers(&mut self, now: BootTime, out: &mut Output) {
-        let quorum = self.quorum();
         let timing = self.options.timing;
+        let confirmed_at = self.confirmed_at();
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        let heard = leader.confirmed_at(quorum).unwrap_or(leader.elected_at);
+        let heard = confirmed_at.unwrap_or(leader.elected_at);
         if heard + timing.lease < now {
             self.become_follower(now, None, out); // Nobody can say that we still lead.
             return;

@@ -4,7 +4,7 @@
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Slot, limits};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchKind};
 use crate::output::{LogRead, Output, ReadPurpose};
 use crate::replica::Replica;
 
@@ -37,6 +37,10 @@ impl Replica {
             }
             self.slot_applied = batch.last();
             self.applied_last = Some(batch.clone());
+            if batch.kind() == BatchKind::Membership {
+                self.memberships.settle(self.slot_applied);
+                out.membership = Some(self.applied_membership().clone());
+            }
             out.applies.push(batch);
         }
         if self.log.cached_from() <= self.slot_applied.next() {

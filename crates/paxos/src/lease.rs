@@ -26,7 +26,8 @@ impl Replica {
 
     /// Somebody waits for a proof that this replica, which serves, led at `now`.
     pub(crate) fn on_reader(&mut self, now: BootTime, reader: Reader, out: &mut Output) {
-        let alone = self.quorum() == 1;
+        let own = self.options.replica;
+        let alone = self.membership().is_quorum(|id| id == own);
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -48,13 +49,20 @@ impl Replica {
         if self.options.timing.mode == LeaseMode::ReadIndex || leader.handover.is_some() {
             return None;
         }
-        let confirmed = leader.confirmed_at(self.quorum())?;
+        let confirmed = leader.confirmed_at(self.options.replica, self.membership())?;
         Some(confirmed + self.options.timing.lease - self.options.timing.lease_margin)
+    }
+
+    /// The latest time at which a quorum is known to have held its promise to us, if we lead.
+    pub(crate) fn confirmed_at(&self) -> Option<BootTime> {
+        let Duty::Leader(leader) = &self.duty else {
+            return None;
+        };
+        leader.confirmed_at(self.options.replica, self.membership())
     }
 
     /// Answers waiting reads that the lease or the last round of heartbeats covers.
     pub(crate) fn confirm_reads(&mut self, now: BootTime, out: &mut Output) {
-        let quorum = self.quorum();
         let Duty::Leader(leader) = &self.duty else {
             return;
         };
@@ -63,7 +71,7 @@ impl Replica {
             Some(_) | None => now,
         };
         let leased = self.lease_end(leader).is_some_and(|end| checked_at < end);
-        let confirmed = leader.confirmed_at(quorum);
+        let confirmed = self.confirmed_at();
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -89,12 +97,11 @@ impl Replica {
     /// Starts a round of heartbeats for waiting reads, unless one is on its way: the next round then
     /// serves all that came meanwhile.
     fn ask_for_reads(&mut self, now: BootTime, out: &mut Output) {
-        let quorum = self.quorum();
         let Duty::Leader(leader) = &self.duty else {
             return;
         };
         let waiting = leader.reads.back().is_some_and(|(asked_at, _)| *asked_at <= now);
-        let on_its_way = leader.confirmed_at(quorum) < leader.heartbeat_at;
+        let on_its_way = self.confirmed_at() < leader.heartbeat_at;
         if waiting && !on_its_way {
             self.send_heartbeats(now, out);
             self.confirm_reads(now, out);
@@ -104,6 +111,8 @@ impl Replica {
     /// Sends a heartbeat to every peer and renews our own promise.
     pub(crate) fn send_heartbeats(&mut self, now: BootTime, out: &mut Output) {
         let slot_releasable = self.slot_trimmable();
+        let slot_committed = self.slot_told();
+        let is_chosen = self.memberships.last().id.slot <= slot_committed;
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -121,14 +130,11 @@ impl Replica {
             }
         }
         self.lease_until = self.lease_until.max(now + self.options.timing.lease);
-        let heartbeat = Heartbeat {
-            ballot: self.promised,
-            sent_at: now,
-            slot_committed: self.slot_told(),
-            slot_releasable,
-        };
-        for peer in self.peers() {
-            self.send(peer, Message::Heartbeat(heartbeat.clone()), out);
+        let heartbeat =
+            Heartbeat { ballot: self.promised, sent_at: now, slot_committed, slot_releasable };
+        leader.note_left_told(now, is_chosen);
+        for peer in leader.peers.keys() {
+            out.messages.push((*peer, Message::Heartbeat(heartbeat.clone())));
         }
     }
 
@@ -175,6 +181,7 @@ impl Replica {
             }
         }
         peer.slot_verified = Some(msg.slot_verified);
+        leader.forget_left(from, self.memberships.last().id, msg.sent_at);
         if is_behind {
             self.send_behind(from, out); // It may not have heard.
         }

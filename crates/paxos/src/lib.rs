@@ -23,6 +23,7 @@
 pub mod batch;
 pub mod input;
 pub mod log_window;
+pub mod membership;
 pub mod message;
 pub mod options;
 pub mod output;
@@ -30,6 +31,7 @@ pub mod priority;
 
 mod acceptor;
 mod catch_up;
+mod change;
 mod election;
 mod freshness;
 mod handover;
@@ -43,11 +45,14 @@ mod refill;
 mod replica;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};
+pub use change::{ChangeRequest, MemberView, Seat};
 pub use input::{Input, Restored};
+pub use membership::{Member, Membership, MembershipAt, MembershipError, Role};
 pub use message::Message;
 pub use options::{LeaseMode, Options, Timing};
 pub use output::{
-    Append, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken, ReadVerdict, RoleChange,
+    Append, LogRead, NotChanged, NotServing, Output, Proposed, ReadPurpose, ReadToken, ReadVerdict,
+    RoleChange,
 };
 pub use priority::{Health, Standing};
 pub use replica::{MemberStatus, Replica, Serving, Status};

@@ -1,6 +1,5 @@
-//! Options of a replica: who votes, how long leases last, when to ask for votes.
+//! Options of a replica: which it is, how long leases last, when to ask for votes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_types::{GroupId, ReplicaId};
@@ -90,16 +89,13 @@ impl Timing {
     }
 }
 
-/// What a replica is told when it starts. Constant for its life in this version: membership is
-/// static.
+/// What a replica is told when it starts. Constant for its life; who else takes part is in its log.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The group.
     pub group: GroupId,
     /// This replica.
     pub replica: ReplicaId,
-    /// Every voter with its rank in the leader order, this replica included.
-    pub voters: BTreeMap<ReplicaId, u16>,
     /// Times.
     pub timing: Timing,
     /// An operator wants this replica to lead.

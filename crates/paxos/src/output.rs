@@ -3,6 +3,7 @@
 use quorate_types::{Ballot, EntryId, ReplicaId, Slot};
 
 use crate::batch::Batch;
+use crate::membership::MembershipAt;
 use crate::message::Message;
 
 /// Names a read that waits for its verdict. Chosen by the driver, never reused while pending.
@@ -72,6 +73,25 @@ pub enum NotServing {
     HandingOver(ReplicaId),
 }
 
+/// Why a change of members was not begun. Nothing happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotChanged {
+    /// This replica does not lead, or not yet.
+    NotServing(NotServing),
+    /// The members are other ones than the caller thinks, since this entry.
+    Stale(EntryId),
+    /// Another change is under way.
+    InProgress,
+    /// They are the members already.
+    NoChange,
+    /// There would be no voter, or more members than a group may have.
+    Impossible,
+    /// It cannot vote yet: it is no learner, was not heard of lately, or lacks much of the log.
+    NotReady(ReplicaId),
+    /// Too few of the old or of the new voters live and have their rows: nobody could lead any more.
+    NoQuorum,
+}
+
 /// The verdict on a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadVerdict {
@@ -113,8 +133,13 @@ pub enum RoleChange {
 pub struct Output {
     /// The answer to `Input::Propose`.
     pub proposed: Option<Proposed>,
+    /// The answer to `Input::Change`: the entry that begins it, which counts once it is applied.
+    pub changed: Option<Result<EntryId, NotChanged>>,
     /// Make this promise durable, then say `Input::PromiseSynced`.
     pub promise: Option<Ballot>,
+    /// This membership is chosen: make it durable before the appends of this step, and before any log is
+    /// released that holds it.
+    pub membership: Option<MembershipAt>,
     /// Messages. None of them tells of anything that is not durable already.
     pub messages: Vec<(ReplicaId, Message)>,
     /// Log writes, in order.

@@ -15,6 +15,7 @@ use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, EntryId, ReplicaId, Slot};
 
 use crate::batch::Batch;
+use crate::membership::MembershipAt;
 use crate::message::{Behind, Message, Mismatch};
 use crate::output::Output;
 use crate::replica::{Duty, Replica};
@@ -133,7 +134,13 @@ impl Replica {
     /// A snapshot is here, complete: from now on nothing is applied. A log that has its last entry keeps
     /// what follows, which may be acknowledged. Any other log ended differently than what was chosen,
     /// or before it, and begins anew with the last batch of the snapshot.
-    pub(crate) fn on_install(&mut self, now: BootTime, last: Batch, out: &mut Output) {
+    pub(crate) fn on_install(
+        &mut self,
+        now: BootTime,
+        last: Batch,
+        membership: MembershipAt,
+        out: &mut Output,
+    ) {
         let id = last.last_id();
         assert!(self.may_install(id), "a snapshot at {id} is of no use here");
 
@@ -145,6 +152,8 @@ impl Replica {
             self.rows_missing = true;
             self.read_ahead.clear();
             self.log.begin_after(last.prev());
+            out.membership = Some(membership.clone());
+            self.memberships.begin_with(membership);
             self.append(last, out);
         }
         self.slot_committed = self.slot_committed.max(id.slot);

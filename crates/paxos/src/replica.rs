@@ -3,9 +3,9 @@
 //! `acceptor.rs` promises and accepts, `election.rs` runs for leadership, `leader.rs` proposes and
 //! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
 //! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
-//! gives leadership away, `learner.rs` commits and applies.
+//! gives leadership away, `change.rs` changes who takes part, `learner.rs` commits and applies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
@@ -17,6 +17,7 @@ use crate::home::Homing;
 use crate::input::{Input, Restored};
 use crate::leader::Leader;
 use crate::log_window::LogWindow;
+use crate::membership::{Membership, MembershipAt, Memberships};
 use crate::message::Message;
 use crate::options::Options;
 use crate::output::{Append, NotServing, Output, ReadPurpose, RoleChange};
@@ -48,6 +49,8 @@ pub struct Replica {
     /// Who waits for our promise of `promised` to be durable.
     pub(crate) promise_owed_to: Option<ReplicaId>,
     pub(crate) log: LogWindow,
+    /// Who takes part: as it is chosen, and as the log has it above.
+    pub(crate) memberships: Memberships,
     /// Writes on their way to disk: their number, and the last slot each makes durable.
     pub(crate) writes: VecDeque<(u64, Slot)>,
     pub(crate) next_write: u64,
@@ -159,12 +162,6 @@ impl Replica {
     /// A replica that starts at `now` from what is on its disk.
     #[must_use]
     pub fn new(now: BootTime, options: Options, restored: Restored) -> Replica {
-        assert!(
-            options.voters.contains_key(&options.replica),
-            "{} is no voter of {}",
-            options.replica,
-            options.group
-        );
         let lease_ns_max = if planted(Bug::NoSilence) { 0 } else { restored.lease_ns_max };
         let silent_until = now + std::time::Duration::from_nanos(lease_ns_max);
         let last = restored.tail.id.slot;
@@ -176,6 +173,7 @@ impl Replica {
             promised_synced: restored.promised,
             promise_owed_to: None,
             log: LogWindow::restored(restored.trimmed, restored.runs, restored.tail, mark_every),
+            memberships: Memberships::restored(restored.membership, restored.memberships_in_log),
             writes: VecDeque::new(),
             next_write: 1,
             slot_synced: last,
@@ -224,10 +222,15 @@ impl Replica {
             Input::HandOver(target) => self.on_hand_over(now, target, &mut out),
             Input::GiveWay => self.on_give_way(now, &mut out),
             Input::GoHome => self.on_go_home(now, &mut out),
+            Input::Change(request) => self.on_change(now, &request, &mut out),
+            Input::ContinueChange => self.on_continue_change(now, &mut out),
+            Input::Pin(pinned) => self.options.pinned = pinned,
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
             Input::RowsDamaged => self.on_rows_damaged(now, &mut out),
             Input::Refilling(slot) => self.on_refilling(slot),
-            Input::Install(last) => self.on_install(now, last, &mut out),
+            Input::Install { last, membership } => {
+                self.on_install(now, last, membership, &mut out);
+            }
             Input::Installed { is_done } => self.on_installed(is_done),
         }
         self.fire_timers(now, &mut out);
@@ -244,9 +247,11 @@ impl Replica {
     }
 
     fn on_message(&mut self, now: BootTime, from: ReplicaId, message: Message, out: &mut Output) {
-        if from == self.options.replica || !self.options.voters.contains_key(&from) {
-            return; // Not a member: an envelope that went astray.
+        if from == self.options.replica {
+            return; // An envelope that went astray.
         }
+        // Who is no member for us may be one for whoever has more of the log, so everybody is heard; what
+        // counts is decided where it is counted.
         match message {
             Message::PreVote(msg) => self.on_pre_vote(now, from, &msg, out),
             Message::PreVoteAck(msg) => self.on_pre_vote_ack(now, from, msg, out),
@@ -337,8 +342,7 @@ impl Replica {
             return None;
         };
         let candidate = self.promised.replica;
-        let is_other =
-            self.options.voters.contains_key(&candidate) && candidate != self.options.replica;
+        let is_other = self.membership().has_voter(candidate) && candidate != self.options.replica;
         (is_other && self.leader.is_none() && now < election_at).then_some(candidate)
     }
 
@@ -430,14 +434,34 @@ impl Replica {
         }
     }
 
-    /// Number of voters that suffice to promise, accept or grant a lease.
-    pub(crate) fn quorum(&self) -> usize {
-        self.options.voters.len() / 2 + 1
+    /// Who takes part, as the log of this replica has it.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        self.memberships.current()
     }
 
-    /// The other voters, in order.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = ReplicaId> + '_ {
-        self.options.voters.keys().copied().filter(|id| *id != self.options.replica)
+    /// The same with the entry that it came with.
+    #[must_use]
+    pub fn membership_at(&self) -> &MembershipAt {
+        self.memberships.last()
+    }
+
+    /// The membership that was in force at the last entry that is applied: it goes with a snapshot.
+    #[must_use]
+    pub fn applied_membership(&self) -> &MembershipAt {
+        self.memberships.at(self.slot_applied)
+    }
+
+    /// True if it counts in some quorum, as far as it knows.
+    pub(crate) fn votes(&self) -> bool {
+        self.membership().has_voter(self.options.replica)
+    }
+
+    /// Those whose votes a candidate needs by its log, but itself.
+    pub(crate) fn electors(&self) -> BTreeSet<ReplicaId> {
+        let members = self.membership().members();
+        let voters = members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id);
+        voters.filter(|id| *id != self.options.replica).collect()
     }
 
     /// How well this replica would lead.
@@ -450,7 +474,7 @@ impl Replica {
             last: self.log.last(),
             log_bytes: self.log.tail().log_bytes,
             pinned: self.options.pinned,
-            rank: self.options.voters.get(&self.options.replica).copied().unwrap_or(u16::MAX),
+            rank: self.membership().get(self.options.replica).map_or(u16::MAX, |it| it.rank),
         }
     }
 
@@ -470,6 +494,11 @@ impl Replica {
         self.next_write += 1;
         self.writes.push_back((write, batch.last()));
         self.log.append(batch.clone());
+        self.memberships.cut_from(batch.first());
+        if let Some(at) = batch.membership() {
+            self.memberships.push(at);
+            self.seat_peers();
+        }
         out.appends.push(Append { write, batch });
     }
 
@@ -508,10 +537,5 @@ impl Replica {
 
     pub(crate) fn send(&self, to: ReplicaId, message: Message, out: &mut Output) {
         out.messages.push((to, message));
-    }
-
-    /// Members and the rank of each, for `Leader::new`.
-    pub(crate) fn peer_set(&self) -> BTreeMap<ReplicaId, ()> {
-        self.peers().map(|id| (id, ())).collect()
     }
 }

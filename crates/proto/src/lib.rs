@@ -13,6 +13,7 @@
 //! evaluation of requests (crate `txn`), so that one place knows them.
 
 pub mod convert;
+pub mod members;
 pub mod status;
 
 /// What the build script generated from `proto/quorate/v1`: messages, service traits, clients.

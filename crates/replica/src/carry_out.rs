@@ -44,16 +44,14 @@ impl GroupDriver {
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
+        fx.memberships.extend(out.membership.map(|at| (self.group, at)));
+        if let Some(changed) = out.changed {
+            self.members.changed = Some(changed);
+        }
         for (to, message) in out.messages {
             let from = self.options.paxos.replica;
-            if let Some(node) = self.options.nodes.get(&to) {
-                fx.messages.entry(*node).or_default().push(PeerMessage {
-                    group: self.group,
-                    from,
-                    to,
-                    message,
-                });
-            }
+            let message = PeerMessage { group: self.group, from, to, message };
+            fx.messages.entry(to.node()).or_default().push(message);
         }
         for append in out.appends {
             fx.writes.push((self.group, append.write));
@@ -111,7 +109,7 @@ impl GroupDriver {
             if let Some(event) = &cross {
                 self.note_cut(now, passed, (entry, batch.log_time()), event)?;
             }
-            if batch.kind() != BatchKind::StartWork && EntryPayload::is_check(&payload) {
+            if batch.kind() == BatchKind::Entries && EntryPayload::is_check(&payload) {
                 self.begin_check(now, entry, fx)?;
             }
             self.overlay.settle(entry.slot);
@@ -146,7 +144,7 @@ impl GroupDriver {
         payload: &Bytes,
     ) -> Result<(Answer, Option<CrossEvent>), Fatal> {
         let group = self.group;
-        if batch.kind() == BatchKind::StartWork {
+        if batch.kind() != BatchKind::Entries {
             self.store.apply(group, entry.slot, Vec::new());
             return Ok((Err(refuse::replaced(group)), None)); // Nobody waits for it.
         }
@@ -170,9 +168,11 @@ impl GroupDriver {
 
     /// Whether a planted bug strikes here: at one slot in a while, on one member that follows.
     fn is_unlucky(&self, slot: Slot) -> bool {
-        let is_last =
-            self.options.paxos.voters.keys().next_back() == Some(&self.options.paxos.replica);
-        let leads = self.core.promised().replica == self.options.paxos.replica;
+        let here = self.options.paxos.replica;
+        let members = self.core.membership().members();
+        let last = members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id).last();
+        let is_last = last == Some(here);
+        let leads = self.core.promised().replica == here;
         is_last && !leads && slot.0.is_multiple_of(16)
     }
 
@@ -217,7 +217,7 @@ impl GroupDriver {
         self.overlay.clear();
         self.pending.clear();
         self.lose_cross(&refused, &unknown);
-        self.lose_cuts(&refused);
+        self.refuse_cut_waiters(&refused);
         self.lose_checks(&refuse::not_serving(self.group, reason));
         for held in std::mem::take(&mut self.refusals).into_values().flatten() {
             held.reply.answer(refused.clone());

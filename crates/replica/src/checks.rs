@@ -294,20 +294,19 @@ impl GroupDriver {
         agreeing: &[ReplicaId],
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        let membership = self.core.membership();
         let Some(round) = self.checks.round.as_mut() else { return Ok(()) };
         let Some(own) = round.own_digest() else { return Ok(()) };
         let difference = own.difference(majority);
         round.settled_with = Some(leader);
         if difference == Difference::default()
-            || agreeing.len() <= self.options.paxos.voters.len() / 2
+            || !membership.is_quorum(|replica| agreeing.contains(&replica))
         {
             return Ok(());
         }
         let at = round.at;
-        let sources: Vec<NodeId> = agreeing
-            .iter()
-            .filter_map(|replica| self.options.nodes.get(replica).copied())
-            .collect();
+        let members = agreeing.iter().filter(|replica| membership.get(**replica).is_some());
+        let sources: Vec<NodeId> = members.map(|replica| replica.node()).collect();
         if !self.distrust_rows(sources) {
             info!(group = %self.group, %at, "rows that differ are being replaced already");
             return Ok(());
@@ -318,6 +317,7 @@ impl GroupDriver {
             "the rows here are not those of the majority: they are in quarantine and will be fetched anew"
         );
         self.checks.status.is_diverged = true;
+        self.lose_views("its rows are not those of the majority");
         fx.withdrawn.push(self.group);
         fx.switches.push(Switch::quarantine(self.group, &self.store));
         self.step(now, Input::RowsDamaged, fx)
@@ -346,9 +346,7 @@ impl GroupDriver {
             let (majority, agreeing) = (majority.clone(), agreeing.clone());
             let body = CheckBody::Verdict { majority, agreeing };
             let (group, at) = (self.group, round.at);
-            if let Some(node) = self.options.nodes.get(&to) {
-                fx.checks.push((*node, CheckMessage { group, from: here, to, at, body }));
-            }
+            fx.checks.push((to.node(), CheckMessage { group, from: here, to, at, body }));
         }
         self.count_check(now);
         self.obey(now, here, &majority, &agreeing, fx)
@@ -364,7 +362,9 @@ impl GroupDriver {
                 holders.entry(digest).or_default().push(*replica);
             }
         }
-        let found = holders.into_iter().find(|(_, who)| voters.len() / 2 < who.len());
+        let membership = self.core.membership();
+        let mut held = holders.into_iter();
+        let found = held.find(|(_, who)| membership.is_quorum(|replica| who.contains(&replica)));
         found.map(|(digest, who)| (digest.clone(), who))
     }
 
@@ -427,10 +427,9 @@ impl GroupDriver {
                 CheckState::Differs(own.map(|own| digest.difference(own)).unwrap_or_default())
             }
         };
-        let node = |replica| self.options.nodes.get(&replica).copied();
         let voters = self.check_voters().into_iter();
         let mut replicas: Vec<(NodeId, CheckState)> =
-            voters.filter_map(|replica| Some((node(replica)?, state(replica)))).collect();
+            voters.map(|replica| (replica.node(), state(replica))).collect();
         replicas.sort_by_key(|(node, _)| *node);
         Some(CheckReport {
             group: self.group,
@@ -471,19 +470,21 @@ impl GroupDriver {
 
     fn report_to_leader(&mut self, now: BootTime, fx: &mut Effects) {
         let here = self.here();
+        if !self.core.membership().has_voter(here) {
+            return; // Nobody compares the rows of a learner.
+        }
         let leader = self.core.known_leader(now).filter(|leader| *leader != here);
         let Some(round) = &mut self.checks.round else { return };
         let Own::Hashed(digest) = &round.own else { return };
         let is_over = round.since + ROUND_MAX < now;
         let (Some(to), false) = (leader, is_over || now < round.report_at) else { return };
-        let Some(node) = self.options.nodes.get(&to).copied() else { return };
         if round.settled_with == Some(to) {
             return;
         }
         round.report_at = now + REPORT_EVERY;
         let body = CheckBody::Report(digest.clone());
         let (group, at) = (self.group, round.at);
-        fx.checks.push((node, CheckMessage { group, from: here, to, at, body }));
+        fx.checks.push((to.node(), CheckMessage { group, from: here, to, at, body }));
     }
 
     /// Nobody compares any more what was found at the last check.
@@ -525,8 +526,9 @@ impl GroupDriver {
         self.options.paxos.replica
     }
 
-    /// Whose rows are compared.
+    /// Whose rows are compared: those that count in some quorum.
     fn check_voters(&self) -> Vec<ReplicaId> {
-        self.options.paxos.voters.keys().copied().collect()
+        let members = self.core.membership().members();
+        members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id).collect()
     }
 }

@@ -3,17 +3,18 @@
 //! groups say to each other has often made its log pass the cut already.
 //!
 //! Called by `group.rs`, `carry_out.rs` and `cross.rs`. The rules stand in `quorate_txn::cross::cut`,
-//! the views in `quorate_store`. What a view holds changes no more once nothing is open in it, and needs
-//! no leadership to be true: so its pages are read off the shard task, and `handle.rs` finds it in
-//! [`Ready`] without asking the shard at all, whose rounds are long under load.
+//! the views in `quorate_store`. What a view holds is applied, so it needs no leadership to be true:
+//! a leader that becomes a follower keeps its views, and what was open in them is settled by the entries
+//! that it applies as one. Once nothing is open a view changes no more: its pages are read off the shard
+//! task, and `handle.rs` finds it in [`Ready`] without asking the shard, whose rounds are long under load.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_store::{Keyspace, Pinned, StoreError};
-use quorate_txn::cross::{CrossEvent, CutView};
+use quorate_txn::cross::{CrossEvent, CutEnd, CutView};
 use quorate_txn::{Context, read_at_cut};
 use quorate_types::{
     BootTime, Code, CutId, CutRange, EntryId, Error, GroupId, LogTime, Reply, ReplyBody,
@@ -30,6 +31,10 @@ use crate::shard::off_task;
 
 /// A view lives at most this long: what is overwritten meanwhile takes room on the disk.
 const VIEW_TIME_MAX: Duration = Duration::from_secs(60);
+/// A view that a backup reads lives at most this long.
+const HELD_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
+/// And no longer than this after its last page.
+const HELD_IDLE_MAX: Duration = Duration::from_secs(120);
 /// A view that nobody has asked for goes after this.
 const UNCLAIMED_MAX: Duration = Duration::from_secs(10);
 /// Whoever waits for a cut, or for what was in doubt at one, waits no longer than this.
@@ -47,15 +52,20 @@ struct Kept {
     since: BootTime,
     /// When it goes.
     until: BootTime,
+    /// A backup has read it since it was last looked after. Shared with the way into the shard.
+    held: Arc<AtomicBool>,
+    /// It is kept for a backup.
+    is_held: bool,
     /// Pages that wait for transactions that were open at the cut.
     parked: Vec<(BootTime, Asked)>,
 }
 
-/// The part of a group that cuts take. All of it but `ready` belongs to one ballot.
+/// The part of a group that cuts take.
 #[derive(Default)]
 pub(crate) struct CutDriver {
+    /// Made by this replica as leader, under whichever ballot.
     views: BTreeMap<CutId, Kept>,
-    /// Who waits for the log to pass a cut.
+    /// Who waits for the log to pass a cut. Belongs to one ballot.
     waiting: Vec<(BootTime, CutId, Asked)>,
     /// Pages that are being read.
     reading: Arc<AtomicUsize>,
@@ -86,6 +96,7 @@ struct ReadyView {
     at: EntryId,
     slice_of: SliceRule,
     reading: Arc<AtomicUsize>,
+    held: Arc<AtomicBool>,
 }
 
 impl Ready {
@@ -98,13 +109,16 @@ impl Ready {
         reply: ReplyTo,
     ) -> Result<Option<CutRead>, ReplyTo> {
         let found = self.lock().get(&(group, cut)).cloned();
-        let Some(ReadyView { keyspace, base, view, at, slice_of, reading }) = found else {
+        let Some(ReadyView { keyspace, base, view, at, slice_of, reading, held }) = found else {
             return Err(reply);
         };
         if READS_MAX <= reading.fetch_add(1, Ordering::AcqRel) {
             reading.fetch_sub(1, Ordering::AcqRel);
             reply.answer(Err(too_many_wait(group)));
             return Ok(None);
+        }
+        if matches!(range, CutRange::Records { .. }) {
+            held.store(true, Ordering::Release);
         }
         let range = range.clone();
         Ok(Some(CutRead { group, keyspace, base, view, at, range, slice_of, reply, reading }))
@@ -156,7 +170,7 @@ impl CutRead {
         let slice_of = |table, uid| (self.slice_of)(table, uid);
         let context = Context { keyspace: self.keyspace, slice_of: &slice_of };
         let view = self.view.over(self.base.as_ref());
-        let read = read_at_cut(&self.range, &context, &view);
+        let read = read_at_cut(&self.range, &context, &view, self.view.end());
         self.reading.fetch_sub(1, Ordering::AcqRel);
         match read {
             Ok(body) => {
@@ -186,6 +200,16 @@ impl GroupDriver {
             return Some(refuse::of_group(error, self.group));
         }
         None
+    }
+
+    /// Whether this is about a view that is kept here. Whoever leads may not have it.
+    pub(crate) fn has_view_for(&self, body: &RequestBody) -> bool {
+        match body {
+            RequestBody::PinCut(cut)
+            | RequestBody::ReadCut(cut, _)
+            | RequestBody::UnpinCut(cut) => self.cuts.views.contains_key(cut),
+            _ => false,
+        }
     }
 
     /// A request about the view at a cut.
@@ -225,7 +249,7 @@ impl GroupDriver {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         if let Some(kept) = self.cuts.views.get_mut(&cut) {
-            kept.until = kept.since + VIEW_TIME_MAX;
+            kept.until = kept.until.max(kept.since + VIEW_TIME_MAX);
             let body = ReplyBody::Cut(cut);
             asked.reply.answer(Ok(Reply { at: kept.at, replayed: false, body }));
             return Ok(());
@@ -303,16 +327,23 @@ impl GroupDriver {
         }
         match event {
             CrossEvent::Cut(cut) if passed < *cut && self.cross.rules.leads() => {
-                let kept = self.keep_view(now, *cut, at);
+                let kept = self.keep_view(now, *cut, (at, log_time));
                 kept.map_err(|source| Fatal::Store { group, source })
             }
             _ => Ok(()),
         }
     }
 
-    fn keep_view(&mut self, now: BootTime, cut: CutId, at: EntryId) -> Result<(), StoreError> {
+    fn keep_view(
+        &mut self,
+        now: BootTime,
+        cut: CutId,
+        (at, log_time): (EntryId, LogTime),
+    ) -> Result<(), StoreError> {
         while limits::GROUP_CUTS_MAX <= self.cuts.views.len() {
-            let Some(oldest) = self.cuts.views.keys().next().copied() else { break };
+            // Fewer than there may be are held.
+            let mut loose = self.cuts.views.iter().filter(|(_, kept)| !kept.is_held);
+            let Some(oldest) = loose.next().map(|(cut, _)| *cut) else { break };
             let kept = self.take_view(oldest);
             self.drop_view(oldest, kept, "later cuts were made");
         }
@@ -321,12 +352,15 @@ impl GroupDriver {
             return Ok(());
         };
         debug!(group = %self.group, %cut, bytes = base.bytes(), "keeps a view at a cut");
+        let end = CutEnd { upto: at.slot, log_time };
         let kept = Kept {
             base: Arc::new(base),
-            view: Arc::new(CutView::new(cut, self.cross.rules.table())),
+            view: Arc::new(CutView::new(cut, self.cross.rules.table(), end)),
             at,
             since: now,
             until: now + UNCLAIMED_MAX,
+            held: Arc::default(),
+            is_held: false,
             parked: Vec::new(),
         };
         self.publish(cut, &kept);
@@ -346,6 +380,7 @@ impl GroupDriver {
             at: kept.at,
             slice_of: Arc::clone(&self.options.slice_of),
             reading: Arc::clone(&self.cuts.reading),
+            held: Arc::clone(&kept.held),
         };
         self.cuts.ready.lock().insert((self.group, cut), view);
     }
@@ -382,6 +417,7 @@ impl GroupDriver {
 
     /// Lets views go whose time is over, and refuses who has waited too long. Called now and then.
     pub(crate) fn clean_cuts(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        self.hold_cuts(now);
         let over: Vec<CutId> = self
             .cuts
             .views
@@ -418,14 +454,45 @@ impl GroupDriver {
         self.carry_out_cross(now, out, fx)
     }
 
-    /// The ballot is over, and the views with it: the next leader has not kept any.
-    pub(crate) fn lose_cuts(&mut self, refused: &Answer) {
-        let cuts: Vec<CutId> = self.cuts.views.keys().copied().collect();
-        let views: Vec<Kept> = cuts.into_iter().filter_map(|cut| self.take_view(cut)).collect();
-        let waiting = std::mem::take(&mut self.cuts.waiting);
-        let parked = views.into_iter().flat_map(|kept| kept.parked).map(|(_, asked)| asked);
-        for asked in parked.chain(waiting.into_iter().map(|(_, _, asked)| asked)) {
+    /// Views that backups have read stay for a while longer.
+    fn hold_cuts(&mut self, now: BootTime) {
+        let mut count = self.cuts.views.values().filter(|kept| kept.is_held).count();
+        for kept in self.cuts.views.values_mut() {
+            let was_read = kept.held.swap(false, Ordering::AcqRel);
+            if was_read && !kept.is_held && count < limits::GROUP_CUTS_HELD_MAX {
+                kept.is_held = true;
+                count += 1;
+            }
+            if was_read && kept.is_held {
+                let last = kept.since + HELD_TIME_MAX;
+                kept.until = kept.until.max((now + HELD_IDLE_MAX).min(last));
+            }
+        }
+    }
+
+    /// The ballot is over: whoever leads next will pass the cuts that somebody waits for here.
+    pub(crate) fn refuse_cut_waiters(&mut self, refused: &Answer) {
+        for (_, _, asked) in std::mem::take(&mut self.cuts.waiting) {
             asked.reply.answer(refused.clone());
+        }
+    }
+
+    /// The rows of a snapshot replaced ours: how what was open at a cut ended is in entries that are
+    /// never applied here.
+    pub(crate) fn lose_open_views(&mut self) {
+        let views = self.cuts.views.iter();
+        let open = views.filter(|(_, kept)| !kept.view.is_settled()).map(|(cut, _)| *cut);
+        for cut in open.collect::<Vec<CutId>>() {
+            let kept = self.take_view(cut);
+            self.drop_view(cut, kept, "a snapshot was installed");
+        }
+    }
+
+    /// The rows here are not to be read any more, and no view of them either.
+    pub(crate) fn lose_views(&mut self, why: &str) {
+        for cut in self.cuts.views.keys().copied().collect::<Vec<CutId>>() {
+            let kept = self.take_view(cut);
+            self.drop_view(cut, kept, why);
         }
     }
 

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use quorate_log::LogCounters;
-use quorate_paxos::{Health, Status};
+use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
 use quorate_types::{
-    Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, Error,
-    GroupId, Incarnation, NodeId, Reply, Request, Slot,
+    Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
+    Error, GroupId, Incarnation, NodeId, ReplicaId, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
 use crate::budget::Permit;
+use crate::group::GroupOptions;
 use crate::hashing::HashJob;
 use crate::network::PeerMessage;
 use crate::refill::Loaded;
@@ -135,6 +136,75 @@ pub enum Event {
         /// Told whether the hand-over was begun.
         reply: oneshot::Sender<Result<(), Error>>,
     },
+    /// Who takes part in a group, as its leader has it.
+    Members {
+        /// The group.
+        group: GroupId,
+        /// Told the members, or who leads.
+        reply: oneshot::Sender<Result<MembersStatus, Error>>,
+    },
+    /// Change who takes part in a group.
+    ChangeMembers {
+        /// The group.
+        group: GroupId,
+        /// Who is to.
+        request: ChangeRequest,
+        /// Told the entry that began it once it is chosen, or why not.
+        reply: oneshot::Sender<Result<EntryId, Error>>,
+    },
+    /// A replica that lost its disk, or was made for this, asks to take the place of the one that was on its
+    /// node before.
+    Join {
+        /// The group.
+        group: GroupId,
+        /// The new replica.
+        replica: ReplicaId,
+        /// Told whether it is a member now.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Make an empty replica of a group on this node.
+    Create {
+        /// Its options, with the id it gets if there is none.
+        options: Box<GroupOptions>,
+        /// Told which one there is now.
+        reply: oneshot::Sender<Result<ReplicaId, Error>>,
+    },
+    /// Replace replicas that have written nothing by others: this is another disk than the one that their ids
+    /// were given for.
+    Rebirth {
+        /// The new ones.
+        options: Vec<GroupOptions>,
+        /// Told whether it was done, to all of them or to none.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// The replica that was made is durable.
+    Created {
+        /// The group.
+        group: GroupId,
+    },
+    /// Other nodes hold a group now than before.
+    Moved {
+        /// The group.
+        group: GroupId,
+        /// They.
+        nodes: Vec<NodeId>,
+    },
+    /// An operator wants the replica of this node to lead, or no longer.
+    PinLeader {
+        /// The group.
+        group: GroupId,
+        /// Whether it is to.
+        pinned: bool,
+        /// Told that it was noted.
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Lead nothing, or lead again.
+    SetDrained {
+        /// Which.
+        drained: bool,
+        /// Told how many groups are still led.
+        reply: oneshot::Sender<u32>,
+    },
     /// Remember the incarnation of a peer's data folder, unless another one is known, and say which
     /// one is.
     Pin {
@@ -142,6 +212,8 @@ pub enum Event {
         node: NodeId,
         /// The incarnation it came with.
         incarnation: Incarnation,
+        /// It has new replicas, so that the one known before counts no more.
+        is_reborn: bool,
         /// Told the one that is known.
         reply: oneshot::Sender<Incarnation>,
     },
@@ -274,4 +346,21 @@ pub struct GroupStatus {
     pub applied_entries: u64,
     /// Elections won since the start.
     pub leaderships: u64,
+}
+
+/// Who takes part in a group, as its leader has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MembersStatus {
+    /// The entry it came with, and the members.
+    pub at: MembershipAt,
+    /// True once that entry is chosen.
+    pub is_chosen: bool,
+    /// This replica, which leads.
+    pub leader: ReplicaId,
+    /// How each member is.
+    pub views: Vec<MemberView>,
+    /// How long ago each was heard.
+    pub heard_ago: Vec<Option<Duration>>,
+    /// The last slot of the log.
+    pub slot_last: Slot,
 }

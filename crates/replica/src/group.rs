@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
 use quorate_paxos::{
-    Health, Input, Message, NotServing, Options, ReadToken, Replica, Restored, Serving,
+    Health, Input, MembershipAt, Message, NotServing, Options, ReadToken, Replica, Restored,
+    Serving,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
@@ -33,6 +34,7 @@ use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
 use crate::hashing::HashJob;
+use crate::members::MembersDriver;
 use crate::network::PeerMessage;
 use crate::refill::{RefillDriver, Switch, Wanted};
 use crate::refuse;
@@ -57,12 +59,16 @@ pub struct GroupOptions {
     pub slice_of: SliceRule,
     /// The group that holds it.
     pub group_of: GroupRule,
-    /// The node of each voter.
-    pub nodes: BTreeMap<ReplicaId, NodeId>,
     /// The group of the cluster that makes the cuts: the one with the lowest id.
     pub numbering: GroupId,
     /// How often the leader has the replicas compare their rows; zero: only when it is asked to.
     pub check_every: Duration,
+}
+
+impl std::fmt::Debug for GroupOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupOptions").field("paxos", &self.paxos).finish_non_exhaustive()
+    }
 }
 
 /// Why a group cannot go on. The node stops.
@@ -99,6 +105,8 @@ pub(crate) struct Effects {
     /// Pages to be read off the shard task.
     pub(crate) cut_reads: Vec<CutRead>,
     pub(crate) promises: Vec<(GroupId, Ballot)>,
+    /// Who takes part, as it is chosen: durable before the frames below.
+    pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.
     pub(crate) hashes: Vec<HashJob>,
     /// About checks, for other replicas of the same group.
@@ -155,6 +163,8 @@ pub(crate) struct GroupDriver {
     pub(crate) checks: CheckDriver,
     /// Rows on their way from another node.
     pub(crate) refill: RefillDriver,
+    /// Changes of who takes part.
+    pub(crate) members: MembersDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -204,6 +214,7 @@ impl GroupDriver {
             cuts: CutDriver::default(),
             checks,
             refill: RefillDriver::default(),
+            members: MembersDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -227,6 +238,9 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if self.has_view_for(&asked.request.body) {
+            return self.at_cut(clock.now(), asked, fx);
+        }
         let serving = match self.core.serving(clock.now()) {
             Ok(serving) => serving,
             Err(reason) => {
@@ -532,9 +546,11 @@ impl GroupDriver {
         self.step(now, Input::GoHome, fx)
     }
 
-    /// The replica on a node.
+    /// The replica on a node that votes, and will when a change is over.
     pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
-        self.options.nodes.iter().find(|(_, at)| **at == node).map(|(replica, _)| *replica)
+        let members = self.core.membership().members();
+        let mut voters = members.filter(|(_, member)| member.role.votes_after()).map(|(id, _)| id);
+        voters.find(|id| id.node() == node)
     }
 
     pub(crate) fn set_health(

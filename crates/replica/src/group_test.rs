@@ -4,16 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use quorate_log::{Log, LogOptions, SimDisk};
-use quorate_paxos::message::{Accepted, HeartbeatAck, PreVoteAck, Promise};
-use quorate_paxos::{Standing, Timing};
+use quorate_paxos::message::{Accept, Accepted, Heartbeat, HeartbeatAck, PreVoteAck, Promise};
+use quorate_paxos::{Batch, BatchKind, Membership, Standing, Timing};
 use quorate_store::Twin;
+use quorate_txn::cross::Decide;
 use quorate_types::{
     AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, FoundRow,
-    Mutation, Part, RequestBody, RequestId, RowAddress, ScanRange, SessionId, Value, WantedRow,
+    LogTime, Mutation, Part, PartReply, RequestBody, RequestId, RowAddress, ScanRange, SessionId,
+    Value, WantedRow,
 };
 
 use super::*;
 use crate::event::CutStatus;
+
+#[path = "group_cuts_test.rs"]
+mod cuts;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -49,20 +54,18 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         paxos: Options {
             group,
             replica: ids[0],
-            voters: ids.iter().map(|id| (*id, id.0 as u16)).collect(),
             timing: Timing::lan(),
             pinned: false,
             log_budget_bytes: u64::MAX,
         },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
-        nodes: ids.iter().map(|id| (*id, NodeId(id.0 as u32))).collect(),
         numbering: group,
         check_every: Duration::ZERO,
     };
     let start = BootTime(SECOND);
-    let mut driver =
-        GroupDriver::new(start, options, Restored::fresh(), store, reader).expect("restored");
+    let fresh = Restored::fresh(Membership::of_voters(ids.map(|id| (id, id.0 as u16))));
+    let mut driver = GroupDriver::new(start, options, fresh, store, reader).expect("restored");
     let mut fx = Effects { disk_ok_at: at, ..Effects::default() };
     let peer = ids[1];
     let ballot = Ballot { round: 1, replica: ids[0] };
@@ -309,89 +312,6 @@ fn put(number: i64) -> RequestBody {
     let at = RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::from_static(b"k") };
     let mutations = vec![Mutation::Put(at, Value::Integer(number))];
     RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() }
-}
-
-/// A new cut, in one batch between two writes.
-fn cut_between_writes(driver: &mut GroupDriver, now: BootTime, fx: &mut Effects) -> CutId {
-    let _first = ask(driver, now, put(1), fx);
-    let made = ask(driver, now, RequestBody::NewCut, fx);
-    let _second = ask(driver, now, put(2), fx);
-    choose(driver, now, fx);
-    let made = made.try_recv().expect("it is chosen").expect("it is made");
-    let ReplyBody::Cut(cut) = made.body else { panic!("{made:?}") };
-    assert_eq!(cut, CutId::at(made.at.slot));
-    cut
-}
-
-/// The values of a user's rows at a cut.
-fn rows_at(
-    driver: &mut GroupDriver,
-    now: BootTime,
-    cut: CutId,
-    fx: &mut Effects,
-) -> Result<Vec<Value>, Code> {
-    let (prefix, after) = (Bytes::new(), None);
-    let range =
-        ScanRange { table: TableId(1), uid: Some(Uid(1)), slice: 0, prefix, after, limit: 0 };
-    let answer = ask(driver, now, RequestBody::ReadCut(cut, CutRange::Rows(range)), fx);
-    for read in fx.cut_reads.drain(..) {
-        read.run().expect("the twin reads");
-    }
-    match answer.try_recv().expect("it is answered").map(|reply| reply.body) {
-        Ok(ReplyBody::Page(page)) => Ok(page.rows.into_iter().map(|row| row.value).collect()),
-        Ok(other) => panic!("{other:?}"),
-        Err(error) => Err(error.code),
-    }
-}
-
-/// Goal: a view stands exactly at the entry of its cut, though the batch goes on, and moves no more; it
-/// goes when it is released.
-#[test]
-fn a_view_at_a_cut_stands_between_two_entries_of_a_batch() {
-    let now = BootTime(2 * SECOND);
-    let (mut driver, mut fx) = (leader(), Effects::default());
-    let cut = cut_between_writes(&mut driver, now, &mut fx);
-    let next = cut_between_writes(&mut driver, now, &mut fx);
-    let _later = ask(&mut driver, now, put(3), &mut fx);
-    choose(&mut driver, now, &mut fx);
-    assert_eq!(rows_at(&mut driver, now, cut, &mut fx), Ok(vec![Value::Integer(1)]));
-    assert_eq!(rows_at(&mut driver, now, next, &mut fx), Ok(vec![Value::Integer(1)]));
-    let released = ask(&mut driver, now, RequestBody::UnpinCut(cut), &mut fx);
-    assert!(released.try_recv().expect("it is answered").is_ok());
-    assert_eq!(rows_at(&mut driver, now, cut, &mut fx), Err(Code::CutLost));
-    assert_eq!(rows_at(&mut driver, now, next, &mut fx), Ok(vec![Value::Integer(1)]));
-}
-
-/// Goal: views are bounded in number and in time: a fifth cut is refused, a view that nobody asked for goes
-/// soon, one that was asked for later, and with its leader all go.
-#[test]
-fn views_at_cuts_go_in_the_end() {
-    let now = BootTime(2 * SECOND);
-    let (mut driver, mut fx) = (leader(), Effects::default());
-    let cuts: Vec<CutId> = (0..limits::GROUP_CUTS_MAX)
-        .map(|_| cut_between_writes(&mut driver, now, &mut fx))
-        .collect();
-    let refused = ask(&mut driver, now, RequestBody::NewCut, &mut fx);
-    let refused = refused.try_recv().expect("it is answered").expect_err("there are enough");
-    assert_eq!(refused.code, Code::Overloaded);
-
-    let pinned = ask(&mut driver, now, RequestBody::PinCut(cuts[1]), &mut fx);
-    assert!(pinned.try_recv().expect("it is answered").is_ok());
-    driver.clean_cuts(now + Duration::from_secs(20), &mut fx).expect("nothing fails");
-    assert_eq!(rows_at(&mut driver, now, cuts[0], &mut fx), Err(Code::CutLost));
-    assert!(rows_at(&mut driver, now, cuts[1], &mut fx).is_ok());
-    let lost = ask(&mut driver, now, RequestBody::PinCut(cuts[0]), &mut fx);
-    let lost = lost.try_recv().expect("it is answered").expect_err("the log has passed it");
-    assert_eq!(lost.code, Code::CutLost);
-    driver.clean_cuts(now + Duration::from_secs(61), &mut fx).expect("nothing fails");
-    assert_eq!(rows_at(&mut driver, now, cuts[1], &mut fx), Err(Code::CutLost));
-
-    let last = cut_between_writes(&mut driver, now, &mut fx);
-    let refused: Answer = Err(Error::new(Code::NotLeader, "another one leads"));
-    let waits = ask(&mut driver, now, RequestBody::PinCut(CutId(last.0 + 9)), &mut fx);
-    driver.lose_cuts(&refused);
-    assert_eq!(waits.try_recv().expect("it is answered"), refused);
-    assert_eq!(rows_at(&mut driver, now, last, &mut fx), Err(Code::CutLost));
 }
 
 /// Goal: a driver notes where it deleted rows, so that a row that came and went is told from one that

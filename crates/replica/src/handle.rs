@@ -3,15 +3,17 @@
 
 use std::time::Duration;
 
+use quorate_paxos::ChangeRequest;
 use quorate_types::{
-    Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, Error,
-    GroupId, Incarnation, NodeId, Request, RequestBody, Slot,
+    Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
+    Error, GroupId, Incarnation, NodeId, ReplicaId, Request, RequestBody, Slot,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
-use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::event::{Event, MembersStatus, ReplyTo, ShardStatus};
+use crate::group::GroupOptions;
 use crate::log_thread::Stop;
 use crate::network::PeerMessage;
 use crate::snapshot::SnapshotSource;
@@ -188,6 +190,89 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
+    /// Who takes part in a group.
+    ///
+    /// # Errors
+    /// `NOT_LEADER` if this node does not lead it, `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn members(&self, group: GroupId) -> Result<MembersStatus, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Members { group, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Changes who takes part in a group; the entry that began it, once that is chosen.
+    ///
+    /// # Errors
+    /// `NOT_LEADER`, `MEMBERS_CHANGED`, `MEMBER_NOT_READY`, `NO_QUORUM`, `INVALID_REQUEST`, `OVERLOADED`:
+    /// nothing happened. `OUTCOME_UNKNOWN` if the leadership ended meanwhile. `SHUTTING_DOWN`.
+    pub async fn change_members(
+        &self,
+        group: GroupId,
+        request: ChangeRequest,
+    ) -> Result<EntryId, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::ChangeMembers { group, request, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Takes a replica in that comes in the place of another one on the same node.
+    ///
+    /// # Errors
+    /// As [`ShardHandle::change_members`].
+    pub async fn join(&self, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Join { group, replica, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Makes an empty replica of a group on this node, or names the one that is there and no member.
+    ///
+    /// # Errors
+    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`.
+    pub async fn create(&self, options: GroupOptions) -> Result<ReplicaId, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Create { options: Box::new(options), reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Replaces replicas that have written nothing by others.
+    ///
+    /// # Errors
+    /// `INCARNATION_MISMATCH` if one has written something: none was replaced. `SHUTTING_DOWN`.
+    pub async fn rebirth(&self, options: Vec<GroupOptions>) -> Result<(), Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Rebirth { options, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Other nodes hold a group now than before.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>) -> Result<(), Error> {
+        self.send(Event::Moved { group, nodes })
+    }
+
+    /// Notes whether an operator wants the replica of this node to lead.
+    ///
+    /// # Errors
+    /// `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn pin_leader(&self, group: GroupId, pinned: bool) -> Result<(), Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::PinLeader { group, pinned, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Lets this node lead nothing, or again; how many groups it still leads.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub async fn set_drained(&self, drained: bool) -> Result<u32, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::SetDrained { drained, reply })?;
+        receive.await.map_err(|_| ended())
+    }
+
     /// Hands every leadership over, and takes none from now on.
     ///
     /// # Errors
@@ -196,13 +281,19 @@ impl ShardHandle {
         self.send(Event::Drain)
     }
 
-    /// Remembers the incarnation of a peer's data folder if none is known, and says which one is.
+    /// Remembers the incarnation of a peer's data folder if none is known, or if the peer `is_reborn`, and
+    /// says which one is.
     ///
     /// # Errors
     /// `SHUTTING_DOWN` if the shard has ended.
-    pub async fn pin(&self, node: NodeId, incarnation: Incarnation) -> Result<Incarnation, Error> {
+    pub async fn pin(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        is_reborn: bool,
+    ) -> Result<Incarnation, Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Pin { node, incarnation, reply })?;
+        self.send(Event::Pin { node, incarnation, is_reborn, reply })?;
         receive.await.map_err(|_| ended())
     }
 

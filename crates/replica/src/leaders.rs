@@ -21,6 +21,11 @@ impl Leaders {
         Leaders { members, heard: BTreeMap::new() }
     }
 
+    /// Other nodes hold a group now.
+    pub(crate) fn moved(&mut self, group: GroupId, nodes: Vec<NodeId>) {
+        self.members.insert(group, nodes);
+    }
+
     /// A leader of `group` spoke from `node`: nobody else speaks for a group.
     pub(crate) fn heard(&mut self, now: BootTime, group: GroupId, node: NodeId) {
         self.heard.insert(group, (node, now));

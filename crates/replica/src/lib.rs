@@ -21,6 +21,7 @@ pub mod budget;
 pub mod clock;
 pub mod event;
 pub mod log_thread;
+pub mod members;
 pub mod network;
 pub mod restore;
 pub mod shard;
@@ -48,7 +49,8 @@ pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
 pub use disk_health::DiskHangs;
 pub use event::{
-    Answer, CheckStatus, CutStatus, Event, GroupStatus, RefillStatus, ReplyTo, ShardStatus,
+    Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,
+    ShardStatus,
 };
 pub use group::{GroupOptions, GroupRule, SliceRule};
 pub use handle::ShardHandle;

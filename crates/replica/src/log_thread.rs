@@ -9,9 +9,11 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_log::{Disk, Frame, GroupRecord, LogError, LogWriter, NodeRecord, PromiseFile};
+use quorate_log::{
+    Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
+};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Ballot, GroupId, Incarnation, NodeId, Slot};
+use quorate_types::{Ballot, GroupId, Incarnation, NodeId, ReplicaId, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk_health::DiskGauge;
@@ -33,10 +35,25 @@ pub(crate) enum LogCommand {
     Append { frames: Vec<Frame>, writes: Vec<(GroupId, u64)> },
     /// Make a promise durable.
     Promise { group: GroupId, ballot: Ballot },
+    /// Make durable who takes part in a group, before any frame that is sent later.
+    Membership { group: GroupId, membership: MembershipRecord },
+    /// Remember a replica that was made just now and has promised this much, in place of one before it if
+    /// there was one, then say so.
+    Create { group: GroupId, replica: ReplicaId, promised: Ballot },
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
-    /// Remember the incarnation of a peer's data folder, unless another one is known.
-    Pin { node: NodeId, incarnation: Incarnation, reply: oneshot::Sender<Incarnation> },
+    /// Remember the incarnation of a peer's data folder, unless another one is known that still counts.
+    Pin(Pin),
+}
+
+/// A peer's data folder.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    /// Another one that is known counts no more.
+    pub(crate) replaces: bool,
+    pub(crate) reply: oneshot::Sender<Incarnation>,
 }
 
 /// The queue to the log thread. Bounded by what the protocol keeps in flight: uncommitted bytes per
@@ -154,6 +171,7 @@ impl LogThread {
         let mut promised = BTreeMap::new();
         let mut releases = BTreeMap::new();
         let mut pins = Vec::new();
+        let (mut memberships, mut created) = (BTreeMap::new(), Vec::new());
         for command in commands {
             match command {
                 LogCommand::Append { frames: more, writes: numbers } => {
@@ -163,15 +181,32 @@ impl LogThread {
                 LogCommand::Promise { group, ballot } => {
                     promised.insert(group, ballot);
                 }
+                LogCommand::Membership { group, membership } => {
+                    memberships.insert(group, membership);
+                }
+                LogCommand::Create { group, replica, promised } => {
+                    created.push((group, replica, promised));
+                }
                 LogCommand::Release { group, upto } => {
                     releases.insert(group, upto);
                 }
-                LogCommand::Pin { node, incarnation, reply } => {
-                    pins.push((node, incarnation, reply));
-                }
+                LogCommand::Pin(pin) => pins.push(pin),
             }
         }
-        self.store_record(&promised, pins).await?;
+        for (group, replica, promised) in &created {
+            let (replica, promised) = (*replica, *promised);
+            let membership = MembershipRecord::default();
+            let record = GroupRecord { replica, promised, membership };
+            self.record.groups.insert(*group, record);
+        }
+        let changed = !created.is_empty() || !memberships.is_empty();
+        for (group, membership) in memberships {
+            self.group_record(group).membership = membership;
+        }
+        self.store_record(&promised, pins, changed).await?;
+        for (group, _, _) in created {
+            send(events, Event::Created { group });
+        }
         if !promised.is_empty() {
             send(events, Event::PromisesSynced(promised.into_iter().collect()));
         }
@@ -195,29 +230,37 @@ impl LogThread {
         Ok(())
     }
 
-    /// Makes promises and newly met peers durable in one store of the promise file.
+    fn group_record(&mut self, group: GroupId) -> &mut GroupRecord {
+        let record = self.record.groups.get_mut(&group);
+        record.expect("groups are recorded before they are started")
+    }
+
+    /// Makes promises, newly met peers and what else changed durable in one store of the promise file.
     async fn store_record(
         &mut self,
         promised: &BTreeMap<GroupId, Ballot>,
-        pins: Vec<(NodeId, Incarnation, oneshot::Sender<Incarnation>)>,
+        pins: Vec<Pin>,
+        mut changed: bool,
     ) -> Result<(), LogError> {
-        let mut changed = !promised.is_empty();
+        changed |= !promised.is_empty();
         for (group, ballot) in promised {
-            let record = self.record.groups.get_mut(group);
-            let record: &mut GroupRecord =
-                record.expect("groups are recorded before they are started");
-            assert!(record.promised < *ballot, "promise of {group} goes back to {ballot}");
+            let record = self.group_record(*group);
+            // Equal if a new replica took the promise over while it was on its way.
+            assert!(record.promised <= *ballot, "promise of {group} goes back to {ballot}");
             record.promised = *ballot;
         }
-        for (node, incarnation, _) in &pins {
-            changed |= !self.record.peers.contains_key(node);
-            self.record.peers.entry(*node).or_insert(*incarnation);
+        for Pin { node, incarnation, replaces, .. } in &pins {
+            let known = self.record.peers.get(node).copied();
+            if known.is_none() || (*replaces && known != Some(*incarnation)) {
+                self.record.peers.insert(*node, *incarnation);
+                changed = true;
+            }
         }
         if changed {
             self.store().await?;
             self.writer.set_floors(floors(&self.record));
         }
-        for (node, _, reply) in pins {
+        for Pin { node, reply, .. } in pins {
             let known = self.record.peers.get(&node).copied().expect("inserted above");
             let _gone = reply.send(known).is_err(); // The stream that asked may have ended.
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_paxos::Message;
+use quorate_paxos::{MembershipAt, Message};
 use quorate_store::Store;
 use quorate_types::{CheckMessage, CrossMessage, GroupId, NodeId, ReplicaId, Slot};
 
@@ -28,6 +28,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Queues messages between groups to a node, in the same way.
     fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>);
+
+    /// Other members of a group are chosen now, or known from the start. Never waits.
+    fn membership(&self, group: GroupId, at: &MembershipAt);
 
     /// Queues messages about checks to a node, in the same way.
     fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>);

@@ -196,7 +196,8 @@ impl GroupDriver {
         let is_old = last.last() <= self.core.slot_applied();
         if self.core.may_install(last.last_id()) {
             self.refill.phase = Phase::Logging(*incarnation);
-            self.step(now, Input::Install(refilled.last), fx)
+            let Refilled { last, membership, .. } = refilled;
+            self.step(now, Input::Install { last, membership }, fx)
         } else if is_old || since + KEEP_MAX < now {
             self.give_up_refill(now, fx)
         } else {
@@ -245,6 +246,7 @@ impl GroupDriver {
         self.keyspace = keyspace;
         self.sessions = sessions;
         self.cross = cross;
+        self.lose_open_views();
         // Nothing is known of deletes before.
         self.deletes = Deletes::after(upto);
         self.forget_check();

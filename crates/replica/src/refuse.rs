@@ -11,7 +11,7 @@ const SOON: Duration = Duration::from_millis(5);
 /// Static membership: the replica of a group on node n has id n.
 fn name_leader(error: Error, leader: Option<ReplicaId>) -> Error {
     match leader {
-        Some(leader) => error.with("leader_node", leader.0),
+        Some(leader) => error.with("leader_node", leader.node().0),
         None => error,
     }
 }

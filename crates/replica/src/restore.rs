@@ -2,7 +2,7 @@
 //! before the shard runs.
 
 use quorate_log::{LogError, LogReader, RecoveredGroup};
-use quorate_paxos::{Batch, BatchError, Restored, Tail};
+use quorate_paxos::{Batch, BatchError, MembershipAt, Restored, Tail};
 use quorate_store::{Store, StoreError};
 use quorate_types::{Ballot, Code, EntryId, GroupId, Slot};
 use tracing::info;
@@ -78,12 +78,14 @@ impl RestoreError {
 }
 
 /// What is on disk of one group.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Restore<'a> {
     /// The group.
     pub group: GroupId,
     /// The promise on disk.
     pub promised: Ballot,
+    /// The last membership that was known to be chosen.
+    pub membership: MembershipAt,
     /// The longest lease the node ever granted; 0 on a fresh disk.
     pub lease_ns_max: u64,
     /// What recovery found in the log; `None` if it found nothing.
@@ -107,7 +109,7 @@ pub fn restore(
     reader: &LogReader,
     store: &Store,
 ) -> Result<Restored, RestoreError> {
-    let Restore { group, promised, lease_ns_max, found } = from;
+    let Restore { group, promised, membership, lease_ns_max, found } = from;
     if let Some((from, upto)) = found.and_then(|found| found.gap) {
         info!(%group, %from, %upto, "the log goes on behind a gap");
     }
@@ -129,7 +131,7 @@ pub fn restore(
             }
         }
     }
-    let Run { trimmed, runs, tail } = run;
+    let Run { trimmed, runs, tail, memberships } = run;
     let last = tail.id;
     if last.slot < slot_applied {
         return Err(RestoreError::Missing { group, from: last.slot.next(), upto: slot_applied });
@@ -149,6 +151,8 @@ pub fn restore(
         slot_applied,
         applied_last,
         rows_missing,
+        membership,
+        memberships_in_log: memberships,
     })
 }
 
@@ -159,6 +163,7 @@ struct Run {
     trimmed: EntryId,
     runs: Vec<(Slot, Ballot)>,
     tail: Tail,
+    memberships: Vec<MembershipAt>,
 }
 
 impl Run {
@@ -171,6 +176,7 @@ impl Run {
             self.runs.push((batch.first(), batch.ballot()));
         }
         self.tail = batch.tail();
+        self.memberships.extend(batch.membership());
     }
 }
 

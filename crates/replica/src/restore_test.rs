@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_log::{Frame, Log, LogOptions, LogWriter, SimDisk};
-use quorate_paxos::BatchKind;
+use quorate_paxos::{BatchKind, Membership};
 use quorate_store::{Base, Twin};
 use quorate_types::{LogTime, ReplicaId};
 
@@ -63,7 +63,12 @@ impl Node {
     }
 
     fn restore(&self) -> Result<Restored, RestoreError> {
-        let from = Restore { group: G, promised: ballot(9), lease_ns_max: 0, found: None };
+        let membership = MembershipAt {
+            id: EntryId::ZERO,
+            membership: Membership::of_voters([1, 2, 3].map(|id| (ReplicaId(id), id as u16))),
+        };
+        let (promised, lease_ns_max, found) = (ballot(9), 0, None);
+        let from = Restore { group: G, promised, membership, lease_ns_max, found };
         restore(from, &self.reader, &self.store)
     }
 
@@ -178,7 +183,6 @@ fn rows_are_given_away_before_anything_was_applied_since_the_start() {
     let paxos = quorate_paxos::Options {
         group: G,
         replica: ids[0],
-        voters: ids.iter().map(|id| (*id, id.0 as u16)).collect(),
         timing: quorate_paxos::Timing::lan(),
         pinned: false,
         log_budget_bytes: u64::MAX,
@@ -187,7 +191,6 @@ fn rows_are_given_away_before_anything_was_applied_since_the_start() {
         paxos,
         slice_of: Arc::new(|_, _| quorate_types::SliceId(0)),
         group_of: Arc::new(|_, _| Some(G)),
-        nodes: ids.iter().map(|id| (*id, quorate_types::NodeId(id.0 as u32))).collect(),
         numbering: G,
         check_every: std::time::Duration::ZERO,
     };

@@ -4,6 +4,7 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
+mod members;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,7 +30,8 @@ use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
-use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
+use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
+use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
 use crate::refill::Switch;
 use crate::refuse;
@@ -102,6 +104,10 @@ pub struct Shard {
     log_bytes: u64,
     log_counters: LogCounters,
     draining: bool,
+    /// An operator wants nothing led here.
+    is_told_to_drain: bool,
+    /// Replicas that are not durable yet.
+    making: BTreeMap<GroupId, members::Making>,
     housekeeping_at: BootTime,
     /// The part of the groups that was looked after last.
     housekeeping_part: u32,
@@ -144,6 +150,8 @@ impl Shard {
             log_bytes: 0,
             log_counters: LogCounters::default(),
             draining: false,
+            is_told_to_drain: false,
+            making: BTreeMap::new(),
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             housekeeping_part: 0,
             ready,
@@ -167,6 +175,7 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
+        self.options.network.membership(group, &restored.in_force());
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
@@ -262,6 +271,7 @@ impl Shard {
         driver.tick_elsewhere(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
+        driver.tick_members(now, fx)?;
         if driver.core.next_deadline() <= now {
             driver.step(now, Input::Tick, fx)?;
         }
@@ -280,8 +290,10 @@ impl Shard {
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
             Event::Peer { messages, permit } => {
-                for PeerMessage { group, from, message, .. } in messages {
-                    if let Some(driver) = self.groups.get_mut(&group) {
+                for PeerMessage { group, from, to, message } in messages {
+                    // What was meant for a replica that was here before is for nobody.
+                    let driver = self.groups.get_mut(&group);
+                    if let Some(driver) = driver.filter(|it| it.options.paxos.replica == to) {
                         fx.touched.push(group);
                         driver.peer(self.options.clock.now(), from, message, fx)?;
                     }
@@ -337,6 +349,15 @@ impl Shard {
             | Event::Attempts(_)
             | Event::Resolve { .. }
             | Event::Status(_) => self.handle_question(now, event, fx)?,
+            Event::Members { .. }
+            | Event::ChangeMembers { .. }
+            | Event::Join { .. }
+            | Event::Create { .. }
+            | Event::Created { .. }
+            | Event::Rebirth { .. }
+            | Event::Moved { .. }
+            | Event::PinLeader { .. }
+            | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
         }
         Ok(())
     }
@@ -364,8 +385,9 @@ impl Shard {
                     }
                 }
             }
-            Event::Pin { node, incarnation, reply } => {
-                self.log.send(LogCommand::Pin { node, incarnation, reply });
+            Event::Pin { node, incarnation, is_reborn, reply } => {
+                let replaces = is_reborn;
+                self.log.send(LogCommand::Pin(Pin { node, incarnation, replaces, reply }));
             }
             Event::Snapshot { group, at_least, reply } => {
                 let source = self.snapshot(group, at_least)?;
@@ -403,7 +425,16 @@ impl Shard {
             | Event::Refilled { .. }
             | Event::Checks { .. }
             | Event::Hashed(_)
-            | Event::Switched { .. } => unreachable!("no question"),
+            | Event::Switched { .. }
+            | Event::Members { .. }
+            | Event::ChangeMembers { .. }
+            | Event::Join { .. }
+            | Event::Create { .. }
+            | Event::Created { .. }
+            | Event::Rebirth { .. }
+            | Event::Moved { .. }
+            | Event::PinLeader { .. }
+            | Event::SetDrained { .. } => unreachable!("no question"),
         }
         Ok(())
     }
@@ -485,7 +516,7 @@ impl Shard {
     fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let faults = self.disk.faults();
         let health = Health {
-            draining: self.draining,
+            draining: self.draining || self.is_told_to_drain,
             fatal_faults: faults.fatal_faults + u8::from(!self.has_room),
             ..faults
         };
@@ -513,6 +544,7 @@ impl Shard {
             driver.clean_cross(now, fx)?;
             driver.clean_cuts(now, fx)?;
             driver.try_install(now, fx)?;
+            driver.heal_members(now, fx)?;
             driver.tick_check(now, fx)?;
             if may_check && driver.check_if_due(now) {
                 may_check = false; // One at a time: each reads all rows, on every member.
@@ -523,7 +555,7 @@ impl Shard {
             }
             fx.touched.push(*group);
         }
-        if self.draining {
+        if self.draining || self.is_told_to_drain {
             self.hand_everything_over(now, fx)?;
         }
         self.look_at_disk(now, fx)?;
@@ -564,6 +596,10 @@ impl Shard {
         self.switches.extend(fx.switches);
         for read in fx.cut_reads {
             read.run_off_task(self.options.stop.clone());
+        }
+        for (group, at) in fx.memberships {
+            self.options.network.membership(group, &at);
+            self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

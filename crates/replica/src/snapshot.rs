@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_paxos::Batch;
+use quorate_paxos::{Batch, MembershipAt};
 use quorate_store::{Keyspace, Pinned, Portable, Store, StoreError};
 use quorate_types::{Code, Error, GroupId, Slot};
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ const LATER: Duration = Duration::from_secs(1);
 pub struct SnapshotSource {
     group: GroupId,
     last: Batch,
+    membership: MembershipAt,
     keyspace: Keyspace,
     view: Pinned,
     store: Arc<Store>,
@@ -37,6 +38,12 @@ impl SnapshotSource {
     #[must_use]
     pub fn last(&self) -> &Batch {
         &self.last
+    }
+
+    /// The membership that was in force there.
+    #[must_use]
+    pub fn membership(&self) -> &MembershipAt {
+        &self.membership
     }
 
     /// Records in order behind the portable key `after`, or from the first one on: some `bytes_max` bytes of
@@ -73,6 +80,8 @@ pub struct Refilled {
     pub group: GroupId,
     /// The batch that the rows end with.
     pub last: Batch,
+    /// The membership that was in force there.
+    pub membership: MembershipAt,
     /// The incarnation they have in the store.
     pub incarnation: u32,
 }
@@ -110,7 +119,8 @@ impl GroupDriver {
         let applied = self.store.applied(group);
         assert_eq!(last.last(), applied, "{group}: the store stands elsewhere than the core");
         let store = Arc::clone(&self.store);
-        Ok(Ok(SnapshotSource { group, last, keyspace: self.keyspace, view, store }))
+        let (membership, keyspace) = (self.core.applied_membership().clone(), self.keyspace);
+        Ok(Ok(SnapshotSource { group, last, membership, keyspace, view, store }))
     }
 }
 

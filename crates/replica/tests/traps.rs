@@ -3,7 +3,7 @@
 
 mod node;
 
-use node::{End, GROUP, Ledger, live, meet};
+use node::{End, GROUP, Ledger, live, live_until, meet};
 use quorate_log::{CrashMode, SimDisk};
 use quorate_replica::ByteBudget;
 use quorate_store::{Engine, Twin};
@@ -30,10 +30,13 @@ fn trap_08_the_log_outlives_rows_that_are_not_persisted() {
 #[test]
 fn trap_08_a_group_that_rests_does_not_keep_the_log_of_others() {
     let (disk, twin, mut ledger) = (SimDisk::new(), Twin::new(), Ledger::default());
-    assert_eq!(live(&disk, &twin, &mut ledger, 200), End::AllAnswered);
-    let names = disk.mount().list("log").expect("a folder");
-    let segments = names.iter().filter(|name| name.ends_with(".seg")).count();
-    assert!(segments < 12, "{segments} segments are left of 200 writes");
+    let segments = || {
+        let names = disk.mount().list("log").expect("a folder");
+        names.iter().filter(|name| name.ends_with(".seg")).count()
+    };
+    // They fill many more; how soon those are free is up to the threads of this machine.
+    let end = live_until(&disk, &twin, &mut ledger, 200, || segments() < 12);
+    assert_eq!(end, End::AllAnswered);
 }
 
 /// Goal: a peer that comes back with another data folder is recognised, also after a restart of the

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_types::{
-    Code, Error, GroupId, Identity, Mutation, Request, RequestBody, TableId, Uid, Who,
+    Code, CutRange, Error, GroupId, Identity, Mutation, Request, RequestBody, TableId, Uid, Who,
 };
 
 use crate::audit::Audit;
@@ -179,6 +179,10 @@ impl NodeContext {
                     }
                     Ok(())
                 }
+                // A backup holds a view for hours and copies whole units: reading alone is not enough.
+                RequestBody::ReadCut(_, CutRange::Records { .. }) => {
+                    self.check(caller, granted, Right::Admin, group)
+                }
                 // All of it is in the group: what reads and is in several was refused before.
                 RequestBody::OpenSession
                 | RequestBody::CloseSession(_)
@@ -196,6 +200,15 @@ impl NodeContext {
                 | RequestBody::GetMany { .. } => Ok(()),
             }
         })
+    }
+
+    /// Tells of a backup, once it is known to be allowed.
+    pub(crate) fn note_backup(&self, caller: &Caller, group: GroupId, body: &RequestBody) {
+        if let RequestBody::ReadCut(cut, CutRange::Records { .. }) = body
+            && let Some(access) = &self.access
+        {
+            access.audit.backs_up(caller, group, *cut);
+        }
     }
 
     /// Decides, counts and tells.
@@ -287,6 +300,7 @@ fn word_of(body: &RequestBody) -> &'static str {
         RequestBody::History { .. } => "account history",
         RequestBody::NewCut => "new cut",
         RequestBody::PinCut(_) => "pin cut",
+        RequestBody::ReadCut(_, CutRange::Records { .. }) => "back up",
         RequestBody::ReadCut(..) => "read cut",
         RequestBody::UnpinCut(_) => "unpin cut",
         RequestBody::GetMany { .. } => "get many",

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_proto::convert::FACT_LEADER_NODE;
 use quorate_proto::convert::check::report_to_wire;
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::link::{links_from_wire, links_to_wire};
+use quorate_proto::convert::members::{change_from_wire, entry_to_wire};
+use quorate_proto::members::{MemberReport, Members};
 use quorate_proto::v1;
+use quorate_replica::MembersStatus;
 use quorate_types::{Code, Error, GroupId, NodeId};
 use tonic::{Request, Response, Status};
 
@@ -35,6 +39,21 @@ impl AdminService {
             let message = "this node was not started to have its links broken";
             status_from_error(&Error::new(Code::FaultsNotAllowed, message))
         })
+    }
+
+    /// A refusal of a group, with where its leader or its members are.
+    fn refuse(&self, group: GroupId, error: Error) -> Status {
+        let error = self.context.with_leader_address(error);
+        if error.code != Code::WrongNode {
+            return status_from_error(&error);
+        }
+        let nodes = self.context.directory.nodes(group);
+        let node = nodes.into_iter().find(|node| *node != self.context.node);
+        let hinted = match node {
+            Some(node) => self.context.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
+            None => error,
+        };
+        status_from_error(&hinted)
     }
 
     /// Refuses who may not look after a group, and tells of who does.
@@ -71,6 +90,82 @@ impl v1::admin_server::Admin for AdminService {
         let begun = self.context.shard.transfer_leader(group, to).await;
         begun.map_err(|error| status_from_error(&self.context.with_leader_address(error)))?;
         Ok(Response::new(v1::TransferLeaderResponse { to_node: to.map_or(0, |node| node.0) }))
+    }
+
+    async fn get_members(
+        &self,
+        request: Request<v1::GetMembersRequest>,
+    ) -> Result<Response<v1::GetMembersResponse>, Status> {
+        let caller = Caller::of(&request);
+        let admitted = self.context.admit(&caller, "get members");
+        admitted.map_err(|error| status_from_error(&error))?;
+        let group = GroupId(request.into_inner().group);
+        let members = self.context.shard.members(group).await;
+        let members = members.map_err(|error| self.refuse(group, error))?;
+        Ok(Response::new(report(members).into_wire()))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        let caller = Caller::of(&request);
+        let (group, request) = change_from_wire(request.into_inner())
+            .map_err(|error| status_from_error(&Error::from(error)))?;
+        self.may_admin(&caller, "change members", group)?;
+        for seat in request.members.keys() {
+            if self.context.topology.node(seat.node()).is_none() {
+                let message = format!("the cluster file has no node {}", seat.node());
+                return Err(status_from_error(&Error::new(Code::InvalidRequest, message)));
+            }
+        }
+        let begun = self.context.shard.change_members(group, request).await;
+        let since = begun.map_err(|error| self.refuse(group, error))?;
+        Ok(Response::new(v1::ChangeMembersResponse { since: Some(entry_to_wire(since)) }))
+    }
+
+    async fn create_replica(
+        &self,
+        request: Request<v1::CreateReplicaRequest>,
+    ) -> Result<Response<v1::CreateReplicaResponse>, Status> {
+        let caller = Caller::of(&request);
+        let group = GroupId(request.into_inner().group);
+        self.may_admin(&caller, "create replica", group)?;
+        let replica = self.context.later_replica(group);
+        let options = (self.context.make_options)(group, replica).ok_or_else(|| {
+            let message = format!("no group has the number {}", group.0);
+            status_from_error(&Error::new(Code::UnknownGroup, message))
+        })?;
+        let created = self.context.shard.create(options).await;
+        let replica = created.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::CreateReplicaResponse { replica: replica.0 }))
+    }
+
+    async fn pin_leader(
+        &self,
+        request: Request<v1::PinLeaderRequest>,
+    ) -> Result<Response<v1::PinLeaderResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::PinLeaderRequest { group, pinned } = request.into_inner();
+        let group = GroupId(group);
+        self.may_admin(&caller, "pin leader", group)?;
+        let pinned = self.context.shard.pin_leader(group, pinned).await;
+        pinned.map_err(|error| self.refuse(group, error))?;
+        Ok(Response::new(v1::PinLeaderResponse {}))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let caller = Caller::of(&request);
+        // Leaderships of every unit may go.
+        for group in self.context.topology.groups() {
+            self.may_admin(&caller, "drain node", group.id)?;
+        }
+        let led = self.context.shard.set_drained(request.into_inner().drained).await;
+        let groups_led = led.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::DrainNodeResponse { groups_led }))
     }
 
     async fn list_attempts(
@@ -144,5 +239,29 @@ impl v1::admin_server::Admin for AdminService {
         let set = links.and_then(|links| far_links.set(links));
         set.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(v1::SetLinksResponse {}))
+    }
+}
+
+/// What a leader knows of its members, for whoever asks.
+fn report(status: MembersStatus) -> Members {
+    let MembersStatus { at, is_chosen, leader, views, heard_ago, slot_last } = status;
+    let members = views.iter().zip(heard_ago).map(|(view, heard_ago)| MemberReport {
+        replica: view.replica,
+        node: view.replica.node(),
+        rank: view.member.rank,
+        role: view.member.role,
+        leads: view.replica == leader,
+        slot_synced: view.slot_synced,
+        heard_ago,
+        lag_bytes: view.lag_bytes,
+        refilling: view.is_refilling,
+        fit: view.is_fit,
+    });
+    Members {
+        since: at.id,
+        chosen: is_chosen,
+        changing: at.membership.is_joint(),
+        members: members.collect(),
+        slot_last,
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use quorate_types::{BootTime, Error};
+use quorate_types::{BootTime, CutId, Error, GroupId};
 use tracing::{info, warn};
 
 use crate::access::Caller;
@@ -20,10 +20,15 @@ const REFILL: Duration = Duration::from_secs(5);
 /// Callers told apart; those beyond share what is told of them.
 const CALLERS_MAX: usize = 1_024;
 
+/// Groups at cuts that are remembered; the oldest are told of again.
+const BACKUPS_MAX: usize = 4_096;
+
 /// Tells, and remembers what it told.
 #[derive(Default)]
 pub(crate) struct Audit {
     buckets: Mutex<BTreeMap<String, Bucket>>,
+    /// Who backs up which group at which cut: told once.
+    backups: Mutex<BTreeMap<(CutId, GroupId), String>>,
 }
 
 struct Bucket {
@@ -50,6 +55,25 @@ impl Audit {
     pub(crate) fn done(&self, caller: &Caller, what: &str, on: &str) {
         let address = caller.address.map(|address| address.to_string()).unwrap_or_default();
         info!(target: "audit", who = caller.name(), address, what, on, "done");
+    }
+
+    /// Somebody takes records of a group for a backup: told with the first of them.
+    pub(crate) fn backs_up(&self, caller: &Caller, group: GroupId, cut: CutId) {
+        if self.is_new_backup(caller.name(), group, cut) {
+            self.done(caller, "back up", &format!("{group} at cut {cut}"));
+        }
+    }
+
+    fn is_new_backup(&self, who: String, group: GroupId, cut: CutId) -> bool {
+        let mut backups = self.backups.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = backups.get(&(cut, group)).is_some_and(|known| *known == who);
+        if !is_known {
+            backups.insert((cut, group), who);
+        }
+        while BACKUPS_MAX < backups.len() {
+            backups.pop_first();
+        }
+        !is_known
     }
 
     /// How many were not told since the last that was; `None` if this one is not to be told either.
@@ -92,6 +116,19 @@ mod tests {
         assert_eq!(audit.may_tell(at(1_000), "b"), Some(0));
         assert_eq!(audit.may_tell(at(5_000), "a"), Some(1_000 - u64::from(BURST)));
         assert_eq!(audit.may_tell(at(5_001), "a"), None);
+    }
+
+    #[test]
+    fn a_backup_is_told_of_once_for_each_group() {
+        // Goal: whoever copies a unit is in the log, and not with each of thousands of pages.
+        let audit = Audit::default();
+        let is_new =
+            |who: &str, group, cut| audit.is_new_backup(who.to_owned(), GroupId(group), CutId(cut));
+        assert!(is_new("a", 1, 5) && is_new("a", 2, 5) && is_new("a", 1, 6));
+        assert!(!is_new("a", 1, 5) && !is_new("a", 2, 5));
+        assert!(is_new("b", 1, 5), "somebody else");
+        assert!((0..10_000).all(|cut| is_new("c", 3, cut)));
+        assert_eq!(audit.backups.lock().unwrap().len(), BACKUPS_MAX);
     }
 
     #[test]

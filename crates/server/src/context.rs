@@ -6,17 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use quorate_log::Disk;
 use quorate_proto::PEER_PROTOCOL_VERSION;
 use quorate_proto::convert::Hello;
-use quorate_replica::{Clock, ShardHandle};
+use quorate_replica::{Clock, GroupOptions, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
-use quorate_types::{BootTime, Error, Incarnation, NodeId};
+use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId};
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::directory::Directory;
 use crate::far_links::FarLinks;
 use crate::links::Links;
 use crate::repair::Repaired;
 use crate::requests::Requests;
 use crate::snapshots::{SnapshotOptions, Snapshots};
+
+/// The options of a replica of a group with this id, if the cluster has the group.
+pub(crate) type MakeOptions = Arc<dyn Fn(GroupId, ReplicaId) -> Option<GroupOptions> + Send + Sync>;
 
 /// What a node is given and its services use.
 pub struct Given {
@@ -34,6 +38,12 @@ pub struct Given {
     pub access: Option<Access>,
     /// What it may spend on rows for others, and random bits of this start.
     pub snapshots: SnapshotOptions,
+    /// Where groups are.
+    pub(crate) directory: Arc<Directory>,
+    /// Makes the options of a replica of a group on this node.
+    pub(crate) make_options: MakeOptions,
+    /// The data folder is not the first under the node's name.
+    pub(crate) reborn: bool,
     /// Damaged rows that this start has moved aside.
     pub repaired: Option<Repaired>,
     /// The certificates of the node, where there is `access`.
@@ -69,8 +79,14 @@ pub struct NodeContext {
     /// When it started.
     pub started_at: BootTime,
     pub(crate) requests: Arc<Requests>,
+    /// Where groups are.
+    pub(crate) directory: Arc<Directory>,
+    /// Makes the options of a replica of a group on this node.
+    pub(crate) make_options: MakeOptions,
+    /// The data folder is not the first under the node's name.
+    pub(crate) reborn: AtomicBool,
     /// Rows on their way to other nodes.
-    pub(crate) snapshots: Snapshots,
+    pub(crate) snapshots: Arc<Snapshots>,
     /// Damaged rows that this start has moved aside.
     pub(crate) repaired: Option<Repaired>,
     draining: AtomicBool,
@@ -106,7 +122,10 @@ impl NodeContext {
             tls: given.tls,
             started_at,
             requests,
-            snapshots: Snapshots::new(node, given.snapshots),
+            directory: given.directory,
+            make_options: given.make_options,
+            reborn: AtomicBool::new(given.reborn),
+            snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
             repaired: given.repaired,
             draining,
             stopped,
@@ -161,6 +180,7 @@ impl NodeContext {
             to_node,
             topology_version: self.topology.version(),
             lease_ms: lease_ms(&self.topology),
+            reborn: self.reborn.load(Ordering::Acquire),
         }
     }
 

@@ -3,19 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_proto::convert::money::account_users;
 use quorate_proto::convert::request::addresses;
-use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
+use quorate_proto::convert::{Call, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
 use quorate_types::limits::TXN_GROUPS_MAX;
 use quorate_types::{
-    Code, CutRange, Elsewhere, Error, GroupId, Request, RequestBody, TableId, cut_group,
+    Code, CutRange, Elsewhere, Error, GroupId, Reply, ReplyBody, Request, RequestBody, TableId,
+    cut_group,
 };
 
 use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::requests::Kind;
+use crate::snapshots::Snapshots;
+
+/// Answers with records wait this long for their turn at most: each is kept in memory meanwhile.
+const PACED_MAX: Duration = Duration::from_secs(2);
 
 impl NodeContext {
     /// Checks a request against limits, routes and the rights of its caller and puts it into its group.
@@ -31,13 +37,14 @@ impl NodeContext {
         let requests = Arc::clone(&self.requests);
         let kind = if request.body.is_read() { Kind::Read } else { Kind::Write };
         let arrived_at = requests.arrives();
+        let snapshots = Arc::clone(&self.snapshots);
         let trace = caller.trace;
         let counted = move |given: Answer| {
             let took = requests.answered(kind, arrived_at, &given);
             if let Some(trace) = trace {
                 trace.ended(group, kind, took, &given);
             }
-            answer(given);
+            paced(&snapshots, given, answer);
         };
         let submitted = self.submit_checked(caller, group, request, elsewhere, counted);
         submitted.inspect_err(|error| {
@@ -59,6 +66,7 @@ impl NodeContext {
         quorate_txn::check_limits(&request)?;
         self.check_route(group, &request)?;
         self.authorize(caller, group, &request)?;
+        self.note_backup(caller, group, &request.body);
         let bytes = request_bytes(&request);
         let Some(elsewhere) = elsewhere else {
             return self.shard.request(group, request, bytes, answer);
@@ -73,15 +81,22 @@ impl NodeContext {
     /// Refuses a request whose rows do not belong to `group`.
     fn check_route(&self, group: GroupId, request: &Request) -> Result<(), Error> {
         let body = &request.body;
-        let Some(entry) = self.topology.group(group) else {
+        if self.topology.group(group).is_none() {
             return Err(self.routed(Error::new(
                 Code::UnknownGroup,
                 format!("no group has the number {}", group.0),
             )));
-        };
-        if entry.member_on(self.node).is_none() {
+        }
+        let nodes = self.directory.nodes(group);
+        if !nodes.contains(&self.node) {
             let message = format!("this node holds no replica of {group}");
-            return Err(self.routed(Error::new(Code::WrongNode, message)));
+            let error = Error::new(Code::WrongNode, message);
+            // One of those may lead, and knows who does.
+            let hinted = match nodes.first() {
+                Some(node) => self.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
+                None => error,
+            };
+            return Err(self.routed(hinted));
         }
         let mut others = BTreeSet::new();
         let mut is_ours = false;
@@ -192,6 +207,29 @@ impl NodeContext {
             format!("the caller means cluster {theirs}, this node belongs to {ours}"),
         )
         .with("cluster_id", ours)
+    }
+}
+
+/// Lets an answer out. One with records for a backup goes out no faster than the rows that other nodes are
+/// sent: both are read in bulk from the disk that serves everybody.
+fn paced(snapshots: &Snapshots, given: Answer, answer: impl FnOnce(Answer) + Send + 'static) {
+    let bytes = match &given {
+        Ok(Reply { body: ReplyBody::Records(page), .. }) => page.records.len(),
+        Ok(_) | Err(_) => 0,
+    };
+    match tokio::runtime::Handle::try_current() {
+        Ok(_) if 0 < bytes && PACED_MAX < snapshots.backlog() => {
+            let error = Error::new(Code::Overloaded, "more is asked for than may be sent");
+            answer(Err(error.after(snapshots.backlog())));
+        }
+        Ok(runtime) if 0 < bytes => {
+            let at = snapshots.pace(bytes);
+            let _waits = runtime.spawn(async move {
+                tokio::time::sleep_until(at).await;
+                answer(given);
+            });
+        }
+        Ok(_) | Err(_) => answer(given),
     }
 }
 

@@ -9,6 +9,21 @@ use quorate_types::{Code, Error, NodeId};
 
 use crate::node::{check_owner, log_error};
 
+/// Stands in a data folder while it is filled from a backup.
+pub(crate) const FILLING: &str = "RESTORING";
+
+/// Refuses a data folder that was being filled from a backup and is not whole.
+///
+/// # Errors
+/// `RESTORE_UNFINISHED`.
+pub(crate) fn check_filled(data: &Path) -> Result<(), Error> {
+    if !data.join(FILLING).exists() {
+        return Ok(());
+    }
+    let message = format!("{} was being filled from a backup and is not whole", data.display());
+    Err(Error::new(Code::RestoreUnfinished, message))
+}
+
 /// What a data folder holds for a node that is to be started on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataFolder {
@@ -22,9 +37,10 @@ pub enum DataFolder {
 ///
 /// # Errors
 /// `DATA_FOLDER_LOCKED` if a process uses it, `CLUSTER_MISMATCH` or `NODE_MISMATCH` if it is another
-/// node's, `PROMISES_UNREADABLE`, `FORMAT_UNKNOWN`, `DISK_FAILED`.
+/// node's, `RESTORE_UNFINISHED`, `PROMISES_UNREADABLE`, `FORMAT_UNKNOWN`, `DISK_FAILED`.
 pub fn look_into(data: &Path, topology: &Topology, node: NodeId) -> Result<DataFolder, Error> {
     let disk = RealDisk::open(data).map_err(|error| log_error(&error))?;
+    check_filled(data)?;
     let (_, opened) = PromiseFile::open(Arc::new(disk)).map_err(|error| log_error(&error))?;
     match opened {
         Opened::Fresh => Ok(DataFolder::Fresh),

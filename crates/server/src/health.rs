@@ -12,7 +12,7 @@ use futures::Stream;
 use quorate_proto::convert::error::status_from_error;
 use quorate_replica::ShardStatus;
 use quorate_topology::{Topology, Unit};
-use quorate_types::{GroupId, NodeId};
+use quorate_types::{GroupId, NodeId, ReplicaId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tonic::{Request, Response, Status};
@@ -22,7 +22,6 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::access::Caller;
 use crate::context::NodeContext;
-use crate::status::node_of;
 
 /// Before the name of a unit.
 const UNIT_PREFIX: &str = "quorate.unit.";
@@ -156,7 +155,7 @@ fn unit_health(
     }
     let is_led = |id: &GroupId| {
         let group = shard.groups.iter().find(|group| group.group == *id);
-        group.is_some_and(|group| match group.core.leader.map(node_of) {
+        group.is_some_and(|group| match group.core.leader.map(ReplicaId::node) {
             Some(leader) if leader == node => group.core.serving,
             Some(_other) => true,
             None => false,

@@ -27,8 +27,10 @@ mod admin_service;
 mod audit;
 mod bank_service;
 mod cut_service;
+mod directory;
 mod edge;
 mod far_links;
+mod join;
 mod kv_service;
 mod links;
 mod listen;
@@ -49,6 +51,8 @@ mod admin_http;
 mod boot_clock;
 #[cfg(all(not(madsim), feature = "process"))]
 mod damaged_rows;
+#[cfg(all(not(madsim), feature = "process"))]
+pub mod fill;
 #[cfg(not(madsim))]
 pub mod folder;
 #[cfg(not(madsim))]

@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, NodeRecord, Opened, PromiseFile, Recovered,
-    check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, MembershipRecord, NodeRecord, Opened, PromiseFile,
+    Recovered, check_floors,
 };
-use quorate_paxos::Options;
+use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
+use quorate_replica::members::{membership_of, record_of};
 use quorate_replica::{
     Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore,
 };
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
 use quorate_types::{
-    Ballot, Code, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId, cut_group,
-    limits,
+    Ballot, Code, EntryId, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId,
+    cut_group, limits,
 };
 use tonic::transport::Server;
 use tracing::{info, warn};
@@ -27,8 +28,9 @@ use tracing::{info, warn};
 use crate::access::Access;
 use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
-use crate::context::{Given, NodeContext};
+use crate::context::{Given, MakeOptions, NodeContext};
 use crate::cut_service::CutService;
+use crate::directory::{Directory, genesis};
 use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
 use crate::links::Links;
@@ -94,7 +96,6 @@ impl Node {
         let entry = topology.node(node).ok_or_else(|| {
             Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
         })?;
-        let groups: Vec<&Group> = topology.groups_of_node(node).collect();
         let lease_ns = lease_ns(&topology);
         let (mut promises, mut record, lease_ns_max) =
             open_record(&disk, &topology, node, lease_ns, random[0])?;
@@ -107,21 +108,27 @@ impl Node {
         // The segment that this start began is durable, and from here on what is in it counts.
         record.log = writer.mark();
         promises.store(&record).map_err(|error| log_error(&error))?;
-        let store = Store::open(engine, groups.iter().map(|group| group.id));
-        let store = Arc::new(store.map_err(|error| Error::new(error.code(), error.to_string()))?);
+        let is_known = |group: &GroupId| topology.group(*group).is_some();
+        let groups: BTreeMap<GroupId, GroupRecord> =
+            record.groups.clone().into_iter().filter(|(group, _)| is_known(group)).collect();
+        let first = |group: &Group| groups.get(&group.id).map(|record| record.replica);
+        let reborn = topology
+            .groups_of_node(node)
+            .any(|group| first(group).is_some_and(|replica| replica != ReplicaId::first_on(node)));
+        let store = Store::open(engine, groups.keys().copied())
+            .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let store = Arc::new(store);
 
         let client_listener = Listener::bind(&entry.client)?;
         let peer_listener = Listener::bind(&entry.peer)?;
         // All of them: groups talk about cross-unit transactions, wherever they are.
         let others = topology.nodes().map(|other| other.id).filter(|other| *other != node);
-        let network = Arc::new(PeerNetwork::new(others));
+        let directory = Arc::new(Directory::new(Arc::clone(&topology)));
+        let network = Arc::new(PeerNetwork::new(Arc::clone(&directory), others));
         let incarnation = record.incarnation;
-        let promised: BTreeMap<GroupId, Ballot> =
-            record.groups.iter().map(|(id, group)| (*id, group.promised)).collect();
-        let nodes_of = |group: &Group| group.members.iter().map(|member| member.node).collect();
         let options = ShardOptions {
             node,
-            members: topology.groups().map(|group| (group.id, nodes_of(group))).collect(),
+            members: topology.groups().map(|it| (it.id, directory.nodes(it.id))).collect(),
             clock: Arc::clone(&clock),
             network: network.clone(),
             store: Arc::clone(&store),
@@ -134,37 +141,66 @@ impl Node {
         let log = LogThread { writer, promises, record, disk: Arc::clone(&disk), stop };
         let (mut shard, log_loop) = Shard::new(options, log);
         let log_budget = tuning.log_keep_max(profile) / groups.len().max(1) as u64;
-        for group in groups {
-            let found = recovered.groups.get(&group.id);
-            let promised = promised.get(&group.id).copied().unwrap_or_default();
-            let from = Restore { group: group.id, promised, lease_ns_max, found };
+        let make_options: MakeOptions = {
+            let topology = Arc::clone(&topology);
+            Arc::new(move |group, replica| {
+                group_options(&topology, group, replica, tuning, log_budget)
+            })
+        };
+        for (group, GroupRecord { replica, promised, membership }) in groups {
+            let found = recovered.groups.get(&group);
+            let membership = membership_of(&membership)?;
+            let from = Restore { group, promised, membership, lease_ns_max, found };
             let restored =
                 restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
             if restored.rows_missing {
                 let (rows, log) = (restored.slot_applied, restored.trimmed.slot);
-                warn!(group = %group.id, %rows, %log, "rows are missing below the log: they must come from another node");
+                warn!(%group, %rows, %log, "rows are missing below the log: they must come from another node");
             }
             info!(
-                group = %group.id, unit = %group.unit, promised = %restored.promised,
+                %group, %replica, promised = %restored.promised,
                 last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
             );
+            let options = make_options(group, replica).expect("a group of the cluster file");
             shard
-                .add(group_options(&topology, group, node, tuning, log_budget), restored)
+                .add(options, restored)
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
         }
         spawn_log(Box::pin(log_loop));
         let log_bytes_cap = tuning.log(profile).bytes_cap;
         let snapshots = snapshot_options(tuning, random);
         #[cfg(madsim)]
-        let given = {
-            let access = None;
-            Given { clock, disk, links, far_links, log_bytes_cap, access, snapshots, repaired }
+        let given = Given {
+            clock,
+            disk,
+            links,
+            far_links,
+            log_bytes_cap,
+            access: None,
+            snapshots,
+            directory,
+            make_options,
+            reborn,
+            repaired,
         };
         #[cfg(not(madsim))]
         let given = {
             let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
             let access = rights.map(Access::new);
-            Given { clock, disk, links, far_links, log_bytes_cap, access, snapshots, repaired, tls }
+            Given {
+                clock,
+                disk,
+                links,
+                far_links,
+                log_bytes_cap,
+                access,
+                snapshots,
+                directory,
+                make_options,
+                reborn,
+                repaired,
+                tls,
+            }
         };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
@@ -196,6 +232,7 @@ impl Node {
         let Node { context, network, shard, client_listener, peer_listener } = self;
         let stopping = Arc::clone(&context);
         network.connect(&context);
+        context.join_again();
         let kv = v1::kv_server::KvServer::new(KvService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
@@ -298,15 +335,23 @@ fn open_record(
     let mut changed = fresh || record.lease_ns_max < lease_ns;
     record.lease_ns_max = record.lease_ns_max.max(lease_ns);
     for group in topology.groups_of_node(node) {
-        let replica = ReplicaId(u64::from(node.0));
         changed |= !record.groups.contains_key(&group.id);
-        record.groups.entry(group.id).or_insert(GroupRecord { replica, promised: Ballot::ZERO });
+        record.groups.entry(group.id).or_insert_with(|| GroupRecord {
+            replica: ReplicaId::first_on(node),
+            promised: Ballot::ZERO,
+            membership: born_with(group),
+        });
     }
     if changed {
         // Before anything is granted under the new lease, and before a log exists beside no promises.
         promises.store(&record).map_err(|error| log_error(&error))?;
     }
     Ok((promises, record, lease_ns_max))
+}
+
+/// Who takes part in a group at first, for the promise file.
+pub(crate) fn born_with(group: &Group) -> MembershipRecord {
+    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) })
 }
 
 /// Refuses the data folder of another cluster or node.
@@ -328,7 +373,7 @@ pub(crate) fn check_owner(
     Ok(())
 }
 
-fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
+pub(crate) fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> NodeRecord {
     NodeRecord {
         version: 0,
         cluster: topology.cluster_id(),
@@ -365,22 +410,20 @@ fn snapshot_options(tuning: Tuning, random: [u64; 2]) -> SnapshotOptions {
     }
 }
 
+/// The options of a replica; `None` if the cluster file has no such group.
 fn group_options(
     topology: &Arc<Topology>,
-    group: &Group,
-    node: NodeId,
+    group: GroupId,
+    replica: ReplicaId,
     tuning: Tuning,
     log_budget_bytes: u64,
-) -> GroupOptions {
-    let voters = group
-        .voters()
-        .map(|member| (member.replica, u16::try_from(member.rank).unwrap_or(u16::MAX)));
+) -> Option<GroupOptions> {
+    topology.group(group)?;
     let (slices, groups) = (Arc::clone(topology), Arc::clone(topology));
-    GroupOptions {
+    Some(GroupOptions {
         paxos: Options {
-            group: group.id,
-            replica: ReplicaId(u64::from(node.0)),
-            voters: voters.collect(),
+            group,
+            replica,
             timing: tuning.timing.unwrap_or_else(|| timing(topology.lease())),
             pinned: false,
             log_budget_bytes,
@@ -395,10 +438,9 @@ fn group_options(
             TableId::ACCOUNTS => Some(groups.group_of_accounts(uid).ok()?.id),
             table => Some(groups.route(table, uid).ok()?.group.id),
         }),
-        nodes: group.members.iter().map(|member| (member.replica, member.node)).collect(),
         check_every: tuning.check_interval,
-        numbering: cut_group(topology.groups().map(|group| group.id)).unwrap_or(group.id),
-    }
+        numbering: cut_group(topology.groups().map(|group| group.id)).unwrap_or(group),
+    })
 }
 
 pub(crate) fn log_error(error: &LogError) -> Error {

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
+use quorate_paxos::MembershipAt;
 use quorate_proto::convert::error::error_from_status;
-use quorate_proto::convert::{Envelope, Hello, check_to_wire, cross_to_wire};
+use quorate_proto::convert::{Envelope, Hello, check_to_wire, cross_to_wire, membership_to_wire};
 use quorate_proto::v1;
 use quorate_replica::{Network, PeerMessage, RefillDone};
 use quorate_store::Store;
@@ -20,6 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
+use crate::directory::Directory;
 use crate::refill;
 
 /// Wait before another try to reach a peer; doubled up to the greatest.
@@ -32,8 +34,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Frames handed to the stream ahead of what the socket takes.
 const FRAMES_AHEAD: usize = 4;
 
+/// What a membership takes in a queue, at most.
+const MEMBERSHIP_BYTES: usize = 256;
+
 /// The queues to all peers.
 pub(crate) struct PeerNetwork {
+    directory: Arc<Directory>,
     queues: BTreeMap<NodeId, Arc<Queue>>,
     /// The node, once it runs. It does not keep it.
     context: OnceLock<Weak<NodeContext>>,
@@ -64,6 +70,8 @@ enum Outgoing {
     Cross(CrossMessage),
     /// About a check of rows.
     Check(CheckMessage),
+    /// Who takes part in a group.
+    Membership(GroupId, MembershipAt),
 }
 
 impl Outgoing {
@@ -72,6 +80,7 @@ impl Outgoing {
             Outgoing::Peer(message) => message.message.size(),
             Outgoing::Cross(message) => message.size(),
             Outgoing::Check(message) => message.size(),
+            Outgoing::Membership(..) => MEMBERSHIP_BYTES,
         }
     }
 }
@@ -97,6 +106,26 @@ impl Queue {
         *state = QueueState { connected, dropped, frames, ..QueueState::default() };
     }
 
+    /// Queues messages, if a stream leads to the peer. Over the bound the oldest go.
+    fn add(&self, messages: impl Iterator<Item = Outgoing>) {
+        let mut state = self.lock();
+        if !state.connected {
+            return;
+        }
+        for message in messages {
+            state.bytes += message.size();
+            state.messages.push_back(message);
+        }
+        while limits::PEER_QUEUE_BYTES_MAX < state.bytes
+            && let Some(oldest) = state.messages.pop_front()
+        {
+            state.bytes -= oldest.size();
+            state.dropped += 1;
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
     /// What fits one frame.
     fn drain_frame(&self) -> Vec<Outgoing> {
         let mut state = self.lock();
@@ -118,9 +147,12 @@ impl Queue {
 
 impl PeerNetwork {
     /// Queues to these nodes.
-    pub(crate) fn new(peers: impl Iterator<Item = NodeId>) -> PeerNetwork {
+    pub(crate) fn new(
+        directory: Arc<Directory>,
+        peers: impl Iterator<Item = NodeId>,
+    ) -> PeerNetwork {
         let queues = peers.map(|node| (node, Arc::default())).collect();
-        PeerNetwork { queues, context: OnceLock::new() }
+        PeerNetwork { directory, queues, context: OnceLock::new() }
     }
 
     /// Starts to keep a stream to every peer.
@@ -150,25 +182,10 @@ impl PeerNetwork {
 
 impl PeerNetwork {
     fn queue(&self, to: NodeId, messages: impl Iterator<Item = Outgoing>) {
-        let Some(queue) = self.queues.get(&to) else {
-            return; // Only nodes of the cluster are sent to, and all of them have queues.
-        };
-        let mut state = queue.lock();
-        if !state.connected {
-            return;
+        // Only nodes of the cluster are sent to, and all of them have queues.
+        if let Some(queue) = self.queues.get(&to) {
+            queue.add(messages);
         }
-        for message in messages {
-            state.bytes += message.size();
-            state.messages.push_back(message);
-        }
-        while limits::PEER_QUEUE_BYTES_MAX < state.bytes
-            && let Some(oldest) = state.messages.pop_front()
-        {
-            state.bytes -= oldest.size();
-            state.dropped += 1;
-        }
-        drop(state);
-        queue.filled.notify_one();
     }
 }
 
@@ -179,6 +196,15 @@ impl Network for PeerNetwork {
 
     fn send_cross(&self, to: NodeId, messages: Vec<CrossMessage>) {
         self.queue(to, messages.into_iter().map(Outgoing::Cross));
+    }
+
+    fn membership(&self, group: GroupId, at: &MembershipAt) {
+        if !self.directory.hear(group, at) {
+            return;
+        }
+        for node in self.queues.keys() {
+            self.queue(*node, [Outgoing::Membership(group, at.clone())].into_iter());
+        }
     }
 
     fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>) {
@@ -245,10 +271,19 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
     let opened = tokio::time::timeout(CONNECT_TIMEOUT, client.stream(frames))
         .await
         .map_err(|_elapsed| unreachable("no greeting".to_owned()))?;
-    let mut answers = opened.map_err(|status| refused(&status, &unreachable))?.into_inner();
+    let opened = opened.map_err(|status| refused(&status, &unreachable));
+    if let Err(error) = &opened
+        && error.code == Code::IncarnationMismatch
+    {
+        context.be_reborn(node).await?; // The peer knew an older disk of ours.
+    }
+    let mut answers = opened?.into_inner();
     greet(context, node, answers.next().await, &unreachable).await?;
     info!(peer = %node, "peer reached");
     queue.set_connected(true);
+    queue.add(
+        context.directory.all().into_iter().map(|(group, at)| Outgoing::Membership(group, at)),
+    );
     loop {
         tokio::select! {
             biased;
@@ -272,6 +307,9 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
                     Outgoing::Peer(message) => frame.messages.push(envelope(message).into_wire()),
                     Outgoing::Cross(message) => frame.cross.push(cross_to_wire(message)),
                     Outgoing::Check(message) => frame.checks.push(check_to_wire(message)),
+                    Outgoing::Membership(group, at) => {
+                        frame.memberships.push(membership_to_wire(group, &at));
+                    }
                 }
             }
             if send.send(frame).await.is_err() {
@@ -406,7 +444,7 @@ impl NodeContext {
             );
             return Err(Error::new(Code::ConfigInvalid, message));
         }
-        let pinned = self.shard.pin(hello.node, hello.incarnation).await?;
+        let pinned = self.shard.pin(hello.node, hello.incarnation, hello.reborn).await?;
         if pinned != hello.incarnation {
             let theirs = hello.incarnation;
             let message =

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use quorate_proto::convert::error::status_from_error;
-use quorate_proto::convert::{Envelope, Hello, SnapshotAsk, check_from_wire, cross_from_wire};
+use quorate_proto::convert::{
+    Envelope, Hello, SnapshotAsk, check_from_wire, cross_from_wire, membership_from_wire,
+};
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
 use quorate_types::{CheckMessage, Code, CrossMessage, Error, GroupId, NodeId, ReplicaId, Who};
@@ -19,7 +21,6 @@ use crate::context::NodeContext;
 use crate::far_links::OnLink;
 use crate::links::OnTheirWay;
 use crate::snapshots::{self, Pieces};
-use crate::status::node_of;
 
 pub(crate) struct PeerService {
     context: Arc<NodeContext>,
@@ -63,6 +64,28 @@ impl v1::peer_server::Peer for PeerService {
         let pieces = snapshots::serve(&self.context, ask).await;
         let pieces = pieces.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(pieces))
+    }
+
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::JoinRequest { hello, group, replica } = request.into_inner();
+        let hello = hello.ok_or_else(|| Status::invalid_argument("hello is missing"))?;
+        let hello =
+            Hello::from_wire(&hello).map_err(|error| status_from_error(&Error::from(error)))?;
+        self.greet(&caller, &hello).await?;
+        let (group, replica) = (GroupId(group), ReplicaId(replica));
+        let joined = if replica.node() == hello.node {
+            self.context.shard.join(group, replica).await
+        } else {
+            let message = format!("{} asks for {replica}", hello.node);
+            Err(Error::new(Code::InvalidRequest, message))
+        };
+        let joined = joined.map_err(|error| self.context.with_leader_address(error));
+        joined.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::JoinResponse {}))
     }
 
     async fn stream(
@@ -156,6 +179,10 @@ async fn read(context: &NodeContext, peer: NodeId, mut frames: Frames) -> Result
         for message in frame.messages {
             messages.push(Arriving::Peer(checked(context, peer, message)?));
         }
+        for membership in frame.memberships {
+            let (group, at) = membership_from_wire(membership).map_err(Error::from)?;
+            context.hear_members(group, &at)?;
+        }
         for message in frame.cross {
             messages.extend(checked_cross(context, peer, message).map(Arriving::Cross));
         }
@@ -247,10 +274,8 @@ fn checked_cross(
             return None;
         }
     };
-    let has_replica = |group: GroupId, node: NodeId| {
-        context.topology.group(group).is_some_and(|group| group.member_on(node).is_some())
-    };
-    if !has_replica(message.from, peer) || !has_replica(message.to, context.node) {
+    let directory = &context.directory;
+    if !directory.has(message.from, peer) || !directory.has(message.to, context.node) {
         warn!(%peer, from = %message.from, to = %message.to, "a message between groups is not for us");
         return None;
     }
@@ -264,7 +289,7 @@ fn checked_check(
     message: v1::CheckMessage,
 ) -> Result<CheckMessage, Error> {
     let message = check_from_wire(message).map_err(Error::from)?;
-    if node_of(message.from) != peer || message.to != ReplicaId(u64::from(context.node.0)) {
+    if message.from.node() != peer || message.to.node() != context.node {
         let message = format!("{peer} sent a message from {} to {}", message.from, message.to);
         return Err(Error::new(Code::InvalidRequest, message));
     }
@@ -279,7 +304,7 @@ fn checked(
 ) -> Result<PeerMessage, Error> {
     let Envelope { group, from, to, message } =
         Envelope::from_wire(message).map_err(Error::from)?;
-    if node_of(from) != peer || to != ReplicaId(u64::from(context.node.0)) {
+    if from.node() != peer || to.node() != context.node {
         let message = format!("{peer} sent a message from {from} to {to}");
         return Err(Error::new(Code::InvalidRequest, message));
     }

@@ -9,19 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use quorate_paxos::Batch;
+use quorate_paxos::{Batch, MembershipAt};
 use quorate_proto::convert::error::error_from_status;
 use quorate_proto::convert::{SnapshotAsk, SnapshotPiece, SnapshotTally};
 use quorate_proto::v1;
 use quorate_replica::{Refilled, blocking};
 use quorate_store::{Installer, Store, StoreError, decode_page};
-use quorate_types::{Code, Error, GroupId, NodeId, Slot};
+use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId, Slot};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
 use crate::peer_network::{dial, unreachable_peer};
 use crate::snapshots::{Snapshots, counted};
-use crate::status::node_of;
 
 /// How often every node is asked before the driver is told that there are no rows.
 const ROUNDS: u32 = 3;
@@ -78,14 +77,13 @@ async fn candidates(
     group: GroupId,
     sources: &[NodeId],
 ) -> Vec<NodeId> {
-    let Some(entry) = context.topology.group(group) else { return Vec::new() };
     let known = Arc::clone(store);
     let progress = blocking(move || known.install_progress(group)).await.and_then(Result::ok);
     let begun_at = progress.flatten().map(|progress| Snapshots::node_of(progress.snapshot));
     let status = context.shard.status().await.ok();
     let leader = status.and_then(|status| {
         let of_group = status.groups.into_iter().find(|it| it.group == group)?;
-        of_group.core.leader.map(node_of)
+        of_group.core.leader.map(ReplicaId::node)
     });
     let here = context.entry();
     let distance = |node: NodeId| {
@@ -94,13 +92,19 @@ async fn candidates(
         let is_same_city = there.is_some_and(|there| there.city == here.city);
         2 - u32::from(is_same_idc) - u32::from(is_same_city)
     };
-    let others = entry.members.iter().map(|member| member.node).filter(|it| *it != context.node);
-    let others = others.filter(|it| sources.is_empty() || sources.contains(it));
-    let mut others: Vec<NodeId> = others.collect();
+    let mut others = context.directory.nodes(group);
+    others.retain(|node| *node != context.node);
+    others.retain(|node| sources.is_empty() || sources.contains(node));
     others.sort_by_key(|node| {
         (begun_at != Some(*node), distance(*node), leader == Some(*node), *node)
     });
     others
+}
+
+/// What the rows that come end with.
+struct Ending {
+    last: Batch,
+    membership: MembershipAt,
 }
 
 /// One stream from one source.
@@ -131,7 +135,7 @@ impl Fetch<'_> {
         let opened = opened.map_err(|_elapsed| broken("no answer".to_owned()))?;
         let mut pieces = opened.map_err(refused)?.into_inner();
 
-        let mut arriving: Option<(Installer, Batch)> = None;
+        let mut arriving: Option<(Installer, Ending)> = None;
         loop {
             let piece = tokio::time::timeout(PIECE_LIMIT, pieces.next()).await;
             let piece = piece.map_err(|_elapsed| broken("rows stopped to come".to_owned()))?;
@@ -140,26 +144,30 @@ impl Fetch<'_> {
             self.arrive().await?;
             let piece = SnapshotPiece::from_wire(piece).map_err(|error| damaged(error.to_string()));
             arriving = match (piece, arriving) {
-                (Ok(SnapshotPiece::Header { id, last, estimated_bytes }), None) => {
+                (Ok(SnapshotPiece::Header { id, last, membership, estimated_bytes }), None) => {
                     if last.last() < at_least {
                         let message = format!("{node} sends rows as of slot {}", last.last());
                         return Err(Error::new(Code::SnapshotUnavailable, message));
                     }
+                    if membership.0 != group {
+                        return Err(damaged("it has the members of another group"));
+                    }
                     info!(%group, source = %node, ?last, estimated_bytes, "fetches rows");
                     let store = Arc::clone(store);
                     let installer = off_task(move || store.begin_install(group, id)).await?;
-                    Some((installer, last))
+                    Some((installer, Ending { last, membership: membership.1 }))
                 }
-                (Ok(SnapshotPiece::Page(page)), Some((installer, last))) => {
-                    Some((self.write(installer, page).await?, last))
+                (Ok(SnapshotPiece::Page(page)), Some((installer, end))) => {
+                    Some((self.write(installer, page).await?, end))
                 }
-                (Ok(SnapshotPiece::PartEnd(tally)), Some((installer, last))) => {
-                    Some((compare(installer, tally).await?, last))
+                (Ok(SnapshotPiece::PartEnd(tally)), Some((installer, end))) => {
+                    Some((compare(installer, tally).await?, end))
                 }
-                (Ok(SnapshotPiece::End(tally)), Some((installer, last))) => {
+                (Ok(SnapshotPiece::End(tally)), Some((installer, Ending { last, membership }))) => {
                     let installer = compare(installer, tally).await?;
                     info!(%group, source = %node, ?tally, "rows are here");
-                    return Ok(Refilled { group, last, incarnation: installer.incarnation() });
+                    let incarnation = installer.incarnation();
+                    return Ok(Refilled { group, last, membership, incarnation });
                 }
                 // What has come before was right: it stays, and the rest is asked for once more.
                 (Err(error), _) => return Err(error),

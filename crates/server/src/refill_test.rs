@@ -162,12 +162,13 @@ fn rows(view: &quorate_store::Pinned, space: Keyspace) -> Vec<Portable> {
 
 /// Switches to rows that have come, and compares them with those of the source.
 async fn switch_and_compare(nodes: &Nodes, store: &Store, refilled: Refilled) {
-    let Refilled { group, last, incarnation } = refilled;
+    let Refilled { group, last, membership, incarnation } = refilled;
     let base = Base { incarnation };
     store.switch(group, last.last(), base).expect("the twin writes");
     let here = store.pin().expect("readable").expect("few views");
     let there = nodes.contexts[0].shard.snapshot(group, last.last()).await.expect("it has rows");
     assert_eq!(there.last(), &last, "nothing was written meanwhile");
+    assert_eq!(there.membership(), &membership);
     let theirs = there.page(None, usize::MAX).expect("it is readable");
     assert_eq!(rows(&here, store.keyspace(group)), theirs);
     assert!(8 <= theirs.len(), "{} records", theirs.len());
@@ -265,6 +266,13 @@ impl v1::peer_server::Peer for Scripted {
         Err(Status::unavailable("it only has rows"))
     }
 
+    async fn join(
+        &self,
+        _request: tonic::Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinResponse>, Status> {
+        Err(Status::unavailable("it only has rows"))
+    }
+
     async fn snapshot(
         &self,
         _request: tonic::Request<v1::SnapshotRequest>,
@@ -293,8 +301,10 @@ async fn what_does_not_fit_is_thrown_away() {
     let batch =
         |tail| quorate_paxos::Batch::new(BatchKind::Entries, ballot, tail, LogTime(1), &payload);
     let (early, last) = (batch(Tail::default()), batch(batch(Tail::default()).tail()));
-    let header =
-        |id, last: &Batch| SnapshotPiece::Header { id, last: last.clone(), estimated_bytes: 0 };
+    let header = |id, last: &Batch| {
+        let membership = (group, quorate_paxos::MembershipAt::default());
+        SnapshotPiece::Header { id, last: last.clone(), membership, estimated_bytes: 0 }
+    };
     let record = |number: u8| {
         let key = Keyspace::first(group).session(Slot(u64::from(number)));
         let key = [&key.as_bytes()[..1], &key.as_bytes()[9..]].concat();

@@ -5,8 +5,10 @@
 //! name = "shop"             # the client of the certificate client-shop.crt
 //! read = ["*"]              # units, or "*" for all of them
 //! write = ["RZ00", "RZ01"]  # includes read
-//! admin = []                # leaders, transactions in doubt; no rows and no accounts
+//! admin = []                # leaders, transactions in doubt; no rows and no accounts by itself
 //! ```
+//!
+//! Backups take `read` and `admin`, in every unit.
 //!
 //! A client that is not in the file may do nothing.
 
@@ -30,7 +32,7 @@ pub enum Right {
     Read,
     /// Change rows and accounts; includes reading them.
     Write,
-    /// Move leaders and look after transactions in doubt.
+    /// Move leaders and look after transactions in doubt; together with reading, back up.
     Admin,
 }
 

@@ -19,6 +19,7 @@ use crate::boot_clock::BootClock;
 use crate::context::NodeContext;
 use crate::damaged_rows;
 use crate::far_links::FarLinks;
+use crate::folder::check_filled;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, Security, ServerOptions};
 use crate::repair::Repaired;
@@ -142,6 +143,7 @@ fn open(
     };
     let disk = RealDisk::open(&options.data)
         .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    check_filled(&options.data)?;
     let profile = match options.profile {
         Profile::Normal => RocksOptions::normal(),
         Profile::Small => RocksOptions::small(),

@@ -198,8 +198,14 @@ impl Snapshots {
         self.lock().kept.contains_key(&id)
     }
 
-    /// When bytes may go out that are ready now.
-    fn pace(&self, bytes: usize) -> Instant {
+    /// How long what is ready now would have to wait.
+    pub(crate) fn backlog(&self) -> Duration {
+        let free_at = self.lock().free_at;
+        free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// When bytes may go out that are ready now. Records for backups count too.
+    pub(crate) fn pace(&self, bytes: usize) -> Instant {
         let now = Instant::now();
         let takes = bytes as f64 / self.options.bytes_per_second.max(1) as f64;
         let mut state = self.lock();
@@ -220,9 +226,6 @@ pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<v1::SnapshotChunk, Sta
 /// Begins to send a snapshot.
 pub(crate) async fn serve(context: &Arc<NodeContext>, ask: SnapshotAsk) -> Result<Pieces, Error> {
     let (peer, group) = (ask.hello.node, ask.group);
-    if context.topology.group(group).is_none_or(|group| group.member_on(peer).is_none()) {
-        return Err(Error::new(Code::InvalidRequest, format!("{peer} has no replica of {group}")));
-    }
     let snapshots = &context.snapshots;
     let turn = Arc::clone(&snapshots.served).try_acquire_owned().map_err(|_none| overloaded())?;
     let (served, after) = match snapshots.join(&ask) {
@@ -302,6 +305,7 @@ impl Sending {
         let header = SnapshotPiece::Header {
             id: self.served.id,
             last: self.served.source.last().clone(),
+            membership: (self.served.source.group(), self.served.source.membership().clone()),
             estimated_bytes: estimated,
         };
         if self.put(header).await.is_err() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 use quorate_replica::ShardStatus;
-use quorate_types::{Error, NodeId, ReplicaId};
+use quorate_types::{Error, ReplicaId};
 
 use crate::context::NodeContext;
 use crate::repair::Repaired;
@@ -67,7 +67,7 @@ impl NodeContext {
             .iter()
             .zip(&group.heard_ms_ago)
             .map(|(member, (_, heard_ms_ago))| MemberProgress {
-                node: node_of(member.replica),
+                node: member.replica.node(),
                 slot_synced: member.slot_synced,
                 heard_ago: heard_ms_ago.map(Duration::from_millis),
                 in_flight_bytes: member.in_flight_bytes as u64,
@@ -82,7 +82,7 @@ impl NodeContext {
                 _ => Role::Follower,
             },
             ballot: core.promised,
-            leader: core.leader.map(node_of),
+            leader: core.leader.map(ReplicaId::node),
             lease_remaining: Duration::from_millis(group.lease_remaining_ms),
             serving: core.serving,
             slot_accepted: core.last.slot,
@@ -94,9 +94,4 @@ impl NodeContext {
             members,
         }
     }
-}
-
-/// Static membership: the replica on node n has id n.
-pub(crate) fn node_of(replica: ReplicaId) -> NodeId {
-    NodeId(u32::try_from(replica.0).unwrap_or(u32::MAX))
 }

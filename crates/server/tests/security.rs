@@ -347,3 +347,32 @@ async fn certificates_are_replaced_while_nodes_run() {
     let found = within(async || client.get("load", ANN, "k").await.ok()).await;
     assert_eq!(found, Some(Value::Integer(2)), "the first client found its way with the new files");
 }
+
+/// Goal: a backup copies whole units and keeps views for hours: it takes the right to read and the right to
+/// administer, and neither alone is enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_takes_two_rights() {
+    let client = |name: &str, rights: &str| format!("[[client]]\nname = \"{name}\"\n{rights}\n");
+    let rights = [
+        client("reader", "read = [\"*\"]"),
+        client("ops", "admin = [\"*\"]"),
+        client("keeper", "read = [\"*\"]\nadmin = [\"*\"]"),
+    ];
+    let cluster = Cluster::start_secured(&rights.concat()).await;
+    let root = cluster.client().await;
+    root.put("load", ANN, "k", "root").await.expect("root may");
+    let ops = cluster.client_of(cluster.tls("ops")).await;
+    assert_eq!(ops.cut().await.expect_err("refused").code(), Code::PermissionDenied);
+    let reader = cluster.client_of(cluster.tls("reader")).await;
+    let cut = within(async || reader.cut().await.ok()).await;
+    let group = cut.groups()[0];
+    assert_eq!(refused(cut.records(group, None).await), Code::PermissionDenied);
+    assert_eq!(refused(cut.hold().await), Code::PermissionDenied);
+    let keeper = cluster.client_of(cluster.tls("keeper")).await;
+    let cut = within(async || keeper.cut().await.ok()).await;
+    cut.hold().await.expect("it may both");
+    let page = cut.records(group, None).await.expect("it may both");
+    let end = cut.records(group, page.next).await.expect("it may both");
+    assert_eq!((end.next, end.records.len()), (None, 0));
+    assert!(!page.records.is_empty() && page.upto == end.upto);
+}

@@ -66,6 +66,11 @@ pub(crate) const TAGS: [u8; 11] = [
     TAG_HISTORY,
 ];
 
+/// The tags of a group's state, in order: what a backup holds. The other records belong to the life of
+/// one cluster: who has asked for what, and what groups have promised each other.
+pub(crate) const STATE_TAGS: [u8; 6] =
+    [TAG_ROW, TAG_ACCOUNT, TAG_TRANSFER, TAG_OPEN_HOLD, TAG_CLOSED_HOLD, TAG_HISTORY];
+
 /// Bytes of tag, group and incarnation.
 pub(crate) const FRONT_BYTES: usize = 1 + 4 + 4;
 /// Bytes of a row key before the client's own key.

@@ -42,7 +42,7 @@ pub use key::Key;
 pub use keys::Keyspace;
 pub use overlay::{Overlay, OverlayView};
 pub use pinned::Pinned;
-pub use portable::{Portable, Tally, decode_page, encode_page};
+pub use portable::{Portable, Tally, decode_page, encode_page, state_page};
 pub use row::{Row, RowError};
 pub use store::{Store, StoreStats};
 pub use view::{Change, View};

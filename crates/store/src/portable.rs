@@ -9,7 +9,7 @@ use quorate_types::limits;
 
 use crate::error::StoreError;
 use crate::key::Key;
-use crate::keys::{FRONT_BYTES, Keyspace, TAGS, rest_bytes};
+use crate::keys::{FRONT_BYTES, Keyspace, STATE_TAGS, TAGS, rest_bytes};
 use crate::pinned::Pinned;
 use crate::view::View;
 
@@ -34,6 +34,12 @@ impl Portable {
     #[must_use]
     pub fn bytes(&self) -> usize {
         LENGTHS_BYTES + self.key.len() + self.value.len()
+    }
+
+    /// True for a record of the group's state: a row, or one of money.
+    #[must_use]
+    pub fn is_state(&self) -> bool {
+        self.key.first().is_some_and(|tag| STATE_TAGS.contains(tag))
     }
 
     pub(crate) fn lengths(&self) -> [u8; LENGTHS_BYTES] {
@@ -130,11 +136,13 @@ impl Keyspace {
 
     /// The ranges of its keys, in order: one for each tag.
     pub(crate) fn ranges(self) -> impl Iterator<Item = (Key, Key)> {
-        TAGS.into_iter().map(move |tag| {
-            let from = Key::from_bytes(&self.front(tag));
-            let end = from.prefix_end();
-            (from, end)
-        })
+        TAGS.into_iter().map(move |tag| self.range(tag))
+    }
+
+    fn range(self, tag: u8) -> (Key, Key) {
+        let from = Key::from_bytes(&self.front(tag));
+        let end = from.prefix_end();
+        (from, end)
     }
 
     /// True for the key of one of its records.
@@ -162,36 +170,59 @@ impl Pinned {
         after: Option<&[u8]>,
         bytes_max: usize,
     ) -> Result<Vec<Portable>, StoreError> {
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        let passed = after.and_then(|after| after.split_first());
-        for (from, end) in space.ranges() {
-            let tag = from.as_bytes()[0];
-            let mut from = match passed {
-                Some((last, _)) if tag < *last => continue,
-                Some((last, rest)) if tag == *last => {
-                    Key::of_parts(&[from.as_bytes(), rest]).successor()
+        page_of(self, space.ranges(), after, bytes_max)
+    }
+}
+
+/// Records of a group's state in a view, and no others; as [`Pinned::page`].
+///
+/// # Errors
+/// `StoreError` if the view cannot be read.
+pub fn state_page(
+    view: &dyn View,
+    space: Keyspace,
+    after: Option<&[u8]>,
+    bytes_max: usize,
+) -> Result<Vec<Portable>, StoreError> {
+    page_of(view, STATE_TAGS.into_iter().map(|tag| space.range(tag)), after, bytes_max)
+}
+
+/// Records of some ranges of tags, which are in order.
+fn page_of(
+    view: &dyn View,
+    ranges: impl Iterator<Item = (Key, Key)>,
+    after: Option<&[u8]>,
+    bytes_max: usize,
+) -> Result<Vec<Portable>, StoreError> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    let passed = after.and_then(|after| after.split_first());
+    for (from, end) in ranges {
+        let tag = from.as_bytes()[0];
+        let mut from = match passed {
+            Some((last, _)) if tag < *last => continue,
+            Some((last, rest)) if tag == *last => {
+                Key::of_parts(&[from.as_bytes(), rest]).successor()
+            }
+            Some(_) | None => from,
+        };
+        loop {
+            let rows = view.scan(&from, &end, SCAN_ROWS)?;
+            let is_all = rows.len() < SCAN_ROWS;
+            for (key, value) in rows {
+                let record = Portable { key: portable(&key), value };
+                if !found.is_empty() && bytes_max < bytes + record.bytes() {
+                    return Ok(found);
                 }
-                Some(_) | None => from,
-            };
-            loop {
-                let rows = self.scan(&from, &end, SCAN_ROWS)?;
-                let is_all = rows.len() < SCAN_ROWS;
-                for (key, value) in rows {
-                    let record = Portable { key: portable(&key), value };
-                    if !found.is_empty() && bytes_max < bytes + record.bytes() {
-                        return Ok(found);
-                    }
-                    bytes += record.bytes();
-                    found.push(record);
-                    from = key.successor();
-                }
-                if is_all {
-                    break;
-                }
+                bytes += record.bytes();
+                found.push(record);
+                from = key.successor();
+            }
+            if is_all {
+                break;
             }
         }
-        Ok(found)
     }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -274,6 +305,11 @@ mod tests {
             let record = Portable { key: portable(&here), value: Bytes::new() };
             assert_eq!(there.place(&record).unwrap(), there_key);
         }
+        let of_life = keys(HERE)
+            .iter()
+            .filter(|key| !(Portable { key: portable(key), value: Bytes::new() }).is_state())
+            .count();
+        assert_eq!(of_life, 5, "sessions, results, attempts, watermarks and cuts stay behind");
         let of_store = Portable { key: Bytes::from_static(&[1]), value: Bytes::new() };
         assert!(HERE.place(&of_store).is_err());
     }

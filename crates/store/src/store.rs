@@ -123,6 +123,25 @@ impl Store {
         Ok(store)
     }
 
+    /// Takes a group in that the store was not opened for, with what the engine has of it.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine cannot be read.
+    pub fn add_group(&self, group: GroupId) -> Result<(), StoreError> {
+        if self.read().applied.contains_key(&group) {
+            return Ok(());
+        }
+        let slot = self.engine.applied(group)?;
+        let key = keys::base(group);
+        let base = self.engine.get(&key)?.map(|stored| Base::decode(&key, stored)).transpose()?;
+        debug!(%group, applied = %slot, "store takes a group in");
+        let mut state = self.write();
+        state.applied.insert(group, slot);
+        state.bases.extend(base.map(|base| (group, base)));
+        drop(state);
+        self.clear_what_nobody_reads(group)
+    }
+
     /// Where the installed rows of a group stand; `None` if its rows were never installed.
     #[must_use]
     pub fn base(&self, group: GroupId) -> Option<Base> {

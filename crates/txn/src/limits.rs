@@ -3,6 +3,7 @@
 //! Called at the edge, before a request takes up memory in a queue; evaluation relies on it. The
 //! numbers stand in `quorate_types::limits`.
 
+use bytes::Bytes;
 use quorate_types::limits::{
     ENTRY_BYTES_MAX, KEY_BYTES_MAX, READ_ROWS_MAX, TXN_OPS_MAX, VALUE_BYTES_MAX,
 };
@@ -14,6 +15,8 @@ use quorate_types::{
 use crate::entry::{EFFECT_BYTES_MAX, HEAD_BYTES_MAX};
 use crate::money;
 
+/// Most bytes of the key of a row before the user's own: more than any.
+const RECORD_KEY_FRONT_MAX: usize = 64;
 /// Most characters of a key in a message.
 const KEY_SHOWN_MAX: usize = 64;
 
@@ -35,6 +38,9 @@ pub fn check_limits(request: &Request) -> Result<(), Error> {
         | RequestBody::ReadCut(_, CutRange::Accounts { .. } | CutRange::Transfers { .. }) => {
             check_no_id(request)
         }
+        RequestBody::ReadCut(_, CutRange::Records { after, .. }) => {
+            check_no_id(request).and_then(|()| check_portable(after.as_ref()))
+        }
         RequestBody::ReadCut(_, CutRange::Rows(range)) => {
             check_no_id(request).and_then(|()| check_scan(range))
         }
@@ -53,6 +59,17 @@ pub fn check_limits(request: &Request) -> Result<(), Error> {
         | RequestBody::History { .. } => {
             check_no_id(request).and_then(|()| money::check_limits(request))
         }
+    }
+}
+
+/// Refuses a key that is longer than any of a record.
+fn check_portable(after: Option<&Bytes>) -> Result<(), Error> {
+    match after {
+        Some(key) if KEY_BYTES_MAX + RECORD_KEY_FRONT_MAX < key.len() => {
+            let message = format!("no record has a key of {} bytes", key.len());
+            Err(Error::new(Code::InvalidRequest, message).with("field", "after"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

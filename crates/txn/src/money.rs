@@ -38,6 +38,7 @@ pub use entry::{AccountEntry, MoneyEntry, TransfersEntry};
 pub use escrow::Escrow;
 pub use evaluate::{Debits, EXPIRE_HOLDS_MAX, evaluate_debits, expire_holds};
 pub use leg::{CreditLeg, Debit, DebitLeg, Leg};
+pub use read::account_of;
 
 pub(crate) use apply::{apply, settle};
 pub(crate) use draft::Draft;

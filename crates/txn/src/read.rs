@@ -4,13 +4,15 @@
 //! reads the clock, then asks for the lease before it releases what was read.
 
 use quorate_store::keys::parse_row;
-use quorate_store::{Key, Row, StoreError, View};
-use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
+use quorate_store::{Key, Row, StoreError, View, encode_page, state_page};
+use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX, SNAPSHOT_PAGE_BYTES};
 use quorate_types::{
-    CutRange, ReplyBody, RequestBody, RowAddress, ScanPage, ScanRange, ScannedRow, SliceId, Value,
+    CutRange, RecordsPage, ReplyBody, RequestBody, RowAddress, ScanPage, ScanRange, ScannedRow,
+    SliceId, Value,
 };
 
 use crate::context::Context;
+use crate::cross::CutEnd;
 use crate::draft::row_value;
 use crate::money;
 use crate::record::damaged;
@@ -57,7 +59,8 @@ pub fn read_row(
     row_value(view, &context.key(at))
 }
 
-/// One page of what is read at a cut, from the view that stands there.
+/// One page of what is read at a cut, from the view that stands there and holds nothing of an entry
+/// behind `end`.
 ///
 /// # Errors
 /// `StoreError` if records could not be read.
@@ -65,6 +68,7 @@ pub fn read_at_cut(
     range: &CutRange,
     context: &Context<'_>,
     view: &dyn View,
+    end: CutEnd,
 ) -> Result<ReplyBody, StoreError> {
     Ok(match range {
         CutRange::Rows(range) => ReplyBody::Page(scan_page(range, context, view)?),
@@ -73,6 +77,16 @@ pub fn read_at_cut(
         }
         CutRange::Transfers { id, after } => {
             ReplyBody::FoundTransfers(money::find_transfers(*id, *after, context, view)?)
+        }
+        CutRange::Records { after, bytes } => {
+            let bytes_max = match *bytes as usize {
+                bytes @ 1..=SNAPSHOT_PAGE_BYTES => bytes,
+                _ => SNAPSHOT_PAGE_BYTES,
+            };
+            let records = state_page(view, context.keyspace, after.as_deref(), bytes_max)?;
+            let next = records.last().map(|record| record.key.clone());
+            let CutEnd { upto, log_time } = end;
+            ReplyBody::Records(RecordsPage { records: encode_page(&records), next, upto, log_time })
         }
     })
 }

@@ -102,6 +102,14 @@ codes! {
     DeadlineExceeded = (3003, "DEADLINE_EXCEEDED", SameId, "the message names what was tried; check those endpoints or raise the deadline"),
     /// An endpoint could not be reached.
     Unreachable = (3004, "UNREACHABLE", Safe, "check that the server runs and that the address is right"),
+    /// Who takes part in a group is not what the caller has seen.
+    MembersChanged = (3005, "MEMBERS_CHANGED", No, "look again at who takes part (`quorate group members`) and decide anew; the commands go on where they stopped"),
+    /// A replica that should vote could not: it is behind, has no rows yet, or was not heard.
+    MemberNotReady = (3006, "MEMBER_NOT_READY", Safe, "wait until `quorate group members` shows it as fit, or see why its node does not catch up"),
+    /// The node has a replica of the group already.
+    MemberExists = (3007, "MEMBER_EXISTS", No, "choose another node; `quorate group members` shows where the replicas of the group are"),
+    /// The change would leave a group that does not survive the loss of a node any more.
+    LessRedundancy = (3008, "LESS_REDUNDANCY", No, "add a voter first, or say --accept-less-redundancy"),
     /// This replica can give no snapshot of a group now.
     SnapshotUnavailable = (3009, "SNAPSHOT_UNAVAILABLE", Safe, "ask another replica of the group, or this one later"),
 
@@ -140,6 +148,12 @@ codes! {
     FormatUnknown = (6009, "FORMAT_UNKNOWN", No, "start the version that wrote the data folder"),
     /// The node is shutting down.
     ShuttingDown = (6010, "SHUTTING_DOWN", Safe, "send the request to another node"),
+    /// A folder that is to be filled from a backup holds something.
+    DataFolderNotEmpty = (6011, "DATA_FOLDER_NOT_EMPTY", No, "name a new or an empty folder"),
+    /// A backup was to be restored under the id of the cluster that it is of.
+    ClusterIdUsed = (6012, "CLUSTER_ID_USED", No, "draw a new id: `quorate backup cluster-file` writes the cluster file of the backup with one"),
+    /// A data folder was being filled from a backup and that never ended.
+    RestoreUnfinished = (6013, "RESTORE_UNFINISHED", No, "empty the data folder and restore the node again"),
 
     /// The log is damaged where it was once durable.
     LogDamaged = (7001, "LOG_DAMAGED", No, "keep the folder as it is and leave the node down: the others go on without it. A file that was only moved away may be put back, never an older copy"),
@@ -153,6 +167,14 @@ codes! {
     ReplicaDiverged = (7005, "REPLICA_DIVERGED", No, "replicas that differ from a majority fetch their rows anew by themselves; see `quorate status`, keep the logs of all members and report it"),
     /// A snapshot did not arrive as it was sent.
     SnapshotDamaged = (7009, "SNAPSHOT_DAMAGED", Safe, "the node fetches another snapshot by itself; if this comes again, check memory and network of both nodes"),
+    /// There is no such backup, or it was never finished.
+    BackupMissing = (7010, "BACKUP_MISSING", No, "`quorate backup list` shows what is there; one without a manifest was never finished"),
+    /// A backup is not as it was written.
+    BackupDamaged = (7011, "BACKUP_DAMAGED", No, "use another backup; the message names the object"),
+    /// The folder or the bucket of backups cannot be used.
+    BackupPlaceFailed = (7012, "BACKUP_PLACE_FAILED", No, "check the path or the bucket, the rights to it and the variables AWS_*; the message says what failed"),
+    /// A backup was made of other tables, slices or groups than the cluster file has.
+    BackupMismatch = (7013, "BACKUP_MISMATCH", No, "use a cluster file with the same tables, slices and groups: `quorate backup cluster-file` writes that of the backup"),
     /// Nobody the cluster knows: no certificate, or one that it does not accept.
     Unauthenticated = (8001, "UNAUTHENTICATED", No, "use a certificate of this cluster that has not expired: --tls-dir DIR; `quorate cert show` reads it"),
     /// The caller is known and may not do this.

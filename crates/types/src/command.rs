@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::code::Error;
-use crate::cut::{AccountsPage, CutId, CutRange, FoundTransfers};
+use crate::cut::{AccountsPage, CutId, CutRange, FoundTransfers, RecordsPage};
 use crate::ids::{SessionId, TableId, Uid};
 use crate::many::{FoundRows, WantedRow};
 use crate::money::{
@@ -306,6 +306,8 @@ pub enum ReplyBody {
     Accounts(AccountsPage),
     /// A page of a search for transfers at a cut.
     FoundTransfers(FoundTransfers),
+    /// A page of the records at a cut that a backup holds.
+    Records(RecordsPage),
     /// The rows of a read of many.
     Rows(FoundRows),
 }

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::command::ScanRange;
 use crate::ids::{GroupId, Uid};
 use crate::money::{Account, AccountAddress, TransferId, TransferRecord};
 use crate::slot::Slot;
+use crate::time::LogTime;
 
 /// A cut through the logs of all groups: the slot of its `NewCut` entry in the log of the group with
 /// the lowest id. Later cuts are greater; [`CutId::NONE`] is before the first.
@@ -50,6 +53,15 @@ pub enum CutRange {
         /// Start after this user: `next` of the previous page.
         after: Option<Uid>,
     },
+    /// Every record of the group that a backup holds, in the order of their keys. Whoever reads so keeps
+    /// the view for longer than others do.
+    Records {
+        /// Start after this key: `next` of the previous page.
+        after: Option<Bytes>,
+        /// Most bytes of the page, but at least one record; 0 and everything above the limit
+        /// (`SNAPSHOT_PAGE_BYTES`) mean the limit.
+        bytes: u32,
+    },
 }
 
 /// One page of accounts.
@@ -68,6 +80,19 @@ pub struct FoundTransfers {
     pub transfers: Vec<TransferRecord>,
     /// Where the next page starts; `None` after the last one. A page that found nothing may have a next.
     pub next: Option<Uid>,
+}
+
+/// One page of the records that a backup holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordsPage {
+    /// The records, in the layout of pages between nodes. No bytes: there are no more.
+    pub records: Bytes,
+    /// Where the next page starts: the key of the last record. `None` if the page is empty.
+    pub next: Option<Bytes>,
+    /// No record of the view is of a later entry of the group's log.
+    pub upto: Slot,
+    /// Log time of that entry: whoever goes on from these records must not begin before.
+    pub log_time: LogTime,
 }
 
 /// The group whose log numbers the cuts: the one with the lowest id.

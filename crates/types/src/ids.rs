@@ -28,10 +28,6 @@ id!(
     GroupId(u32), "g"
 );
 id!(
-    /// One member of one group. Never reused after the member is removed. Printed as `r2`.
-    ReplicaId(u64), "r"
-);
-id!(
     /// A user. Unsigned 64-bit; the slice is computed from it.
     Uid(u64), ""
 );
@@ -43,6 +39,44 @@ id!(
     /// A table, numbered in the cluster file. Printed as `t1`.
     TableId(u16), "t"
 );
+
+/// One member of one group: its node, and which of the node's replicas of the group it is. Never used again
+/// after it has left, or lost its disk. Printed as `r2`; one that is not the first on its node as
+/// `r2.00c0ffee`.
+///
+/// The low 32 bits are the node. The others are 0 for a replica that its group began with, and random for
+/// all that came later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u64);
+
+impl ReplicaId {
+    /// The replica with which a group began on a node.
+    #[must_use]
+    pub fn first_on(node: NodeId) -> ReplicaId {
+        ReplicaId(u64::from(node.0))
+    }
+
+    /// Another one, told apart by a random number that is not 0.
+    #[must_use]
+    pub fn later_on(node: NodeId, number: u32) -> ReplicaId {
+        ReplicaId(u64::from(number.max(1)) << 32 | u64::from(node.0))
+    }
+
+    /// Its node.
+    #[must_use]
+    pub fn node(self) -> NodeId {
+        NodeId(u32::try_from(self.0 & u64::from(u32::MAX)).expect("32 bits"))
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 >> 32 {
+            0 => write!(f, "r{}", self.0),
+            number => write!(f, "r{}.{number:08x}", self.node().0),
+        }
+    }
+}
 
 impl SliceId {
     /// The slice of rows that no UID owns: tables of class `home` and `global`.

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod limits;
 pub mod link;
 pub mod many;
+pub mod member;
 pub mod money;
 pub mod planted;
 pub mod slot;
@@ -32,7 +33,7 @@ pub use command::{
 pub use cross::{
     AttemptState, AttemptStatus, CrossBody, CrossMessage, Part, PartReply, Refusal, Vote,
 };
-pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, cut_group};
+pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, RecordsPage, cut_group};
 pub use elsewhere::Elsewhere;
 pub use identity::{ClientName, Identity, Who};
 pub use ids::{
@@ -40,6 +41,7 @@ pub use ids::{
 };
 pub use link::Link;
 pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
+pub use member::{MemberRole, MemberSeat};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
     HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,

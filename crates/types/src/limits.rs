@@ -10,6 +10,8 @@ pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 /// Most conditions plus mutations of a transaction. More: `TXN_TOO_LARGE` at the edge.
 pub const TXN_OPS_MAX: usize = 1024;
+/// Members of one group, learners included. Quorums are counted over them for every answer.
+pub const GROUP_MEMBERS_MAX: usize = 16;
 /// Most groups of one transaction. More: `SEVERAL_GROUPS` at the edge.
 pub const TXN_GROUPS_MAX: usize = 16;
 /// Cross-unit transactions that a group coordinates at once. Beyond: `OVERLOADED`.
@@ -34,6 +36,8 @@ pub const GROUP_CUTS_MAX: usize = 4;
 /// Bytes of effects that a view at a cut keeps of transactions that were decided after it. Beyond:
 /// the view goes.
 pub const CUT_EFFECT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Views at cuts of a group that are kept for backups at once. Beyond: a view is not kept for longer.
+pub const GROUP_CUTS_HELD_MAX: usize = 2;
 /// Accounts that one page of a search for transfers at a cut walks past. The page ends there and says
 /// where the next one begins.
 pub const CUT_LOOKS_MAX: usize = 4096;
@@ -98,4 +102,5 @@ const _: () = assert!(TRANSFERS_MAX * (TRANSFER_BYTES + 1 + 23) + 32 * 1024 <= E
 const _: () = assert!(TRANSFERS_MAX < GROUP_ESCROW_MAX && TRANSFERS_MAX < GROUP_HOLDS_MAX);
 const _: () = assert!(CHAIN_MAX <= TRANSFERS_MAX && TRANSFERS_MAX <= u16::MAX as usize);
 const _: () = assert!(PEER_IN_FLIGHT_BYTES_MAX <= PEER_QUEUE_BYTES_MAX);
+const _: () = assert!(GROUP_CUTS_HELD_MAX < GROUP_CUTS_MAX);
 const _: () = assert!(GROUP_UNCOMMITTED_BYTES_MAX <= GROUP_CACHE_BYTES_MAX);

@@ -81,6 +81,56 @@ pub(super) const SNAPSHOT_DAMAGED: Page = Page {
     ],
 };
 
+pub(super) const BACKUP_MISSING: Page = Page {
+    meaning: "Nothing at that place has this id, or what has it was never finished: the manifest is written \
+              last, and without it nobody knows whether anything is missing.",
+    causes: &[
+        "a wrong place or id",
+        "`quorate backup create` failed or was stopped before its end",
+    ],
+    steps: &[
+        "see what is there with `quorate backup list --from PLACE`",
+        "remove what was never finished; it can be used for nothing",
+    ],
+};
+
+pub(super) const BACKUP_DAMAGED: Page = Page {
+    meaning: "An object of the backup is missing or not as it was written. The message names it, and nothing \
+              of it is used.",
+    causes: &[
+        "the disk or the object store lost or changed bytes",
+        "somebody changed or removed an object",
+    ],
+    steps: &[
+        "use another backup: `quorate backup verify` reads every object of it",
+        "if a copy of the place exists, put the object back from there",
+        "check the disk or the store before the next backup goes there",
+    ],
+};
+
+pub(super) const BACKUP_PLACE_FAILED: Page = Page {
+    meaning: "The folder or the bucket could not be read or written.",
+    causes: &[
+        "a path that does not exist, or a user who may not use it; a full disk",
+        "keys, region or endpoint of the object store are missing or wrong in the variables AWS_*",
+        "the object store cannot be reached",
+    ],
+    steps: &[
+        "read the message: it has the answer of the system or of the store",
+        "correct that, and try again",
+    ],
+};
+
+pub(super) const BACKUP_MISMATCH: Page = Page {
+    meaning: "The cluster file has other tables, slices or groups than the cluster in the backup had. The rows \
+              would lie where nobody looks for them.",
+    causes: &["the cluster file was changed after the backup, or is another cluster's"],
+    steps: &[
+        "write the cluster file of the backup with a new id: `quorate backup cluster-file`",
+        "change places and addresses in it; leave tables, slices and groups as they are",
+    ],
+};
+
 pub(super) const INTERNAL: Page = Page {
     meaning: "Something happened that should not be possible: a bug of ours.",
     causes: &["a case that we did not think of"],

@@ -7,6 +7,7 @@
 mod capacity;
 mod data;
 mod markdown;
+mod members;
 mod quorum;
 mod routing;
 mod security;
@@ -81,6 +82,10 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::NotReady => &quorum::NOT_READY,
         Code::DeadlineExceeded => &quorum::DEADLINE_EXCEEDED,
         Code::Unreachable => &quorum::UNREACHABLE,
+        Code::MembersChanged => &members::MEMBERS_CHANGED,
+        Code::MemberNotReady => &members::MEMBER_NOT_READY,
+        Code::MemberExists => &members::MEMBER_EXISTS,
+        Code::LessRedundancy => &members::LESS_REDUNDANCY,
         Code::SnapshotUnavailable => &quorum::SNAPSHOT_UNAVAILABLE,
         Code::Overloaded => &capacity::OVERLOADED,
         Code::DiskFull => &capacity::DISK_FULL,
@@ -99,12 +104,19 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::VersionMismatch => &setup::VERSION_MISMATCH,
         Code::FormatUnknown => &setup::FORMAT_UNKNOWN,
         Code::ShuttingDown => &setup::SHUTTING_DOWN,
+        Code::DataFolderNotEmpty => &setup::DATA_FOLDER_NOT_EMPTY,
+        Code::ClusterIdUsed => &setup::CLUSTER_ID_USED,
+        Code::RestoreUnfinished => &setup::RESTORE_UNFINISHED,
         Code::LogDamaged => &data::LOG_DAMAGED,
         Code::PromisesUnreadable => &data::PROMISES_UNREADABLE,
         Code::StoreDamaged => &data::STORE_DAMAGED,
         Code::DiskFailed => &data::DISK_FAILED,
         Code::ReplicaDiverged => &data::REPLICA_DIVERGED,
         Code::SnapshotDamaged => &data::SNAPSHOT_DAMAGED,
+        Code::BackupMissing => &data::BACKUP_MISSING,
+        Code::BackupDamaged => &data::BACKUP_DAMAGED,
+        Code::BackupPlaceFailed => &data::BACKUP_PLACE_FAILED,
+        Code::BackupMismatch => &data::BACKUP_MISMATCH,
         Code::Unauthenticated => &security::UNAUTHENTICATED,
         Code::PermissionDenied => &security::PERMISSION_DENIED,
         Code::CertificateInvalid => &security::CERTIFICATE_INVALID,

@@ -98,3 +98,32 @@ pub(super) const SHUTTING_DOWN: Page = Page {
     causes: &["it was stopped in good order: SIGTERM, a restart, an upgrade"],
     steps: &["send the request to another member; the Rust client does"],
 };
+
+pub(super) const DATA_FOLDER_NOT_EMPTY: Page = Page {
+    meaning: "`quorate backup restore` fills empty folders only, so that it never mixes a backup with what \
+              a node has written.",
+    causes: &["the folder is the data folder of a node", "an earlier restore into it broke off"],
+    steps: &[
+        "name a folder that is new or empty",
+        "if an earlier restore broke off, empty the folder and restore again",
+    ],
+};
+
+pub(super) const CLUSTER_ID_USED: Page = Page {
+    meaning: "A backup is restored under a new cluster id only. With the old one, nodes of the cluster that \
+              was backed up and nodes of the restored one would take each other for their own, and clients \
+              could not tell which of the two has their writes.",
+    causes: &["the cluster file given with --cluster is that of the cluster in the backup"],
+    steps: &[
+        "write a cluster file with a new id: `quorate backup cluster-file --from PLACE --id ID --output NEW.toml`",
+        "make certificates for it: they name the cluster id too",
+        "restore every node with that file",
+    ],
+};
+
+pub(super) const RESTORE_UNFINISHED: Page = Page {
+    meaning: "The data folder was being filled from a backup, and that never ended. The node does not \
+              start: it would count for an empty one.",
+    causes: &["`quorate backup restore` failed or was stopped", "it is still running"],
+    steps: &["wait for it if it still runs", "empty the data folder and restore the node again"],
+};

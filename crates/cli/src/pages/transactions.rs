@@ -118,8 +118,9 @@ pub(super) const CUT_LOST: Page = Page {
     meaning: "What was being read as of one moment cannot be read on: the group keeps no view of that \
               moment.",
     causes: &[
-        "the reading took longer than the 60 s for which nodes keep a cut",
-        "the leader of a group changed meanwhile",
+        "the reading took longer than the 60 s for which nodes keep a cut, or a backup longer than two hours",
+        "the node that kept it stopped, or could not be reached",
+        "the leader of a group changed while the cut was made",
         "so much was written meanwhile that the view was dropped",
     ],
     steps: &[

@@ -119,7 +119,7 @@ async fn ask(client: &Client, transfers: &[Transfer], part: &[usize]) -> Vec<Tra
         Ok(answered) => answered,
         Err(error) => return vec![TransferOutcome::Failed(error); part.len()],
     };
-    let Answered { group, reply } = answered;
+    let Answered { group, reply, .. } = answered;
     match reply.body {
         ReplyBody::Transfers(results) if results.verdicts.len() == part.len() => {
             let told = Told { group, slot: reply.at.slot, results, before };

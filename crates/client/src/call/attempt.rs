@@ -57,9 +57,11 @@ impl Call<'_> {
             Some(reads) if body.is_readable_elsewhere() => reads.of_group(group),
             Some(_) | None => None,
         };
-        let first = match elsewhere {
-            Some(_) => self.nearest(group),
-            None => self.inner.router.first(group),
+        let keeper = self.keepers.and_then(|keepers| keepers.get(&group)).copied();
+        let first = match (keeper, elsewhere) {
+            (Some(keeper), _) => Ok(keeper),
+            (None, Some(_)) => self.nearest(group),
+            (None, None) => self.inner.router.first(group),
         };
         let mut node = match first {
             Ok(node) => node,
@@ -77,7 +79,8 @@ impl Call<'_> {
                 elsewhere,
                 request: Request { id: ticket.map(Ticket::request_id), body: body.clone() },
             };
-            let end = match self.attempt(&address, item, bytes, traceparent.as_deref()).await {
+            let end = match self.attempt(node, &address, item, bytes, traceparent.as_deref()).await
+            {
                 Ok((answered, hint)) => {
                     let slot = answered.reply.at.slot;
                     match (self.reads, self.began, elsewhere) {
@@ -86,7 +89,8 @@ impl Call<'_> {
                         _ => {}
                     }
                     self.inner.budget.succeeded();
-                    let leads = elsewhere.is_none().then_some(node);
+                    let may_follow = elsewhere.is_some() || keeper.is_some();
+                    let leads = (!may_follow).then_some(node);
                     if let Some(leader) = hint.map(|hint| hint.node).or(leads) {
                         self.inner.router.note_leader(group, leader);
                     }
@@ -118,6 +122,7 @@ impl Call<'_> {
     /// Sends a request to one node once and waits for the answer.
     async fn attempt(
         &mut self,
+        node: NodeId,
         address: &str,
         mut item: Item,
         bytes: usize,
@@ -180,7 +185,7 @@ impl Call<'_> {
                 Some(_) | None => error,
             })
         })?;
-        Ok((Answered { group, reply }, answer.leader))
+        Ok((Answered { group, node, reply }, answer.leader))
     }
 
     /// Decides what follows an attempt, pauses, and names the node to try next.

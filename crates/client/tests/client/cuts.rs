@@ -1,6 +1,6 @@
 //! Cuts and audits: what the client asks, what it makes of views that are lost, and that it lets go.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use quorate_client::{AccountAddress, Client, Code, Transfer, TransferId, Uid, Value};
 use quorate_types::{
@@ -11,20 +11,31 @@ use quorate_types::{
 use super::bank::{Bank, open};
 use super::nodes::Nodes;
 
-/// The views that the groups behind the scripted nodes keep. They show what is there now.
+/// The views that the scripted nodes keep of their groups. They show what is there now.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts {
-    pub(crate) views: BTreeSet<(CutId, GroupId)>,
+    /// Each with the node that keeps it.
+    pub(crate) views: BTreeMap<(CutId, GroupId), u32>,
     /// So many requests to keep or to read a view find it lost.
     pub(crate) lose: u32,
     pub(crate) made: u32,
 }
 
 impl Cuts {
+    /// Whether this is about a view that the node keeps.
+    pub(crate) fn keeps(&self, node: u32, group: GroupId, body: &RequestBody) -> bool {
+        match body {
+            RequestBody::PinCut(cut)
+            | RequestBody::ReadCut(cut, _)
+            | RequestBody::UnpinCut(cut) => self.views.get(&(*cut, group)) == Some(&node),
+            _ => false,
+        }
+    }
+
     /// The answer to a request about a cut; `None` for others, and for rows at one.
     pub(crate) fn answer(
         &mut self,
-        group: GroupId,
+        (node, group): (u32, GroupId),
         body: &RequestBody,
         at: EntryId,
         look: &dyn Fn(GroupId, &CutRange) -> Option<ReplyBody>,
@@ -41,11 +52,11 @@ impl Cuts {
                 Some(Err(Error::new(Code::CutLost, "another one leads")))
             }
             RequestBody::PinCut(cut) => {
-                self.views.insert((*cut, group));
+                self.views.entry((*cut, group)).or_insert(node);
                 told(ReplyBody::Cut(*cut))
             }
             RequestBody::ReadCut(cut, range) => {
-                assert!(self.views.contains(&(*cut, group)), "{cut} is read without a view");
+                assert!(self.keeps(node, group, body), "{cut} is read without a view");
                 look(group, range).and_then(told)
             }
             RequestBody::UnpinCut(cut) => {
@@ -80,7 +91,7 @@ pub(crate) fn look(
             let transfers = has_id.map(|(_, record)| *record).collect();
             Some(ReplyBody::FoundTransfers(FoundTransfers { transfers, next: None }))
         }
-        CutRange::Rows(_) => None,
+        CutRange::Rows(_) | CutRange::Records { .. } => None,
     }
 }
 
@@ -121,6 +132,28 @@ async fn a_lost_view_means_a_new_cut() {
     nodes.world().cuts.lose = u32::MAX;
     assert_eq!(client.audit().await.expect_err("all are lost").code(), Code::CutLost);
     assert!(nodes.world().cuts.made < 20, "it gives up");
+}
+
+#[tokio::test]
+async fn views_are_read_where_they_are_kept() {
+    // Goal: leaders that change while a cut is read disturb nobody: the nodes that made the views are asked,
+    // and are not taken for leaders because they answer.
+    let (nodes, client) = with_money().await;
+    client.put("profiles", Uid(1), "name", "Ada").await.expect("it is written");
+    let cut = client.cut().await.expect("nothing is wrong");
+    nodes.world().leader = 2;
+    client.get("profiles", Uid(1), "name").await.expect("the new leader is found");
+    nodes.world().seen.clear();
+    let mut accounts = cut.accounts();
+    while accounts.next_page().await.expect("it is kept").is_some() {}
+    let page = cut.scan("profiles", Uid(1)).expect("it exists").collect_all().await;
+    assert_eq!(page.expect("it is kept")[0].value, Value::Bytes("Ada".into()));
+    assert!(nodes.world().seen.iter().all(|seen| seen.node == 1), "{:?}", nodes.world().seen);
+    nodes.world().seen.clear();
+    client.get("profiles", Uid(1), "name").await.expect("it is read");
+    assert!(nodes.world().seen.iter().all(|seen| seen.node == 2), "{:?}", nodes.world().seen);
+    cut.release().await;
+    assert!(nodes.world().cuts.views.is_empty(), "{:?}", nodes.world().cuts.views);
 }
 
 #[tokio::test]

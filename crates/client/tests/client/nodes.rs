@@ -89,8 +89,8 @@ impl World {
         LeaderHint { node, address }
     }
 
-    /// The answer to a request, as the leader would give it.
-    fn answer(&mut self, item: &Item) -> Result<Reply, Error> {
+    /// The answer to a request, as the leader would give it, or who keeps the view that it is about.
+    fn answer(&mut self, node: u32, item: &Item) -> Result<Reply, Error> {
         let at = self.next_entry();
         if let Some(told) = self.bank.answer(&item.request.body, at) {
             return told;
@@ -100,7 +100,7 @@ impl World {
             let of_group = |uid| topology.group_of_accounts(uid).expect("sharded").id == group;
             look(bank, range, of_group)
         };
-        if let Some(told) = cuts.answer(item.group, &item.request.body, at, &look) {
+        if let Some(told) = cuts.answer((node, item.group), &item.request.body, at, &look) {
             return told;
         }
         let plain = |body| Ok(Reply { at, replayed: false, body });
@@ -352,22 +352,23 @@ impl Node {
                 world.seen.push(Seen { node: self.id, id: item.request.id, time_left });
                 fault = world.faults.get_mut(&self.id).and_then(VecDeque::pop_front);
             }
+            let keeps = world.cuts.keeps(self.id, item.group, &item.request.body);
             let result = match fault {
                 Some(Fault::BreakBefore) => return None,
                 Some(Fault::Swallow) => continue,
                 Some(Fault::Refuse(error)) => Err(error),
                 Some(Fault::BreakAfter) => {
-                    world.answer(&item).expect("it takes effect");
+                    world.answer(self.id, &item).expect("it takes effect");
                     return None;
                 }
                 Some(Fault::Mute) => {
-                    world.answer(&item).expect("it takes effect");
+                    world.answer(self.id, &item).expect("it takes effect");
                     continue;
                 }
-                None if self.id != world.leader => {
+                None if self.id != world.leader && !keeps => {
                     Err(world.hint().add_to(Error::new(Code::NotLeader, "another one leads")))
                 }
-                None => world.answer(&item).map(|reply| (item.group, reply)),
+                None => world.answer(self.id, &item).map(|reply| (item.group, reply)),
             };
             items.push(Answer { id: item.id, leader: None, result }.into_wire());
         }
@@ -489,6 +490,41 @@ impl Admin for Node {
         _request: Request<v1::ResolveAttemptRequest>,
     ) -> Result<Response<v1::ResolveAttemptResponse>, Status> {
         Ok(Response::new(v1::ResolveAttemptResponse::default()))
+    }
+
+    async fn get_members(
+        &self,
+        _request: Request<v1::GetMembersRequest>,
+    ) -> Result<Response<v1::GetMembersResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn change_members(
+        &self,
+        _request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn create_replica(
+        &self,
+        _request: Request<v1::CreateReplicaRequest>,
+    ) -> Result<Response<v1::CreateReplicaResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn pin_leader(
+        &self,
+        _request: Request<v1::PinLeaderRequest>,
+    ) -> Result<Response<v1::PinLeaderResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn drain_node(
+        &self,
+        _request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
     }
 
     async fn check_group(

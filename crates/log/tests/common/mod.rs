@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use quorate_log::{
-    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogWriter, NodeRecord,
-    Recovered,
+    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogWriter,
+    MembershipRecord, NodeRecord, Recovered,
 };
 use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
 
@@ -59,7 +59,11 @@ pub(crate) fn contents_read(reader: &LogReader) -> Result<Contents, LogError> {
 
 pub(crate) fn record(promised: u64) -> NodeRecord {
     let ballot = |round| Ballot { round, replica: ReplicaId(7) };
-    let group = |round| GroupRecord { replica: ReplicaId(3), promised: ballot(round) };
+    let group = |round| GroupRecord {
+        replica: ReplicaId(3),
+        promised: ballot(round),
+        membership: MembershipRecord::default(),
+    };
     NodeRecord {
         version: 0,
         cluster: ClusterId(0xc1),

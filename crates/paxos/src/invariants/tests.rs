@@ -1,11 +1,10 @@
 //! Every rule notices a state that breaks it.
 
-use std::collections::BTreeMap;
-
 use quorate_types::{Ballot, BootTime, EntryId, GroupId, ReplicaId, Slot};
 
 use crate::input::{Input, Restored};
 use crate::leader::Reader;
+use crate::membership::Membership;
 use crate::message::{Accepted, HeartbeatAck, Message, Prepare, Promise};
 use crate::options::{Options, Timing};
 use crate::output::{Output, ReadToken};
@@ -30,12 +29,12 @@ fn follower() -> Replica {
     let options = Options {
         group: GroupId(1),
         replica: ReplicaId(1),
-        voters: BTreeMap::from([(ReplicaId(1), 0)]),
         timing: Timing::lan(),
         pinned: false,
         log_budget_bytes: u64::MAX,
     };
-    let replica = Replica::new(BootTime::ZERO, options, Restored::fresh());
+    let alone = Membership::of_voters([(ReplicaId(1), 0)]);
+    let replica = Replica::new(BootTime::ZERO, options, Restored::fresh(alone));
     replica.check_invariants();
     replica
 }

@@ -34,6 +34,7 @@ pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
         player.play(&Event::DiskProgress(id));
         player.play(&Event::Tick(id));
         player.play(&Event::GoHome(id));
+        player.play(&Event::ContinueChange(id));
         refill(player, id);
         while !player.cluster().nodes[&id].log_reads.is_empty() {
             player.play(&Event::AnswerRead { id, count: usize::MAX });
@@ -64,6 +65,9 @@ fn refill(player: &mut impl Player, id: ReplicaId) {
         player.play(&Event::Installed(id));
     } else if let Some(wanted) = node.wants_rows {
         let has = |other: &ReplicaId| {
+            if *other == id {
+                return false;
+            }
             let snapshot = cluster.nodes[other].core.as_ref().and_then(|core| core.applied_last());
             snapshot.is_some_and(|last| wanted <= last.last())
         };
@@ -78,7 +82,9 @@ fn refill(player: &mut impl Player, id: ReplicaId) {
 pub fn hang(player: &mut impl Player, rounds: u32) {
     let ids = player.cluster().ids();
     let Some(leader) = ids.iter().copied().find(|id| player.cluster().serves(*id)) else { return };
-    if ids.len() < 3 {
+    if player.cluster().membership.membership.members().filter(|(_, it)| it.role.votes()).count()
+        < 3
+    {
         return;
     }
     for _ in 0..rounds {

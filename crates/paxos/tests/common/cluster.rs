@@ -2,16 +2,20 @@
 //! that a replica gets by it; whoever plays the event steps the replica, looks at the output and lets the
 //! cluster take it in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_paxos::{Health, Input, LeaseMode, Options, Output, ReadToken, Timing};
-use quorate_types::{GroupId, ReplicaId, Slot};
+use quorate_paxos::{
+    ChangeRequest, Health, Input, LeaseMode, Membership, MembershipAt, Options, Output, ReadToken,
+    Seat, Timing,
+};
+use quorate_types::{EntryId, GroupId, ReplicaId, Slot};
 
-use crate::common::event::Event;
+use crate::common::event::{Event, Ids};
 use crate::common::links::Links;
 use crate::common::node::{Disk, Node, Phase};
+use crate::common::{group, members};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The settling time is doubled twice at most, so that a group is home again soon after its faults end.
@@ -32,6 +36,8 @@ pub struct Setup {
     pub beyond_margin: bool,
     /// Bytes of log that leaders keep for those that lag.
     pub log_budget: u64,
+    /// So many replicas, the last ones, begin as nobody's members.
+    pub spares: usize,
 }
 
 /// A clock: what it shows at the start, and by how many parts per million it runs fast.
@@ -52,16 +58,20 @@ impl Setup {
             ranks: (1..=count).map(|id| id as u16).collect(),
             beyond_margin: false,
             log_budget: u64::MAX,
+            spares: 0,
         }
     }
 
+    /// How the group begins.
+    pub fn genesis(&self) -> Membership {
+        let count = self.ranks.len() - self.spares;
+        let ids = (1..).map(ReplicaId);
+        group::voters(ids.zip(self.ranks.iter().copied()).take(count))
+    }
+
     fn node(&self, index: usize) -> Node {
-        let voters: BTreeMap<ReplicaId, u16> = self
-            .ranks
-            .iter()
-            .enumerate()
-            .map(|(n, rank)| (ReplicaId(n as u64 + 1), *rank))
-            .collect();
+        let is_member = index < self.ranks.len() - self.spares;
+        let membership = if is_member { self.genesis() } else { Membership::default() };
         let timing = Timing {
             mode: self.mode,
             lease_margin: self.lease_margin,
@@ -73,12 +83,15 @@ impl Setup {
             options: Options {
                 group: GroupId(1),
                 replica: ReplicaId(index as u64 + 1),
-                voters,
                 timing,
                 pinned: false,
                 log_budget_bytes: self.log_budget,
             },
-            disk: Disk::default(),
+            disk: Disk {
+                membership: MembershipAt { id: EntryId::ZERO, membership },
+                ..Disk::default()
+            },
+            unsynced_memberships: Vec::new(),
             core: None,
             unsynced: Default::default(),
             unsynced_promises: Default::default(),
@@ -98,6 +111,10 @@ pub struct Cluster {
     pub links: Links,
     /// Time since the start.
     pub real_ns: u64,
+    /// The last membership that somebody has applied.
+    pub membership: MembershipAt,
+    /// Replicas whose disks are gone: they had left.
+    pub gone: BTreeSet<ReplicaId>,
     reads: u64,
 }
 
@@ -108,7 +125,9 @@ impl Cluster {
         let mut nodes: BTreeMap<ReplicaId, Node> =
             ids.map(|(id, index)| (id, setup.node(index))).collect();
         nodes.values_mut().for_each(|node| node.start(0));
-        Cluster { setup, nodes, links: Links::default(), real_ns: 0, reads: 0 }
+        let membership = MembershipAt { id: EntryId::ZERO, membership: setup.genesis() };
+        let (links, gone) = (Links::default(), BTreeSet::new());
+        Cluster { setup, nodes, links, real_ns: 0, membership, gone, reads: 0 }
     }
 
     pub fn ids(&self) -> Vec<ReplicaId> {
@@ -149,14 +168,22 @@ impl Cluster {
             }
             Event::Start(id) => {
                 let real_ns = self.real_ns;
+                let is_gone = self.gone.contains(&id);
                 let node = self.node(id);
-                if node.core.is_none() {
+                if node.core.is_none() && !is_gone {
                     node.start(real_ns);
                 }
                 None
             }
             Event::LoseRows(id) => {
                 self.lose_rows(id);
+                None
+            }
+            Event::Vanish(id) => {
+                if self.has_left(id) {
+                    self.node(id).vanish();
+                    self.gone.insert(id);
+                }
                 None
             }
             Event::Snapshot { id, from } => {
@@ -182,7 +209,8 @@ impl Cluster {
     /// Events within a node that runs.
     fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
         let real_ns = self.real_ns;
-        let others_are_whole = self.rows_are_whole();
+        let is_spared = matches!(event, Event::DamageRows(_)) && self.is_spared(id);
+        let gone = &self.gone;
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
         match *event {
@@ -207,12 +235,28 @@ impl Cluster {
                 None
             }
             Event::Trim(_) => node.trim().map(Input::Trimmed),
+            Event::Change { voters, learners, .. } => {
+                let core = node.core.as_ref().expect("checked");
+                let expected = core.membership_at().id;
+                let seat = |id: ReplicaId, votes: bool| {
+                    let rank = self.setup.ranks[id.0 as usize - 1];
+                    (id, Seat { rank, votes })
+                };
+                let count = self.setup.ranks.len() as u64;
+                let known = |ids: Ids| ids.iter().filter(|id| id.0 <= count && !gone.contains(id));
+                let members = known(learners)
+                    .map(|id| seat(id, false))
+                    .chain(known(voters).map(|id| seat(id, true)))
+                    .collect();
+                Some(Input::Change(ChangeRequest { expected, members }))
+            }
+            Event::ContinueChange(_) => Some(Input::ContinueChange),
             Event::Health { draining, serious_faults, .. } => {
                 Some(Input::Health(Health { draining, serious_faults, ..Health::default() }))
             }
             Event::AnswerRead { count, .. } => node.answer_read(count),
             Event::Install(_) => node.install(),
-            Event::DamageRows(_) => others_are_whole.then(|| node.damage_rows()).flatten(),
+            Event::DamageRows(_) => is_spared.then(|| node.damage_rows()).flatten(),
             Event::Switch(_) => {
                 node.switch();
                 None
@@ -224,6 +268,7 @@ impl Cluster {
             | Event::Duplicate(_)
             | Event::Crash { .. }
             | Event::LoseRows(_)
+            | Event::Vanish(_)
             | Event::Snapshot { .. }
             | Event::Start(_) => None,
         }
@@ -243,8 +288,14 @@ impl Cluster {
         for (to, message) in out.messages {
             self.links.send((id, to), message);
         }
+        for batch in &out.applies {
+            if let Some(at) = batch.membership().filter(|at| self.membership.id.slot < at.id.slot) {
+                self.membership = at;
+            }
+        }
         let node = self.node(id);
         node.unsynced_promises.extend(out.promise);
+        node.keep_membership(out.membership, &out.appends);
         node.unsynced.extend(out.appends);
         for batch in out.applies {
             node.applied.extend(batch.entries());
@@ -259,17 +310,51 @@ impl Cluster {
         assert!(node.log_reads.len() < 50, "{id} reads its log without end");
     }
 
-    /// The rows of a node that is down are lost, if they are the only ones that are: one disk may fail.
+    /// The rows of a node that is down are lost, if the others can spare them.
     fn lose_rows(&mut self, id: ReplicaId) {
-        if self.rows_are_whole() && self.node(id).core.is_none() {
+        if self.is_spared(id) && self.node(id).core.is_none() {
             self.node(id).lose_rows();
         }
     }
 
-    /// No rows are lost or damaged, and were those of one node, others would have them.
-    fn rows_are_whole(&self) -> bool {
+    /// No rows are lost or damaged, and the others have a quorum without this node, by whatever membership
+    /// counts: one disk may fail.
+    fn is_spared(&self, id: ReplicaId) -> bool {
         let is_whole = |node: &Node| node.disk.lost.is_empty() && !node.disk.is_damaged;
-        3 <= self.nodes.len() && self.nodes.values().all(is_whole)
+        self.nodes.values().all(is_whole)
+            && self.memberships().iter().all(|it| it.is_quorum(|other| other != id))
+    }
+
+    /// True if no membership has it that anybody may yet count by: its disk may go.
+    fn has_left(&self, id: ReplicaId) -> bool {
+        !self.memberships().iter().any(|membership| membership.get(id).is_some())
+    }
+
+    /// The last membership that is chosen, and those above it in some log.
+    fn memberships(&self) -> Vec<Membership> {
+        let held = self.nodes.values().flat_map(Node::memberships);
+        let later = held.filter(|at| self.membership.id.slot < at.id.slot);
+        let later = later.map(|at| at.membership);
+        [self.membership.membership.clone()].into_iter().chain(later).collect()
+    }
+
+    /// True if these replicas are enough for what they have to be chosen, and to stay so: they meet every
+    /// quorum of the last chosen membership, or of one that follows.
+    pub fn is_enough(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
+        self.memberships().iter().any(|membership| members::meets_quorums(membership, &has))
+    }
+
+    /// The same for the disks that hold this entry.
+    pub fn is_kept(&self, entry: EntryId) -> bool {
+        self.is_enough(|id| self.nodes.get(&id).is_some_and(|node| node.disk.has(entry)))
+    }
+
+    /// Replicas that are members as it is chosen, but for those that are gone: who calls a learner back
+    /// that has left may find it so.
+    pub fn members(&self) -> impl Iterator<Item = (&ReplicaId, &Node)> {
+        let membership = &self.membership.membership;
+        let is_member = |id: &ReplicaId| membership.get(*id).is_some() && !self.gone.contains(id);
+        self.nodes.iter().filter(move |(id, _)| is_member(id))
     }
 
     /// True if `id` believes it leads, serving or not.
@@ -289,12 +374,9 @@ impl Cluster {
     /// True if `id` serves, and nobody is ranked before it.
     pub fn is_home(&self, id: ReplicaId) -> bool {
         let rank = self.setup.ranks[id.0 as usize - 1];
-        self.serves(id) && self.setup.ranks.iter().all(|other| rank <= *other)
-    }
-
-    /// How many disks hold this entry.
-    pub fn copies(&self, entry: quorate_types::EntryId) -> usize {
-        self.nodes.values().filter(|node| node.disk.has(entry)).count()
+        let members = self.membership.membership.members();
+        let ranks = members.filter(|(_, it)| it.role.votes_after()).map(|(_, it)| it.rank);
+        self.serves(id) && ranks.min().is_some_and(|best| rank <= best)
     }
 
     pub fn slot_committed(&self, id: ReplicaId) -> Slot {

@@ -67,6 +67,16 @@ pub enum Event {
         draining: bool,
         serious_faults: u8,
     },
+    /// An operator wants other members.
+    Change {
+        id: ReplicaId,
+        voters: Ids,
+        learners: Ids,
+    },
+    /// Its driver looks whether a change is to go on.
+    ContinueChange(ReplicaId),
+    /// A node that has left is gone for good, and its disk with it.
+    Vanish(ReplicaId),
     /// The rows of a node that is down are lost.
     LoseRows(ReplicaId),
     /// The rows of a node that runs are found to be damaged.
@@ -114,6 +124,9 @@ impl Event {
             | Event::Trim(id)
             | Event::LoseRows(id)
             | Event::DamageRows(id)
+            | Event::Change { id, .. }
+            | Event::ContinueChange(id)
+            | Event::Vanish(id)
             | Event::Install(id)
             | Event::Switch(id)
             | Event::Installed(id)
@@ -157,6 +170,11 @@ impl fmt::Display for Event {
             Event::Trim(id) => write!(f, "trim {id}"),
             Event::LoseRows(id) => write!(f, "lose-rows {id}"),
             Event::DamageRows(id) => write!(f, "damage-rows {id}"),
+            Event::Change { id, voters, learners } => {
+                write!(f, "change {id} voters={voters} learners={learners}")
+            }
+            Event::ContinueChange(id) => write!(f, "continue {id}"),
+            Event::Vanish(id) => write!(f, "vanish {id}"),
             Event::Snapshot { id, from } => write!(f, "snapshot {id} {from}"),
             Event::Install(id) => write!(f, "install {id}"),
             Event::Switch(id) => write!(f, "switch {id}"),
@@ -166,6 +184,31 @@ impl fmt::Display for Event {
             Event::AnswerRead { id, count: usize::MAX } => write!(f, "answer {id}"),
             Event::AnswerRead { id, count } => write!(f, "answer {id} {count}"),
         }
+    }
+}
+
+/// A set of replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids(u32);
+
+impl Ids {
+    pub fn of(ids: impl IntoIterator<Item = ReplicaId>) -> Ids {
+        Ids(ids.into_iter().fold(0, |bits, id| bits | 1 << id.0))
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = ReplicaId> {
+        (0..32).filter(move |n| self.0 >> n & 1 == 1).map(ReplicaId)
+    }
+
+    pub fn has(self, id: ReplicaId) -> bool {
+        self.0 >> id.0 & 1 == 1
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.iter().map(|id| id.to_string()).collect();
+        write!(f, "{}", ids.join(","))
     }
 }
 

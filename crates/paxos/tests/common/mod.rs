@@ -4,5 +4,7 @@
 pub mod calm;
 pub mod cluster;
 pub mod event;
+pub mod group;
 pub mod links;
+pub mod members;
 pub mod node;

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_paxos::{Append, Batch, Input, LogRead, Options, Replica, Restored, Tail};
+use quorate_paxos::{
+    Append, Batch, Input, LogRead, MembershipAt, Options, Replica, Restored, Tail,
+};
 use quorate_types::{Ballot, BootTime, EntryId, Slot};
 
 /// What survives a crash.
@@ -11,6 +13,8 @@ use quorate_types::{Ballot, BootTime, EntryId, Slot};
 pub struct Disk {
     pub promised: Ballot,
     pub log: Vec<Batch>,
+    /// The last membership that was made durable because it was chosen.
+    pub membership: MembershipAt,
     pub trimmed: EntryId,
     /// Applied entries that have reached the rows, from slot 1 on.
     pub rows: Vec<(EntryId, Bytes)>,
@@ -25,6 +29,7 @@ pub struct Disk {
 pub struct Arriving {
     /// The batch they end with.
     pub last: Batch,
+    pub membership: MembershipAt,
     pub rows: Vec<(EntryId, Bytes)>,
     pub phase: Phase,
 }
@@ -104,6 +109,8 @@ impl Disk {
             slot_applied: self.rows_upto(),
             applied_last: log.iter().find(|batch| batch.last() == self.rows_upto()).cloned(),
             rows_missing: self.is_damaged || self.rows_upto() < before.slot,
+            membership: self.membership.clone(),
+            memberships_in_log: log.iter().filter_map(Batch::membership).collect(),
         }
     }
 }
@@ -114,6 +121,8 @@ pub struct Node {
     pub core: Option<Replica>,
     /// Log writes handed over but not synced.
     pub unsynced: VecDeque<Append>,
+    /// Memberships that become durable before the write of this number, or else before log is recycled.
+    pub unsynced_memberships: Vec<(u64, MembershipAt)>,
     /// Promises handed over but not synced.
     pub unsynced_promises: VecDeque<Ballot>,
     /// Log reads asked for and not answered.
@@ -146,9 +155,8 @@ impl Node {
     /// A power cut: of what was not synced, a prefix of `keep` writes survives.
     pub fn crash(&mut self, keep: usize, keep_promise: bool) {
         self.core = None;
-        for append in self.unsynced.drain(..).take(keep) {
-            self.disk.write(append.batch);
-        }
+        self.sync_log(keep);
+        self.unsynced_memberships.clear();
         self.unsynced.clear();
         self.log_reads.clear();
         if keep_promise && let Some(ballot) = self.unsynced_promises.back() {
@@ -157,6 +165,33 @@ impl Node {
         self.unsynced_promises.clear();
         self.wants_rows = None;
         self.arriving = None;
+    }
+
+    /// A membership is chosen: it is to be durable before these writes.
+    pub fn keep_membership(&mut self, membership: Option<MembershipAt>, appends: &[Append]) {
+        let before = appends.first().map_or(u64::MAX, |append| append.write);
+        self.unsynced_memberships.extend(membership.map(|at| (before, at)));
+    }
+
+    fn sync_memberships(&mut self, write: u64) {
+        for (_, at) in self.unsynced_memberships.extract_if(.., |(before, _)| *before <= write) {
+            if self.disk.membership.id.slot <= at.id.slot {
+                self.disk.membership = at;
+            }
+        }
+    }
+
+    /// The memberships that this node may count by, now or after a restart.
+    pub fn memberships(&self) -> Vec<MembershipAt> {
+        let (_, log) = self.disk.history();
+        let in_log = log.iter().chain(self.unsynced.iter().map(|append| &append.batch));
+        in_log.filter_map(Batch::membership).chain([self.disk.membership.clone()]).collect()
+    }
+
+    /// The node is gone with its disk.
+    pub fn vanish(&mut self) {
+        self.crash(0, false);
+        self.disk = Disk::default();
     }
 
     /// The rows are lost with the node down, and with them where they came from.
@@ -177,9 +212,10 @@ impl Node {
 
     /// What this node has applied, to go to another one.
     pub fn snapshot(&self) -> Option<Arriving> {
-        let last = self.core.as_ref()?.applied_last()?.clone();
+        let core = self.core.as_ref()?;
+        let (last, membership) = (core.applied_last()?.clone(), core.applied_membership().clone());
         let rows = self.applied[..last.last().0 as usize].to_vec();
-        Some(Arriving { last, rows, phase: Phase::Fetched })
+        Some(Arriving { last, membership, rows, phase: Phase::Fetched })
     }
 
     /// The snapshot is here: the replica waits until it is what the disk has, or has no use for it.
@@ -188,7 +224,8 @@ impl Node {
         let core = self.core.as_ref()?;
         if core.may_install(arriving.last.last_id()) {
             arriving.phase = Phase::Logging;
-            return Some(Input::Install(arriving.last.clone()));
+            let (last, membership) = (arriving.last.clone(), arriving.membership.clone());
+            return Some(Input::Install { last, membership });
         }
         self.arriving = None;
         Some(Input::Refilling(None))
@@ -225,6 +262,7 @@ impl Node {
         let mut synced = None;
         for _ in 0..count {
             let Some(append) = self.unsynced.pop_front() else { break };
+            self.sync_memberships(append.write);
             synced = Some(append.write);
             self.disk.write(append.batch);
         }
@@ -251,6 +289,10 @@ impl Node {
     /// Recycles the log that is in the rows on disk and that nobody needs.
     pub fn trim(&mut self) -> Option<Slot> {
         let upto = self.core.as_ref()?.slot_trimmable();
+        if self.unsynced_memberships.iter().any(|(before, _)| *before < u64::MAX) {
+            return None; // Those go first.
+        }
+        self.sync_memberships(u64::MAX);
         let upto = upto.min(Slot(self.disk.rows_upto().0.saturating_sub(1)));
         while self.disk.log.len() > 1 && self.disk.log[0].last() <= upto {
             self.disk.trimmed = self.disk.log.remove(0).last_id();

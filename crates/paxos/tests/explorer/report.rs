@@ -101,6 +101,9 @@ fn start(setup: &Setup) -> String {
     if setup.beyond_margin {
         text.push_str(" beyond-margin");
     }
+    if setup.spares != plain.spares {
+        let _ = write!(text, " spares={}", setup.spares);
+    }
     if setup.log_budget != plain.log_budget {
         let _ = write!(text, " budget={}", setup.log_budget);
     }

@@ -21,6 +21,7 @@ pub struct Totals {
     pub elections: usize,
     pub chosen: usize,
     pub installed: u64,
+    pub changed: u64,
     /// Where clocks drift beyond the margin.
     pub stale_reads: u64,
     pub lease_overlaps: u64,
@@ -32,7 +33,7 @@ impl fmt::Display for Totals {
         write!(
             f,
             "{} events: {} writes acknowledged, {} reads confirmed, {} replicas fresh, {} elections, \
-             {} slots chosen, {} snapshots installed\n\
+             {} slots chosen, {} snapshots installed, {} changes of voters\n\
              beyond the drift bound: {} seeds, {} stale reads, leases overlapped at {} steps",
             self.events,
             self.acknowledged,
@@ -41,6 +42,7 @@ impl fmt::Display for Totals {
             self.elections,
             self.chosen,
             self.installed,
+            self.changed,
             self.seeds_beyond,
             self.stale_reads,
             self.lease_overlaps
@@ -57,6 +59,7 @@ impl Totals {
         self.elections += world.judge.ballots.count();
         self.chosen += world.judge.agreement.len();
         self.installed += world.judge.installed;
+        self.changed += world.judge.changed;
         self.stale_reads += world.judge.reads.stale + world.judge.freshness.stale;
         self.lease_overlaps += world.judge.one_lease.overlaps;
         self.seeds_beyond += u64::from(world.cluster.setup.beyond_margin);

@@ -10,6 +10,9 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+#[path = "../common/group.rs"]
+mod group;
+
 mod judge;
 mod node;
 mod rules;

@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use quorate_paxos::{Append, Batch, Message, Options, Replica, Restored, Tail};
 use quorate_types::{Ballot, BootTime, EntryId, Slot};
 
-use crate::rules::STEP;
+use crate::group;
+use crate::rules::{STEP, replica};
 
 /// What survives a crash.
 #[derive(Clone, Default)]
@@ -38,8 +39,12 @@ impl Disk {
             }
         }
         let tail = self.log.last().map_or_else(Tail::default, Batch::tail);
-        Restored { promised: self.promised, lease_ns_max, runs, tail, ..Restored::fresh() }
+        Restored { promised: self.promised, lease_ns_max, runs, tail, ..fresh() }
     }
+}
+
+fn fresh() -> Restored {
+    Restored::fresh(group::voters([0, 1, 2].map(|index| (replica(index), index as u16))))
 }
 
 /// What of a state is told apart.

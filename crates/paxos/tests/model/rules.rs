@@ -130,7 +130,6 @@ pub fn options(rules: &Rules, index: usize) -> Options {
     Options {
         group: GroupId(1),
         replica: replica(index),
-        voters: [0, 1, 2].map(|index| (replica(index), index as u16)).into(),
         timing,
         pinned: false,
         log_budget_bytes: u64::MAX,

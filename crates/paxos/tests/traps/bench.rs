@@ -12,6 +12,8 @@ use quorate_paxos::{
 };
 use quorate_types::{Ballot, BootTime, EntryId, GroupId, LogTime, ReplicaId, Slot};
 
+use crate::group;
+
 pub(crate) const R1: ReplicaId = ReplicaId(1);
 pub(crate) const R2: ReplicaId = ReplicaId(2);
 pub(crate) const R3: ReplicaId = ReplicaId(3);
@@ -46,6 +48,11 @@ pub(crate) fn log_of(ballots: &[Ballot]) -> Vec<Batch> {
     log
 }
 
+/// An empty disk in a group of three.
+pub(crate) fn fresh() -> Restored {
+    Restored::fresh(group::voters([R1, R2, R3].map(|id| (id, id.0 as u16))))
+}
+
 /// What a disk with this log gives back.
 pub(crate) fn restored(log: &[Batch], promised: Ballot) -> Restored {
     let mut runs: Vec<(Slot, Ballot)> = Vec::new();
@@ -55,7 +62,7 @@ pub(crate) fn restored(log: &[Batch], promised: Ballot) -> Restored {
         }
     }
     let tail = log.last().map_or_else(Tail::default, Batch::tail);
-    Restored { promised, runs, tail, ..Restored::fresh() }
+    Restored { promised, runs, tail, ..fresh() }
 }
 
 pub(crate) struct Bench {
@@ -67,7 +74,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// A replica on an empty disk.
     pub(crate) fn fresh(me: ReplicaId, mode: LeaseMode) -> Bench {
-        Bench::start(me, mode, Restored::fresh())
+        Bench::start(me, mode, fresh())
     }
 
     pub(crate) fn start(me: ReplicaId, mode: LeaseMode, restored: Restored) -> Bench {
@@ -85,12 +92,17 @@ impl Bench {
         let options = Options {
             group: GroupId(1),
             replica: me,
-            voters: [R1, R2, R3].map(|id| (id, id.0 as u16)).into(),
             timing: Timing { mode, ..Timing::lan() },
             pinned: false,
             log_budget_bytes,
         };
         Bench { core: Replica::new(now, options, restored), now, me }
+    }
+
+    /// Rows that end with this batch are here.
+    pub(crate) fn install(&mut self, last: Batch) -> Output {
+        let membership = fresh().membership;
+        self.step(Input::Install { last, membership })
     }
 
     /// A leader under 1.1 whose `StartWork` is at slot 1, on no disk yet and with no peer.

@@ -1,26 +1,25 @@
 //! Answers to questions of freshness take their time: the wide round trips of several cities.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use quorate_paxos::message::{Ask, Heartbeat, Message, Prepare, Told};
-use quorate_paxos::{Input, LeaseMode, Options, Replica, Restored, Timing};
+use quorate_paxos::{Input, LeaseMode, Options, Replica, Timing};
 use quorate_types::{Ballot, BootTime, GroupId, ReplicaId, Slot};
 
-use crate::bench::{Bench, R2, R3};
+use crate::bench::{Bench, R2, R3, fresh};
 
 fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
     let ids = [1, 2, 3].map(ReplicaId);
     let options = Options {
         group: GroupId(1),
         replica: ids[1],
-        voters: ids.iter().map(|id| (*id, id.0 as u16)).collect::<BTreeMap<_, _>>(),
         timing,
         pinned: false,
         log_budget_bytes: u64::MAX,
     };
     let ms = |n: u64| BootTime(n * 1_000_000);
-    let mut it = Replica::new(ms(1), options, Restored::fresh());
+    let mut it = Replica::new(ms(1), options, fresh());
     let ballot = Ballot { round: 1, replica: ids[0] };
     let prepare = Message::Prepare(Prepare { ballot, handover_from: None });
     let _ = it.step(ms(2), Input::Message { from: ids[0], message: prepare });
@@ -81,17 +80,10 @@ fn read_index_answers_over_two_wide_round_trips_are_heard() {
 /// A follower of `r1` at 3 ms of its clock.
 fn follower() -> (Replica, Ballot) {
     let ids = [1, 2, 3].map(ReplicaId);
-    let voters = ids.iter().map(|id| (*id, id.0 as u16)).collect();
     let (group, timing) = (GroupId(1), Timing::lan());
-    let options = Options {
-        group,
-        replica: ids[1],
-        voters,
-        timing,
-        pinned: false,
-        log_budget_bytes: u64::MAX,
-    };
-    let mut it = Replica::new(BootTime(1_000_000), options, Restored::fresh());
+    let options =
+        Options { group, replica: ids[1], timing, pinned: false, log_budget_bytes: u64::MAX };
+    let mut it = Replica::new(BootTime(1_000_000), options, fresh());
     let ballot = Ballot { round: 1, replica: ids[0] };
     let prepare = Message::Prepare(Prepare { ballot, handover_from: None });
     let _ = it.step(BootTime(2_000_000), Input::Message { from: ids[0], message: prepare });

@@ -7,7 +7,7 @@ use quorate_paxos::{Input, LeaseMode, Message, ReadToken, ReadVerdict, Restored}
 use quorate_types::{BootTime, Slot};
 
 use crate::bench::{
-    A_WHILE, Bench, LEASE, R1, R2, R3, ballot, grants_lease, heartbeats, pre_votes, promises,
+    A_WHILE, Bench, LEASE, R1, R2, R3, ballot, fresh, grants_lease, heartbeats, pre_votes, promises,
 };
 
 const A_MOMENT: Duration = Duration::from_millis(1);
@@ -15,7 +15,7 @@ const A_MOMENT: Duration = Duration::from_millis(1);
 /// A replica that comes back after a life in which it granted leases.
 fn restarted(mode: LeaseMode) -> Bench {
     let lease_ns_max = u64::try_from(LEASE.as_nanos()).expect("one second");
-    Bench::start(R2, mode, Restored { promised: ballot(1, R1), lease_ns_max, ..Restored::fresh() })
+    Bench::start(R2, mode, Restored { promised: ballot(1, R1), lease_ns_max, ..fresh() })
 }
 
 /// Goal: a restarted replica promises nobody anything for as long as a lease it may have granted:

@@ -4,6 +4,9 @@
 //! A trap's test drives one replica by hand and asserts the one fact that matters; the scripts in
 //! `tests/scripts` tell the long stories.
 
+#[path = "../common/group.rs"]
+mod group;
+
 mod ballots;
 mod bench;
 mod durability;

@@ -1,17 +1,17 @@
 //! Rows from another replica: what the leader keeps for who fetches them, and what may be obeyed after them.
 
 use quorate_paxos::message::{Behind, HeartbeatAck};
-use quorate_paxos::{Batch, Health, Input, LeaseMode, Message, Restored, Tail};
+use quorate_paxos::{Batch, Health, Input, LeaseMode, Message, Tail};
 use quorate_types::Slot;
 
-use crate::bench::{A_WHILE, Bench, LEASE, R1, R2, R3, ballot, entry, id, log_of};
+use crate::bench::{A_WHILE, Bench, LEASE, R1, R2, R3, ballot, entry, fresh, id, log_of};
 
 const ENTRIES: u64 = 40;
 
 /// A leader that has applied 40 entries and keeps half of them for followers that lag; r2 has all.
 fn leader_of_forty() -> Bench {
     let each = entry(Tail::default(), ballot(1, R1), "a").encoded().len() as u64;
-    let start = Bench::keeping(R1, LeaseMode::Lease, Restored::fresh(), each * ENTRIES / 2);
+    let start = Bench::keeping(R1, LeaseMode::Lease, fresh(), each * ENTRIES / 2);
     let mut leader = Bench::elected_on(start, quorate_types::EntryId::ZERO);
     leader.synced(1);
     leader.accepted(R2, 1);
@@ -83,7 +83,7 @@ fn a_leader_older_than_the_choice_of_installed_rows_is_not_obeyed() {
     if !follower.core.may_install(id(3, first)) {
         return; // It waits until it has promised more.
     }
-    follower.step(Input::Install(chosen[2].clone()));
+    follower.install(chosen[2].clone());
 
     follower.accept(fallen, &late, 1);
     assert_eq!(follower.core.log().last(), id(3, first), "the rows end with a chosen entry");
@@ -100,7 +100,7 @@ fn no_rows_are_given_away_while_others_take_their_place() {
     });
     follower.synced(3);
     assert_eq!(follower.core.applied_last().map(Batch::last), Some(Slot(1)));
-    let out = follower.step(Input::Install(log[2].clone()));
+    let out = follower.install(log[2].clone());
     assert_eq!(out.install, Some(Slot(3)), "its log has the end of the rows");
 
     assert_eq!(follower.core.applied_last(), None);
@@ -185,7 +185,7 @@ fn damaged_rows_are_not_replaced_by_older_ones() {
 
     assert!(!follower.core.may_install(id(2, leader)), "ours stood at slot 3");
     assert!(follower.core.may_install(id(3, leader)));
-    let out = follower.step(Input::Install(log[2].clone()));
+    let out = follower.install(log[2].clone());
     assert_eq!(out.install, Some(Slot(3)));
     follower.step(Input::Installed { is_done: true });
     assert!(!follower.core.rows_missing());

@@ -2,8 +2,8 @@
 //! their responses.
 
 use quorate_types::{
-    AccountsPage, CutId, CutRange, Error, FoundTransfers, GroupId, Reply, ReplyBody, RequestBody,
-    Uid,
+    AccountsPage, CutId, CutRange, Error, FoundTransfers, GroupId, LogTime, RecordsPage, Reply,
+    ReplyBody, RequestBody, Slot, Uid,
 };
 
 use super::error::LeaderHint;
@@ -26,6 +26,7 @@ pub(super) fn read_to_wire(cut: CutId, range: CutRange) -> v1::ReadCut {
             let after_uid = after.map(|uid| uid.0);
             What::Transfers(v1::CutTransfers { id: money::id_to_wire(id), after_uid })
         }
+        CutRange::Records { after, bytes } => What::Records(v1::CutRecords { after, bytes }),
     };
     v1::ReadCut { cut: cut.0, what: Some(what) }
 }
@@ -45,6 +46,7 @@ pub(super) fn read_from_wire(
         What::Transfers(transfers) => {
             range_of_transfers(&transfers).map_err(|error| error.inside("transfers"))?
         }
+        What::Records(v1::CutRecords { after, bytes }) => CutRange::Records { after, bytes },
     };
     Ok(RequestBody::ReadCut(CutId(read.cut), range))
 }
@@ -70,6 +72,16 @@ pub(super) fn found_to_wire(page: &FoundTransfers) -> v1::FoundTransfers {
 pub(super) fn found_from_wire(page: v1::FoundTransfers) -> Result<FoundTransfers, ConvertError> {
     let transfers = words::each(page.transfers, "transfers", money::record_from_wire)?;
     Ok(FoundTransfers { transfers, next: page.next_uid.map(Uid) })
+}
+
+pub(super) fn records_to_wire(page: RecordsPage) -> v1::RecordsPage {
+    let RecordsPage { records, next, upto, log_time } = page;
+    v1::RecordsPage { records, next, upto: upto.0, log_time_ms: log_time.0 }
+}
+
+pub(super) fn records_from_wire(page: v1::RecordsPage) -> RecordsPage {
+    let v1::RecordsPage { records, next, upto, log_time_ms } = page;
+    RecordsPage { records, next, upto: Slot(upto), log_time: LogTime(log_time_ms) }
 }
 
 pub(super) fn accounts_to_wire(page: AccountsPage) -> v1::AccountsPage {

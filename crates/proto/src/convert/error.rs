@@ -128,10 +128,13 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::NoQuorum
         | Code::NotReady
         | Code::Unreachable
+        | Code::MemberNotReady
         | Code::SnapshotUnavailable
         | Code::ShuttingDown => tonic::Code::Unavailable,
-        Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing => tonic::Code::NotFound,
-        Code::AccountExists => tonic::Code::AlreadyExists,
+        Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing | Code::BackupMissing => {
+            tonic::Code::NotFound
+        }
+        Code::AccountExists | Code::MemberExists => tonic::Code::AlreadyExists,
         Code::SeveralGroups
         | Code::NotAnInteger
         | Code::KeyTooLarge
@@ -145,7 +148,8 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::TransferRefused
         | Code::TxnAborted
         | Code::Locked
-        | Code::CutLost => tonic::Code::Aborted,
+        | Code::CutLost
+        | Code::MembersChanged => tonic::Code::Aborted,
         Code::GuardFailed | Code::IntegerOverflow | Code::FloorAboveBalance => {
             tonic::Code::OutOfRange
         }
@@ -164,19 +168,25 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::PortInUse
         | Code::ConfigInvalid
         | Code::DataFolderLocked
+        | Code::DataFolderNotEmpty
+        | Code::ClusterIdUsed
+        | Code::RestoreUnfinished
+        | Code::BackupMismatch
         | Code::VersionMismatch
         | Code::FormatUnknown
         | Code::CertificateInvalid
         | Code::TlsMismatch
-        | Code::FaultsNotAllowed => tonic::Code::FailedPrecondition,
+        | Code::FaultsNotAllowed
+        | Code::LessRedundancy => tonic::Code::FailedPrecondition,
         Code::LogDamaged
         | Code::PromisesUnreadable
         | Code::StoreDamaged
         | Code::ReplicaDiverged
-        | Code::SnapshotDamaged => tonic::Code::DataLoss,
+        | Code::SnapshotDamaged
+        | Code::BackupDamaged => tonic::Code::DataLoss,
         Code::Unauthenticated => tonic::Code::Unauthenticated,
         Code::PermissionDenied => tonic::Code::PermissionDenied,
-        Code::DiskFailed | Code::Internal => tonic::Code::Internal,
+        Code::DiskFailed | Code::BackupPlaceFailed | Code::Internal => tonic::Code::Internal,
     }
 }
 

@@ -8,7 +8,7 @@ use quorate_paxos::message::{
     Accept, Accepted, Ask, Behind, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message,
     Mismatch, PreVote, PreVoteAck, Prepare, Promise, Reject, TakeOver, Told,
 };
-use quorate_paxos::{Batch, Health, Standing};
+use quorate_paxos::{Batch, Health, Membership, MembershipAt, Standing};
 use quorate_types::{
     Ballot, BootTime, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, Slot,
 };
@@ -34,6 +34,8 @@ pub struct Hello {
     pub topology_version: u64,
     /// The lease the sender grants, in milliseconds; 0 without leases.
     pub lease_ms: u64,
+    /// The sender's data folder is not the first under its name, and its replicas have new ids.
+    pub reborn: bool,
 }
 
 impl Hello {
@@ -48,6 +50,7 @@ impl Hello {
             to_node: self.to_node.0,
             topology_version: self.topology_version,
             lease_ms: self.lease_ms,
+            reborn: self.reborn,
         }
     }
 
@@ -71,8 +74,38 @@ impl Hello {
             to_node: NodeId(hello.to_node),
             topology_version: hello.topology_version,
             lease_ms: hello.lease_ms,
+            reborn: hello.reborn,
         })
     }
+}
+
+/// Who takes part in a group, for the wire.
+#[must_use]
+pub fn membership_to_wire(group: GroupId, at: &MembershipAt) -> v1::GroupMembership {
+    v1::GroupMembership {
+        group: group.0,
+        since: (at.id != EntryId::ZERO).then(|| words::entry_to_wire(at.id)),
+        membership: at.membership.encode(),
+    }
+}
+
+/// Who takes part in a group, from the wire.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn membership_from_wire(
+    wire: v1::GroupMembership,
+) -> Result<(GroupId, MembershipAt), ConvertError> {
+    if wire.group == 0 {
+        return Err(ConvertError::missing("group"));
+    }
+    let id = match wire.since {
+        Some(since) => words::entry_from_wire(since).map_err(|error| error.inside("since"))?,
+        None => EntryId::ZERO,
+    };
+    let membership = Membership::decode(&wire.membership)
+        .map_err(|error| ConvertError::malformed("membership", error.to_string()))?;
+    Ok((GroupId(wire.group), MembershipAt { id, membership }))
 }
 
 /// A message with its group, sender and receiver.

@@ -246,6 +246,7 @@ fn greetings_round_trip() {
         to_node: NodeId(2),
         topology_version: 3,
         lease_ms: 1000,
+        reborn: true,
     };
     let encoded = hello.to_wire().encode_to_vec();
     let decoded = v1::Hello::decode(&encoded[..]).expect("we encoded it");

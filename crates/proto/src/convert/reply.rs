@@ -192,6 +192,7 @@ fn committed_header(
         | ReplyBody::Cut(_)
         | ReplyBody::Accounts(_)
         | ReplyBody::FoundTransfers(_)
+        | ReplyBody::Records(_)
         | ReplyBody::Rows(_) => Err(other_answer(call, &reply.body)),
     }
 }
@@ -222,6 +223,7 @@ pub(super) fn other_answer(call: &str, body: &ReplyBody) -> Error {
         ReplyBody::Cut(_) => "a cut",
         ReplyBody::Accounts(_) => "a page of accounts",
         ReplyBody::FoundTransfers(_) => "found transfers",
+        ReplyBody::Records(_) => "a page of records",
         ReplyBody::Rows(_) => "several rows",
     };
     Error::new(Code::Internal, format!("{call} was answered with {kind}"))
@@ -257,6 +259,7 @@ fn reply_to_wire(group: GroupId, reply: Reply) -> v1::Reply {
         ReplyBody::Cut(cut) => Body::Cut(cut.0),
         ReplyBody::Accounts(page) => Body::Accounts(cut::accounts_to_wire(page)),
         ReplyBody::FoundTransfers(page) => Body::FoundTransfers(cut::found_to_wire(&page)),
+        ReplyBody::Records(page) => Body::Records(cut::records_to_wire(page)),
         ReplyBody::Rows(found) => Body::Rows(many::found_to_wire(found)),
     };
     let at = Some(position_to_wire(group, reply.at));
@@ -306,6 +309,7 @@ fn reply_from_wire(reply: v1::Reply) -> Result<(GroupId, Reply), ConvertError> {
             let page = cut::found_from_wire(page);
             ReplyBody::FoundTransfers(page.map_err(|error| error.inside("found_transfers"))?)
         }
+        Body::Records(page) => ReplyBody::Records(cut::records_from_wire(page)),
         Body::Rows(found) => {
             let found = many::found_from_wire(found);
             ReplyBody::Rows(found.map_err(|error| error.inside("rows"))?)

@@ -2,9 +2,10 @@
 //! page, checked against its crc; what is in them the store checks. Used by the server only.
 
 use bytes::Bytes;
-use quorate_paxos::Batch;
+use quorate_paxos::{Batch, MembershipAt};
 use quorate_types::{GroupId, Slot};
 
+use super::peer::{membership_from_wire, membership_to_wire};
 use super::words::required;
 use super::{ConvertError, Hello};
 use crate::v1;
@@ -31,6 +32,8 @@ pub enum SnapshotPiece {
         id: u128,
         /// The batch that the rows end with.
         last: Batch,
+        /// The group, and who took part in it there.
+        membership: (GroupId, MembershipAt),
         /// Roughly how many bytes all of it takes.
         estimated_bytes: u64,
     },
@@ -95,8 +98,9 @@ impl SnapshotPiece {
     pub fn into_wire(self) -> v1::SnapshotChunk {
         use v1::snapshot_chunk::Piece;
         let piece = match self {
-            SnapshotPiece::Header { id, last, estimated_bytes } => {
+            SnapshotPiece::Header { id, last, membership: (group, at), estimated_bytes } => {
                 Piece::Header(v1::SnapshotHeader {
+                    membership: Some(membership_to_wire(group, &at)),
                     snapshot_id: id_out(id),
                     last: last.encoded().clone(),
                     estimated_bytes,
@@ -125,6 +129,8 @@ impl SnapshotPiece {
                     let field = "header.last".to_owned();
                     ConvertError::Batch { field, source }
                 })?,
+                membership: membership_from_wire(required(header.membership, "header.membership")?)
+                    .map_err(|error| error.inside("header"))?,
                 estimated_bytes: header.estimated_bytes,
             },
             Piece::Page(page) if crc32c::crc32c(&page.records) != page.crc => {
@@ -161,7 +167,7 @@ fn id_in(id: &[u8]) -> Result<u128, ConvertError> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_paxos::{BatchKind, Tail};
+    use quorate_paxos::{BatchKind, Membership, Tail};
     use quorate_types::{Ballot, ClusterId, Incarnation, LogTime, NodeId, ReplicaId};
 
     use super::*;
@@ -177,6 +183,7 @@ mod tests {
             to_node: NodeId(2),
             topology_version: 4,
             lease_ms: 5,
+            reborn: false,
         };
         for resume in [None, Some((u128::MAX - 1, Bytes::from_static(b"key")))] {
             let ask =
@@ -198,8 +205,10 @@ mod tests {
         let last =
             Batch::new(BatchKind::StartWork, ballot, Tail::default(), LogTime(1), &[Bytes::new()]);
         let tally = SnapshotTally { records: 1, bytes: 2, digest: 3 };
+        let members = Membership::of_voters([(ReplicaId::first_on(NodeId(1)), 0)]);
+        let membership = (GroupId(4), MembershipAt { id: last.last_id(), membership: members });
         let pieces = [
-            SnapshotPiece::Header { id: 7, last, estimated_bytes: 99 },
+            SnapshotPiece::Header { id: 7, last, membership, estimated_bytes: 99 },
             SnapshotPiece::Page(Bytes::from_static(b"records")),
             SnapshotPiece::PartEnd(tally),
             SnapshotPiece::End(tally),

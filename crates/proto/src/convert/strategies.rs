@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, AccountsPage, Ballot, Condition,
     CutId, CutRange, EntryId, FoundRow, FoundRows, FoundTransfers, GroupId, HistoryEntry,
-    HistoryPage, HistoryPosition, Hold, LogTime, Mutation, Part, ReplicaId, ReplyBody, RequestBody,
-    RequestId, RowAddress, RowVersion, ScanRange, SessionId, Slot, TableId, Transfer,
+    HistoryPage, HistoryPosition, Hold, LogTime, Mutation, Part, RecordsPage, ReplicaId, ReplyBody,
+    RequestBody, RequestId, RowAddress, RowVersion, ScanRange, SessionId, Slot, TableId, Transfer,
     TransferBatch, TransferDetail, TransferId, TransferKind, TransferRecord, TransferResults, Uid,
     Value, Verdict, WantedRow,
 };
@@ -303,6 +303,12 @@ pub(super) fn money_reply() -> impl Strategy<Value = ReplyBody> {
         (vec(record(), 0..4), option::of(any::<u64>())).prop_map(|(transfers, next)| {
             ReplyBody::FoundTransfers(FoundTransfers { transfers, next: next.map(Uid) })
         }),
+        (vec(any::<u8>(), 0..40), option::of(vec(any::<u8>(), 0..40)), any::<u64>(), any::<u64>())
+            .prop_map(|(records, next, upto, log_time)| {
+                let (upto, log_time) = (Slot(upto), LogTime(log_time));
+                let (records, next) = (records.into(), next.map(Into::into));
+                ReplyBody::Records(RecordsPage { records, next, upto, log_time })
+            }),
     ]
 }
 
@@ -313,5 +319,7 @@ fn cut_range() -> impl Strategy<Value = CutRange> {
         scan().prop_map(CutRange::Rows),
         (transfer_id(), option::of(any::<u64>()))
             .prop_map(|(id, after)| CutRange::Transfers { id, after: after.map(Uid) }),
+        (option::of(vec(any::<u8>(), 0..40)), any::<u32>())
+            .prop_map(|(after, bytes)| CutRange::Records { after: after.map(Into::into), bytes }),
     ]
 }

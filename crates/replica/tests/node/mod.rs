@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, NodeRecord, Opened, PromiseFile,
-    SimDisk, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, MembershipRecord, NodeRecord, Opened,
+    PromiseFile, SimDisk, check_floors,
 };
-use quorate_paxos::{LeaseMode, Options, Timing};
+use quorate_paxos::{LeaseMode, Membership, MembershipAt, Options, Timing};
 use quorate_replica::log_thread::floors;
 use quorate_replica::{
     Answer, Clock, GroupOptions, LogThread, Network, PeerMessage, RefillDone, Restore,
@@ -20,9 +20,9 @@ use quorate_replica::{
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, GroupId, Incarnation, Mutation,
-    NodeId, ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid,
-    Value,
+    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, GroupId, Incarnation,
+    Mutation, NodeId, ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot,
+    TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -34,6 +34,9 @@ const ME: ReplicaId = ReplicaId(1);
 const VALUE_BYTES: usize = 300;
 /// A life ends long before; a lost answer must not hang the test.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether something has come about.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// How a life ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,12 +74,19 @@ impl Clock for Hurrying {
     }
 }
 
+fn fresh_record() -> GroupRecord {
+    let membership = MembershipRecord::default();
+    GroupRecord { replica: ME, promised: Ballot::ZERO, membership }
+}
+
 struct Nobody;
 
 impl Network for Nobody {
     fn send(&self, _to: NodeId, _messages: Vec<PeerMessage>) {}
 
     fn send_cross(&self, _to: NodeId, _messages: Vec<CrossMessage>) {}
+
+    fn membership(&self, _group: GroupId, _at: &MembershipAt) {}
 
     fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
 
@@ -95,6 +105,17 @@ impl Network for Nobody {
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
 pub fn live(disk: &SimDisk, twin: &Twin, ledger: &mut Ledger, writes: u64) -> End {
+    live_until(disk, twin, ledger, writes, || true)
+}
+
+/// The same, and ends only when this has come about.
+pub fn live_until(
+    disk: &SimDisk,
+    twin: &Twin,
+    ledger: &mut Ledger,
+    writes: u64,
+    is_done: impl Fn() -> bool,
+) -> End {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     runtime.block_on(async {
@@ -106,6 +127,10 @@ pub fn live(disk: &SimDisk, twin: &Twin, ledger: &mut Ledger, writes: u64) -> En
         let life = async {
             check(&handle, ledger).await;
             write(&handle, ledger, writes).await;
+            while !is_done() {
+                get(&handle, "anything").await; // Time goes on with each look at the clock.
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         };
         let end = tokio::select! {
             biased;
@@ -129,7 +154,7 @@ pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation)
         let (handle, _tasks) = open(disk, twin, stopped).expect("it starts");
         // Once it serves, no promise of its own is on the way to disk that could take the peer along.
         get(&handle, "anything").await;
-        handle.pin(peer, incarnation).await.expect("the shard runs")
+        handle.pin(peer, incarnation, false).await.expect("the shard runs")
     })
 }
 
@@ -201,7 +226,9 @@ fn open(
     let (mut shard, log_loop) = Shard::new(options, thread);
     for (group, promised) in promised {
         let found = recovered.groups.get(&group);
-        let from = Restore { group, promised, lease_ns_max: 0, found };
+        let membership =
+            MembershipAt { id: EntryId::ZERO, membership: Membership::of_voters([(ME, 0)]) };
+        let from = Restore { group, promised, membership, lease_ns_max: 0, found };
         let restored = match restore(from, &reader, &store) {
             Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
             other => other.expect("log and rows fit together"),
@@ -222,9 +249,7 @@ fn fresh() -> NodeRecord {
         lease_ns_max: 0,
         log: LogMark::default(),
         peers: BTreeMap::new(),
-        groups: [GROUP, RESTS]
-            .map(|group| (group, GroupRecord { replica: ME, promised: Ballot::ZERO }))
-            .into(),
+        groups: [GROUP, RESTS].map(|group| (group, fresh_record())).into(),
     }
 }
 
@@ -244,17 +269,9 @@ fn group_options(group: GroupId) -> GroupOptions {
         ..Timing::lan()
     };
     GroupOptions {
-        paxos: Options {
-            group,
-            replica: ME,
-            voters: [(ME, 0)].into(),
-            timing,
-            pinned: false,
-            log_budget_bytes: u64::MAX,
-        },
+        paxos: Options { group, replica: ME, timing, pinned: false, log_budget_bytes: u64::MAX },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
-        nodes: [(ME, NodeId(1))].into(),
         numbering: group,
         check_every: Duration::ZERO,
     }

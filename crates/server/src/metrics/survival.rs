@@ -6,8 +6,6 @@ use quorate_replica::GroupStatus;
 use quorate_topology::{ClusterSurvival, Level, Topology, what_may_still_be_lost};
 use quorate_types::{GroupId, NodeId};
 
-use crate::status::node_of;
-
 /// A voter this many slots behind its leader's commit counts as lost, as in `quorate status`.
 const LAG_SLOTS_MAX: u64 = 8192;
 /// With leases, members answer several times a second; one not heard of for so long counts as lost.
@@ -41,6 +39,6 @@ fn lost_of(group: &GroupStatus, has_leases: bool) -> BTreeSet<NodeId> {
     };
     members
         .filter(|(member, (_, heard_ms_ago))| is_lost(member.slot_synced.0, *heard_ms_ago))
-        .map(|(member, _)| node_of(member.replica))
+        .map(|(member, _)| member.replica.node())
         .collect()
 }

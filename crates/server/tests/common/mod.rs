@@ -39,6 +39,11 @@ impl Cluster {
         Cluster::start_with(|_, _| Security::Insecure).await
     }
 
+    /// Starts six nodes; each group is on three of them.
+    pub async fn start_wide() -> Cluster {
+        Cluster::start_nodes(2, |_, _| Security::Insecure).await
+    }
+
     /// Starts three nodes with certificates, and with rights beside those of `root`.
     pub async fn start_secured(rights: &str) -> Cluster {
         Cluster::start_with(|dir, topology| {
@@ -52,14 +57,21 @@ impl Cluster {
     }
 
     async fn start_with(security: impl FnOnce(&Path, &Topology) -> Security) -> Cluster {
+        Cluster::start_nodes(1, security).await
+    }
+
+    async fn start_nodes(
+        nodes_per_idc: u32,
+        security: impl FnOnce(&Path, &Topology) -> Security,
+    ) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let options = presets::Options {
             name: "test".to_owned(),
             cluster_id: ClusterId(u128::from(std::process::id())),
-            hosts: presets::Hosts::Loopback { port_offset: free_offset() },
+            hosts: presets::Hosts::Loopback { port_offset: free_offset(3 * nodes_per_idc as u16) },
             ..presets::Options::demo(ClusterId(7))
         };
-        let text = presets::one_city_three_idcs(&options);
+        let text = presets::of_layout(presets::Layout::OneCity, nodes_per_idc, &options);
         std::fs::write(dir.path().join("cluster.toml"), &text).expect("the folder is writable");
         let topology = Topology::parse(&text).expect("the preset is valid");
         let security = security(dir.path(), &topology);
@@ -199,12 +211,16 @@ pub async fn within<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 /// Ports that nobody listens on at the moment, other ones for every cluster of this process.
-fn free_offset() -> u16 {
+fn free_offset(nodes: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (std::process::id() % 80) as u16 * 300;
     for _ in 0..200 {
-        let offset = first + NEXT.fetch_add(1, Ordering::Relaxed) * 100;
-        let ports = [6440, 6441, 6480, 6450, 6451, 6490, 6460, 6461, 6500];
+        // The nodes of a large cluster are a hundred ports apart, those of a small one ten.
+        let hundreds = if 4 < nodes { nodes } else { 1 };
+        let offset = first + NEXT.fetch_add(hundreds, Ordering::Relaxed) * 100;
+        let apart = if 4 < nodes { 100 } else { 10 };
+        let ports: Vec<u16> =
+            (0..nodes).flat_map(|n| [6440, 6441, 6480].map(|port| port + n * apart)).collect();
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", port + offset)).is_ok();
         if ports.iter().all(free) {
             return offset;

@@ -110,23 +110,40 @@ pub struct CutView {
     effects: Overlay,
     /// How many have.
     belong: u64,
+    end: CutEnd,
+}
+
+/// The last entry that anything in a view at a cut is of. It lies behind the entry of the cut if
+/// transactions that belong to the cut were decided after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CutEnd {
+    /// Its slot.
+    pub upto: Slot,
+    /// Its log time.
+    pub log_time: LogTime,
 }
 
 impl CutView {
-    /// For a view of what is applied now; the log has just passed `cut`.
+    /// For a view of what is applied now; the log has just passed `cut`, by the entry `end`.
     #[must_use]
-    pub fn new(cut: CutId, table: &CrossTable) -> CutView {
+    pub fn new(cut: CutId, table: &CrossTable, end: CutEnd) -> CutView {
         let is_open = |(attempt, record): (Attempt, &super::record::Record)| {
             matches!(record.state, State::Prepared(_)).then_some(attempt)
         };
         let open = table.records().filter_map(is_open).collect();
-        CutView { cut, open, effects: Overlay::new(), belong: 0 }
+        CutView { cut, open, effects: Overlay::new(), belong: 0, end }
     }
 
     /// The cut.
     #[must_use]
     pub fn cut(&self) -> CutId {
         self.cut
+    }
+
+    /// The last entry that anything in it is of.
+    #[must_use]
+    pub fn end(&self) -> CutEnd {
+        self.end
     }
 
     /// True once nothing is open any more: only then may anybody look.
@@ -157,6 +174,7 @@ impl CutView {
                 let was_open = self.open.remove(attempt);
                 if was_open && *commit && *cut < self.cut {
                     let view = self.effects.over(base);
+                    self.end = CutEnd { upto: at.slot, log_time };
                     let at = (at, voted.slot, log_time);
                     let changes = effects_at_cut(prepare, credits, at, &view, keyspace)?;
                     self.belong += 1;

@@ -37,7 +37,7 @@ pub mod table;
 pub mod vote;
 
 pub use self::core::{Cross, Out, RequestKey, RequestStanding, Settled};
-pub use cut::CutView;
+pub use cut::{CutEnd, CutView};
 pub use entry::{CrossEntry, Decide, Prepare};
 pub use locks::Locks;
 pub use part::{ReplyOrder, Split, credit_group, split};

@@ -1,6 +1,7 @@
 //! Reads of applied accounts, transfers and histories. The driver makes them linearizable, see
 //! `read.rs` of the crate.
 
+use bytes::Bytes;
 use quorate_store::keys::{parse_account, parse_history};
 use quorate_store::{Key, StoreError, View};
 use quorate_types::limits::{CUT_LOOKS_MAX, HISTORY_ENTRIES_MAX, SCAN_ROWS_MAX};
@@ -13,6 +14,15 @@ use super::books::{HoldKey, HoldNow, stored_hold};
 use super::record::{HistoryRecord, decode_account, decode_history, decode_transfer};
 use crate::context::Context;
 use crate::record::damaged;
+
+/// The account that a record holds; `None` if the key is of another kind of record.
+///
+/// # Errors
+/// `StoreError` if the bytes are no account.
+pub fn account_of(key: &Key, bytes: &Bytes) -> Result<Option<Account>, StoreError> {
+    let Some(address) = parse_account(key) else { return Ok(None) };
+    decode_account(key, address, bytes).map(Some)
+}
 
 /// Accounts that a search for transfers walks past at once.
 const ACCOUNTS_AT_ONCE: usize = 256;

@@ -1,5 +1,6 @@
 //! Looking for the transfers with an id through all users of a group.
 
+use quorate_txn::cross::CutEnd;
 use quorate_txn::read_at_cut;
 use quorate_types::limits::CUT_LOOKS_MAX;
 use quorate_types::{
@@ -30,7 +31,8 @@ fn carry_out(leader: &mut Leader, transfer: Transfer) {
 
 fn page(leader: &Leader, after: Option<Uid>) -> FoundTransfers {
     let range = CutRange::Transfers { id: ID, after };
-    let page = read_at_cut(&range, &context(), &leader.replica.records).expect("memory");
+    let page = read_at_cut(&range, &context(), &leader.replica.records, CutEnd::default())
+        .expect("memory");
     let ReplyBody::FoundTransfers(page) = page else { panic!("{page:?}") };
     page
 }

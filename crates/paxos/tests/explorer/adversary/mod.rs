@@ -47,7 +47,7 @@ impl Adversary {
         let adversary = Adversary {
             rng,
             weather,
-            ids: (1..=weather.voters).map(ReplicaId).collect(),
+            ids: (1..=weather.replicas()).map(ReplicaId).collect(),
             pending: VecDeque::new(),
             deliveries: 0,
             cut: Ways::NONE,

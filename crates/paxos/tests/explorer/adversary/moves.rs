@@ -5,7 +5,7 @@ use quorate_types::ReplicaId;
 use super::stage::Nodes;
 use super::{Adversary, plots};
 use crate::common::cluster::Cluster;
-use crate::common::event::Event;
+use crate::common::event::{Event, Ids};
 use crate::common::node::Phase;
 
 const MS: u64 = 1_000_000;
@@ -53,6 +53,9 @@ impl Adversary {
             let from = self.any_node();
             let id = self.likely_behind(cluster);
             return self.pending.push_back(Event::Snapshot { id, from });
+        }
+        if self.rng.below(1000) < weather.change_permille {
+            return self.change_members(cluster);
         }
         if self.rng.below(1000) < weather.lose_rows_permille {
             return self.lose_rows(cluster, id);
@@ -120,6 +123,39 @@ impl Adversary {
                 }
             }
         }
+    }
+
+    /// Members change: mostly by one or two, sometimes to anything. A change that has begun goes on.
+    fn change_members(&mut self, cluster: &Cluster) {
+        let id = self.likely_server(cluster);
+        if self.rng.chance(40) {
+            return self.pending.push_back(Event::ContinueChange(id));
+        }
+        if self.rng.chance(10) {
+            let id = self.any_node();
+            return self.pending.push_back(Event::Vanish(id));
+        }
+        let Some(core) = &cluster.nodes[&id].core else { return };
+        let present = core.membership().clone();
+        let wild = self.rng.chance(10);
+        let (mut voters, mut learners) = (Vec::new(), Vec::new());
+        for n in 0..self.ids.len() {
+            let other = self.ids[n];
+            let before = present.get(other).map(|member| member.role.votes());
+            let after = match self.rng.below(if wild { 4 } else { 12 }) {
+                0 => None,
+                1 => Some(false),
+                2 => Some(true),
+                _ => before,
+            };
+            match after {
+                Some(true) => voters.push(other),
+                Some(false) => learners.push(other),
+                None => {}
+            }
+        }
+        let (voters, learners) = (Ids::of(voters), Ids::of(learners));
+        self.pending.push_back(Event::Change { id, voters, learners });
     }
 
     /// Rows that have arrived come one step closer, or all the way.

@@ -10,10 +10,18 @@ use crate::common::cluster::{Clock, Setup};
 /// Short, so that leaderships go home in the middle of other things.
 const SETTLE: Duration = Duration::from_millis(400);
 
+/// No more replicas than sets of links have bits for.
+const REPLICAS_MAX: u64 = 7;
+
 /// How wild a schedule is. Drawn per seed and printed with a failure.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
+    /// Who votes at the beginning.
     pub voters: u64,
+    /// Replicas beside them that may become members.
+    pub spares: u64,
+    /// How often members change.
+    pub change_permille: u64,
     pub mode: LeaseMode,
     pub loss_percent: u64,
     pub duplicate_percent: u64,
@@ -52,6 +60,8 @@ impl Weather {
         let mode = if rng.chance(75) { LeaseMode::Lease } else { LeaseMode::ReadIndex };
         let mut weather = Weather {
             voters: *rng.one_of(&[1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]),
+            spares: 0,
+            change_permille: 0,
             mode,
             loss_percent: *rng.one_of(&[0, 0, 0, 3, 15]),
             duplicate_percent: *rng.one_of(&[0, 2, 10]),
@@ -77,7 +87,16 @@ impl Weather {
             weather.drift_ppm = *rng.one_of(&[200_000, 300_000]);
             weather.plot_permille = 60;
         }
+        if rng.chance(40) {
+            weather.spares = rng.below(4).min(REPLICAS_MAX - weather.voters);
+            weather.change_permille = *rng.one_of(&[10, 30, 60]);
+        }
         weather
+    }
+
+    /// All replicas there ever are.
+    pub fn replicas(&self) -> u64 {
+        self.voters + self.spares
     }
 
     /// True if the clocks may differ by more than the margin covers.
@@ -93,7 +112,7 @@ impl Weather {
 
     pub fn setup(&self, rng: &mut Rng) -> Setup {
         let drift = self.drift_ppm as i64;
-        let clocks = (0..self.voters).map(|_| Clock {
+        let clocks = (0..self.replicas()).map(|_| Clock {
             start_ns: 1_000_000_000 + rng.below(1 << 40),
             ppm: match self.is_beyond_margin() {
                 true => *rng.one_of(&[-drift, drift]),
@@ -105,7 +124,8 @@ impl Weather {
             lease_margin: self.lease_margin(),
             settle: SETTLE,
             clocks: clocks.collect(),
-            ranks: (1..=self.voters).map(|id| id as u16 / 2).collect(),
+            ranks: (1..=self.replicas()).map(|id| id as u16 / 2).collect(),
+            spares: self.spares as usize,
             beyond_margin: self.is_beyond_margin(),
             log_budget: self.log_budget,
         }

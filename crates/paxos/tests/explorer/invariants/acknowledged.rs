@@ -1,5 +1,5 @@
 //! Nothing acknowledged is lost: a leader begins to serve only when it has applied everything that older
-//! ballots acknowledged (thesis, figure 3.2, Leader Completeness; trap 11), and in the end every replica
+//! ballots acknowledged (thesis, figure 3.2, Leader Completeness; trap 11), and in the end every member
 //! has applied it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,9 +49,9 @@ impl Acknowledged {
         assert!(older <= Some(applied), "{id} serves without acknowledged slot {older:?}");
     }
 
-    /// Every replica has applied every acknowledged entry.
+    /// Every member has applied every acknowledged entry.
     pub fn check_all_applied(&self, cluster: &Cluster) {
-        for (id, node) in &cluster.nodes {
+        for (id, node) in cluster.members() {
             let applied: BTreeSet<EntryId> = node.applied.iter().map(|(entry, _)| *entry).collect();
             let lost = self.entries.difference(&applied).next();
             assert_eq!(lost, None, "an acknowledged write is not in the rows of {id}");

@@ -1,4 +1,4 @@
-//! Nobody's commit position is beyond what a majority has on disk ("Paxos Made Simple", section 2.2), and
+//! Nobody's commit position is beyond what enough voters have on disk ("Paxos Made Simple", section 2.2), and
 //! a leader that counts copies commits only through an entry of its own ballot: copies of an older one
 //! do not show that it is chosen (figure 8 of Ongaro's thesis, section 3.6.2; trap 12).
 
@@ -12,7 +12,7 @@ use crate::common::cluster::Cluster;
 #[derive(Default)]
 pub struct Commit {
     upto: BTreeMap<ReplicaId, Slot>,
-    /// Committed entries that were found on a majority of disks.
+    /// Committed entries that were found on enough disks.
     seen: BTreeMap<Slot, EntryId>,
 }
 
@@ -34,7 +34,7 @@ impl Commit {
             assert_eq!(*first, entry, "{id} takes another entry for chosen at slot {committed}");
             return;
         }
-        require(id, entry, cluster.copies(entry), cluster.nodes.len());
+        require(id, entry, cluster.is_kept(entry));
         self.seen.insert(committed, entry);
     }
 
@@ -48,10 +48,7 @@ pub fn counts_own(id: ReplicaId, ballot: Ballot, entry: EntryId) {
     assert_eq!(entry.ballot, ballot, "{id} commits by counting copies of an older ballot");
 }
 
-/// A commit position names this entry, which has this many copies on disk.
-pub fn require(id: ReplicaId, entry: EntryId, copies: usize, voters: usize) {
-    assert!(
-        voters / 2 < copies,
-        "{id} calls {entry} committed: it is on {copies} of {voters} disks"
-    );
+/// A commit position names this entry, which is on enough disks, or not.
+pub fn require(id: ReplicaId, entry: EntryId, is_kept: bool) {
+    assert!(is_kept, "{id} calls {entry} committed: it is on too few disks");
 }

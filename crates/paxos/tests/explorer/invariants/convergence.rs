@@ -1,4 +1,4 @@
-//! Once faults end, one replica serves, the best placed one or one of these, and all have applied the same ("Paxos Made Simple", section 3:
+//! Once faults end, one replica serves, the best placed one or one of these, and all members have applied the same ("Paxos Made Simple", section 3:
 //! progress is made when one leader can talk to a majority; traps 17 and 22).
 
 use quorate_types::ReplicaId;
@@ -20,8 +20,8 @@ pub fn check(cluster: &Cluster) {
     for id in serving {
         assert!(cluster.is_home(id), "{id} leads after the faults end, and is not the best placed");
     }
-    let longest = cluster.nodes.values().map(|node| node.applied.len()).max().unwrap_or(0);
-    for (id, node) in &cluster.nodes {
+    let longest = cluster.members().map(|(_, node)| node.applied.len()).max().unwrap_or(0);
+    for (id, node) in cluster.members() {
         let status = node.core.as_ref().map(|core| core.status(node.now(cluster.real_ns)));
         assert_eq!(node.applied.len(), longest, "{id} lags after the faults end: {status:?}");
     }
@@ -29,7 +29,7 @@ pub fn check(cluster: &Cluster) {
 
 /// True if `check` would pass.
 pub fn is_reached(cluster: &Cluster) -> bool {
-    let mut lengths = cluster.nodes.values().map(|node| node.applied.len());
+    let mut lengths = cluster.members().map(|(_, node)| node.applied.len());
     let first = lengths.next();
     let serving: Vec<_> = cluster.nodes.keys().filter(|id| cluster.serves(**id)).collect();
     serving.len() == 1

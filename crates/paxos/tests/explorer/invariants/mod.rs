@@ -68,6 +68,8 @@ pub struct Judge {
     pub watermarks: watermarks::Watermarks,
     /// Snapshots that became the rows of a replica.
     pub installed: u64,
+    /// Changes of voters that came to their end.
+    pub changed: u64,
     /// Payloads of the proposal that is being stepped.
     proposed: u64,
 }
@@ -90,6 +92,7 @@ impl Judge {
             told: Default::default(),
             watermarks: Default::default(),
             installed: 0,
+            changed: 0,
             proposed: 0,
         }
     }
@@ -118,9 +121,12 @@ impl Judge {
             | Input::GiveWay
             | Input::GoHome
             | Input::RowsDamaged
+            | Input::Change(_)
+            | Input::ContinueChange
+            | Input::Pin(_)
             | Input::Trimmed(_)
             | Input::Refilling(_)
-            | Input::Install(_)
+            | Input::Install { .. }
             | Input::Installed { is_done: false } => {}
             Input::Installed { is_done: true } => self.installed += 1,
         }
@@ -156,6 +162,10 @@ impl Judge {
         }
         apply_order::check(cluster.nodes[&id].applied.len(), id, &out.applies);
         for batch in &out.applies {
+            let at = batch.membership().filter(|at| cluster.membership.id.slot < at.id.slot);
+            if at.is_some_and(|at| !at.membership.is_joint()) {
+                self.changed += u64::from(cluster.membership.membership.is_joint());
+            }
             for (entry, payload) in batch.entries() {
                 if self.agreement.observe(entry, &payload) && self.scope == Scope::All {
                     self.durability.chosen(cluster, entry);

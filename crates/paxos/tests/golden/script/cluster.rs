@@ -154,6 +154,7 @@ impl Stage {
                 if up(self, id) {
                     self.tick(id, WATCH_STEP);
                     self.play(&Event::GoHome(id));
+                    self.play(&Event::ContinueChange(id));
                 } else {
                     self.pause(id, WATCH_STEP);
                 }
@@ -215,6 +216,16 @@ impl Stage {
             };
             self.tell(Detail::Outcomes, text);
         }
+        match out.changed {
+            Some(Ok(entry)) => {
+                self.tell(Detail::Outcomes, format!("{id} begins a change of members at {entry}"));
+            }
+            Some(Err(why)) => {
+                let why = print::not_changed(why);
+                self.tell(Detail::Outcomes, format!("{id} changes no members: {why}"));
+            }
+            None => {}
+        }
         if let Some(ballot) = out.promise {
             self.tell(Detail::All, format!("{id} writes its promise of {ballot}"));
         }
@@ -230,6 +241,7 @@ impl Stage {
             for (entry, payload) in batch.entries() {
                 let what = match batch.kind() {
                     BatchKind::StartWork => "StartWork".to_owned(),
+                    BatchKind::Membership => print::membership(batch),
                     BatchKind::Entries => String::from_utf8_lossy(&payload).into_owned(),
                 };
                 self.tell(Detail::Outcomes, format!("{id} applies {entry} {what}"));

@@ -19,6 +19,9 @@
 //! | `install r1`, `switch r1`, `installed r1` | it waits for them, its disk has them, it hears of that |
 //! | `lose-rows r1` | the rows of a node that is down are lost |
 //! | `damage-rows r1` | the rows of a node that runs are found to be damaged |
+//! | `change r1 voters=r1,r2,r4 learners=r5` | r1 is asked for these members |
+//! | `continue r1` | it goes on with a change, if it is time |
+//! | `vanish r3` | a replica that has left is gone with its disk |
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
 //! | `hand-over r1 r2`, `hand-over r1` | to r2, or to the best |
@@ -39,6 +42,7 @@
 //! | `start ... margin=41ms ranks=0,1,1` | another lease margin, other ranks |
 //! | `start ... settle=400ms` | another settling time |
 //! | `start ... clocks=1000ms+20000ppm,...` | what clocks show and how much too fast they are |
+//! | `start ... spares=2` | the last two begin as nobody's members |
 //! | `start ... budget=300` | leaders keep so many bytes of log for those that lag |
 //! | `start ... beyond-margin` | the margin does not cover that: leases may overlap |
 //! | `pass +10ms` | time goes on for all, each clock at its own rate |
@@ -53,7 +57,7 @@ use quorate_types::ReplicaId;
 use super::cluster::{Detail, Manner, Stage};
 use crate::common::calm::Player;
 use crate::common::cluster::{Clock, Setup};
-use crate::common::event::Event;
+use crate::common::event::{Event, Ids};
 use crate::common::links::{Kind, Link, Pick};
 
 pub fn run(stage: &mut Option<Stage>, command: &str) {
@@ -150,6 +154,13 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["trim", id] => Event::Trim(replica(id)),
         ["answer", id] => Event::AnswerRead { id: replica(id), count: usize::MAX },
         ["answer", id, count] => Event::AnswerRead { id: replica(id), count: number(count) },
+        ["change", id, voters, learners] => Event::Change {
+            id: replica(id),
+            voters: ids(voters, "voters="),
+            learners: ids(learners, "learners="),
+        },
+        ["continue", id] => Event::ContinueChange(replica(id)),
+        ["vanish", id] => Event::Vanish(replica(id)),
         ["lose-rows", id] => Event::LoseRows(replica(id)),
         ["damage-rows", id] => Event::DamageRows(replica(id)),
         ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
@@ -180,6 +191,7 @@ fn start(count: &str, mode: &str, options: &[&str]) -> Stage {
         match option.split_once('=').unwrap_or((option, "")) {
             ("by-hand", "") => manner = Manner::ByHand,
             ("budget", bytes) => setup.log_budget = bytes.parse().expect("bytes"),
+            ("spares", count) => setup.spares = number(count),
             ("beyond-margin", "") => setup.beyond_margin = true,
             ("margin", span) => setup.lease_margin = Duration::from_nanos(nanos(span)),
             ("settle", span) => setup.settle = duration(span),
@@ -218,6 +230,12 @@ fn cut(stage: &mut Stage, way: &str) {
 fn replica(word: &str) -> ReplicaId {
     let number = word.strip_prefix('r').and_then(|number| number.parse().ok());
     ReplicaId(number.unwrap_or_else(|| panic!("no replica: {word}")))
+}
+
+/// `voters=r1,r2`, or nobody: `learners=`.
+fn ids(word: &str, name: &str) -> Ids {
+    let list = word.strip_prefix(name).unwrap_or_else(|| panic!("no {name}: {word}"));
+    Ids::of(list.split(',').filter(|word| !word.is_empty()).map(replica))
 }
 
 fn link(word: &str) -> Link {

@@ -1,9 +1,11 @@
 //! One readable line for each thing that happens.
 
 use quorate_paxos::{
-    Batch, BatchKind, Message, NotServing, ReadPurpose, ReadVerdict, RoleChange, Status,
+    Batch, BatchKind, Message, NotChanged, NotServing, ReadPurpose, ReadVerdict, RoleChange, Status,
 };
 use quorate_types::ReplicaId;
+
+use crate::common::members;
 
 /// `StartWork [1]@1.1`, or `[2..3]@1.1 a b`.
 pub fn batch(batch: &Batch) -> String {
@@ -14,6 +16,7 @@ pub fn batch(batch: &Batch) -> String {
     };
     match batch.kind() {
         BatchKind::StartWork => format!("StartWork {slots}"),
+        BatchKind::Membership => format!("members {slots} {}", membership(batch)),
         BatchKind::Entries => {
             let words: Vec<String> = batch
                 .entries()
@@ -21,6 +24,23 @@ pub fn batch(batch: &Batch) -> String {
                 .collect();
             format!("{slots} {}", words.join(" "))
         }
+    }
+}
+
+/// The members that begin with a batch.
+pub fn membership(batch: &Batch) -> String {
+    batch.membership().map_or_else(String::new, |at| members::show(&at.membership))
+}
+
+pub fn not_changed(why: NotChanged) -> String {
+    match why {
+        NotChanged::NotServing(why) => not_serving(why),
+        NotChanged::Stale(since) => format!("they are others since {since}"),
+        NotChanged::InProgress => "a change is under way".to_owned(),
+        NotChanged::NoChange => "these are the members".to_owned(),
+        NotChanged::Impossible => "that is no group".to_owned(),
+        NotChanged::NotReady(id) => format!("{id} cannot vote yet"),
+        NotChanged::NoQuorum => "too few voters live".to_owned(),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_store::{Keyspace, View};
+use quorate_store::{Keyspace, View, state_page};
+use quorate_txn::cross::CutEnd;
 use quorate_types::{
     CutId, GroupId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Uid, Value,
 };
@@ -83,7 +84,9 @@ impl Run {
             None => self.cutting = None,
             Some((_, view)) if !view.is_settled() => {}
             Some((records, view)) => {
+                let end = view.end();
                 let view = view.over(records);
+                check_end(id, &view, end);
                 let (balances, marks) = read(id, &view, self.touched.keys().copied());
                 leader.cuts.remove(&cut);
                 let cutting = self.cutting.as_mut().expect("it was looked at");
@@ -164,4 +167,22 @@ fn read(group: GroupId, view: &dyn View, numbers: impl Iterator<Item = u64>) -> 
         }
     }
     (balances, marks)
+}
+
+/// No record of a view is of an entry behind the one that it says is the last: whoever goes on from these
+/// records begins there.
+fn check_end(group: GroupId, view: &dyn View, end: CutEnd) {
+    let records = state_page(view, Keyspace::first(group), None, usize::MAX).expect("memory");
+    for record in records {
+        // Rows begin with their slot, records of money with a format and their slot; the end of a hold has
+        // none, and a change of a balance has it in its key.
+        let (from, bytes) = match record.key[0] {
+            0x10 => (0, &record.value),
+            0x30 | 0x31 => (1, &record.value),
+            0x34 => (record.key.len() - 10, &record.key),
+            _ => continue,
+        };
+        let slot = u64::from_be_bytes(bytes[from..from + 8].try_into().expect("8 bytes"));
+        assert!(slot <= end.upto.0, "{group}: a record of slot {slot}, {end:?}");
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_store::{Keyspace, Overlay};
 use quorate_txn::cross::{
-    Cross, CrossEvent, CutView, Out, RequestKey, Settled, Verdict as Part, credit_group,
+    Cross, CrossEvent, CutEnd, CutView, Out, RequestKey, Settled, Verdict as Part, credit_group,
     evaluate_part, split,
 };
 use quorate_txn::money::{Debits, evaluate_debits};
@@ -424,7 +424,8 @@ impl Replica {
             && passed < *cut
             && self.leads()
         {
-            let view = CutView::new(*cut, self.cross.table());
+            let end = CutEnd { upto: at.slot, log_time: LogTime(at.slot.0) };
+            let view = CutView::new(*cut, self.cross.table(), end);
             self.cuts.insert(*cut, (self.records.clone(), view));
         }
     }

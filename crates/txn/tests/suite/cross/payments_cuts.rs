@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::{Keyspace, View};
 use quorate_txn::Context;
+use quorate_txn::cross::CutEnd;
 use quorate_txn::read::read_at_cut;
 use quorate_types::{AccountAddress, CutId, CutRange, GroupId, ReplyBody, Request, RequestBody};
 use rand::Rng;
@@ -103,7 +104,7 @@ impl Run {
 fn read(group: GroupId, view: &dyn View) -> BTreeMap<AccountAddress, i64> {
     let context = Context { keyspace: Keyspace::first(group), slice_of: &slice_of };
     let range = CutRange::Accounts { after: None, limit: 0 };
-    let page = read_at_cut(&range, &context, view).expect("memory");
+    let page = read_at_cut(&range, &context, view, CutEnd::default()).expect("memory");
     let ReplyBody::Accounts(page) = page else { panic!("{page:?}") };
     assert_eq!(page.next, None, "there are few");
     page.accounts.into_iter().map(|account| (account.address, account.balance)).collect()

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use quorate_store::{Keyspace, View};
+use quorate_txn::cross::CutEnd;
 use quorate_txn::{Context, read_at_cut};
 use quorate_types::limits::TRANSFERS_MAX;
 use quorate_types::{
@@ -472,7 +473,7 @@ fn search(id: TransferId, view: &dyn View) -> Vec<TransferRecord> {
     let group = group_of(TableId::ACCOUNTS, Uid(0)).expect("it has one");
     let context = Context { keyspace: Keyspace::first(group), slice_of: &slice_of };
     let range = CutRange::Transfers { id, after: None };
-    let page = read_at_cut(&range, &context, view).expect("memory");
+    let page = read_at_cut(&range, &context, view, CutEnd::default()).expect("memory");
     let ReplyBody::FoundTransfers(page) = page else { panic!("{page:?}") };
     assert_eq!(page.next, None, "there are few");
     page.transfers

@@ -1,0 +1,100 @@
+//! The bytes of a membership, as they stand in the log, in snapshots and in the promise file.
+//!
+//! Integers are big-endian.
+//!
+//! | bytes | field |
+//! |---:|---|
+//! | 1 | format, 1 |
+//! | 1 | number of members |
+//! | 11 each | replica (8), rank (2), role (1): 0 learner, 1 voter, 2 joining, 3 leaving, 4 demoted |
+
+use std::collections::BTreeMap;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use quorate_types::{ReplicaId, limits};
+
+use super::{Member, Membership, Role};
+
+const FORMAT: u8 = 1;
+const MEMBER_BYTES: usize = 11;
+
+/// Why something is no membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// More members than a group may have.
+    #[error("{0} members; a group has at most {max}", max = limits::GROUP_MEMBERS_MAX)]
+    TooMany(usize),
+    /// Nobody votes, or nobody would once the change is over.
+    #[error("a group without a voter")]
+    NoVoter,
+    /// A format this version does not know.
+    #[error("membership format {0} is unknown")]
+    Format(u8),
+    /// A role this version does not know.
+    #[error("role {0} is unknown")]
+    Role(u8),
+    /// More or fewer bytes than its members need.
+    #[error("the bytes of a membership are of another length")]
+    Length,
+    /// Replicas out of order, or twice.
+    #[error("members out of order")]
+    Order,
+}
+
+impl Membership {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(2 + self.members.len() * MEMBER_BYTES);
+        out.put_u8(FORMAT);
+        out.put_u8(u8::try_from(self.members.len()).expect("bounded by GROUP_MEMBERS_MAX"));
+        for (id, member) in &self.members {
+            out.put_u64(id.0);
+            out.put_u16(member.rank);
+            out.put_u8(match member.role {
+                Role::Learner => 0,
+                Role::Voter => 1,
+                Role::Joining => 2,
+                Role::Leaving => 3,
+                Role::Demoted => 4,
+            });
+        }
+        out.freeze()
+    }
+
+    /// Reads a membership from disk or network bytes.
+    ///
+    /// # Errors
+    /// `MembershipError` says what is wrong.
+    pub fn decode(mut bytes: &[u8]) -> Result<Membership, MembershipError> {
+        if bytes.len() < 2 {
+            return Err(MembershipError::Length);
+        }
+        let format = bytes.get_u8();
+        if format != FORMAT {
+            return Err(MembershipError::Format(format));
+        }
+        let count = usize::from(bytes.get_u8());
+        if bytes.len() != count * MEMBER_BYTES {
+            return Err(MembershipError::Length);
+        }
+        let mut members = BTreeMap::new();
+        for _ in 0..count {
+            let id = ReplicaId(bytes.get_u64());
+            let rank = bytes.get_u16();
+            let role = match bytes.get_u8() {
+                0 => Role::Learner,
+                1 => Role::Voter,
+                2 => Role::Joining,
+                3 => Role::Leaving,
+                4 => Role::Demoted,
+                other => return Err(MembershipError::Role(other)),
+            };
+            if members.last_key_value().is_some_and(|(last, _)| id <= *last) {
+                return Err(MembershipError::Order);
+            }
+            members.insert(id, Member { rank, role });
+        }
+        Membership::new(members)
+    }
+}

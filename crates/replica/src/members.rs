@@ -1,0 +1,246 @@
+//! Who takes part in a group: what a leader is asked about it, and what its driver does while that changes.
+//! Called by `shard.rs`.
+//!
+//! The core has the rules. The driver hands changes in when nothing is evaluated that is not proposed yet,
+//! goes on with those under way, and lets a new replica take the place of one on the same node that lost
+//! its disk: first as a learner, then, once it has what it needs, as a voter.
+
+use std::collections::BTreeMap;
+
+use quorate_log::MembershipRecord;
+use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
+use quorate_types::{BootTime, Code, EntryId, Error, GroupId, ReplicaId};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::event::MembersStatus;
+use crate::group::{Effects, Fatal, GroupDriver};
+use crate::refuse;
+
+/// Requests for changes that wait at once. Beyond: `OVERLOADED`.
+const WAITING_MAX: usize = 64;
+
+type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
+
+/// The part of a group that changes of its members take.
+#[derive(Default)]
+pub(crate) struct MembersDriver {
+    /// What the core said of the change it was asked for last.
+    pub(crate) changed: Option<Result<EntryId, NotChanged>>,
+    /// Who waits until the entry that began his change is chosen.
+    waiting: Vec<(EntryId, ChangeReply)>,
+}
+
+impl GroupDriver {
+    /// Who takes part, if this replica leads.
+    pub(crate) fn members(&self, now: BootTime) -> Result<MembersStatus, Error> {
+        self.serving(now)?;
+        let at = self.core.membership_at().clone();
+        let views = self.core.member_views(now);
+        let heard_ago = views.iter().map(|view| view.heard_at.map(|at| now.since(at))).collect();
+        Ok(MembersStatus {
+            is_chosen: at.id.slot <= self.core.slot_committed(),
+            at,
+            leader: self.options.paxos.replica,
+            views,
+            heard_ago,
+            slot_last: self.core.log().last().slot,
+        })
+    }
+
+    /// Begins a change. The answer comes once it is chosen that it has begun.
+    pub(crate) fn change_members(
+        &mut self,
+        now: BootTime,
+        request: ChangeRequest,
+        reply: ChangeReply,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        if WAITING_MAX <= self.members.waiting.len() {
+            let error = Error::new(Code::Overloaded, "too many changes of members wait");
+            answer(reply, Err(refuse::of_group(error, self.group)));
+            return Ok(());
+        }
+        match self.try_change(now, request, fx)? {
+            Ok(entry) => self.members.waiting.push((entry, reply)),
+            Err(why) => answer(reply, Err(refused(self.group, why))),
+        }
+        Ok(())
+    }
+
+    fn try_change(
+        &mut self,
+        now: BootTime,
+        request: ChangeRequest,
+        fx: &mut Effects,
+    ) -> Result<Result<EntryId, NotChanged>, Fatal> {
+        self.propose(now, fx)?; // Slots were given out that come before.
+        self.step(now, Input::Change(request), fx)?;
+        Ok(self.members.changed.take().expect("the core answers a change at once"))
+    }
+
+    /// A replica that was made in the place of one on the same node wants to be a member.
+    pub(crate) fn join(
+        &mut self,
+        now: BootTime,
+        replica: ReplicaId,
+        fx: &mut Effects,
+    ) -> Result<Result<(), Error>, Fatal> {
+        let group = self.group;
+        if let Err(error) = self.serving(now) {
+            return Ok(Err(error));
+        }
+        let at = self.core.membership_at();
+        if at.membership.get(replica).is_some() {
+            return Ok(Ok(()));
+        }
+        let before = at.membership.members().filter(|(id, _)| id.node() == replica.node());
+        let before: Vec<(ReplicaId, Member)> = before.map(|(id, member)| (id, *member)).collect();
+        let Some((_, place)) = before.first().copied() else {
+            let node = replica.node();
+            let message =
+                format!("no member of {group} is on {node}: add it with `quorate group add`");
+            let error = Error::new(Code::InvalidRequest, message);
+            return Ok(Err(refuse::of_group(error, group)));
+        };
+        let expected = at.id;
+        let mut members = seats(&at.membership);
+        // A learner that is not there any more is of no use to anybody.
+        for (id, _) in before.iter().filter(|(_, member)| !member.role.votes()) {
+            members.remove(id);
+        }
+        members.insert(replica, Seat { rank: place.rank, votes: false });
+        info!(%group, %replica, "takes a replica in that comes in the place of another");
+        let begun = self.try_change(now, ChangeRequest { expected, members }, fx)?;
+        Ok(begun.map(|_| ()).map_err(|why| refused(group, why)))
+    }
+
+    /// Goes on with what is under way: ends a change of voters, makes a learner the voter in whose place it
+    /// came, answers who waits. Called after everything else of a round.
+    pub(crate) fn tick_members(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        if self.core.is_change_due(now) {
+            self.propose(now, fx)?; // Slots were given out that come before.
+            self.step(now, Input::ContinueChange, fx)?;
+        }
+        if self.members.waiting.is_empty() {
+            return Ok(());
+        }
+        let (group, committed) = (self.group, self.core.slot_committed());
+        let leads = self.core.serving(now).is_ok();
+        let log = self.core.log();
+        self.members.waiting = std::mem::take(&mut self.members.waiting)
+            .into_iter()
+            .filter_map(|(entry, reply)| {
+                if entry.slot <= committed {
+                    let is_ours = log.holds(entry);
+                    let lost = || refused(group, NotChanged::Stale(entry));
+                    answer(reply, if is_ours { Ok(entry) } else { Err(lost()) });
+                    None
+                } else if leads {
+                    Some((entry, reply))
+                } else {
+                    answer(reply, Err(refuse::outcome_unknown(group, None)));
+                    None
+                }
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// Lets a learner take the place of a voter of the same node that is heard no more, once it can vote. Called now
+    /// and then.
+    pub(crate) fn heal_members(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        let at = self.core.membership_at();
+        if at.membership.is_joint() || self.core.serving(now).is_err() {
+            return Ok(());
+        }
+        let views = self.core.member_views(now);
+        let due = views.iter().filter(|view| !view.member.role.votes() && view.is_fit);
+        let replaced = due.filter_map(|new| {
+            let old = views.iter().find(|old| {
+                old.replica.node() == new.replica.node() && old.member.role.votes() && !old.is_fit
+            });
+            old.map(|old| (new.replica, old.replica, old.member.rank))
+        });
+        let Some((new, old, rank)) = replaced.into_iter().next() else {
+            return Ok(());
+        };
+        let expected = at.id;
+        let mut members = seats(&at.membership);
+        members.remove(&old);
+        members.insert(new, Seat { rank, votes: true });
+        match self.try_change(now, ChangeRequest { expected, members }, fx)? {
+            Ok(entry) => {
+                info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another")
+            }
+            Err(why) => {
+                warn!(group = %self.group, %old, %new, ?why, "a replica cannot take the place of another yet")
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What everybody is now.
+fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
+    let seat = |member: &Member| Seat { rank: member.rank, votes: member.role.votes_after() };
+    membership.members().map(|(id, member)| (id, seat(member))).collect()
+}
+
+/// A membership for the promise file.
+#[must_use]
+pub fn record_of(at: &MembershipAt) -> MembershipRecord {
+    MembershipRecord { at: at.id, bytes: at.membership.encode().to_vec() }
+}
+
+/// A membership from the promise file. One that was never stored has no members.
+///
+/// # Errors
+/// `PROMISES_UNREADABLE` if the bytes are none.
+pub fn membership_of(record: &MembershipRecord) -> Result<MembershipAt, Error> {
+    if record.bytes.is_empty() {
+        return Ok(MembershipAt::default());
+    }
+    let membership = Membership::decode(&record.bytes).map_err(|error| {
+        Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
+    })?;
+    Ok(MembershipAt { id: record.at, membership })
+}
+
+fn answer(reply: ChangeReply, answer: Result<EntryId, Error>) {
+    let _gone = reply.send(answer).is_err(); // The caller may have left.
+}
+
+/// Why members do not change, for whoever asked.
+fn refused(group: GroupId, why: NotChanged) -> Error {
+    let error = match why {
+        NotChanged::NotServing(reason) => return refuse::not_serving(group, reason),
+        NotChanged::Stale(since) => {
+            Error::new(Code::MembersChanged, format!("{group} has other members since {since}"))
+        }
+        NotChanged::InProgress => Error::new(
+            Code::MembersChanged,
+            format!("a change of the members of {group} is under way"),
+        ),
+        NotChanged::NoChange => {
+            Error::new(Code::InvalidRequest, format!("these are the members of {group} already"))
+        }
+        NotChanged::Impossible => {
+            let message = format!("{group} would have no voter, or too many members");
+            Error::new(Code::InvalidRequest, message)
+        }
+        NotChanged::NotReady(id) => {
+            let message = format!(
+                "{id} cannot vote in {group} yet: it must be a learner that has nearly all of the log and its rows"
+            );
+            Error::new(Code::MemberNotReady, message).with("replica", id.0)
+        }
+        NotChanged::NoQuorum => {
+            let message = format!(
+                "too few voters of {group} live and have their rows, before or after the change"
+            );
+            Error::new(Code::NoQuorum, message)
+        }
+    };
+    refuse::of_group(error, group)
+}

@@ -1,0 +1,154 @@
+//! What a shard is asked about who takes part in its groups, and replicas that are made while it runs.
+
+use std::sync::Arc;
+
+use quorate_paxos::{Input, Membership, Restored};
+use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use super::Shard;
+use crate::event::Event;
+use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
+use crate::log_thread::LogCommand;
+use crate::refuse;
+
+/// A replica that is being made.
+#[derive(Debug)]
+pub(super) struct Making {
+    options: Box<GroupOptions>,
+    replies: Vec<oneshot::Sender<Result<ReplicaId, Error>>>,
+}
+
+impl Shard {
+    pub(super) fn handle_members(
+        &mut self,
+        now: BootTime,
+        event: Event,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        match event {
+            Event::Members { group, reply } => {
+                let members = match self.groups.get(&group) {
+                    Some(driver) => driver.members(now),
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(members).is_err(); // The caller may have left.
+            }
+            Event::ChangeMembers { group, request, reply } => match self.groups.get_mut(&group) {
+                Some(driver) => {
+                    fx.touched.push(group);
+                    driver.change_members(now, request, reply, fx)?;
+                }
+                None => drop(reply.send(Err(refuse::wrong_node(group)))),
+            },
+            Event::Join { group, replica, reply } => {
+                fx.touched.push(group);
+                let joined = match self.groups.get_mut(&group) {
+                    Some(driver) => driver.join(now, replica, fx)?,
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(joined).is_err(); // The caller may have left.
+            }
+            Event::Create { options, reply } => self.create(options, reply),
+            Event::Created { group } => self.created(group, fx)?,
+            Event::Rebirth { options, reply } => {
+                let done = self.rebirth(options)?;
+                let _gone = reply.send(done).is_err(); // The caller may have left.
+            }
+            Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
+            Event::PinLeader { group, pinned, reply } => {
+                let noted = match self.groups.get_mut(&group) {
+                    Some(driver) => {
+                        fx.touched.push(group);
+                        driver.step(now, Input::Pin(pinned), fx)?;
+                        Ok(())
+                    }
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(noted).is_err(); // The caller may have left.
+            }
+            Event::SetDrained { drained, reply } => {
+                self.is_told_to_drain = drained;
+                self.tell_health(now, fx)?;
+                if drained {
+                    self.hand_everything_over(now, fx)?;
+                }
+                let led = self.groups.values().filter(|driver| driver.leads(now)).count();
+                let led = u32::try_from(led).unwrap_or(u32::MAX);
+                let _gone = reply.send(led).is_err(); // The caller may have left.
+            }
+            _ => unreachable!("not about members"),
+        }
+        Ok(())
+    }
+
+    /// Makes an empty replica, unless there is one that nobody has taken in, or has again left.
+    fn create(
+        &mut self,
+        options: Box<GroupOptions>,
+        reply: oneshot::Sender<Result<ReplicaId, Error>>,
+    ) {
+        let group = options.paxos.group;
+        if let Some(driver) = self.groups.get(&group) {
+            let own = driver.options.paxos.replica;
+            let answer = if driver.core.membership().get(own).is_none() {
+                Ok(own)
+            } else {
+                let message = format!("this node has member {own} of {group}");
+                Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
+            };
+            let _gone = reply.send(answer).is_err(); // The caller may have left.
+            return;
+        }
+        if let Some(making) = self.making.get_mut(&group) {
+            making.replies.push(reply);
+            return;
+        }
+        let replica = options.paxos.replica;
+        self.making.insert(group, Making { options, replies: vec![reply] });
+        self.log.send(LogCommand::Create { group, replica, promised: Ballot::ZERO });
+    }
+
+    /// Replaces replicas that have written nothing. Whatever is on its way to the log thread for them was
+    /// sent before, and is a promise at most: the new ones take those over.
+    fn rebirth(&mut self, options: Vec<GroupOptions>) -> Result<Result<(), Error>, Fatal> {
+        let has_log = |driver: &GroupDriver| driver.core.log().last() != EntryId::ZERO;
+        if let Some((group, _)) = self.groups.iter().find(|(_, driver)| has_log(driver)) {
+            let message =
+                format!("this node has written a log of {group} beside the one its peers know");
+            return Ok(Err(Error::new(Code::IncarnationMismatch, message)));
+        }
+        for options in options {
+            let (group, replica) = (options.paxos.group, options.paxos.replica);
+            let Some(driver) = self.groups.remove(&group) else { continue };
+            self.deadlines.remove(&(driver.alarm, group));
+            let promised = driver.core.promised();
+            self.log.send(LogCommand::Create { group, replica, promised });
+            info!(%group, %replica, "a replica takes the place of one whose disk is lost");
+            let restored = Restored { promised, ..Restored::fresh(Membership::default()) };
+            let added = self.add(options, restored);
+            added.map_err(|source| Fatal::Store { group, source })?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// The replica is durable: from here on it promises and accepts, and waits for somebody to take it in.
+    fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
+        let Some(Making { options, replies }) = self.making.remove(&group) else {
+            return Ok(()); // It took the place of another, and did not wait.
+        };
+        let replica = options.paxos.replica;
+        let store = Arc::clone(&self.options.store);
+        let added = store.add_group(group);
+        added.map_err(|source| Fatal::Store { group, source })?;
+        let restored = Restored::fresh(Membership::default());
+        self.add(*options, restored).map_err(|source| Fatal::Store { group, source })?;
+        info!(%group, %replica, "made a replica");
+        fx.touched.push(group);
+        for reply in replies {
+            let _gone = reply.send(Ok(replica)).is_err(); // The caller may have left.
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Where groups are: as the cluster file has it at first, and as their logs have it since.
+//!
+//! Nodes tell each other when the members of a group change, and when they meet. What is kept here only
+//! says whom to ask; who counts in a group is in its log alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quorate_paxos::{Membership, MembershipAt};
+use quorate_topology::{Group, Topology};
+use quorate_types::{EntryId, GroupId, NodeId, ReplicaId};
+
+/// The members of all groups, as far as this node has heard.
+pub(crate) struct Directory {
+    topology: Arc<Topology>,
+    /// What is known beyond the cluster file, with the greatest entry.
+    heard: RwLock<BTreeMap<GroupId, MembershipAt>>,
+}
+
+impl Directory {
+    pub(crate) fn new(topology: Arc<Topology>) -> Directory {
+        Directory { topology, heard: RwLock::default() }
+    }
+
+    /// Takes in who takes part in a group; true if that is news.
+    pub(crate) fn hear(&self, group: GroupId, at: &MembershipAt) -> bool {
+        let mut heard = self.heard.write().unwrap_or_else(PoisonError::into_inner);
+        let known = heard.get(&group).map_or(EntryId::ZERO, |known| known.id);
+        // How a group began is in the cluster file, and a replica that nobody took in knows nothing.
+        let is_news = known.slot < at.id.slot && self.topology.group(group).is_some();
+        if is_news {
+            heard.insert(group, at.clone());
+        }
+        is_news
+    }
+
+    /// All that is known beyond the cluster file.
+    pub(crate) fn all(&self) -> Vec<(GroupId, MembershipAt)> {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().map(|(group, at)| (*group, at.clone())).collect()
+    }
+
+    /// The nodes of a group, those that may lead first, in the leader order.
+    pub(crate) fn nodes(&self, group: GroupId) -> Vec<NodeId> {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        match (heard.get(&group), self.topology.group(group)) {
+            (Some(at), _) => nodes_of(&at.membership),
+            (None, Some(entry)) => nodes_of(&genesis(entry)),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// True if this replica is a member, as far as is known.
+    pub(crate) fn has_member(&self, group: GroupId, replica: ReplicaId) -> bool {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        match (heard.get(&group), self.topology.group(group)) {
+            (Some(at), _) => at.membership.get(replica).is_some(),
+            (None, Some(entry)) => genesis(entry).get(replica).is_some(),
+            (None, None) => false,
+        }
+    }
+
+    /// True if a node holds a replica of a group, as far as is known.
+    pub(crate) fn has(&self, group: GroupId, node: NodeId) -> bool {
+        self.nodes(group).contains(&node)
+    }
+}
+
+/// How a group begins, by the cluster file.
+pub(crate) fn genesis(group: &Group) -> Membership {
+    let rank = |rank: u32| u16::try_from(rank).unwrap_or(u16::MAX);
+    Membership::of_voters(
+        group.voters().map(|member| (ReplicaId::first_on(member.node), rank(member.rank))),
+    )
+}
+
+/// The nodes of these members, those that may lead first, in the leader order.
+pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
+    let mut members: Vec<_> = membership.members().collect();
+    members.sort_by_key(|(id, member)| (!member.role.votes_after(), member.rank, *id));
+    let mut nodes: Vec<NodeId> = Vec::new();
+    for (id, _) in members {
+        if !nodes.contains(&id.node()) {
+            nodes.push(id.node());
+        }
+    }
+    nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_topology::presets;
+    use quorate_types::{Ballot, ClusterId, Slot};
+
+    use super::*;
+
+    /// Goal: what is heard later counts, whoever says it when; what is heard of no group of the cluster, or says no more
+    /// than the cluster file, changes nothing.
+    #[test]
+    fn the_later_entry_counts() {
+        let text = presets::one_city_three_idcs(&presets::Options::demo(ClusterId(7)));
+        let topology = Arc::new(Topology::parse(&text).expect("presets are valid"));
+        let directory = Directory::new(Arc::clone(&topology));
+        let group = topology.groups().next().expect("there is one").id;
+        let at = |slot, nodes: &[u32]| {
+            let ballot = Ballot { round: 1, replica: ReplicaId(1) };
+            let voters = nodes.iter().map(|node| (ReplicaId::later_on(NodeId(*node), 9), 0));
+            let membership = Membership::of_voters(voters);
+            MembershipAt { id: EntryId { ballot, slot: Slot(slot) }, membership }
+        };
+        assert_eq!(directory.nodes(group).len(), 3);
+        assert!(directory.hear(group, &at(7, &[1, 2])));
+        assert!(!directory.hear(group, &at(5, &[3])), "old news");
+        assert!(!directory.hear(GroupId(9999), &at(7, &[1])), "no such group");
+        assert!(!directory.hear(group, &MembershipAt::default()));
+        assert_eq!(directory.nodes(group), [NodeId(1), NodeId(2)]);
+        assert!(directory.has(group, NodeId(2)) && !directory.has(group, NodeId(3)));
+        assert_eq!(directory.all(), [(group, at(7, &[1, 2]))]);
+    }
+}
