@@ -71,7 +71,7 @@ impl Global {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Run one node of a cluster
-    Server(commands::server::ServerArgs),
+    Server(Box<commands::server::ServerArgs>),
     /// Run a whole cluster on this machine to try things out
     Demo(demo::DemoArgs),
     /// Make, check or show the configuration of a server

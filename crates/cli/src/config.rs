@@ -22,7 +22,7 @@ use crate::args;
 use crate::certificates::FOLDER_VARIABLE;
 use crate::exit::Failure;
 use kinds::MIB;
-pub(crate) use kinds::{Kind, size};
+pub(crate) use kinds::{Kind, size, time_or_never};
 
 /// The variable that names the file; the others belong to settings.
 pub(crate) const FILE_VARIABLE: &str = "QUORATE__CONFIG";
@@ -154,6 +154,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Size { min: MIB, max: 16 * 1024 * MIB },
         unset: Unset::Value("64MiB"),
         about: "how much a second of its rows the node sends to others that refill theirs, all together",
+    },
+    Setting {
+        key: "storage.check-interval",
+        flag: "--check-interval",
+        kind: Kind::TimeOrNever { min_ms: 1_000, max_ms: 86_400_000 },
+        unset: Unset::Value("10m"),
+        about: "how often the leader of a group has its replicas compare their rows; never: only on command",
+    },
+    Setting {
+        key: "storage.repair-rows",
+        flag: "--repair-rows",
+        kind: Kind::Boolean,
+        unset: Unset::Value("true"),
+        about: "a start moves damaged rows aside and fetches others, instead of refusing",
     },
     Setting {
         key: "log.format",

@@ -113,6 +113,7 @@ impl Exit {
             | Code::PromisesUnreadable
             | Code::StoreDamaged
             | Code::DiskFailed
+            | Code::ReplicaDiverged
             | Code::SnapshotDamaged
             | Code::BackupDamaged
             | Code::BackupPlaceFailed

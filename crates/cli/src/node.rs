@@ -49,6 +49,10 @@ pub(crate) struct NodeOptions {
     pub(crate) log_keep_max: Option<u64>,
     /// Bytes of rows a second for others, where the usual is not wanted.
     pub(crate) snapshot_rate_max: Option<u64>,
+    /// How often it has replicas compare their rows, where the usual is not wanted; zero: never.
+    pub(crate) check_interval: Option<Duration>,
+    /// It moves damaged rows aside instead of refusing to start.
+    pub(crate) repair_rows: bool,
     /// Bytes of unanswered requests, where the profile's are not wanted.
     pub(crate) request_bytes_max: Option<u64>,
     /// How long it tries to hand leaderships over when it is stopped, where the usual is not wanted.
@@ -91,6 +95,10 @@ pub(crate) async fn serve(
             snapshot_bytes_per_second: options
                 .snapshot_rate_max
                 .unwrap_or_else(|| Tuning::default().snapshot_bytes_per_second),
+            check_interval: options
+                .check_interval
+                .unwrap_or_else(|| Tuning::default().check_interval),
+            repair_rows: options.repair_rows,
             request_bytes_max: options.request_bytes_max,
             leave_timeout: options.leave_timeout.unwrap_or_else(|| Tuning::default().leave_timeout),
             ..Tuning::default()
@@ -132,6 +140,11 @@ mod tests {
         let rate = Setting::of("storage.snapshot-rate-max").expect("a setting").unset;
         let mebibytes = tuning.snapshot_bytes_per_second / (1024 * 1024);
         assert!(matches!(rate, Unset::Value(text) if text == format!("{mebibytes}MiB")));
+        let checks = Setting::of("storage.check-interval").expect("a setting").unset;
+        let minutes = tuning.check_interval.as_secs() / 60;
+        assert!(matches!(checks, Unset::Value(text) if text == format!("{minutes}m")));
+        let repair = Setting::of("storage.repair-rows").expect("a setting").unset;
+        assert!(matches!(repair, Unset::Value(text) if text == tuning.repair_rows.to_string()));
         let leave = Setting::of("server.leave-timeout").expect("a setting").unset;
         let seconds = tuning.leave_timeout.as_secs();
         assert!(matches!(leave, Unset::Value(text) if text == format!("{seconds}s")));

@@ -1,14 +1,16 @@
 //! Looking at nodes and moving leaders: unary calls, each to one node.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use quorate_proto::convert::check::report_from_wire;
 use quorate_proto::convert::cross::{attempt_status_from_wire, attempt_to_wire};
 use quorate_proto::status::{NodeStatus, Role};
 use quorate_proto::v1;
 use quorate_proto::v1::admin_client::AdminClient;
-use quorate_types::{Attempt, AttemptStatus, Ballot, GroupId, NodeId};
+use quorate_types::{Attempt, AttemptStatus, Ballot, CheckReport, GroupId, NodeId};
 use tokio::time::timeout;
 
 use crate::client::{Client, Inner};
@@ -103,6 +105,27 @@ impl Client {
         let node = self.call().one_shot("transfer_leader", group, attempt).await?;
         inner.router.note_leader(group, node);
         Ok(node)
+    }
+}
+
+impl Client {
+    /// Has the replicas of a group compare their rows, and says what they found; after `wait` at most, which
+    /// should be less than the deadline of the client's calls.
+    ///
+    /// # Errors
+    /// See [`Error`]. `DEADLINE_EXCEEDED` if the group did not even log the check in time.
+    pub async fn check_group(&self, group: GroupId, wait: Duration) -> Result<CheckReport, Error> {
+        let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        let request = v1::CheckGroupRequest { group: group.0, wait_ms };
+        let inner = self.inner();
+        let attempt = |address: String| async move {
+            let channel = inner.pool.channel(&address).await.map_err(End::NotSent)?;
+            let answer = AdminClient::new(channel).check_group(request).await;
+            let answer = answer.map_err(|status| end_of_unary(&address, &status))?;
+            let report = report_from_wire(answer.into_inner());
+            report.map_err(|error| End::Refused(quorate_types::Error::from(error)))
+        };
+        self.call().one_shot("check_group", group, attempt).await
     }
 }
 

@@ -70,6 +70,8 @@ pub enum Input {
     Pin(bool),
     /// The log through this slot, the end of a batch, is gone from disk.
     Trimmed(Slot),
+    /// The rows were found to differ from those of others: they must not be used any more.
+    RowsDamaged,
     /// A snapshot at this slot is being fetched; `None`: no longer.
     Refilling(Option<Slot>),
     /// A snapshot is here, complete, and [`Replica::may_install`] it. From now on nothing is applied.
@@ -112,7 +114,7 @@ pub struct Restored {
     pub slot_applied: Slot,
     /// The batch that ends there, if the log still has it.
     pub applied_last: Option<Batch>,
-    /// The rows are lost, or older than the log begins: they must come from another replica.
+    /// The rows are lost, damaged, or older than the log begins: they must come from another replica.
     pub rows_missing: bool,
     /// The last membership that was made durable because it is chosen. A replica that nobody has taken in
     /// yet has one without members.

@@ -69,8 +69,30 @@ impl Replica {
     /// Without rows every sign of a leader is a reason to ask for them.
     pub(crate) fn ask_for_rows(&self, out: &mut Output) {
         if self.rows_missing && !self.is_installing() {
-            out.refill = Some(self.log.trimmed());
+            out.refill = Some(self.slot_wanted());
         }
+    }
+
+    /// The rows are not those of the others: nothing is applied to them or given away, and this replica does
+    /// not lead, before rows as of at least the same entry have taken their place. It goes on voting and
+    /// accepting. (Never back: what was told of this replica's freshness stays true.)
+    pub(crate) fn on_rows_damaged(&mut self, now: BootTime, out: &mut Output) {
+        if self.rows_missing || self.is_installing() {
+            return; // They are about to be replaced.
+        }
+        self.rows_missing = true;
+        self.read_ahead.clear();
+        match self.duty {
+            Duty::Follower { .. } => {}
+            Duty::PreCandidate(_) => self.wait_for_leader(now),
+            Duty::Candidate(_) | Duty::Leader(_) => self.become_follower(now, None, out),
+        }
+        self.ask_for_rows(out);
+    }
+
+    /// Rows that stand here or later will do.
+    fn slot_wanted(&self) -> Slot {
+        self.log.trimmed().max(self.slot_applied)
     }
 
     /// A snapshot at `slot` is being fetched, or none any more.
@@ -88,7 +110,8 @@ impl Replica {
         self.applied_last.as_ref().filter(|_| !self.lacks_rows())
     }
 
-    /// True if there are no rows that go with the log: they must come from another replica.
+    /// True if there are no rows that go with the log, or only damaged ones: they must come from another
+    /// replica.
     #[must_use]
     pub fn rows_missing(&self) -> bool {
         self.rows_missing
@@ -99,7 +122,7 @@ impl Replica {
     #[must_use]
     pub fn may_install(&self, id: EntryId) -> bool {
         let is_ahead = if self.rows_missing {
-            self.log.trimmed() <= id.slot
+            self.slot_wanted() <= id.slot
         } else {
             self.slot_applied < id.slot
         };

@@ -64,7 +64,7 @@ pub struct Replica {
     pub(crate) slot_releasable: Slot,
     /// The batch applied last, for who takes a snapshot.
     pub(crate) applied_last: Option<Batch>,
-    /// There are no rows: nothing is applied before a snapshot is installed.
+    /// There are no rows, or damaged ones: nothing is applied before a snapshot is installed.
     pub(crate) rows_missing: bool,
     pub(crate) refill: Refill,
     /// Through here others have recycled their logs, while ours lacked some of it.
@@ -226,6 +226,7 @@ impl Replica {
             Input::ContinueChange => self.on_continue_change(now, &mut out),
             Input::Pin(pinned) => self.options.pinned = pinned,
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
+            Input::RowsDamaged => self.on_rows_damaged(now, &mut out),
             Input::Refilling(slot) => self.on_refilling(slot),
             Input::Install { last, membership } => {
                 self.on_install(now, last, membership, &mut out);

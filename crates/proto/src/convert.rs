@@ -4,6 +4,7 @@
 //! field by its path, such as `transaction.mutations[2].put.value`.
 
 pub mod bank;
+pub mod check;
 pub mod cross;
 pub mod cut;
 pub mod error;
@@ -23,6 +24,7 @@ mod words;
 use quorate_paxos::BatchError;
 use quorate_types::{Code, Error, TableId};
 
+pub use check::{check_from_wire, check_to_wire};
 pub use cross::{cross_from_wire, cross_to_wire};
 pub use error::{FACT_LEADER_ADDRESS, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, LeaderHint};
 pub use peer::{Envelope, Hello, membership_from_wire, membership_to_wire};

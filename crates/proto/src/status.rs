@@ -35,6 +35,8 @@ pub struct NodeStatus {
     pub log_bytes: u64,
     /// The groups it holds a replica of, in order of number.
     pub groups: Vec<GroupStatus>,
+    /// What people should know of the node, each a fragment.
+    pub notices: Vec<String>,
 }
 
 /// The current duty of a replica.

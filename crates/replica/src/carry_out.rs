@@ -9,8 +9,12 @@ use quorate_paxos::{
     Batch, BatchKind, Input, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken,
     ReadVerdict, RoleChange,
 };
+use quorate_store::keys::parse_row;
+use quorate_store::{Change, Row};
+use quorate_txn::EntryPayload;
 use quorate_txn::cross::CrossEvent;
-use quorate_types::{BootTime, EntryId, Slot};
+use quorate_types::planted::{Bug, planted};
+use quorate_types::{BootTime, EntryId, Slot, Value};
 use tracing::{debug, info};
 
 use crate::event::Answer;
@@ -105,6 +109,9 @@ impl GroupDriver {
             if let Some(event) = &cross {
                 self.note_cut(now, passed, (entry, batch.log_time()), event)?;
             }
+            if batch.kind() == BatchKind::Entries && EntryPayload::is_check(&payload) {
+                self.begin_check(now, entry, fx)?;
+            }
             self.overlay.settle(entry.slot);
             self.pending.settle(entry.slot);
             self.waiters.settle(entry, &answer, &Err(refuse::replaced(self.group)));
@@ -151,8 +158,22 @@ impl GroupDriver {
         )
         .map_err(|source| Fatal::Apply { group, source })?;
         self.deletes.note(entry.slot, &applied.changes);
-        self.store.apply(group, entry.slot, applied.changes);
+        let mut changes = applied.changes;
+        if planted(Bug::Diverge) && self.is_unlucky(entry.slot) {
+            changes.retain(|change| !is_text(change));
+        }
+        self.store.apply(group, entry.slot, changes);
         Ok((applied.reply, applied.cross))
+    }
+
+    /// Whether a planted bug strikes here: at one slot in a while, on one member that follows.
+    fn is_unlucky(&self, slot: Slot) -> bool {
+        let here = self.options.paxos.replica;
+        let members = self.core.membership().members();
+        let last = members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id).last();
+        let is_last = last == Some(here);
+        let leads = self.core.promised().replica == here;
+        is_last && !leads && slot.0.is_multiple_of(16)
     }
 
     fn change_role(&mut self, now: BootTime, role: RoleChange) {
@@ -197,6 +218,7 @@ impl GroupDriver {
         self.pending.clear();
         self.lose_cross(&refused, &unknown);
         self.refuse_cut_waiters(&refused);
+        self.lose_checks(&refuse::not_serving(self.group, reason));
         for held in std::mem::take(&mut self.refusals).into_values().flatten() {
             held.reply.answer(refused.clone());
         }
@@ -212,4 +234,11 @@ impl GroupDriver {
             }
         }
     }
+}
+
+/// True for a row that gets bytes. (Of a number that is lost the next sum would tell.)
+fn is_text(change: &Change) -> bool {
+    let value = change.value.as_ref().and_then(|stored| Row::decode(stored).ok());
+    let is_bytes = matches!(value, Some(Row { value: Value::Bytes(_), .. }));
+    is_bytes && parse_row(&change.key).is_some()
 }

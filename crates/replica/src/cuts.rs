@@ -488,6 +488,14 @@ impl GroupDriver {
         }
     }
 
+    /// The rows here are not to be read any more, and no view of them either.
+    pub(crate) fn lose_views(&mut self, why: &str) {
+        for cut in self.cuts.views.keys().copied().collect::<Vec<CutId>>() {
+            let kept = self.take_view(cut);
+            self.drop_view(cut, kept, why);
+        }
+    }
+
     fn drop_view(&self, cut: CutId, kept: Option<Kept>, why: &str) {
         let Some(kept) = kept else { return };
         debug!(group = %self.group, %cut, why, "lets a view at a cut go");

@@ -162,6 +162,9 @@ impl GroupDriver {
         if planted(Bug::AnswerBehind) {
             return true;
         }
+        if self.core.rows_missing() {
+            return false; // What is applied is not what there should be.
+        }
         let is_fresh = |since| self.core.fresh_at(now).is_some_and(|at| since <= at);
         need.at_least <= self.core.slot_applied() && need.fresh_since.is_none_or(is_fresh)
     }

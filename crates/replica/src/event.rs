@@ -5,13 +5,14 @@ use std::time::Duration;
 use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
 use quorate_types::{
-    Attempt, AttemptStatus, Ballot, CrossMessage, Elsewhere, EntryId, Error, GroupId, Incarnation,
-    NodeId, ReplicaId, Reply, Request, Slot,
+    Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
+    Error, GroupId, Incarnation, NodeId, ReplicaId, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
 use crate::budget::Permit;
 use crate::group::GroupOptions;
+use crate::hashing::HashJob;
 use crate::network::PeerMessage;
 use crate::refill::Loaded;
 use crate::snapshot::{Refilled, SnapshotSource};
@@ -101,12 +102,30 @@ pub enum Event {
         /// It was flushed to disk, too.
         flushed: bool,
     },
-    /// Rows that came from another node count.
+    /// Messages of a peer node about checks. Senders were checked against the stream they came on.
+    Checks {
+        /// The messages.
+        messages: Vec<CheckMessage>,
+        /// Their share of the budget for what peers send.
+        permit: Permit,
+    },
+    /// A piece of the rows of a group is hashed.
+    Hashed(Box<HashJob>),
+    /// Rows that came from another node count, or it is remembered that those that are there do not.
     Switched {
         /// The group.
         group: GroupId,
         /// What is kept of them in memory.
-        loaded: Box<Loaded>,
+        loaded: Option<Box<Loaded>>,
+    },
+    /// Have the replicas of a group compare their rows.
+    Check {
+        /// The group.
+        group: GroupId,
+        /// Answer after so long with what was found by then.
+        wait: Duration,
+        /// Told what was found, or why nothing was.
+        reply: oneshot::Sender<Result<CheckReport, Error>>,
     },
     /// Hand leadership of a group to a node, or to the best one.
     TransferLeader {
@@ -259,6 +278,26 @@ pub struct CutStatus {
     pub waiting: usize,
 }
 
+/// How it is with the checks of a group. Counted since the start of the node, by whoever leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckStatus {
+    /// Checks in which all voters held the same.
+    pub agreed: u64,
+    /// Checks in which somebody differed from a majority.
+    pub diverged: u64,
+    /// Checks in which voters differed and no majority held the same.
+    pub no_majority: u64,
+    /// Checks in which nobody was found to differ, but not all were heard.
+    pub incomplete: u64,
+    /// Replicas that differed in the check that was counted last.
+    pub differing: usize,
+    /// Milliseconds since the last check was applied here; `None`: none since the start, or since other rows
+    /// were installed.
+    pub last_ms_ago: Option<u64>,
+    /// The rows of this replica were found to be wrong, and others have not taken their place yet.
+    pub is_diverged: bool,
+}
+
 /// How it is with rows that come from other nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RefillStatus {
@@ -301,6 +340,8 @@ pub struct GroupStatus {
     pub cuts: CutStatus,
     /// Rows from other nodes.
     pub refill: RefillStatus,
+    /// Comparing rows.
+    pub checks: CheckStatus,
     /// Entries applied since the start.
     pub applied_entries: u64,
     /// Elections won since the start.

@@ -21,20 +21,22 @@ use quorate_txn::{
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Attempt, Ballot, BootTime, CrossMessage, EntryId, Error, GroupId, NodeId, ReplicaId, Reply,
-    ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
+    Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId,
+    ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::arrivals::Arrivals;
+use crate::checks::CheckDriver;
 use crate::clock::Clock;
 use crate::cross::{Asked, CrossDriver};
 use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::hashing::HashJob;
 use crate::members::MembersDriver;
 use crate::network::PeerMessage;
-use crate::refill::{RefillDriver, Switch};
+use crate::refill::{RefillDriver, Switch, Wanted};
 use crate::refuse;
 use crate::restore::RestoreError;
 use crate::waiters::Waiters;
@@ -59,6 +61,8 @@ pub struct GroupOptions {
     pub group_of: GroupRule,
     /// The group of the cluster that makes the cuts: the one with the lowest id.
     pub numbering: GroupId,
+    /// How often the leader has the replicas compare their rows; zero: only when it is asked to.
+    pub check_every: Duration,
 }
 
 impl std::fmt::Debug for GroupOptions {
@@ -103,9 +107,15 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
-    /// Rows to fetch: of which group, and through which slot at least.
-    pub(crate) refills: Vec<(GroupId, Slot)>,
-    /// Rows to switch to, off the shard task.
+    /// Rows to be hashed off the shard task.
+    pub(crate) hashes: Vec<HashJob>,
+    /// About checks, for other replicas of the same group.
+    pub(crate) checks: Vec<(NodeId, CheckMessage)>,
+    /// Groups whose rows are given to nobody any more.
+    pub(crate) withdrawn: Vec<GroupId>,
+    /// Rows to fetch.
+    pub(crate) refills: Vec<Wanted>,
+    /// Rows to switch to or to give up, off the shard task.
     pub(crate) switches: Vec<Switch>,
     pub(crate) frames: Vec<Frame>,
     pub(crate) writes: Vec<(GroupId, u64)>,
@@ -149,6 +159,8 @@ pub(crate) struct GroupDriver {
     pub(crate) arrivals: Arrivals,
     /// Views at cuts.
     pub(crate) cuts: CutDriver,
+    /// Comparing rows with the other replicas.
+    pub(crate) checks: CheckDriver,
     /// Rows on their way from another node.
     pub(crate) refill: RefillDriver,
     /// Changes of who takes part.
@@ -181,6 +193,8 @@ impl GroupDriver {
         let sessions = SessionTable::load(store.as_ref(), keyspace)?;
         let cross = CrossDriver::load(store.as_ref(), keyspace)?;
         let core = Replica::new(now, options.paxos.clone(), restored);
+        let is_quarantined = store.is_quarantined(group);
+        let checks = CheckDriver::new(now, options.check_every, group.0, is_quarantined);
         Ok(GroupDriver {
             alarm: core.next_deadline(),
             disk_told: BootTime::ZERO,
@@ -198,6 +212,7 @@ impl GroupDriver {
             elsewhere: ElsewhereDriver::default(),
             arrivals: Arrivals::default(),
             cuts: CutDriver::default(),
+            checks,
             refill: RefillDriver::default(),
             members: MembersDriver::default(),
             waiters: Waiters::default(),
@@ -348,7 +363,7 @@ impl GroupDriver {
     }
 
     /// Gives a proposal the slot it will have, so that the next evaluation sees its effects.
-    fn stage(&mut self, proposal: &Proposal) -> EntryId {
+    pub(crate) fn stage(&mut self, proposal: &Proposal) -> EntryId {
         let slot = self.next_slot();
         self.overlay.push(slot, proposal.changes(slot));
         self.pending.propose(slot, proposal);
@@ -617,6 +632,7 @@ impl GroupDriver {
             fences: self.cross.rules.escrow().fences(),
             cuts: self.cuts.status(now),
             refill: self.refill_status(),
+            checks: self.check_status(now),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

@@ -61,6 +61,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, uid| Some(if uid == Uid(99) { GroupId(2) } else { group })),
         numbering: group,
+        check_every: Duration::ZERO,
     };
     let start = BootTime(SECOND);
     let fresh = Restored::fresh(Membership::of_voters(ids.map(|id| (id, id.0 as u16))));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use quorate_paxos::ChangeRequest;
 use quorate_types::{
-    Attempt, AttemptStatus, Code, CrossMessage, Elsewhere, EntryId, Error, GroupId, Incarnation,
-    NodeId, ReplicaId, Request, RequestBody, Slot,
+    Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
+    Error, GroupId, Incarnation, NodeId, ReplicaId, Request, RequestBody, Slot,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -128,6 +128,25 @@ impl ShardHandle {
         let (send, receive) = oneshot::channel();
         self.send(Event::Status(send))?;
         receive.await.map_err(|_| ended())
+    }
+
+    /// Puts messages of a peer about checks in.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn checks(&self, messages: Vec<CheckMessage>, permit: Permit) -> Result<(), Error> {
+        self.send(Event::Checks { messages, permit })
+    }
+
+    /// Has the replicas of a group compare their rows; says after `wait` at most what was found.
+    ///
+    /// # Errors
+    /// `NOT_LEADER` if this node does not lead it, `WRONG_NODE`, `OVERLOADED`, `DISK_FULL`,
+    /// `DEADLINE_EXCEEDED` if the check was not even applied by then, `SHUTTING_DOWN`.
+    pub async fn check(&self, group: GroupId, wait: Duration) -> Result<CheckReport, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Check { group, wait, reply })?;
+        receive.await.map_err(|_| ended())?
     }
 
     /// What the groups that this node leads know of cross-unit transactions.

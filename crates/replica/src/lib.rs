@@ -30,12 +30,14 @@ pub mod snapshot;
 mod arrivals;
 mod carry_out;
 mod checkpoints;
+mod checks;
 mod cross;
 mod cuts;
 mod disk_health;
 mod elsewhere;
 mod group;
 mod handle;
+mod hashing;
 mod leaders;
 mod refill;
 mod refuse;
@@ -47,10 +49,12 @@ pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
 pub use disk_health::DiskHangs;
 pub use event::{
-    Answer, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo, ShardStatus,
+    Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,
+    ShardStatus,
 };
 pub use group::{GroupOptions, GroupRule, SliceRule};
 pub use handle::ShardHandle;
+pub use hashing::HashJob;
 pub use log_thread::{LogThread, Stop};
 pub use network::{Network, PeerMessage};
 pub use refill::Loaded;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_paxos::{MembershipAt, Message};
 use quorate_store::Store;
-use quorate_types::{CrossMessage, GroupId, NodeId, ReplicaId, Slot};
+use quorate_types::{CheckMessage, CrossMessage, GroupId, NodeId, ReplicaId, Slot};
 
 use crate::snapshot::RefillDone;
 
@@ -32,8 +32,22 @@ pub trait Network: Send + Sync + 'static {
     /// Other members of a group are chosen now, or known from the start. Never waits.
     fn membership(&self, group: GroupId, at: &MembershipAt);
 
-    /// Begins to fetch the rows of a group at `at_least` or later from any of its other replicas into the
+    /// Queues messages about checks to a node, in the same way.
+    fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>);
+
+    /// Breaks off what is being given away of the rows of a group.
+    fn withdraw(&self, group: GroupId);
+
+    /// Begins to fetch the rows of a group at `at_least` or later from any of its other replicas, or only from
+    /// those on `sources` if there are some, into the
     /// store, as the next incarnation, without switching to them. Never waits. `done` is told of the end;
     /// it is dropped if the node stops. Begun again for the same group, the later one counts.
-    fn refill(&self, group: GroupId, at_least: Slot, store: Arc<Store>, done: RefillDone);
+    fn refill(
+        &self,
+        group: GroupId,
+        at_least: Slot,
+        sources: Vec<NodeId>,
+        store: Arc<Store>,
+        done: RefillDone,
+    );
 }

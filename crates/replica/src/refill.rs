@@ -17,7 +17,7 @@ use std::time::Duration;
 use quorate_paxos::Input;
 use quorate_store::{Base, Keyspace, Store, StoreError};
 use quorate_txn::{Deletes, SessionTable};
-use quorate_types::{BootTime, Code, Error, GroupId, Slot};
+use quorate_types::{BootTime, Code, Error, GroupId, NodeId, Slot};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -52,6 +52,11 @@ enum Phase {
 #[derive(Default)]
 pub(crate) struct RefillDriver {
     phase: Phase,
+    /// Only from these rows are fetched, because others may hold what was found to be wrong here; empty:
+    /// from any.
+    sources: Vec<NodeId>,
+    /// What is being fetched may come from somebody else.
+    is_distrusted: bool,
     /// Fetches in a row that came to nothing.
     failures: u32,
     /// Nothing is fetched before.
@@ -60,12 +65,23 @@ pub(crate) struct RefillDriver {
     installed: u64,
 }
 
-/// A switch to be done off the shard task.
+/// Rows to fetch.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) group: GroupId,
+    /// They must stand here or later.
+    pub(crate) at_least: Slot,
+    /// From which nodes; empty: from any.
+    pub(crate) sources: Vec<NodeId>,
+}
+
+/// A change of which rows count, to be made durable off the shard task.
 pub(crate) struct Switch {
     group: GroupId,
-    slot: Slot,
     store: Arc<Store>,
-    incarnation: u32,
+    /// The rows that are to count, as of which entry and of which incarnation; `None`: the rows that are there
+    /// do not.
+    to: Option<(Slot, u32)>,
 }
 
 /// What is kept in memory of rows that were switched to.
@@ -83,20 +99,29 @@ impl std::fmt::Debug for Loaded {
 
 impl std::fmt::Debug for Switch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Switch({} through {})", self.group, self.slot)
+        write!(f, "Switch({} to {:?})", self.group, self.to)
     }
 }
 
 impl Switch {
-    /// Makes the installed rows those that count, and reads from them what is kept in memory.
-    pub(crate) fn run(self) -> Result<Loaded, StoreError> {
-        let Switch { group, slot, store, incarnation } = self;
-        let base = Base { incarnation };
-        store.switch(group, slot, base)?;
+    /// The rows of a group must not be used, not after a restart either.
+    pub(crate) fn quarantine(group: GroupId, store: &Arc<Store>) -> Switch {
+        Switch { group, store: Arc::clone(store), to: None }
+    }
+
+    /// Makes the installed rows those that count, and reads from them what is kept in memory; or remembers
+    /// that there are none that do.
+    pub(crate) fn run(self) -> Result<Option<Loaded>, StoreError> {
+        let Switch { group, store, to } = self;
+        let Some((slot, incarnation)) = to else {
+            store.quarantine(group)?;
+            return Ok(None);
+        };
+        store.switch(group, slot, Base { incarnation })?;
         let keyspace = store.keyspace(group);
         let sessions = SessionTable::load(store.as_ref(), keyspace)?;
         let cross = CrossDriver::load(store.as_ref(), keyspace)?;
-        Ok(Loaded { keyspace, sessions, cross })
+        Ok(Some(Loaded { keyspace, sessions, cross }))
     }
 
     /// The group.
@@ -128,7 +153,8 @@ impl GroupDriver {
         }
         info!(group = %self.group, %at_least, "fetches rows from another node");
         self.refill.phase = Phase::Fetching;
-        fx.refills.push((self.group, at_least));
+        let sources = self.refill.sources.clone();
+        fx.refills.push(Wanted { group: self.group, at_least, sources });
         // The snapshot stands at this slot or later: the log above will do.
         inputs.push_back(Input::Refilling(Some(at_least)));
     }
@@ -142,6 +168,10 @@ impl GroupDriver {
     ) -> Result<(), Fatal> {
         assert!(matches!(self.refill.phase, Phase::Fetching), "{}: nothing fetched", self.group);
         match outcome {
+            Ok(_) if std::mem::take(&mut self.refill.is_distrusted) => {
+                info!(group = %self.group, "rows that came are thrown away: their source may be wrong");
+                self.give_up_refill(now, fx)
+            }
             Ok(refilled) => {
                 self.refill.phase = Phase::Fetched(now, refilled);
                 self.try_install(now, fx)
@@ -183,7 +213,23 @@ impl GroupDriver {
         };
         self.refill.phase = Phase::Switching;
         let (group, store) = (self.group, Arc::clone(&self.store));
-        fx.switches.push(Switch { group, slot, store, incarnation });
+        fx.switches.push(Switch { group, store, to: Some((slot, incarnation)) });
+    }
+
+    /// The rows here were found to be wrong: others are fetched from these nodes only, also if some are on
+    /// their way already. False if others are about to take their place.
+    pub(crate) fn distrust_rows(&mut self, sources: Vec<NodeId>) -> bool {
+        if self.core.rows_missing()
+            || matches!(self.refill.phase, Phase::Logging(_) | Phase::Switching)
+        {
+            return false;
+        }
+        if let Phase::Fetched(..) = self.refill.phase {
+            self.refill.phase = Phase::Idle;
+        }
+        self.refill.is_distrusted = matches!(self.refill.phase, Phase::Fetching);
+        self.refill.sources = sources;
+        true
     }
 
     /// The rows of the snapshot count.
@@ -203,6 +249,7 @@ impl GroupDriver {
         self.lose_open_views();
         // Nothing is known of deletes before.
         self.deletes = Deletes::after(upto);
+        self.forget_check();
         self.refill = RefillDriver { installed: self.refill.installed + 1, ..Default::default() };
         self.step(now, Input::Installed { is_done: true }, fx)
     }
@@ -210,6 +257,7 @@ impl GroupDriver {
     fn give_up_refill(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let refill = &mut self.refill;
         refill.phase = Phase::Idle;
+        refill.is_distrusted = false;
         refill.next_at = now + WAIT.saturating_mul(1 << refill.failures.min(6)).min(WAIT_MAX);
         refill.failures += 1;
         self.step(now, Input::Refilling(None), fx)

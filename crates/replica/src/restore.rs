@@ -99,8 +99,8 @@ pub struct Restore<'a> {
 /// stood before is of no use any more. (That bytes in between were once durable and are lost is for recovery to
 /// find, which knows what was durable; nothing here could tell.)
 ///
-/// Rows that the log does not reach down to are missing, and so are all rows if the store is lost: they must
-/// come from another replica.
+/// Rows that the log does not reach down to are missing, and so are all rows if the store is lost, or were
+/// found to be wrong: they must come from another replica.
 ///
 /// # Errors
 /// `RestoreError` says what does not fit; the node must not start with it.
@@ -139,7 +139,7 @@ pub fn restore(
     if promised < last.ballot {
         return Err(RestoreError::BeyondPromise { group, entry: last, promised });
     }
-    let rows_missing = slot_applied < trimmed.slot;
+    let rows_missing = slot_applied < trimmed.slot || store.is_quarantined(group);
     // What stood there before a break is not what the rows end with.
     let applied_last = applied_last.filter(|batch| trimmed.slot < batch.last());
     Ok(Restored {

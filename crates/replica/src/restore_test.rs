@@ -192,6 +192,7 @@ fn rows_are_given_away_before_anything_was_applied_since_the_start() {
         slice_of: Arc::new(|_, _| quorate_types::SliceId(0)),
         group_of: Arc::new(|_, _| Some(G)),
         numbering: G,
+        check_every: std::time::Duration::ZERO,
     };
     let now = quorate_types::BootTime(1_000_000_000);
     let (store, reader) = (Arc::clone(&node.store), node.reader.clone());

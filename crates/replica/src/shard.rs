@@ -5,6 +5,7 @@
 //! and appends go to the peers before they go to our own log.
 
 mod members;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, Slot, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -27,13 +28,13 @@ use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
+use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
 use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
-use crate::refill::{self, Switch};
+use crate::refill::Switch;
 use crate::refuse;
-use crate::snapshot::SnapshotSource;
 use crate::turns::Turns;
 
 /// Most events of one round.
@@ -89,6 +90,8 @@ pub struct Shard {
     switches: VecDeque<Switch>,
     /// A switch is under way, off this task.
     is_switching: bool,
+    /// Rows to be hashed for checks.
+    hashing: Hashing,
     /// Where the leaders of other groups were heard.
     leaders: Leaders,
     /// When the log last finished a write or a probe.
@@ -130,6 +133,7 @@ impl Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
             switches: VecDeque::new(),
             is_switching: false,
+            hashing: Hashing::default(),
             leaders: Leaders::new(options.members.clone()),
             options,
             groups: BTreeMap::new(),
@@ -202,7 +206,8 @@ impl Shard {
 
     fn next_deadline(&self) -> BootTime {
         let first = self.deadlines.first().map_or(self.housekeeping_at, |(at, _)| *at);
-        first.min(self.housekeeping_at)
+        let first = first.min(self.housekeeping_at);
+        self.hashing.next_deadline().map_or(first, |at| first.min(at))
     }
 
     /// One round: peers and disk, then clients, then timers; then everything goes out.
@@ -245,24 +250,8 @@ impl Shard {
         }
         self.carry_out(fx);
         self.switch_next();
+        self.hash_next();
         Ok(())
-    }
-
-    /// Switches rows off this task, one group after the other and never beside a checkpoint, which could
-    /// bring back where the old rows stood.
-    fn switch_next(&mut self) {
-        if self.is_switching || self.checkpoints.is_running() {
-            return;
-        }
-        let Some(switch) = self.switches.pop_front() else { return };
-        self.is_switching = true;
-        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-        let group = switch.group();
-        off_task(move || match switch.run() {
-            // The shard is gone only when the node stops.
-            Ok(loaded) => drop(sender.send(Event::Switched { group, loaded: Box::new(loaded) })),
-            Err(error) => stop.stop(&error),
-        });
     }
 
     /// Groups whose alarm has gone off.
@@ -348,16 +337,12 @@ impl Shard {
                 }
             }
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
-            Event::Refilled { group, outcome } => {
-                fx.touched.push(group);
-                self.driver(group).on_refilled(now, outcome, fx)?;
-            }
-            Event::Switched { group, loaded } => {
-                self.is_switching = false;
-                fx.touched.push(group);
-                self.driver(group).switched(now, *loaded, fx)?;
-            }
+            Event::Refilled { .. }
+            | Event::Switched { .. }
+            | Event::Checks { .. }
+            | Event::Hashed(_) => self.handle_rows(now, event, fx)?,
             Event::TransferLeader { .. }
+            | Event::Check { .. }
             | Event::Pin { .. }
             | Event::Snapshot { .. }
             | Event::Drain
@@ -389,6 +374,16 @@ impl Shard {
                 fx.touched.push(group);
                 let answer = self.transfer(now, group, to, fx)?;
                 let _gone = reply.send(answer).is_err(); // The caller may have left.
+            }
+            Event::Check { group, wait, reply } => {
+                fx.touched.push(group);
+                match self.groups.get_mut(&group) {
+                    Some(driver) => driver.ask_check(now, wait, self.has_room, reply),
+                    None => {
+                        let error = refuse::wrong_node(group);
+                        let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
+                    }
+                }
             }
             Event::Pin { node, incarnation, is_reborn, reply } => {
                 let replaces = is_reborn;
@@ -428,6 +423,8 @@ impl Shard {
             | Event::Released
             | Event::Checkpointed { .. }
             | Event::Refilled { .. }
+            | Event::Checks { .. }
+            | Event::Hashed(_)
             | Event::Switched { .. }
             | Event::Members { .. }
             | Event::ChangeMembers { .. }
@@ -472,22 +469,6 @@ impl Shard {
         }
         driver.hand_over(now, to, fx)?;
         Ok(Ok(()))
-    }
-
-    /// The rows of a group, for another node. One that is leaving or in trouble has no time for others.
-    fn snapshot(
-        &mut self,
-        group: GroupId,
-        at_least: Slot,
-    ) -> Result<Result<SnapshotSource, Error>, Fatal> {
-        if self.health.draining || 0 < self.health.fatal_faults {
-            let error = Error::new(Code::SnapshotUnavailable, "this node is leaving or in trouble");
-            return Ok(Err(refuse::of_group(error, group)));
-        }
-        match self.groups.get_mut(&group) {
-            Some(driver) => driver.snapshot(at_least),
-            None => Ok(Err(refuse::wrong_node(group))),
-        }
     }
 
     fn hand_everything_over(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
@@ -554,6 +535,7 @@ impl Shard {
     fn keep_house(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         self.housekeeping_part = (self.housekeeping_part + 1) % HOUSEKEEPING_PARTS;
         let part = self.housekeeping_part;
+        let mut may_check = self.hashing.is_idle() && self.has_room;
         for (group, driver) in &mut self.groups {
             if group.0 % HOUSEKEEPING_PARTS != part {
                 continue;
@@ -563,6 +545,10 @@ impl Shard {
             driver.clean_cuts(now, fx)?;
             driver.try_install(now, fx)?;
             driver.heal_members(now, fx)?;
+            driver.tick_check(now, fx)?;
+            if may_check && driver.check_if_due(now) {
+                may_check = false; // One at a time: each reads all rows, on every member.
+            }
             if let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
@@ -606,11 +592,7 @@ impl Shard {
                 self.options.network.send_cross(node, messages);
             }
         }
-        for (group, at_least) in fx.refills {
-            let done = refill::report(group, self.sender.clone());
-            let store = Arc::clone(&self.options.store);
-            self.options.network.refill(group, at_least, store, done);
-        }
+        self.carry_out_rows(fx.refills, fx.withdrawn, fx.checks, fx.hashes);
         self.switches.extend(fx.switches);
         for read in fx.cut_reads {
             read.run_off_task(self.options.stop.clone());

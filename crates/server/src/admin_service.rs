@@ -1,8 +1,10 @@
 //! Status and planned hand-over, for operators and their tools.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_proto::convert::FACT_LEADER_NODE;
+use quorate_proto::convert::check::report_to_wire;
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::link::{links_from_wire, links_to_wire};
@@ -17,6 +19,11 @@ use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::far_links::FarLinks;
 use crate::rights::Right;
+
+/// How long a caller waits for what a check finds who does not say how long,
+const CHECK_WAIT: Duration = Duration::from_secs(60);
+/// and whoever does, at most: as long as hashing may take, and more.
+const CHECK_WAIT_MAX: Duration = Duration::from_secs(600);
 
 pub(crate) struct AdminService {
     context: Arc<NodeContext>,
@@ -188,6 +195,24 @@ impl v1::admin_server::Admin for AdminService {
         let asked = self.context.shard.resolve(attempt).await;
         let groups_asked = asked.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(v1::ResolveAttemptResponse { groups_asked }))
+    }
+
+    async fn check_group(
+        &self,
+        request: Request<v1::CheckGroupRequest>,
+    ) -> Result<Response<v1::CheckGroupResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::CheckGroupRequest { group, wait_ms } = request.into_inner();
+        let group = GroupId(group);
+        self.may_admin(&caller, "check group", group)?;
+        let wait = match wait_ms {
+            0 => CHECK_WAIT,
+            wait_ms => Duration::from_millis(u64::from(wait_ms)).min(CHECK_WAIT_MAX),
+        };
+        let report = self.context.shard.check(group, wait).await;
+        let report =
+            report.map_err(|error| status_from_error(&self.context.with_leader_address(error)))?;
+        Ok(Response::new(report_to_wire(report)))
     }
 
     async fn get_links(

@@ -15,6 +15,7 @@ use crate::access::Access;
 use crate::directory::Directory;
 use crate::far_links::FarLinks;
 use crate::links::Links;
+use crate::repair::Repaired;
 use crate::requests::Requests;
 use crate::snapshots::{SnapshotOptions, Snapshots};
 
@@ -43,6 +44,8 @@ pub struct Given {
     pub(crate) make_options: MakeOptions,
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: bool,
+    /// Damaged rows that this start has moved aside.
+    pub repaired: Option<Repaired>,
     /// The certificates of the node, where there is `access`.
     #[cfg(not(madsim))]
     pub tls: Option<quorate_tls::Tls>,
@@ -84,6 +87,8 @@ pub struct NodeContext {
     pub(crate) reborn: AtomicBool,
     /// Rows on their way to other nodes.
     pub(crate) snapshots: Arc<Snapshots>,
+    /// Damaged rows that this start has moved aside.
+    pub(crate) repaired: Option<Repaired>,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -121,6 +126,7 @@ impl NodeContext {
             make_options: given.make_options,
             reborn: AtomicBool::new(given.reborn),
             snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
+            repaired: given.repaired,
             draining,
             stopped,
         }

@@ -38,6 +38,7 @@ mod peer_network;
 mod peer_service;
 mod pipeline;
 mod refill;
+mod repair;
 mod requests;
 mod snapshots;
 mod status;
@@ -48,6 +49,8 @@ mod trace;
 mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
+#[cfg(all(not(madsim), feature = "process"))]
+mod damaged_rows;
 #[cfg(all(not(madsim), feature = "process"))]
 pub mod fill;
 #[cfg(not(madsim))]
@@ -67,10 +70,12 @@ mod serve;
 
 #[cfg(not(madsim))]
 pub use boot_clock::BootClock;
+pub use context::NodeContext;
 pub use far_links::FarLinks;
 pub use links::{Exchange, Fate, Links};
 pub use node::{Node, NodeParts};
 pub use options::{Profile, Security, ServerOptions, Tuning};
+pub use repair::Repaired;
 pub use rights::{Right, Rights};
 #[cfg(not(madsim))]
 pub use security::NodeSecurity;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
-use quorate_types::{CrossMessage, Error, NodeId};
+use quorate_types::{CheckMessage, CrossMessage, Error, NodeId};
 use tokio::time::Instant;
 
 /// When the copies of a message arrive, counted from now; empty if it is lost.
@@ -33,6 +33,9 @@ pub trait Links: Send + Sync + 'static {
 
     /// A message between groups.
     fn cross_message(&self, peer: NodeId, message: &CrossMessage) -> Fate;
+
+    /// A message about a check of rows.
+    fn check_message(&self, peer: NodeId, message: &CheckMessage) -> Fate;
 
     /// A piece of a snapshot, which comes over a connection: late is late, lost is a broken connection.
     fn snapshot_piece(&self, peer: NodeId) -> Fate;

@@ -27,6 +27,14 @@ struct GroupLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CheckLabels {
+    unit: String,
+    group: u32,
+    /// `agreed`, `diverged`, `no_majority` or `incomplete`.
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct PeerLabels {
     peer: u32,
 }
@@ -54,6 +62,7 @@ pub(crate) async fn render(context: &NodeContext, network: &PeerNetwork) -> Resu
     register_groups(&mut registry, context, &shard);
     register_money(&mut registry, context, &shard);
     register_refills(&mut registry, context, &shard);
+    register_checks(&mut registry, context, &shard);
     register_survival(&mut registry, context, &shard);
     requests::register(&mut registry, &context.requests);
     register_network(&mut registry, network);
@@ -153,6 +162,38 @@ fn register_refills(registry: &mut Registry, context: &NodeContext, shard: &Shar
     }
 }
 
+/// Comparing rows with other replicas. Checks are counted by the leader.
+fn register_checks(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
+    let checks = Family::<CheckLabels, Counter>::default();
+    let help = "Checks of rows since the start, by what the leader found";
+    registry.register("group_checks", help, checks.clone());
+    let help =
+        "1 if the rows of the replica were not those of the majority and are not replaced yet";
+    let diverged = family(registry, "group_diverged", help);
+    let help = "Replicas that differed in the last check, by its leader";
+    let differing = family(registry, "group_check_differing", help);
+    let age = GroupSeconds::default();
+    let help = "Time since the last check was applied";
+    registry.register_with_unit("group_check_age", help, Unit::Seconds, age.clone());
+    for group in &shard.groups {
+        let (labels, found) = (labels(context, group.group), group.checks);
+        for (result, count) in [
+            ("agreed", found.agreed),
+            ("diverged", found.diverged),
+            ("no_majority", found.no_majority),
+            ("incomplete", found.incomplete),
+        ] {
+            let GroupLabels { unit, group } = labels.clone();
+            checks.get_or_create(&CheckLabels { unit, group, result }).inc_by(count);
+        }
+        set(&diverged, &labels, u64::from(found.is_diverged));
+        set(&differing, &labels, found.differing as u64);
+        if let Some(ms) = found.last_ms_ago {
+            age.get_or_create(&labels).set(ms as f64 / 1000.0);
+        }
+    }
+}
+
 /// What the groups that serve here survive.
 fn register_survival(registry: &mut Registry, context: &NodeContext, shard: &ShardStatus) {
     let survives = Family::<SurvivalLabels, Gauge>::default();
@@ -237,6 +278,8 @@ fn register_node(registry: &mut Registry, context: &NodeContext, shard: &ShardSt
         "Bytes of the disk",
         context.disk.total_bytes().unwrap_or(0),
     );
+    let help = "1 if this start found damaged rows and moved them aside";
+    node_gauge(registry, "rows_repaired", help, u64::from(context.repaired.is_some()));
     node_gauge(registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
     if let (Some(access), Some(tls)) = (&context.access, &context.tls) {
         let (requests, connections) = access.refused();

@@ -38,6 +38,7 @@ use crate::listen::{Listener, Port};
 use crate::options::{Profile, Tuning, timing};
 use crate::peer_network::PeerNetwork;
 use crate::peer_service::PeerService;
+use crate::repair::Repaired;
 use crate::snapshots::SnapshotOptions;
 use crate::topology_service::TopologyService;
 
@@ -65,6 +66,8 @@ pub struct NodeParts {
     pub far_links: Option<Arc<FarLinks>>,
     /// What to do when the node cannot go on.
     pub stop: Stop,
+    /// Damaged rows that this start has moved aside.
+    pub repaired: Option<Repaired>,
     /// How it tells its callers apart; `None`: not at all.
     #[cfg(not(madsim))]
     pub security: Option<crate::security::NodeSecurity>,
@@ -89,7 +92,7 @@ impl Node {
         #[cfg(not(madsim))]
         let security = parts.security;
         let NodeParts { topology, node, profile, disk, engine, clock, random, .. } = parts;
-        let NodeParts { links, far_links, stop, .. } = parts;
+        let NodeParts { links, far_links, stop, repaired, .. } = parts;
         let entry = topology.node(node).ok_or_else(|| {
             Error::new(Code::ConfigInvalid, format!("the cluster file has no node {node}"))
         })?;
@@ -178,6 +181,7 @@ impl Node {
             directory,
             make_options,
             reborn,
+            repaired,
         };
         #[cfg(not(madsim))]
         let given = {
@@ -194,6 +198,7 @@ impl Node {
                 directory,
                 make_options,
                 reborn,
+                repaired,
                 tls,
             }
         };
@@ -433,6 +438,7 @@ fn group_options(
             TableId::ACCOUNTS => Some(groups.group_of_accounts(uid).ok()?.id),
             table => Some(groups.route(table, uid).ok()?.group.id),
         }),
+        check_every: tuning.check_interval,
         numbering: cut_group(topology.groups().map(|group| group.id)).unwrap_or(group),
     })
 }

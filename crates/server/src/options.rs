@@ -101,6 +101,10 @@ pub struct Tuning {
     pub snapshot_bytes_per_second: u64,
     /// Others that it sends rows to at the same time; further ones get `OVERLOADED`.
     pub snapshots_served_max: usize,
+    /// How often the leader of a group has its replicas compare their rows; zero: only when it is asked to.
+    pub check_interval: Duration,
+    /// A start moves damaged rows aside and fetches others, instead of refusing.
+    pub repair_rows: bool,
 }
 
 impl Default for Tuning {
@@ -115,6 +119,8 @@ impl Default for Tuning {
             timing: None,
             snapshot_bytes_per_second: 64 * 1024 * 1024,
             snapshots_served_max: 2,
+            check_interval: Duration::from_secs(600),
+            repair_rows: true,
         }
     }
 }

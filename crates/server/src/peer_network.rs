@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use quorate_paxos::MembershipAt;
 use quorate_proto::convert::error::error_from_status;
-use quorate_proto::convert::{Envelope, Hello, cross_to_wire, membership_to_wire};
+use quorate_proto::convert::{Envelope, Hello, check_to_wire, cross_to_wire, membership_to_wire};
 use quorate_proto::v1;
 use quorate_replica::{Network, PeerMessage, RefillDone};
 use quorate_store::Store;
-use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, Slot, limits};
+use quorate_types::{CheckMessage, Code, CrossMessage, Error, GroupId, NodeId, Slot, limits};
 use tokio::sync::{Notify, mpsc};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
@@ -68,6 +68,8 @@ enum Outgoing {
     Peer(PeerMessage),
     /// From the leader of one group to that of another.
     Cross(CrossMessage),
+    /// About a check of rows.
+    Check(CheckMessage),
     /// Who takes part in a group.
     Membership(GroupId, MembershipAt),
 }
@@ -77,6 +79,7 @@ impl Outgoing {
         match self {
             Outgoing::Peer(message) => message.message.size(),
             Outgoing::Cross(message) => message.size(),
+            Outgoing::Check(message) => message.size(),
             Outgoing::Membership(..) => MEMBERSHIP_BYTES,
         }
     }
@@ -204,7 +207,24 @@ impl Network for PeerNetwork {
         }
     }
 
-    fn refill(&self, group: GroupId, at_least: Slot, store: Arc<Store>, done: RefillDone) {
+    fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>) {
+        self.queue(to, messages.into_iter().map(Outgoing::Check));
+    }
+
+    fn withdraw(&self, group: GroupId) {
+        if let Some(context) = self.context.get().and_then(Weak::upgrade) {
+            context.snapshots.withdraw(group);
+        }
+    }
+
+    fn refill(
+        &self,
+        group: GroupId,
+        at_least: Slot,
+        sources: Vec<NodeId>,
+        store: Arc<Store>,
+        done: RefillDone,
+    ) {
         let Some(context) = self.context.get().and_then(Weak::upgrade) else {
             return; // The node has not begun to run, or has stopped.
         };
@@ -212,7 +232,7 @@ impl Network for PeerNetwork {
             tokio::select! {
                 biased;
                 () = context.stopped() => {}
-                outcome = refill::refill(&context, &store, group, at_least) => done(outcome),
+                outcome = refill::refill(&context, &store, group, at_least, &sources) => done(outcome),
             }
         });
     }
@@ -286,6 +306,7 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
                 match message {
                     Outgoing::Peer(message) => frame.messages.push(envelope(message).into_wire()),
                     Outgoing::Cross(message) => frame.cross.push(cross_to_wire(message)),
+                    Outgoing::Check(message) => frame.checks.push(check_to_wire(message)),
                     Outgoing::Membership(group, at) => {
                         frame.memberships.push(membership_to_wire(group, &at));
                     }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use quorate_proto::convert::error::status_from_error;
-use quorate_proto::convert::{Envelope, Hello, SnapshotAsk, cross_from_wire, membership_from_wire};
+use quorate_proto::convert::{
+    Envelope, Hello, SnapshotAsk, check_from_wire, cross_from_wire, membership_from_wire,
+};
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
-use quorate_types::{Code, CrossMessage, Error, GroupId, NodeId, ReplicaId, Who};
+use quorate_types::{CheckMessage, Code, CrossMessage, Error, GroupId, NodeId, ReplicaId, Who};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
@@ -184,11 +186,15 @@ async fn read(context: &NodeContext, peer: NodeId, mut frames: Frames) -> Result
         for message in frame.cross {
             messages.extend(checked_cross(context, peer, message).map(Arriving::Cross));
         }
+        for message in frame.checks {
+            messages.push(Arriving::Check(checked_check(context, peer, message)?));
+        }
         if let Some(links) = &context.links {
             for message in messages {
                 let fate = match &message {
                     Arriving::Peer(message) => links.peer_message(peer, message),
                     Arriving::Cross(message) => links.cross_message(peer, message),
+                    Arriving::Check(message) => links.check_message(peer, message),
                 };
                 late.send(fate, &message);
             }
@@ -209,12 +215,14 @@ async fn read(context: &NodeContext, peer: NodeId, mut frames: Frames) -> Result
 enum Arriving {
     Peer(PeerMessage),
     Cross(CrossMessage),
+    Check(CheckMessage),
 }
 
 /// Gives messages to the shard, if it has room for them.
 fn hand_in(context: &NodeContext, peer: NodeId, arrived: Vec<Arriving>) -> Result<(), Error> {
     let (mut messages, mut cross) = (Vec::with_capacity(arrived.len()), Vec::new());
     let (mut bytes, mut cross_bytes) = (0, 0);
+    let (mut checks, mut check_bytes) = (Vec::new(), 0);
     for message in arrived {
         match message {
             Arriving::Peer(message) => {
@@ -225,6 +233,16 @@ fn hand_in(context: &NodeContext, peer: NodeId, arrived: Vec<Arriving>) -> Resul
                 cross_bytes += message.size();
                 cross.push(message);
             }
+            Arriving::Check(message) => {
+                check_bytes += message.size();
+                checks.push(message);
+            }
+        }
+    }
+    if !checks.is_empty() {
+        match context.shard.peer_permit(check_bytes) {
+            Some(permit) => context.shard.checks(checks, permit)?,
+            None => debug!(%peer, bytes = check_bytes, "messages dropped, the shard is behind"),
         }
     }
     if !messages.is_empty() {
@@ -262,6 +280,20 @@ fn checked_cross(
         return None;
     }
     Some(message)
+}
+
+/// A message about a check that its node may send and that is for us.
+fn checked_check(
+    context: &NodeContext,
+    peer: NodeId,
+    message: v1::CheckMessage,
+) -> Result<CheckMessage, Error> {
+    let message = check_from_wire(message).map_err(Error::from)?;
+    if message.from.node() != peer || message.to.node() != context.node {
+        let message = format!("{peer} sent a message from {} to {}", message.from, message.to);
+        return Err(Error::new(Code::InvalidRequest, message));
+    }
+    Ok(message)
 }
 
 /// A message that its node may send and that is for us.

@@ -33,19 +33,20 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(10);
 /// Between two pieces no more time goes by: one page takes a slow source a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Fetches the rows of a group at `at_least` or later.
+/// Fetches the rows of a group at `at_least` or later; only from `sources` if there are some.
 pub(crate) async fn refill(
     context: &NodeContext,
     store: &Arc<Store>,
     group: GroupId,
     at_least: Slot,
+    sources: &[NodeId],
 ) -> Result<Refilled, Error> {
     let mut failed = Error::new(Code::SnapshotUnavailable, format!("{group} has no other replica"));
     for round in 0..ROUNDS {
         if 0 < round {
             tokio::time::sleep(PAUSE * round).await;
         }
-        for node in candidates(context, store, group).await {
+        for node in candidates(context, store, group, sources).await {
             let mut resumes = 0;
             loop {
                 let mut fetch = Fetch { context, store, group, at_least, node, has_come: false };
@@ -70,7 +71,12 @@ pub(crate) async fn refill(
 
 /// The nodes to ask, the best first: the one that has the rest of what has come, then the near ones, and
 /// among these followers before the leader, who has other things to do.
-async fn candidates(context: &NodeContext, store: &Arc<Store>, group: GroupId) -> Vec<NodeId> {
+async fn candidates(
+    context: &NodeContext,
+    store: &Arc<Store>,
+    group: GroupId,
+    sources: &[NodeId],
+) -> Vec<NodeId> {
     let known = Arc::clone(store);
     let progress = blocking(move || known.install_progress(group)).await.and_then(Result::ok);
     let begun_at = progress.flatten().map(|progress| Snapshots::node_of(progress.snapshot));
@@ -88,6 +94,7 @@ async fn candidates(context: &NodeContext, store: &Arc<Store>, group: GroupId) -
     };
     let mut others = context.directory.nodes(group);
     others.retain(|node| *node != context.node);
+    others.retain(|node| sources.is_empty() || sources.contains(node));
     others.sort_by_key(|node| {
         (begun_at != Some(*node), distance(*node), leader == Some(*node), *node)
     });

@@ -42,6 +42,9 @@ impl Links for Breaking {
     fn cross_message(&self, _peer: NodeId, _message: &CrossMessage) -> Fate {
         vec![Duration::ZERO]
     }
+    fn check_message(&self, _peer: NodeId, _message: &quorate_types::CheckMessage) -> Fate {
+        vec![Duration::ZERO]
+    }
     fn snapshot_piece(&self, _peer: NodeId) -> Fate {
         let number = self.pieces.fetch_add(1, Ordering::Relaxed) + 1;
         if self.at.contains(&number) { Vec::new() } else { vec![Duration::ZERO] }
@@ -103,6 +106,7 @@ impl Nodes {
                 links: Some(Arc::clone(links) as Arc<dyn Links>),
                 far_links: None,
                 stop: Stop::new(|error| panic!("a node stopped: {error}")),
+                repaired: None,
                 #[cfg(not(madsim))]
                 security: None,
             };
@@ -184,7 +188,8 @@ async fn rows_come_over_whole_though_streams_break() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (store, at_least) = (empty_store(group), nodes.applied(0).await);
-    let refilled = refill(&nodes.contexts[2], &store, group, at_least).await.expect("it comes");
+    let refilled =
+        refill(&nodes.contexts[2], &store, group, at_least, &[]).await.expect("it comes");
     assert!(at_least <= refilled.last.last());
     switch_and_compare(&nodes, &store, refilled).await;
     // A header for each of four streams, pages of two rows each and one more of two or less, the end.
@@ -200,7 +205,8 @@ async fn rows_that_nobody_has_are_refused() {
     nodes.put(1, 10).await;
     let (group, context) = (nodes.group(), &nodes.contexts[2]);
     let store = empty_store(group);
-    let refused = refill(context, &store, group, Slot(1 << 40)).await.expect_err("in the future");
+    let refused =
+        refill(context, &store, group, Slot(1 << 40), &[]).await.expect_err("in the future");
     assert_eq!(refused.code, Code::SnapshotUnavailable, "{refused}");
     assert!(store.install_progress(group).expect("readable").is_none());
     let unknown = context.shard.snapshot(GroupId(999), Slot(1)).await.expect_err("no such group");
@@ -353,6 +359,6 @@ async fn what_does_not_fit_is_thrown_away() {
         vec![header(8, &last), good[1].clone(), SnapshotPiece::End(all)],
         vec![header(8, &last), good[0].clone()],
     ];
-    let refilled = refill(context, &store, group, Slot(2)).await.expect("it comes in the end");
+    let refilled = refill(context, &store, group, Slot(2), &[]).await.expect("it comes in the end");
     assert_eq!((refilled.last, refilled.incarnation), (last, 1));
 }

@@ -1,7 +1,7 @@
 //! A server process: opens real disk, engine and sockets around a `Node`, and shuts it down in order.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,17 +10,19 @@ use quorate_paxos::MemberStatus;
 use quorate_replica::{GroupStatus, Stop};
 use quorate_store::{Engine, Rocks, RocksOptions};
 use quorate_topology::Topology;
-use quorate_types::{Code, Error};
+use quorate_types::{Code, Error, NodeId};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::admin_http;
 use crate::boot_clock::BootClock;
 use crate::context::NodeContext;
+use crate::damaged_rows;
 use crate::far_links::FarLinks;
 use crate::folder::check_filled;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, Security, ServerOptions};
+use crate::repair::Repaired;
 use crate::security;
 
 /// A member that answered no heartbeat for this long takes nothing over.
@@ -44,49 +46,22 @@ pub async fn serve(
         .ok_or_else(|| unknown_node(&topology, &options.node))?;
     let (node_id, admin) = (entry.id, entry.admin.clone());
     // Before anything is opened or written.
-    let certificates = match &options.security {
+    match &options.security {
         Security::Insecure => {
             warn!("insecure: connections are neither encrypted nor authenticated");
-            None
         }
-        Security::Tls { dir } => Some(security::open(dir, &topology, entry)?),
-    };
-    let far_links = match options.far_links {
+        Security::Tls { dir } => drop(security::open(dir, &topology, entry)?),
+    }
+    let far_links = match &options.far_links {
         Some(links) => {
             warn!("faults are allowed: everybody who may call may delay and cut links");
-            Some(Arc::new(FarLinks::new(Arc::clone(&topology), links)?))
+            Some(Arc::new(FarLinks::new(Arc::clone(&topology), links.clone())?))
         }
         None => None,
     };
-    let disk = RealDisk::open(&options.data)
-        .map_err(|error| Error::new(error.code(), error.to_string()))?;
-    check_filled(&options.data)?;
-    let rows = options.data.join("rows");
-    let profile = match options.profile {
-        Profile::Normal => RocksOptions::normal(),
-        Profile::Small => RocksOptions::small(),
-    };
-    let engine = Rocks::open(&rows, &profile)
-        .map_err(|error| Error::new(error.code(), error.to_string()))?;
-    let disk: Arc<dyn Disk> = Arc::new(disk);
-    let engine: Arc<dyn Engine> = Arc::new(engine);
-    let (disk_in_use, engine_in_use) = (Arc::downgrade(&disk), Arc::downgrade(&engine));
-    let parts = NodeParts {
-        topology,
-        node: node_id,
-        profile: options.profile,
-        tuning: options.tuning,
-        disk,
-        engine,
-        clock: Arc::new(BootClock),
-        random: rand::random(),
-        links: None,
-        far_links,
-        stop: Stop::new(abort),
-        security: certificates,
-    };
+    let opened = open_repaired(&options, &topology, node_id, far_links.as_ref())?;
+    let Opened { node, disk: disk_in_use, engine: engine_in_use } = opened;
     let admin_listener = admin_http::bind(&admin).await?;
-    let node = Node::open(parts, spawn_log_thread)?;
     let context = node.context();
     let network = node.network();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -118,6 +93,92 @@ pub async fn serve(
         warn!("the data folder is still in use");
     }
     ended
+}
+
+/// A node that is open, and what tells whether it has let go of its folder.
+struct Opened {
+    node: Node,
+    disk: Weak<dyn Disk>,
+    engine: Weak<dyn Engine>,
+}
+
+/// Opens the node; if its rows are damaged, once more without them.
+fn open_repaired(
+    options: &ServerOptions,
+    topology: &Arc<Topology>,
+    node: NodeId,
+    far_links: Option<&Arc<FarLinks>>,
+) -> Result<Opened, Error> {
+    let open = |repaired| open(options, topology, node, far_links.map(Arc::clone), repaired);
+    let is_wanted = options.tuning.repair_rows;
+    let reason = match damaged_rows::marked(&options.data)? {
+        Some(reason) => reason,
+        None => match open(None) {
+            Err(error) if error.code == Code::StoreDamaged => error.message,
+            opened => return opened,
+        },
+    };
+    damaged_rows::may_repair(topology, node, is_wanted, &reason)?;
+    // Nobody else may use the folder meanwhile.
+    let disk = RealDisk::open(&options.data)
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let repaired = damaged_rows::move_aside(&options.data, reason)?;
+    drop(disk);
+    open(Some(repaired))
+}
+
+fn open(
+    options: &ServerOptions,
+    topology: &Arc<Topology>,
+    node: NodeId,
+    far_links: Option<Arc<FarLinks>>,
+    repaired: Option<Repaired>,
+) -> Result<Opened, Error> {
+    let security = match &options.security {
+        Security::Insecure => None,
+        Security::Tls { dir } => {
+            let entry = topology.node(node).ok_or_else(|| unknown_node(topology, &options.node))?;
+            Some(security::open(dir, topology, entry)?)
+        }
+    };
+    let disk = RealDisk::open(&options.data)
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    check_filled(&options.data)?;
+    let profile = match options.profile {
+        Profile::Normal => RocksOptions::normal(),
+        Profile::Small => RocksOptions::small(),
+    };
+    let engine = Rocks::open(&options.data.join(damaged_rows::ROWS), &profile)
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let engine: Arc<dyn Engine> = Arc::new(engine);
+    let (disk_in_use, engine_in_use) = (Arc::downgrade(&disk), Arc::downgrade(&engine));
+    let data = options.data.clone();
+    let parts = NodeParts {
+        topology: Arc::clone(topology),
+        node,
+        profile: options.profile,
+        tuning: options.tuning,
+        disk,
+        engine,
+        clock: Arc::new(BootClock),
+        random: rand::random(),
+        links: None,
+        far_links,
+        stop: Stop::new(move |reason| stop(&data, reason)),
+        repaired,
+        security,
+    };
+    let node = Node::open(parts, spawn_log_thread)?;
+    Ok(Opened { node, disk: disk_in_use, engine: engine_in_use })
+}
+
+/// The node cannot go on. If its rows are the reason, the next start does without them.
+fn stop(data: &Path, reason: &(dyn std::error::Error + 'static)) {
+    if damaged_rows::is_damage(reason) {
+        damaged_rows::mark(data, &reason.to_string());
+    }
+    abort(reason);
 }
 
 fn finish(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {

@@ -16,7 +16,7 @@ use quorate_proto::convert::{SnapshotAsk, SnapshotPiece, SnapshotTally};
 use quorate_proto::v1;
 use quorate_replica::{SnapshotSource, blocking};
 use quorate_store::{Tally, encode_page};
-use quorate_types::{BootTime, Code, Error, NodeId, limits};
+use quorate_types::{BootTime, Code, Error, GroupId, NodeId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tonic::Status;
@@ -118,6 +118,16 @@ impl Snapshots {
     /// The node that made a snapshot.
     pub(crate) fn node_of(id: u128) -> NodeId {
         NodeId((id >> 96) as u32)
+    }
+
+    /// The rows of a group must not be given away any more: streams of them end.
+    pub(crate) fn withdraw(&self, group: GroupId) {
+        let mut state = self.lock();
+        let of_group = state.kept.iter().filter(|(_, kept)| kept.served.source.group() == group);
+        let ids: Vec<u128> = of_group.map(|(id, _)| *id).collect();
+        let kept: Vec<Kept> = ids.iter().filter_map(|id| state.kept.remove(id)).collect();
+        drop(state);
+        drop(kept); // Without the lock: a view waits for whoever reads it.
     }
 
     /// The node stops.

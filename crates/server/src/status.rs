@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
+use quorate_replica::ShardStatus;
 use quorate_types::{Error, ReplicaId};
 
 use crate::context::NodeContext;
+use crate::repair::Repaired;
 
 impl NodeContext {
     /// Where this node and its groups stand.
@@ -29,7 +31,31 @@ impl NodeContext {
             disk_total_bytes: self.disk.total_bytes().unwrap_or(0),
             log_bytes: shard.log_bytes,
             groups: shard.groups.iter().map(|group| self.group_status(group)).collect(),
+            notices: self.notices(&shard),
         })
+    }
+
+    /// What people should know.
+    fn notices(&self, shard: &ShardStatus) -> Vec<String> {
+        let mut notices: Vec<String> = self.repaired.iter().map(Repaired::notice).collect();
+        for group in &shard.groups {
+            let label = self.topology.group(group.group).map(quorate_topology::Group::label);
+            let label = label.unwrap_or_else(|| group.group.to_string());
+            if group.checks.is_diverged {
+                notices.push(format!(
+                    "its rows of {label} were not those of the majority: it does not serve them and fetches them anew"
+                ));
+            } else if group.refill.is_missing {
+                notices.push(format!("it has no rows of {label} yet and fetches them"));
+            }
+            if group.core.serving && 0 < group.checks.differing {
+                let count = group.checks.differing;
+                notices.push(format!(
+                    "the last check of {label} found {count} replicas with other rows"
+                ));
+            }
+        }
+        notices
     }
 
     fn group_status(&self, group: &quorate_replica::GroupStatus) -> GroupStatus {

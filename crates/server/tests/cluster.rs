@@ -183,28 +183,6 @@ async fn wrong_folders_and_busy_ports_are_coded_errors() {
     assert_eq!(serve_once(options).await.code, Code::ConfigInvalid);
 }
 
-/// Goal: a node whose disk was emptied is refused by its peers and gets no vote.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_node_is_refused() {
-    let mut cluster = Cluster::start().await;
-    let client = cluster.client().await;
-    client.put("load", Uid(1), "k", "v").await.expect("put");
-    cluster.stop_node("n3").await.expect("a clean end");
-    std::fs::remove_dir_all(cluster.data("n3")).expect("removable");
-    cluster.start_node("n3");
-    let status = within(async || {
-        client.node_status(&cluster.topology.node_by_name("n3")?.client).await.ok()
-    })
-    .await;
-    assert!(status.groups.iter().all(|group| group.ballot == quorate_types::Ballot::ZERO));
-    client.put("load", Uid(1), "k", "w").await.expect("the other two serve");
-    let status = client
-        .node_status(&cluster.topology.node_by_name("n3").expect("known").client)
-        .await
-        .expect("up");
-    assert!(status.groups.iter().all(|group| group.slot_accepted == quorate_types::Slot::ZERO));
-}
-
 /// Goal: a node that counts with another lease is refused: a leader would rely on promises that were
 /// never made.
 #[tokio::test(flavor = "multi_thread")]

@@ -5,15 +5,15 @@
 //! not synced and starts the clock anew.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use quorate_log::SimDisk;
 use quorate_replica::{DiskHangs, Stop};
-use quorate_server::{Node, NodeParts, Profile, Tuning};
+use quorate_server::{Node, NodeContext, NodeParts, Profile, Tuning};
 use quorate_store::{CheckpointPolicy, Twin};
 use quorate_topology::Topology;
 use quorate_types::NodeId;
@@ -26,6 +26,10 @@ use crate::options::Options;
 use crate::places::server_ip;
 use crate::random::{Draw, random};
 
+/// How often leaders have their replicas compare rows: a few times in each run.
+const CHECK_EVERY: Duration = Duration::from_secs(3);
+/// How often it is noted what the checks of a server have found.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Between the end of a process and the start of the next: its tasks are dropped meanwhile.
 const DROP_TIME: Duration = Duration::from_millis(5);
 /// What a clock shows after a boot, at most.
@@ -63,6 +67,46 @@ struct Seat {
     starts: Arc<AtomicU64>,
     /// The process ended itself because its disk hangs.
     gave_up: Arc<AtomicBool>,
+    /// What checks of its processes have found.
+    found: Arc<Mutex<Found>>,
+}
+
+/// What the checks of one server have found, over all its processes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// In processes that have ended.
+    before: Counts,
+    /// In the one that runs, or ran last.
+    now: Counts,
+}
+
+impl Found {
+    /// Another process begins.
+    fn begin(&mut self) {
+        self.before = self.before.plus(self.now);
+        self.now = Counts::default();
+    }
+
+    /// What the process has found so far. Rows that differed and were replaced still count.
+    fn note(&mut self, now: Counts) {
+        self.now = Counts { differed: now.differed.max(self.now.differed), ..now };
+    }
+}
+
+/// Checks by what they found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All held the same.
+    pub agreed: u64,
+    /// Somebody held something else.
+    pub differed: u64,
+}
+
+impl Counts {
+    fn plus(self, other: Counts) -> Counts {
+        let Counts { agreed, differed } = other;
+        Counts { agreed: self.agreed + agreed, differed: self.differed + differed }
+    }
 }
 
 struct Member {
@@ -104,6 +148,7 @@ impl Cluster {
                 network: network.clone(),
                 starts: Arc::default(),
                 gave_up: Arc::default(),
+                found: Arc::default(),
             };
             seat.disk.set_sync_latency(options.sync);
             let made_of = seat.clone();
@@ -155,6 +200,16 @@ impl Cluster {
     #[must_use]
     pub fn starts(&self) -> u64 {
         self.members.iter().map(|member| member.seat.starts.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What the checks of all servers have found.
+    #[must_use]
+    pub fn checks(&self) -> Counts {
+        let of = |member: &Member| {
+            let found = *lock(&member.seat.found);
+            found.before.plus(found.now)
+        };
+        self.members.iter().map(of).fold(Counts::default(), Counts::plus)
     }
 
     /// Ends a process. False if there is none.
@@ -278,6 +333,7 @@ fn tuning(options: &Options) -> Tuning {
     Tuning {
         log_keep_max: options.log_keep,
         checkpoints: options.log_keep.map(|_| often),
+        check_interval: CHECK_EVERY,
         ..Tuning::default()
     }
 }
@@ -299,6 +355,7 @@ async fn serve(seat: Seat) {
         links: Some(seat.network.links_of(node)),
         far_links: None,
         stop: stop(node, Arc::clone(&seat.gave_up)),
+        repaired: None,
     };
     let spawn_log = |log_loop| {
         // The task ends with the node.
@@ -306,6 +363,7 @@ async fn serve(seat: Seat) {
     };
     let opened = Node::open(parts, spawn_log);
     let running = opened.unwrap_or_else(|error| panic!("{node} did not start: {error}"));
+    tokio::spawn(look_at_checks(running.context(), seat.found));
     let ended = running.run(pending()).await;
     if seat.gave_up.load(Ordering::Acquire) {
         return; // The cluster ends what is left of the process.
@@ -314,6 +372,25 @@ async fn serve(seat: Seat) {
         Ok(()) => panic!("{node} ended by itself"),
         Err(error) => panic!("{node} ended: {error}"),
     }
+}
+
+/// Notes what the checks of a process find, for as long as it lives.
+async fn look_at_checks(context: Arc<NodeContext>, found: Arc<Mutex<Found>>) {
+    lock(&found).begin();
+    while let Ok(status) = context.shard.status().await {
+        let checks = status.groups.iter().map(|group| group.checks);
+        let now = checks.fold(Counts::default(), |sum, it| {
+            // Who is told to be wrong may hear it from a leader that is gone by now.
+            let differed = it.diverged + it.no_majority + u64::from(it.is_diverged);
+            sum.plus(Counts { agreed: it.agreed, differed })
+        });
+        lock(&found).note(now);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn lock(found: &Mutex<Found>) -> MutexGuard<'_, Found> {
+    found.lock().unwrap_or_else(PoisonError::into_inner) // Every change is whole.
 }
 
 /// What a process does that cannot go on: a disk that hangs may end it, nothing else.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use quorate_replica::PeerMessage;
 use quorate_server::{Fate, Links};
 use quorate_topology::Topology;
-use quorate_types::{CrossMessage, NodeId};
+use quorate_types::{CheckMessage, CrossMessage, NodeId};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -205,6 +205,10 @@ impl Links for NodeLinks {
     }
 
     fn cross_message(&self, peer: NodeId, _message: &CrossMessage) -> Fate {
+        self.network.lock().between(peer, self.node)
+    }
+
+    fn check_message(&self, peer: NodeId, _message: &CheckMessage) -> Fate {
         self.network.lock().between(peer, self.node)
     }
 

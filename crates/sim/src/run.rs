@@ -120,6 +120,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     if applied < APPLIED_MIN {
         wrong.push(format!("only {applied} calls were acknowledged: nothing was tested"));
     }
+    counts.push(("checks-agreed", judge_checks(&cluster, &mut wrong)));
     counts.push(("starts", cluster.starts()));
     counts.push(("repeated", resent.repeated));
     counts.extend(closed.counts);
@@ -261,6 +262,15 @@ fn look(
         }
         found
     })
+}
+
+/// Says how many checks found the same everywhere; one that did not is wrong.
+fn judge_checks(cluster: &Cluster, wrong: &mut Vec<String>) -> u64 {
+    let checks = cluster.checks();
+    if 0 < checks.differed {
+        wrong.push(format!("{} checks found replicas with different rows", checks.differed));
+    }
+    checks.agreed
 }
 
 fn count(history: &History) -> Vec<(&'static str, u64)> {

@@ -25,6 +25,9 @@ use crate::keys::{self, Keyspace};
 use crate::portable::{Portable, Tally, foreign};
 use crate::store::Store;
 
+/// Format of the record that says that rows must not be used. Nothing follows it.
+const QUARANTINE_FORMAT: u8 = 0x01;
+
 /// What the store knows of snapshots on their way in.
 #[derive(Debug, Default)]
 pub(crate) struct Installs {
@@ -232,15 +235,43 @@ impl Store {
         state.applied.insert(group, applied);
         info!(%group, incarnation = base.incarnation, %applied, "switched to installed rows");
         state.bases.insert(group, base);
+        state.quarantined.remove(&group);
         Ok(())
+    }
+
+    /// Remembers that the rows of a group must not be used, durably when this returns, until others were
+    /// switched to. They stay where they are meanwhile; whoever has views of them may go on. Waits for the
+    /// disk.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    pub fn quarantine(&self, group: GroupId) -> Result<(), StoreError> {
+        let writing = self.writing();
+        let format = Bytes::from_static(&[QUARANTINE_FORMAT]);
+        let records = [(keys::quarantine(group), Some(format))].into();
+        self.engine.write(&CheckpointBatch { records, ..CheckpointBatch::default() })?;
+        drop(writing);
+        self.engine.flush()?;
+        self.write().quarantined.insert(group);
+        Ok(())
+    }
+
+    /// True if the rows of a group must not be used: others are to be installed.
+    #[must_use]
+    pub fn is_quarantined(&self, group: GroupId) -> bool {
+        self.read().quarantined.contains(&group)
     }
 
     fn write_switch(&self, group: GroupId, applied: Slot, base: Base) -> Result<(), StoreError> {
         let writing = self.writing();
         self.write().installs.writers.remove(&group);
         self.engine.write(&CheckpointBatch {
-            records: [(keys::base(group), Some(base.encode())), (keys::progress(group), None)]
-                .into(),
+            records: [
+                (keys::base(group), Some(base.encode())),
+                (keys::progress(group), None),
+                (keys::quarantine(group), None),
+            ]
+            .into(),
             applied: [(group, applied)].into(),
             ..CheckpointBatch::default()
         })?;

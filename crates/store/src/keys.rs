@@ -8,6 +8,7 @@
 //! | `0x01` | applied position | group u32 | slot u64, `applied.rs` |
 //! | `0x02` | base: where installed rows stand | group u32 | `base.rs` |
 //! | `0x03` | how far an installation has come | group u32 | `base.rs` |
+//! | `0x04` | quarantine: the rows must not be used, others are to be installed | group u32 | format u8, `0x01` |
 //! | `0x10` | row | group u32, incarnation u32, slice u16, table u16, uid u64, key | `row.rs` |
 //! | `0x20` | session | group u32, incarnation u32, opening slot u64 | `quorate-txn`, `session.rs` |
 //! | `0x21` | result of a request | group u32, incarnation u32, opening slot u64, sequence u64 | `quorate-txn`, `session.rs` |
@@ -22,7 +23,7 @@
 //!
 //! The front of a record of money is group u32, incarnation u32, slice u16.
 //!
-//! The incarnation of a group's rows is 0 until a snapshot installs a new one. The first three records
+//! The incarnation of a group's rows is 0 until a snapshot installs a new one. The first four records
 //! are the store's own; the others are the group's, and `portable.rs` takes them from store to store.
 
 use std::ops::RangeInclusive;
@@ -37,6 +38,7 @@ use crate::key::Key;
 const TAG_APPLIED: u8 = 0x01;
 const TAG_BASE: u8 = 0x02;
 const TAG_PROGRESS: u8 = 0x03;
+const TAG_QUARANTINE: u8 = 0x04;
 const TAG_ROW: u8 = 0x10;
 const TAG_SESSION: u8 = 0x20;
 const TAG_RESULT: u8 = 0x21;
@@ -260,6 +262,25 @@ pub(crate) fn base(group: GroupId) -> Key {
 #[must_use]
 pub(crate) fn progress(group: GroupId) -> Key {
     Key::of_parts(&[&[TAG_PROGRESS], &group.0.to_be_bytes()])
+}
+
+/// The key of what says that the rows of a group must not be used.
+#[must_use]
+pub(crate) fn quarantine(group: GroupId) -> Key {
+    Key::of_parts(&[&[TAG_QUARANTINE], &group.0.to_be_bytes()])
+}
+
+/// The slice of a record, by its portable key; `None` if it belongs to none.
+pub(crate) fn slice_of(portable: &[u8]) -> Option<SliceId> {
+    match *portable {
+        [
+            TAG_ROW | TAG_ACCOUNT | TAG_TRANSFER | TAG_OPEN_HOLD | TAG_CLOSED_HOLD | TAG_HISTORY,
+            high,
+            low,
+            ..,
+        ] => Some(SliceId(u16::from_be_bytes([high, low]))),
+        _ => None,
+    }
 }
 
 /// How many bytes may follow the keyspace in a key of this tag; `None` if there is no such tag.

@@ -8,11 +8,13 @@
 //! a new copy of a group's rows in the other ([`Installer`]), which then takes the place of the old one
 //! ([`Store::switch`]).
 //!
-//! A first reading order: `keys.rs`, `view.rs`, `store.rs`, `row_table.rs`, `engine.rs`, `install.rs`.
+//! A first reading order: `keys.rs`, `view.rs`, `store.rs`, `row_table.rs`, `engine.rs`, `install.rs`,
+//! `digest.rs`.
 
 mod applied;
 pub mod base;
 pub mod checkpoint;
+pub mod digest;
 pub mod engine;
 pub mod error;
 pub mod install;
@@ -29,6 +31,7 @@ pub mod view;
 
 pub use base::{Base, Progress};
 pub use checkpoint::{Checkpoint, CheckpointPolicy, Due, Durability, Pressure};
+pub use digest::RowsHasher;
 #[cfg(all(not(madsim), feature = "rocks"))]
 pub use engine::rocks::{Rocks, RocksOptions};
 pub use engine::twin::Twin;

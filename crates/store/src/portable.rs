@@ -42,7 +42,7 @@ impl Portable {
         self.key.first().is_some_and(|tag| STATE_TAGS.contains(tag))
     }
 
-    fn lengths(&self) -> [u8; LENGTHS_BYTES] {
+    pub(crate) fn lengths(&self) -> [u8; LENGTHS_BYTES] {
         let key = u16::try_from(self.key.len()).expect("keys have at most 1,046 bytes");
         let value = u32::try_from(self.value.len()).expect("values fit a frame");
         let mut lengths = [0; LENGTHS_BYTES];

@@ -57,6 +57,8 @@ pub(crate) struct State {
     moved: BTreeSet<GroupId>,
     /// Which copy of their rows counts, for groups whose rows were installed.
     pub(crate) bases: BTreeMap<GroupId, Base>,
+    /// Groups whose rows must not be used: others are to be installed.
+    pub(crate) quarantined: BTreeSet<GroupId>,
     /// Snapshots on their way in.
     pub(crate) installs: Installs,
     /// The engine as the last pinned view has it, and what it is good for.
@@ -98,6 +100,7 @@ impl Store {
         groups: impl IntoIterator<Item = GroupId>,
     ) -> Result<Store, StoreError> {
         let (mut applied, mut bases) = (BTreeMap::new(), BTreeMap::new());
+        let mut quarantined = BTreeSet::new();
         for group in groups {
             let slot = engine.applied(group)?;
             debug!(%group, applied = %slot, "store opened");
@@ -106,10 +109,13 @@ impl Store {
             if let Some(stored) = engine.get(&key)? {
                 bases.insert(group, Base::decode(&key, stored)?);
             }
+            if engine.get(&keys::quarantine(group))?.is_some() {
+                quarantined.insert(group);
+            }
         }
         let groups: Vec<GroupId> = applied.keys().copied().collect();
         let (table, moved, installs) = (RowTable::default(), BTreeSet::new(), Installs::default());
-        let state = State { table, applied, moved, bases, installs, snapshot: None };
+        let state = State { table, applied, moved, bases, quarantined, installs, snapshot: None };
         let store = Store { engine, state: RwLock::new(state), writing: Mutex::new(()) };
         for group in groups {
             store.clear_what_nobody_reads(group)?;

@@ -11,7 +11,7 @@ use quorate_proto::v1::PipelineItem;
 use quorate_proto::v1::pipeline_item::Body;
 use quorate_replica::PeerMessage;
 use quorate_server::{Exchange, Fate, Links};
-use quorate_types::{Code, CrossMessage, Error, NodeId};
+use quorate_types::{CheckMessage, Code, CrossMessage, Error, NodeId};
 
 /// The faults of a [`Server`](crate::Server). Clones are the same.
 ///
@@ -103,6 +103,10 @@ impl Links for Faults {
     }
 
     fn cross_message(&self, _peer: NodeId, _message: &CrossMessage) -> Fate {
+        vec![AT_ONCE]
+    }
+
+    fn check_message(&self, _peer: NodeId, _message: &CheckMessage) -> Fate {
         vec![AT_ONCE]
     }
 

@@ -284,6 +284,7 @@ fn parts(seat: Seat) -> NodeParts {
         links: Some(Arc::new(faults)),
         far_links: None,
         stop: Stop::new(|error| panic!("the server stops itself: {error}")),
+        repaired: None,
         security: None,
     }
 }

@@ -138,6 +138,10 @@ pub fn apply(
         EntryPayload::Money(entry) => {
             money::apply(&entry, at, log_time, keyspace, sessions.holds_mut(), view)
         }
+        EntryPayload::Check => {
+            let nothing = ReplyBody::Committed { reads: Vec::new(), sums: Vec::new() };
+            Ok(applied(at, Vec::new(), nothing))
+        }
         EntryPayload::Cross(entry) => apply_cross(entry, at, log_time, sessions, attempts, view),
     }
 }

@@ -11,6 +11,7 @@
 //! | `0x10` | write without a request id | effects, reads, sums |
 //! | `0x11` | write under a session | opening slot, sequence, sequence - lowest unanswered, effects, reads, sums |
 //! | `0x20`-`0x22` | about money | `money/entry.rs` |
+//! | `0x28` | check: the replicas compare the rows as of this entry | nothing |
 //! | `0x30` to `0x34`, `0x38`, `0x39` | steps of transactions over several groups, cuts | `cross/entry.rs` |
 //!
 //! An effect is a tag (`0x01` put bytes, `0x02` put integer, `0x03` delete, `0x04` add), then slice,
@@ -32,6 +33,7 @@ const KIND_CLOSE: u8 = 0x02;
 const KIND_EXPIRE: u8 = 0x03;
 const KIND_WRITE: u8 = 0x10;
 const KIND_SESSION_WRITE: u8 = 0x11;
+const KIND_CHECK: u8 = 0x28;
 
 const EFFECT_PUT_BYTES: u8 = 0x01;
 const EFFECT_PUT_INTEGER: u8 = 0x02;
@@ -122,6 +124,8 @@ pub enum EntryPayload {
     Cross(CrossEntry),
     /// Change accounts.
     Money(MoneyEntry),
+    /// Changes nothing: every replica hashes its rows as they are behind this entry, and they compare.
+    Check,
 }
 
 impl EntryPayload {
@@ -148,6 +152,7 @@ impl EntryPayload {
             EntryPayload::Write(write) => put_write(&mut out, write),
             EntryPayload::Cross(entry) => entry.put(&mut out),
             EntryPayload::Money(entry) => entry.put(&mut out),
+            EntryPayload::Check => out.put_u8(KIND_CHECK),
         }
         out.freeze()
     }
@@ -172,6 +177,7 @@ impl EntryPayload {
                 let id = take_id(&mut reader, group)?;
                 EntryPayload::Write(take_write(&mut reader, Some(id))?)
             }
+            KIND_CHECK => EntryPayload::Check,
             kind if MoneyEntry::has_kind(kind) => {
                 EntryPayload::Money(MoneyEntry::take(kind, &mut reader)?)
             }
@@ -184,10 +190,18 @@ impl EntryPayload {
         Ok(payload)
     }
 
+    /// True for the bytes of an entry that asks for a check.
+    #[must_use]
+    pub fn is_check(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&KIND_CHECK)
+    }
+
     /// Enough room for most entries, so that encoding allocates once.
     fn size_hint(&self) -> usize {
         match self {
-            EntryPayload::OpenSession | EntryPayload::CloseSession(_) => HEAD_BYTES_MAX,
+            EntryPayload::OpenSession | EntryPayload::CloseSession(_) | EntryPayload::Check => {
+                HEAD_BYTES_MAX
+            }
             EntryPayload::Cross(_) => CROSS_BYTES,
             EntryPayload::ExpireSessions(slots) => HEAD_BYTES_MAX + slots.len() * VARINT_BYTES_MAX,
             EntryPayload::Money(entry) => entry.size_hint(),

@@ -130,6 +130,12 @@ impl Proposal {
         &self.in_flight
     }
 
+    /// An entry at which the replicas compare their rows.
+    #[must_use]
+    pub fn check() -> Proposal {
+        Proposal::of_sessions(&EntryPayload::Check, InFlight::Anonymous)
+    }
+
     fn of_sessions(payload: &EntryPayload, in_flight: InFlight) -> Proposal {
         let rows = Rows::Of(RowStates::default());
         Proposal { payload: payload.encode(), rows, in_flight }

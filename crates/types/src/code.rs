@@ -160,9 +160,11 @@ codes! {
     /// The promise file is unreadable.
     PromisesUnreadable = (7002, "PROMISES_UNREADABLE", No, "the node must not vote again under its old name; replace the replica"),
     /// Stored rows are damaged.
-    StoreDamaged = (7003, "STORE_DAMAGED", No, "move the folder `rows` away and start the node: it fetches its rows from the others"),
+    StoreDamaged = (7003, "STORE_DAMAGED", No, "check the disk and start the node: it moves the damaged rows aside and fetches others"),
     /// A read or write of a file failed.
     DiskFailed = (7004, "DISK_FAILED", No, "check the disk; the message names file and error"),
+    /// Replicas of a group hold different rows.
+    ReplicaDiverged = (7005, "REPLICA_DIVERGED", No, "replicas that differ from a majority fetch their rows anew by themselves; see `quorate status`, keep the logs of all members and report it"),
     /// A snapshot did not arrive as it was sent.
     SnapshotDamaged = (7009, "SNAPSHOT_DAMAGED", Safe, "the node fetches another snapshot by itself; if this comes again, check memory and network of both nodes"),
     /// There is no such backup, or it was never finished.

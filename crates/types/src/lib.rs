@@ -5,6 +5,7 @@
 
 pub mod attempt;
 pub mod ballot;
+pub mod check;
 pub mod code;
 pub mod command;
 pub mod cross;
@@ -23,6 +24,7 @@ pub mod time;
 
 pub use attempt::{Age, Attempt, Watermark};
 pub use ballot::Ballot;
+pub use check::{CheckBody, CheckMessage, CheckReport, CheckState, Difference, RowsDigest};
 pub use code::{Code, Error, RetryClass};
 pub use command::{
     Condition, Mutation, Outcome, Reply, ReplyBody, Request, RequestBody, RequestId, RowAddress,

@@ -89,6 +89,7 @@ bugs! {
     CommitOffOverlay "commit-off-overlay" "Who decides sees transfers between groups only once their COMMIT is applied, and no longer in escrow."
     ValidateNothing "validate-nothing" "The second round of a read over several groups finds every row as it was."
     ValidateAroundLocks "validate-around-locks" "The second round of a read over several groups does not look at locks."
+    Diverge "diverge" "A follower now and then loses a row that an entry writes."
     AppliedApart "applied-apart" "The applied position reaches the disk apart from the rows (trap 6)."
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It may refuse to start, with a code. It may start, if it then serves nothing wrong: it is made the
 //! leader of every group, and everything is read through it. The others must go on all the time.
+//! Damaged rows are no reason to refuse: it must move them aside and fetch others.
 //!
 //! Afterwards the node gets its folder back as it was when it died, if it refused: it has taken part
 //! in nothing since. If it did start, an older copy would bring back older promises; then only the
@@ -42,6 +43,10 @@ const FORGOT: &str = "forgot";
 const PAUSE_MAX: Duration = Duration::from_millis(160);
 /// What a node must say whose log lost its end.
 const LOG_DAMAGED: &str = "LOG_DAMAGED";
+/// What a node must not say, because the others have its rows.
+const STORE_DAMAGED: &str = "STORE_DAMAGED";
+/// What damaged rows are called once they were moved aside, before a number.
+const ASIDE: &str = "rows.damaged-";
 /// Writes before and during a case.
 const PROGRESS: u64 = 50;
 
@@ -93,6 +98,7 @@ async fn try_case(trial: &mut Trial, case: Case, node: Node) -> Result<String, F
     let saved = trial.folder.join("saved");
     copy(&data, &saved)?;
     let damages = inflict(case, &data)?;
+    let aside_before = aside(&data)?;
     if case.may_look_torn() {
         // Whatever is acknowledged from here on both of the others have, with all before it: a node
         // that forgets is then the only copy of nothing.
@@ -118,7 +124,13 @@ async fn try_case(trial: &mut Trial, case: Case, node: Node) -> Result<String, F
             } else if 0 < forgot && !case.may_look_torn() {
                 trial.note_wrong(format!("{}: {node} forgot {forgot} slots", named(case)));
             }
-            let what = use_it(trial, case, node, &damages, forgot).await?;
+            let mut what = use_it(trial, case, node, &damages, forgot).await?;
+            if aside(&data)? != aside_before {
+                if !case.kind.is_of_rows() {
+                    trial.note_wrong(format!("{}: {node} moved whole rows aside", named(case)));
+                }
+                what += ", moved its rows aside";
+            }
             std::fs::remove_dir_all(&saved)?;
             Ok(what)
         }
@@ -150,6 +162,19 @@ fn forgotten(synced: &BTreeMap<u32, u64>, restored: &BTreeMap<u32, u64>) -> u64 
     synced.iter().map(|(group, synced)| synced.saturating_sub(last(group))).sum()
 }
 
+/// The folders of rows that the node has moved aside.
+fn aside(data: &Path) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(data)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(ASIDE) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 fn named(case: Case) -> String {
     format!("{}, {}", case.kind.word(), case.title())
 }
@@ -179,6 +204,9 @@ async fn judge_refusal(
         Way::Coded(code) => {
             if case.must_be_refused() && code != LOG_DAMAGED {
                 trial.note_wrong(format!("{}: {node} refused with {code}", named(case)));
+            }
+            if case.kind.is_of_rows() && code == STORE_DAMAGED {
+                trial.note_wrong(format!("{}: {node} did not repair its rows", named(case)));
             }
             format!("refused {code}")
         }

@@ -1,6 +1,7 @@
 //! `quorate group`: who takes part in a group, and who leads it.
 
 mod change;
+mod check;
 mod list;
 mod pin;
 mod transfer_leader;
@@ -13,6 +14,7 @@ use crate::cli::Global;
 use crate::exit::Failure;
 use crate::members::node_named;
 use crate::output::Output;
+use check::CheckArgs;
 
 /// Looks after groups.
 #[derive(Clone, Debug, Args)]
@@ -39,6 +41,8 @@ enum GroupCommand {
     TransferLeader(transfer_leader::TransferArgs),
     /// Let the replica on a node lead whenever it can
     Pin(pin::PinArgs),
+    /// Have the replicas of groups compare their rows, and show what they found
+    Check(CheckArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -73,5 +77,6 @@ pub(crate) async fn run(args: GroupArgs, global: &Global, out: &Output) -> Resul
         GroupCommand::Replace(args) => change::run_replace(&args, global, out).await,
         GroupCommand::TransferLeader(args) => transfer_leader::run(args, global, out).await,
         GroupCommand::Pin(args) => pin::run(&args, global, out).await,
+        GroupCommand::Check(args) => check::run(args, global, out).await,
     }
 }

@@ -77,6 +77,14 @@ pub(crate) struct ServerArgs {
     /// [env: QUORATE__STORAGE__SNAPSHOT_RATE_MAX] [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = value_of("storage.snapshot-rate-max"))]
     snapshot_rate_max: Option<String>,
+    /// How often the leader of a group has its replicas compare their rows, or never
+    /// [env: QUORATE__STORAGE__CHECK_INTERVAL] [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = value_of("storage.check-interval"))]
+    check_interval: Option<String>,
+    /// Move damaged rows aside at the start and fetch others, instead of refusing to start
+    /// [env: QUORATE__STORAGE__REPAIR_ROWS] [default: true]
+    #[arg(long, value_name = "BOOLEAN", value_parser = value_of("storage.repair-rows"))]
+    repair_rows: Option<String>,
     /// How log lines on stderr look: json or text; json unless stdout is a terminal [env: QUORATE__LOG__FORMAT]
     #[arg(long, value_name = "FORMAT", value_parser = value_of("log.format"))]
     log_format: Option<String>,
@@ -144,6 +152,8 @@ impl ServerArgs {
             ("storage.log-bytes-max", &self.log_bytes_max),
             ("storage.log-keep-max", &self.log_keep_max),
             ("storage.snapshot-rate-max", &self.snapshot_rate_max),
+            ("storage.check-interval", &self.check_interval),
+            ("storage.repair-rows", &self.repair_rows),
             ("log.format", &self.log_format),
             ("log.filter", &self.log_filter),
         ];
@@ -178,6 +188,8 @@ impl ServerConfig {
             log_bytes_max: settings.typed("storage.log-bytes-max", config::size)?,
             log_keep_max: settings.typed("storage.log-keep-max", config::size)?,
             snapshot_rate_max: settings.typed("storage.snapshot-rate-max", config::size)?,
+            check_interval: settings.typed("storage.check-interval", config::time_or_never)?,
+            repair_rows: settings.get("storage.repair-rows") != Some("false"),
             request_bytes_max: settings.typed("server.request-bytes-max", config::size)?,
             leave_timeout: settings.typed("server.leave-timeout", args::duration)?,
             security: security(settings)?,

@@ -46,10 +46,28 @@ pub(crate) enum Kind {
         /// The longest, in milliseconds.
         max_ms: u64,
     },
+    /// The same, or the word `never`.
+    TimeOrNever {
+        /// The shortest, in milliseconds.
+        min_ms: u64,
+        /// The longest, in milliseconds.
+        max_ms: u64,
+    },
     /// Levels of the log.
     Filter,
     /// Links between places.
     Links,
+}
+
+/// Instead of a time between two things that never happen.
+const NEVER: &str = "never";
+
+/// A time, or zero for never.
+///
+/// # Errors
+/// What would be right, in a sentence.
+pub(crate) fn time_or_never(text: &str) -> Result<Duration, String> {
+    if text == NEVER { Ok(Duration::ZERO) } else { args::duration(text) }
 }
 
 impl Kind {
@@ -94,6 +112,11 @@ impl Kind {
                     return Err(format!("{text} is not between {min:?} and {max:?}"));
                 }
             }
+            Kind::TimeOrNever { min_ms, max_ms } => {
+                if text != NEVER {
+                    return Kind::Time { min_ms, max_ms }.check(text);
+                }
+            }
             Kind::Links => {
                 Link::parse_all(text)?;
             }
@@ -123,6 +146,9 @@ impl Kind {
                 Duration::from_millis(min_ms),
                 Duration::from_millis(max_ms)
             ),
+            Kind::TimeOrNever { min_ms, max_ms } => {
+                format!("{}, or {NEVER}", Kind::Time { min_ms, max_ms }.wanted())
+            }
             Kind::Links => "links such as sh>hz=3ms,hz>sh=cut".to_owned(),
             Kind::Filter => {
                 "a level such as info, or levels by module such as info,quorate_log=debug"

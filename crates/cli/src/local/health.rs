@@ -217,6 +217,7 @@ mod tests {
                 disk_total_bytes: 1,
                 log_bytes: 1,
                 groups: topology.groups().map(|group| status_of(node.id, group)).collect(),
+                notices: Vec::new(),
             }),
         };
         topology.nodes().map(report).collect()

@@ -109,6 +109,22 @@ pub(super) const ALERTS: &[Alert] = &[
         action: "look at its log for `rows could not be fetched`: a majority must live, and one of it must have the rows",
     },
     Alert {
+        name: "QuorateReplicaDiverged",
+        expression: "max by (unit, group) (quorate_group_diverged) > 0 or sum by (unit, group) (increase(quorate_group_checks_total{result=~\"diverged|no_majority\"}[15m])) > 0",
+        lasts: "0s",
+        severity: Critical,
+        summary: "replicas of group {{ $labels.group }} of {{ $labels.unit }} hold different rows",
+        action: "run `quorate error REPLICA_DIVERGED`; keep the logs of all members, and report it",
+    },
+    Alert {
+        name: "QuorateRowsRepaired",
+        expression: "quorate_rows_repaired > 0",
+        lasts: "0s",
+        severity: Warning,
+        summary: "{{ $labels.instance }} found its rows damaged at its start and fetched others",
+        action: "check its disk; `quorate status` names the folder the old rows are in",
+    },
+    Alert {
         name: "QuorateReplicaBehind",
         expression: "quorate_replica_lag_slots > 8192",
         lasts: "2m",

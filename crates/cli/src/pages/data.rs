@@ -27,12 +27,14 @@ pub(super) const PROMISES_UNREADABLE: Page = Page {
 };
 
 pub(super) const STORE_DAMAGED: Page = Page {
-    meaning: "The rows on this node's disk are damaged. The log and the promises may well be whole.",
+    meaning: "The rows on this node's disk are damaged. The log and the promises may well be whole. A node \
+              that finds it out while it runs stops at once.",
     causes: &["the disk lost or changed bytes", "files below `rows` were removed or replaced"],
     steps: &[
         "check the disk: the others go on as long as they are a majority",
-        "move the folder `rows` away, and keep it until the node is well; leave log and promises where they are",
-        "start the node: it fetches its rows from the others",
+        "start the node: it moves the folder `rows` aside to `rows.damaged-N` by itself and fetches its rows from the others",
+        "if it was started with `--repair-rows false`, move the folder `rows` away yourself, leave log and promises where they are, and start it",
+        "remove `rows.damaged-N` once the node is well; only the newest two are kept",
     ],
 };
 
@@ -46,6 +48,23 @@ pub(super) const DISK_FAILED: Page = Page {
         "check path and permissions",
         "look for errors of the disk in the system's log (`dmesg`)",
         "a server that stopped with it is started again when the disk works",
+    ],
+};
+
+pub(super) const REPLICA_DIVERGED: Page = Page {
+    meaning: "A check has found that replicas of a group hold different rows. Whoever differs from a majority \
+              of the voters stops serving and leading, goes on voting, and fetches its rows anew. Without a \
+              majority nobody does anything: nobody knows who is right.",
+    causes: &[
+        "memory or disk of one of the nodes changed bytes without anybody noticing",
+        "the nodes run versions that apply an entry differently",
+        "a bug of ours",
+    ],
+    steps: &[
+        "`quorate group check GROUP` names the nodes and the slices; run it again after a while: replicas with a majority against them repair themselves",
+        "check memory and disk of the node that differed",
+        "keep the logs of all members from that time, and report it",
+        "without a majority, stop writing to the slices that are named, and find out by your own records who is right",
     ],
 };
 

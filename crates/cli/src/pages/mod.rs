@@ -111,6 +111,7 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::PromisesUnreadable => &data::PROMISES_UNREADABLE,
         Code::StoreDamaged => &data::STORE_DAMAGED,
         Code::DiskFailed => &data::DISK_FAILED,
+        Code::ReplicaDiverged => &data::REPLICA_DIVERGED,
         Code::SnapshotDamaged => &data::SNAPSHOT_DAMAGED,
         Code::BackupMissing => &data::BACKUP_MISSING,
         Code::BackupDamaged => &data::BACKUP_DAMAGED,

@@ -492,6 +492,7 @@ impl Admin for Node {
             disk_total_bytes: 2,
             log_bytes: 3,
             groups: Vec::new(),
+            notices: Vec::new(),
         };
         Ok(Response::new(status.into_wire()))
     }
@@ -508,6 +509,13 @@ impl Admin for Node {
         _request: Request<v1::ResolveAttemptRequest>,
     ) -> Result<Response<v1::ResolveAttemptResponse>, Status> {
         Ok(Response::new(v1::ResolveAttemptResponse::default()))
+    }
+
+    async fn check_group(
+        &self,
+        _request: Request<v1::CheckGroupRequest>,
+    ) -> Result<Response<v1::CheckGroupResponse>, Status> {
+        Ok(Response::new(v1::CheckGroupResponse::default()))
     }
 
     async fn get_links(

@@ -209,6 +209,7 @@ impl Cluster {
     /// Events within a node that runs.
     fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
         let real_ns = self.real_ns;
+        let is_spared = matches!(event, Event::DamageRows(_)) && self.is_spared(id);
         let gone = &self.gone;
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
@@ -255,6 +256,7 @@ impl Cluster {
             }
             Event::AnswerRead { count, .. } => node.answer_read(count),
             Event::Install(_) => node.install(),
+            Event::DamageRows(_) => is_spared.then(|| node.damage_rows()).flatten(),
             Event::Switch(_) => {
                 node.switch();
                 None
@@ -308,15 +310,19 @@ impl Cluster {
         assert!(node.log_reads.len() < 50, "{id} reads its log without end");
     }
 
-    /// The rows of a node that is down are lost, if they are the only ones that are, and the others have a
-    /// quorum without it: one disk may fail.
+    /// The rows of a node that is down are lost, if the others can spare them.
     fn lose_rows(&mut self, id: ReplicaId) {
-        let others_are_whole = self.nodes.values().all(|node| node.disk.lost.is_empty());
-        let is_spared = self.memberships().iter().all(|it| it.is_quorum(|other| other != id));
-        if !is_spared || !others_are_whole || self.node(id).core.is_some() {
-            return;
+        if self.is_spared(id) && self.node(id).core.is_none() {
+            self.node(id).lose_rows();
         }
-        self.node(id).lose_rows();
+    }
+
+    /// No rows are lost or damaged, and the others have a quorum without this node, by whatever membership
+    /// counts: one disk may fail.
+    fn is_spared(&self, id: ReplicaId) -> bool {
+        let is_whole = |node: &Node| node.disk.lost.is_empty() && !node.disk.is_damaged;
+        self.nodes.values().all(is_whole)
+            && self.memberships().iter().all(|it| it.is_quorum(|other| other != id))
     }
 
     /// True if no membership has it that anybody may yet count by: its disk may go.

@@ -79,6 +79,8 @@ pub enum Event {
     Vanish(ReplicaId),
     /// The rows of a node that is down are lost.
     LoseRows(ReplicaId),
+    /// The rows of a node that runs are found to be damaged.
+    DamageRows(ReplicaId),
     /// Rows of another replica arrive,
     Snapshot {
         id: ReplicaId,
@@ -121,6 +123,7 @@ impl Event {
             | Event::Checkpoint(id)
             | Event::Trim(id)
             | Event::LoseRows(id)
+            | Event::DamageRows(id)
             | Event::Change { id, .. }
             | Event::ContinueChange(id)
             | Event::Vanish(id)
@@ -166,6 +169,7 @@ impl fmt::Display for Event {
             Event::Checkpoint(id) => write!(f, "checkpoint {id}"),
             Event::Trim(id) => write!(f, "trim {id}"),
             Event::LoseRows(id) => write!(f, "lose-rows {id}"),
+            Event::DamageRows(id) => write!(f, "damage-rows {id}"),
             Event::Change { id, voters, learners } => {
                 write!(f, "change {id} voters={voters} learners={learners}")
             }

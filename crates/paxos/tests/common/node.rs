@@ -20,6 +20,8 @@ pub struct Disk {
     pub rows: Vec<(EntryId, Bytes)>,
     /// Rows that are lost, and not yet brought back.
     pub lost: Vec<(EntryId, Bytes)>,
+    /// The rows were found to be damaged, and others have not taken their place yet.
+    pub is_damaged: bool,
     pub ever_started: bool,
 }
 
@@ -106,7 +108,7 @@ impl Disk {
             tail: log.last().map_or_else(Tail::default, Batch::tail),
             slot_applied: self.rows_upto(),
             applied_last: log.iter().find(|batch| batch.last() == self.rows_upto()).cloned(),
-            rows_missing: self.rows_upto() < before.slot,
+            rows_missing: self.is_damaged || self.rows_upto() < before.slot,
             membership: self.membership.clone(),
             memberships_in_log: log.iter().filter_map(Batch::membership).collect(),
         }
@@ -198,6 +200,16 @@ impl Node {
         self.disk.lost = std::mem::take(&mut self.disk.rows);
     }
 
+    /// The rows are found to be damaged. The disk remembers it; the replica hears of it unless others are
+    /// about to take their place.
+    pub fn damage_rows(&mut self) -> Option<Input> {
+        if self.arriving.as_ref().is_some_and(|it| it.phase != Phase::Fetched) {
+            return None;
+        }
+        self.disk.is_damaged = true;
+        Some(Input::RowsDamaged)
+    }
+
     /// What this node has applied, to go to another one.
     pub fn snapshot(&self) -> Option<Arriving> {
         let core = self.core.as_ref()?;
@@ -228,6 +240,7 @@ impl Node {
         arriving.phase = Phase::Switched;
         self.disk.rows = arriving.rows.clone();
         self.disk.lost.clear();
+        self.disk.is_damaged = false;
     }
 
     /// The replica is told what became of it.

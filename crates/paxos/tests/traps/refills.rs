@@ -154,3 +154,45 @@ fn no_token_goes_to_who_needs_rows() {
     let is_token = |(_, message): &(_, Message)| matches!(message, Message::TakeOver(_));
     assert!(!out.messages.iter().any(is_token), "r2 will not run, and r1 has given up");
 }
+
+/// Goal: a leader whose rows are found to be damaged serves nobody from the same moment on, and gives its
+/// rows to nobody; nothing is applied to them.
+#[test]
+fn a_leader_with_damaged_rows_stops_at_once() {
+    let mut leader = Bench::serving(LeaseMode::Lease);
+    assert!(leader.core.applied_last().is_some());
+    let out = leader.step(Input::RowsDamaged);
+    assert!(!leader.leads(), "it has damaged rows");
+    assert_eq!(leader.core.applied_last(), None, "others must not get them");
+    assert_eq!(out.refill, Some(Slot(1)), "rows as of the entry that was applied last");
+    leader.pass(LEASE * 4);
+    assert_eq!(pre_votes_asked(&leader.tick()), 0, "and it does not run again");
+}
+
+/// Goal: rows that stand before ours do not take their place though ours are damaged: what this replica
+/// was told of its freshness would not be true any more.
+#[test]
+fn damaged_rows_are_not_replaced_by_older_ones() {
+    let leader = ballot(1, R1);
+    let log = log_of(&[leader; 3]);
+    let mut follower = Bench::following(R2, LeaseMode::Lease);
+    log.iter().for_each(|batch: &Batch| {
+        follower.accept(leader, batch, 3);
+    });
+    follower.synced(3);
+    assert_eq!(follower.core.slot_applied(), Slot(3));
+    follower.step(Input::RowsDamaged);
+
+    assert!(!follower.core.may_install(id(2, leader)), "ours stood at slot 3");
+    assert!(follower.core.may_install(id(3, leader)));
+    let out = follower.install(log[2].clone());
+    assert_eq!(out.install, Some(Slot(3)));
+    follower.step(Input::Installed { is_done: true });
+    assert!(!follower.core.rows_missing());
+    assert_eq!(follower.core.slot_applied(), Slot(3));
+}
+
+fn pre_votes_asked(out: &quorate_paxos::Output) -> usize {
+    let is_ask = |(_, message): &&(_, Message)| matches!(message, Message::PreVote(_));
+    out.messages.iter().filter(is_ask).count()
+}

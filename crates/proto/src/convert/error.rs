@@ -181,6 +181,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         Code::LogDamaged
         | Code::PromisesUnreadable
         | Code::StoreDamaged
+        | Code::ReplicaDiverged
         | Code::SnapshotDamaged
         | Code::BackupDamaged => tonic::Code::DataLoss,
         Code::Unauthenticated => tonic::Code::Unauthenticated,

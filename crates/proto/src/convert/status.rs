@@ -62,6 +62,7 @@ impl NodeStatus {
             disk_total_bytes: self.disk_total_bytes,
             log_bytes: self.log_bytes,
             groups: self.groups.into_iter().map(group_to_wire).collect(),
+            notices: self.notices,
         }
     }
 
@@ -87,6 +88,7 @@ impl NodeStatus {
             disk_total_bytes: status.disk_total_bytes,
             log_bytes: status.log_bytes,
             groups: words::each(status.groups, "groups", group_from_wire)?,
+            notices: status.notices,
         })
     }
 }

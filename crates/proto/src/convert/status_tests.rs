@@ -64,6 +64,7 @@ proptest! {
             disk_total_bytes: sizes[1],
             log_bytes: sizes[2],
             groups,
+            notices: vec!["rows were damaged".to_owned()],
         };
         let encoded = status.clone().into_wire().encode_to_vec();
         let decoded = v1::NodeStatus::decode(&encoded[..]).expect("we encoded it");

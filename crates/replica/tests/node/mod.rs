@@ -20,8 +20,9 @@ use quorate_replica::{
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, CrossMessage, EntryId, GroupId, Incarnation, Mutation, NodeId,
-    ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
+    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, GroupId, Incarnation,
+    Mutation, NodeId, ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot,
+    TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -87,7 +88,19 @@ impl Network for Nobody {
 
     fn membership(&self, _group: GroupId, _at: &MembershipAt) {}
 
-    fn refill(&self, _group: GroupId, _at_least: Slot, _store: Arc<Store>, _done: RefillDone) {}
+    fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
+
+    fn withdraw(&self, _group: GroupId) {}
+
+    fn refill(
+        &self,
+        _group: GroupId,
+        _at_least: Slot,
+        _sources: Vec<NodeId>,
+        _store: Arc<Store>,
+        _done: RefillDone,
+    ) {
+    }
 }
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
@@ -260,6 +273,7 @@ fn group_options(group: GroupId) -> GroupOptions {
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
         numbering: group,
+        check_every: Duration::ZERO,
     }
 }
 

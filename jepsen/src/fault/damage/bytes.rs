@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// What an empty file gets where there is no byte to flip.
@@ -36,6 +36,8 @@ pub(super) enum Place {
 #[derive(Clone, Debug)]
 pub(super) struct Damage {
     path: PathBuf,
+    /// Which file it was: another one may have its name by now, and must be left alone.
+    inode: u64,
     how: How,
     at: u64,
     /// What was there: the byte, or everything that was cut off.
@@ -48,6 +50,7 @@ impl Damage {
     /// Damages a file. `None` if there is nothing in it to cut off.
     pub(super) fn inflict(path: &Path, how: How, place: Place) -> io::Result<Option<Damage>> {
         let bytes = fs::read(path)?;
+        let inode = fs::metadata(path)?.ino();
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |last| last + 1);
         let used = used as u64;
         let at = match place {
@@ -70,11 +73,14 @@ impl Damage {
             How::Truncate => file.set_len(at)?,
             How::Remove => fs::remove_file(path)?,
         }
-        Ok(Some(Damage { path: path.to_owned(), how, at, before, now }))
+        Ok(Some(Damage { path: path.to_owned(), inode, how, at, before, now }))
     }
 
-    /// True if the file is still as damaged.
+    /// True if the file is still as damaged, under its name.
     pub(super) fn is_there(&self) -> io::Result<bool> {
+        if fs::metadata(&self.path).is_ok_and(|found| found.ino() != self.inode) {
+            return Ok(false);
+        }
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -145,5 +151,21 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"something else");
         fs::write(&path, "").unwrap();
         assert!(Damage::inflict(&path, How::Truncate, Place::End).unwrap().is_none());
+    }
+
+    #[test]
+    fn another_file_of_the_same_name_is_left_alone() {
+        // Goal: a node that moved its damaged rows aside has other files there, which happen to have the
+        // same byte; taking the damage back would damage those.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "0123456789").unwrap();
+        let damage = Damage::inflict(&path, How::Flip, Place::Start).unwrap().unwrap();
+        let damaged = fs::read(&path).unwrap();
+        fs::rename(&path, folder.path().join("aside")).unwrap();
+        fs::write(&path, &damaged).unwrap();
+        assert!(!damage.is_there().unwrap());
+        damage.undo().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), damaged);
     }
 }

@@ -228,6 +228,7 @@ mod tests {
             disk_total_bytes: 1,
             log_bytes: 0,
             groups: Vec::new(),
+            notices: Vec::new(),
         };
         let asked = Asked {
             node: reference.node_by_name("n2").expect("a node"),

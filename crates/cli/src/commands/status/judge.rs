@@ -405,6 +405,7 @@ fn warnings(topology: &Topology, answers: &Answers) -> Vec<String> {
         if percent < DISK_FREE_PERCENT_MIN {
             warnings.push(format!("{name} has {percent} % of its disk free"));
         }
+        warnings.extend(status.notices.iter().map(|notice| format!("{name}: {notice}")));
     }
     warnings
 }

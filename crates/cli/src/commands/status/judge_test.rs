@@ -32,6 +32,7 @@ pub(crate) fn node_status(node: u32) -> NodeStatus {
         disk_total_bytes: 100 << 30,
         log_bytes: 64 << 20,
         groups: (1..=GROUPS).map(|group| status_of_group(group, node)).collect(),
+        notices: Vec::new(),
     }
 }
 

@@ -170,8 +170,11 @@ impl Adversary {
         });
     }
 
-    /// A node loses its rows when it goes down.
+    /// A node loses its rows when it goes down, or finds that they are damaged while it runs.
     fn lose_rows(&mut self, cluster: &Cluster, id: ReplicaId) {
+        if self.rng.chance(50) {
+            return self.pending.push_back(Event::DamageRows(id));
+        }
         if cluster.nodes[&id].core.is_some() {
             let keep = self.rng.index(4);
             self.pending.push_back(Event::Crash { id, keep, keep_promise: true });

@@ -120,6 +120,7 @@ impl Judge {
             | Input::HandOver(_)
             | Input::GiveWay
             | Input::GoHome
+            | Input::RowsDamaged
             | Input::Change(_)
             | Input::ContinueChange
             | Input::Pin(_)
@@ -154,6 +155,10 @@ impl Judge {
         }
         if let Some(Proposed::At { first }) = out.proposed {
             self.acknowledged.proposed(id, first, self.proposed);
+        }
+        if cluster.nodes[&id].disk.is_damaged {
+            assert!(out.applies.is_empty(), "{id} applies to damaged rows");
+            assert!(!cluster.serves(id), "{id} serves damaged rows");
         }
         apply_order::check(cluster.nodes[&id].applied.len(), id, &out.applies);
         for batch in &out.applies {

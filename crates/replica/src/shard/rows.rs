@@ -1,0 +1,129 @@
+//! The part of the shard that is about whole copies of rows: given to others, fetched from them, switched to,
+//! hashed and compared. Called by `shard.rs`.
+
+use std::sync::Arc;
+
+use quorate_types::{BootTime, CheckMessage, Code, Error, GroupId, NodeId, Slot};
+
+use super::{Shard, off_task};
+use crate::event::Event;
+use crate::group::{Effects, Fatal};
+use crate::hashing::HashJob;
+use crate::refill::{self, Wanted};
+use crate::refuse;
+use crate::snapshot::SnapshotSource;
+
+impl Shard {
+    pub(super) fn handle_rows(
+        &mut self,
+        now: BootTime,
+        event: Event,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        match event {
+            Event::Refilled { group, outcome } => {
+                fx.touched.push(group);
+                self.driver(group).on_refilled(now, outcome, fx)?;
+            }
+            Event::Switched { group, loaded } => {
+                self.is_switching = false;
+                fx.touched.push(group);
+                if let Some(loaded) = loaded {
+                    self.driver(group).switched(now, *loaded, fx)?;
+                }
+            }
+            Event::Checks { messages, permit } => {
+                for message in messages {
+                    if let Some(driver) = self.groups.get_mut(&message.group) {
+                        fx.touched.push(message.group);
+                        driver.receive_check(now, message, fx)?;
+                    }
+                }
+                drop(permit);
+            }
+            Event::Hashed(job) => {
+                let (group, at) = (job.group, job.at);
+                let is_wanted = self.driver(group).wants_hash(at);
+                if let Some(digest) = self.hashing.hashed(now, *job, is_wanted) {
+                    fx.touched.push(group);
+                    self.driver(group).hashed(now, at, digest, fx)?;
+                }
+            }
+            _ => unreachable!("not about rows"),
+        }
+        Ok(())
+    }
+
+    /// Sends off what the groups of this round want with rows.
+    pub(super) fn carry_out_rows(
+        &mut self,
+        refills: Vec<Wanted>,
+        withdrawn: Vec<GroupId>,
+        checks: Vec<(NodeId, CheckMessage)>,
+        hashes: Vec<HashJob>,
+    ) {
+        for Wanted { group, at_least, sources } in refills {
+            let done = refill::report(group, self.sender.clone());
+            let store = Arc::clone(&self.options.store);
+            self.options.network.refill(group, at_least, sources, store, done);
+        }
+        for group in withdrawn {
+            self.options.network.withdraw(group);
+        }
+        for (node, message) in checks {
+            self.options.network.send_checks(node, vec![message]);
+        }
+        for job in hashes {
+            if let Some((group, at)) = self.hashing.push(job) {
+                self.driver(group).cannot_hash(at);
+            }
+        }
+    }
+
+    /// Switches rows off this task, one group after the other and never beside a checkpoint, which could
+    /// bring back where the old rows stood.
+    pub(super) fn switch_next(&mut self) {
+        if self.is_switching || self.checkpoints.is_running() {
+            return;
+        }
+        let Some(switch) = self.switches.pop_front() else { return };
+        self.is_switching = true;
+        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
+        let group = switch.group();
+        off_task(move || match switch.run() {
+            // The shard is gone only when the node stops.
+            Ok(loaded) => {
+                let loaded = loaded.map(Box::new);
+                drop(sender.send(Event::Switched { group, loaded }));
+            }
+            Err(error) => stop.stop(&error),
+        });
+    }
+
+    /// Hashes a piece of some rows off this task.
+    pub(super) fn hash_next(&mut self) {
+        let Some(mut job) = self.hashing.next(self.options.clock.now()) else { return };
+        let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
+        off_task(move || match job.run() {
+            // The shard is gone only when the node stops.
+            Ok(()) => drop(sender.send(Event::Hashed(Box::new(job)))),
+            Err(error) => stop.stop(&error),
+        });
+    }
+
+    /// The rows of a group, for another node. One that is leaving or in trouble has no time for others.
+    pub(super) fn snapshot(
+        &mut self,
+        group: GroupId,
+        at_least: Slot,
+    ) -> Result<Result<SnapshotSource, Error>, Fatal> {
+        if self.health.draining || 0 < self.health.fatal_faults {
+            let error = Error::new(Code::SnapshotUnavailable, "this node is leaving or in trouble");
+            return Ok(Err(refuse::of_group(error, group)));
+        }
+        match self.groups.get_mut(&group) {
+            Some(driver) => driver.snapshot(at_least),
+            None => Ok(Err(refuse::wrong_node(group))),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Damaged rows of a real node: they are moved aside, and the node starts without any, votes and logs, and
+//! fetches others. Called by `serve.rs`.
+//!
+//! Rows can be replaced, the log and the promises cannot; so this is about the folder `rows` alone. What a
+//! process finds while it runs it cannot repair in place: it leaves a mark, durably, and ends; the next
+//! start does the rest. Full disks, locks and permissions are no damage.
+
+use std::error::Error as StdError;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use quorate_store::StoreError;
+use quorate_topology::Topology;
+use quorate_types::{Code, Error, NodeId};
+use tracing::{error, warn};
+
+use crate::repair::Repaired;
+
+/// The folder of the rows in the data folder.
+pub(crate) const ROWS: &str = "rows";
+/// What damaged rows are called, before a number.
+const DAMAGED: &str = "rows.damaged-";
+/// The file that says that the rows are damaged, and why.
+const MARK: &str = "rows-damaged";
+/// So many folders of damaged rows are kept, the newest.
+const KEPT: usize = 2;
+
+/// True if an error that stops a node says that its rows are damaged, or not those that its log made.
+pub(crate) fn is_damage(stops: &(dyn StdError + 'static)) -> bool {
+    let mut at = Some(stops);
+    while let Some(error) = at {
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return error.code() == Code::StoreDamaged;
+        }
+        if let Some(error) = error.downcast_ref::<quorate_txn::ApplyError>()
+            && error.code() == Code::StoreDamaged
+        {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
+/// Says durably that the rows are damaged. The node must end.
+pub(crate) fn mark(data: &Path, reason: &str) {
+    let marking = || -> io::Result<()> {
+        let mut file = File::create(data.join(MARK))?;
+        file.write_all(reason.as_bytes())?;
+        file.sync_all()?;
+        sync(data)
+    };
+    // Without the mark the next start finds the damage as this one did, or does not meet it.
+    if let Err(error) = marking() {
+        error!(%error, "cannot write down that the rows are damaged");
+    }
+}
+
+/// Why an earlier process said that the rows are damaged, if one did.
+///
+/// # Errors
+/// `DISK_FAILED` if that cannot be read.
+pub(crate) fn marked(data: &Path) -> Result<Option<String>, Error> {
+    match fs::read(data.join(MARK)) {
+        Ok(reason) => Ok(Some(String::from_utf8_lossy(&reason).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("read", &data.join(MARK), &error)),
+    }
+}
+
+/// Refuses what cannot be repaired, because nobody else has the rows, or because it was not wanted.
+///
+/// # Errors
+/// `STORE_DAMAGED` with the reason.
+pub(crate) fn may_repair(
+    topology: &Topology,
+    node: NodeId,
+    is_wanted: bool,
+    reason: &str,
+) -> Result<(), Error> {
+    let refused = |why: String| Err(Error::new(Code::StoreDamaged, format!("{reason}; {why}")));
+    if !is_wanted {
+        return refused("this node was told not to repair its rows".to_owned());
+    }
+    match topology.groups_of_node(node).find(|group| group.members.len() < 2) {
+        Some(group) => refused(format!("no other node has the rows of {}", group.label())),
+        None => Ok(()),
+    }
+}
+
+/// Moves the rows aside, takes the mark away, and removes older ones. Nobody may have them open.
+///
+/// # Errors
+/// `DISK_FAILED` if they cannot be moved.
+pub(crate) fn move_aside(data: &Path, reason: String) -> Result<Repaired, Error> {
+    let before = folders(data).map_err(|error| failed("list", data, &error))?;
+    let number = before.last().map_or(1, |last| last + 1);
+    let folder = format!("{DAMAGED}{number}");
+    let (rows, aside) = (data.join(ROWS), data.join(&folder));
+    match fs::rename(&rows, &aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {} // They are gone already.
+        Err(error) => return Err(failed("move", &rows, &error)),
+    }
+    sync(data).map_err(|error| failed("sync", data, &error))?;
+    // Only now: whoever crashes in between moves what has come meanwhile once more.
+    match fs::remove_file(data.join(MARK)) {
+        Ok(()) => sync(data).map_err(|error| failed("sync", data, &error))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("remove", &data.join(MARK), &error)),
+    }
+    warn!(
+        folder,
+        reason,
+        code = Code::StoreDamaged.name(),
+        "the rows are damaged and were moved aside: others are fetched from other nodes"
+    );
+    let is_old = (before.len() + 1).saturating_sub(KEPT);
+    for old in before.iter().take(is_old) {
+        let old = data.join(format!("{DAMAGED}{old}"));
+        // What stays takes room on the disk and harms nobody.
+        if let Err(error) = fs::remove_dir_all(&old) {
+            warn!(folder = %old.display(), %error, "older damaged rows cannot be removed");
+        }
+    }
+    Ok(Repaired { folder, reason })
+}
+
+/// The numbers of the folders of damaged rows, in order.
+fn folders(data: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(data)? {
+        let name = entry?.file_name();
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_prefix(DAMAGED)?.parse().ok());
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
+    Error::new(Code::DiskFailed, format!("cannot {verb} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_types::GroupId;
+
+    use super::*;
+
+    /// Goal: damaged rows are kept for people, but never more than two of them; a mark is honoured once.
+    #[test]
+    fn the_newest_two_are_kept_and_a_mark_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        assert_eq!(marked(data).unwrap(), None);
+        for round in 1..=4_u64 {
+            fs::create_dir(data.join(ROWS)).unwrap();
+            fs::write(data.join(ROWS).join("CURRENT"), round.to_string()).unwrap();
+            mark(data, "a bit was flipped");
+            assert_eq!(marked(data).unwrap().as_deref(), Some("a bit was flipped"));
+            let repaired = move_aside(data, "why".to_owned()).unwrap();
+            assert_eq!(repaired.folder, format!("rows.damaged-{round}"));
+            assert_eq!(marked(data).unwrap(), None);
+            assert!(!data.join(ROWS).exists());
+        }
+        assert_eq!(folders(data).unwrap(), [3, 4]);
+        assert_eq!(fs::read_to_string(data.join("rows.damaged-4/CURRENT")).unwrap(), "4");
+        // Rows that are gone are moved by nobody, and the node starts without them all the same.
+        move_aside(data, "why".to_owned()).unwrap();
+    }
+
+    /// Goal: only what says that bytes are wrong counts as damage; a full disk or a lock must never throw rows
+    /// away.
+    #[test]
+    fn only_damage_is_damage() {
+        let reason = || "text".to_owned();
+        let damage = [
+            StoreError::Corrupt { what: "read", reason: reason() },
+            StoreError::Damaged { key: reason(), reason: reason() },
+            StoreError::Applied { group: GroupId(1) },
+        ];
+        assert!(damage.iter().all(|error| is_damage(error)));
+        let other = [
+            StoreError::Engine { what: "write", reason: "No space left on device".to_owned() },
+            StoreError::Locked { path: reason() },
+        ];
+        assert!(!other.iter().any(|error| is_damage(error)));
+        assert!(!is_damage(&io::Error::from(ErrorKind::StorageFull)));
+    }
+}
