@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, MembershipRecord, NodeRecord, Opened, PromiseFile,
-    Recovered, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogReader, MembershipRecord, NodeRecord, Opened,
+    PromiseFile, Recovered, check_floors,
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
@@ -111,10 +111,7 @@ impl Node {
         let is_known = |group: &GroupId| topology.group(*group).is_some();
         let groups: BTreeMap<GroupId, GroupRecord> =
             record.groups.clone().into_iter().filter(|(group, _)| is_known(group)).collect();
-        let first = |group: &Group| groups.get(&group.id).map(|record| record.replica);
-        let reborn = topology
-            .groups_of_node(node)
-            .any(|group| first(group).is_some_and(|replica| replica != ReplicaId::first_on(node)));
+        let reborn = is_reborn(&topology, node, &groups);
         let store = Store::open(engine, groups.keys().copied())
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let store = Arc::new(store);
@@ -147,60 +144,32 @@ impl Node {
                 group_options(&topology, group, replica, tuning, log_budget)
             })
         };
-        for (group, GroupRecord { replica, promised, membership }) in groups {
-            let found = recovered.groups.get(&group);
-            let membership = membership_of(&membership)?;
-            let from = Restore { group, promised, membership, lease_ns_max, found };
-            let restored =
-                restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
-            if restored.rows_missing {
-                let (rows, log) = (restored.slot_applied, restored.trimmed.slot);
-                warn!(%group, %rows, %log, "rows are missing below the log: they must come from another node");
-            }
-            info!(
-                %group, %replica, promised = %restored.promised,
-                last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
-            );
-            let options = make_options(group, replica).expect("a group of the cluster file");
-            shard
-                .add(options, restored)
-                .map_err(|error| Error::new(error.code(), error.to_string()))?;
-        }
+        let found = Found { groups, recovered: &recovered, lease_ns_max, reader, store };
+        found.add_to(&mut shard, &make_options)?;
         spawn_log(Box::pin(log_loop));
         let log_bytes_cap = tuning.log(profile).bytes_cap;
         let snapshots = snapshot_options(tuning, random);
         #[cfg(madsim)]
+        let access = None;
+        #[cfg(not(madsim))]
+        let (tls, access) = {
+            let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
+            (tls, rights.map(Access::new))
+        };
         let given = Given {
             clock,
             disk,
             links,
             far_links,
             log_bytes_cap,
-            access: None,
+            access,
             snapshots,
             directory,
             make_options,
             reborn,
             repaired,
-        };
-        #[cfg(not(madsim))]
-        let given = {
-            let (tls, rights) = security.map(|it| (it.tls, it.rights)).unzip();
-            let access = rights.map(Access::new);
-            Given {
-                clock,
-                disk,
-                links,
-                far_links,
-                log_bytes_cap,
-                access,
-                snapshots,
-                directory,
-                make_options,
-                reborn,
-                repaired,
-                tls,
-            }
+            #[cfg(not(madsim))]
+            tls,
         };
         let context =
             Arc::new(NodeContext::new(topology, node, incarnation, shard.handle(), given));
@@ -347,6 +316,50 @@ fn open_record(
         promises.store(&record).map_err(|error| log_error(&error))?;
     }
     Ok((promises, record, lease_ns_max))
+}
+
+/// True if the node has other replicas than its groups began with on it: its disk was lost once.
+fn is_reborn(topology: &Topology, node: NodeId, groups: &BTreeMap<GroupId, GroupRecord>) -> bool {
+    let first = ReplicaId::first_on(node);
+    topology
+        .groups_of_node(node)
+        .any(|group| groups.get(&group.id).is_some_and(|record| record.replica != first))
+}
+
+/// What the disk has of the groups of a node.
+struct Found<'a> {
+    groups: BTreeMap<GroupId, GroupRecord>,
+    recovered: &'a Recovered,
+    lease_ns_max: u64,
+    reader: LogReader,
+    store: Arc<Store>,
+}
+
+impl Found<'_> {
+    /// Restores every group and hands it to the shard.
+    fn add_to(self, shard: &mut Shard, make_options: &MakeOptions) -> Result<(), Error> {
+        let Found { groups, recovered, lease_ns_max, reader, store } = self;
+        for (group, GroupRecord { replica, promised, membership }) in groups {
+            let found = recovered.groups.get(&group);
+            let membership = membership_of(&membership)?;
+            let from = Restore { group, promised, membership, lease_ns_max, found };
+            let restored =
+                restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
+            if restored.rows_missing {
+                let (rows, log) = (restored.slot_applied, restored.trimmed.slot);
+                warn!(%group, %rows, %log, "rows are missing below the log: they must come from another node");
+            }
+            info!(
+                %group, %replica, promised = %restored.promised,
+                last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
+            );
+            let options = make_options(group, replica).expect("a group of the cluster file");
+            shard
+                .add(options, restored)
+                .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        }
+        Ok(())
+    }
 }
 
 /// Who takes part in a group at first, for the promise file.

@@ -46,6 +46,9 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::TellUnapplied
         | Bug::InstallOverLog
         | Bug::InstallUnpromised
+        | Bug::SingleStep
+        | Bug::JointUnchosen
+        | Bug::AdoptUncounted
         | Bug::FreshFromReceipt => None,
         Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),
         Bug::ReadUnconfirmed => Some(Scenario::Kill),
