@@ -171,7 +171,7 @@ impl Replica {
     }
 
     /// The snapshot has become the rows on disk; or it has not, and never will.
-    pub(crate) fn on_installed(&mut self, is_done: bool) {
+    pub(crate) fn on_installed(&mut self, is_done: bool, out: &mut Output) {
         let Refill::Switching(last) = std::mem::take(&mut self.refill) else {
             panic!("installed out of turn");
         };
@@ -181,6 +181,9 @@ impl Replica {
             self.slot_applied = last.last();
             self.applied_last = Some(last);
             self.rows_missing = false;
+            // Memberships in the part that is never applied here count from now on too.
+            self.memberships.settle(self.slot_applied);
+            out.membership = Some(self.applied_membership().clone());
         }
     }
 

@@ -231,7 +231,7 @@ impl Replica {
             Input::Install { last, membership } => {
                 self.on_install(now, last, membership, &mut out);
             }
-            Input::Installed { is_done } => self.on_installed(is_done),
+            Input::Installed { is_done } => self.on_installed(is_done, &mut out),
         }
         self.fire_timers(now, &mut out);
         self.continue_install(&mut out);

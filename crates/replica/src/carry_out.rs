@@ -44,7 +44,10 @@ impl GroupDriver {
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
-        fx.memberships.extend(out.membership.map(|at| (self.group, at)));
+        if let Some(at) = out.membership {
+            self.members.stored = at.id;
+            fx.memberships.push((self.group, at));
+        }
         if let Some(changed) = out.changed {
             self.members.changed = Some(changed);
         }

@@ -37,9 +37,9 @@ pub(crate) enum LogCommand {
     Promise { group: GroupId, ballot: Ballot },
     /// Make durable who takes part in a group, before any frame that is sent later.
     Membership { group: GroupId, membership: MembershipRecord },
-    /// Remember a replica that was made just now and has promised this much, in place of one before it if
-    /// there was one, then say so.
-    Create { group: GroupId, replica: ReplicaId, promised: Ballot },
+    /// Remember replicas that were made just now and have promised this much, in place of those before them if
+    /// there were any: all of them in one store, then say so.
+    Create(Vec<(GroupId, ReplicaId, Ballot)>),
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
     /// Remember the incarnation of a peer's data folder, unless another one is known that still counts.
@@ -184,9 +184,7 @@ impl LogThread {
                 LogCommand::Membership { group, membership } => {
                     memberships.insert(group, membership);
                 }
-                LogCommand::Create { group, replica, promised } => {
-                    created.push((group, replica, promised));
-                }
+                LogCommand::Create(replicas) => created.extend(replicas),
                 LogCommand::Release { group, upto } => {
                     releases.insert(group, upto);
                 }
@@ -245,9 +243,8 @@ impl LogThread {
         changed |= !promised.is_empty();
         for (group, ballot) in promised {
             let record = self.group_record(*group);
-            // Equal if a new replica took the promise over while it was on its way.
-            assert!(record.promised <= *ballot, "promise of {group} goes back to {ballot}");
-            record.promised = *ballot;
+            // A new replica may have taken a promise over while it was on its way.
+            record.promised = record.promised.max(*ballot);
         }
         for Pin { node, incarnation, replaces, .. } in &pins {
             let known = self.record.peers.get(node).copied();

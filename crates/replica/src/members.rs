@@ -5,11 +5,11 @@
 //! goes on with those under way, and lets a new replica take the place of one on the same node that lost
 //! its disk: first as a learner, then, once it has what it needs, as a voter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_log::MembershipRecord;
 use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
-use quorate_types::{BootTime, Code, EntryId, Error, GroupId, ReplicaId};
+use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -27,6 +27,8 @@ type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
 pub(crate) struct MembersDriver {
     /// What the core said of the change it was asked for last.
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
+    /// The entry of the membership that was sent to the promise file last.
+    pub(crate) stored: EntryId,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -46,6 +48,15 @@ impl GroupDriver {
             heard_ago,
             slot_last: self.core.log().last().slot,
         })
+    }
+
+    /// The membership as it is applied, if the promise file was not told of it.
+    pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
+        let at = self.core.applied_membership();
+        let is_news = self.members.stored.slot < at.id.slot;
+        let at = is_news.then(|| at.clone())?;
+        self.members.stored = at.id;
+        Some(at)
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.
@@ -179,6 +190,12 @@ impl GroupDriver {
         }
         Ok(())
     }
+}
+
+/// The nodes of these members, each once.
+pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
+    let nodes: BTreeSet<NodeId> = membership.members().map(|(id, _)| id.node()).collect();
+    nodes.into_iter().collect()
 }
 
 /// What everybody is now.

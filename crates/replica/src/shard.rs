@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{LogCounters, LogReader};
-use quorate_paxos::{Health, Input, Restored};
+use quorate_paxos::{Health, Input, MembershipAt, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, EntryId, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -31,7 +31,7 @@ use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
-use crate::members::record_of;
+use crate::members::{nodes_of, record_of};
 use crate::network::{Network, PeerMessage};
 use crate::refill::Switch;
 use crate::refuse;
@@ -108,6 +108,7 @@ pub struct Shard {
     is_told_to_drain: bool,
     /// Replicas that are not durable yet.
     making: BTreeMap<GroupId, members::Making>,
+    rebirth: Option<members::Rebirth>,
     housekeeping_at: BootTime,
     /// The part of the groups that was looked after last.
     housekeeping_part: u32,
@@ -152,6 +153,7 @@ impl Shard {
             draining: false,
             is_told_to_drain: false,
             making: BTreeMap::new(),
+            rebirth: None,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             housekeeping_part: 0,
             ready,
@@ -175,8 +177,10 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        self.options.network.membership(group, &restored.in_force());
+        let chosen = restored.membership.clone();
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
+        driver.members.stored = chosen.id;
+        self.tell_membership(group, &chosen);
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
@@ -549,7 +553,12 @@ impl Shard {
             if may_check && driver.check_if_due(now) {
                 may_check = false; // One at a time: each reads all rows, on every member.
             }
-            if let Some(upto) = driver.release_upto()? {
+            // Before log is released that holds it, also if it was applied before a start.
+            if let Some(at) = driver.unstored_membership() {
+                fx.memberships.push((*group, at));
+            }
+            let is_told = fx.memberships.iter().all(|(told, _)| told != group);
+            if is_told && let Some(upto) = driver.release_upto()? {
                 debug!(%group, %upto, "log released");
                 self.log.send(LogCommand::Release { group: *group, upto });
             }
@@ -578,6 +587,15 @@ impl Shard {
         Ok(())
     }
 
+    /// Other members of a group are chosen: its own groups and other nodes find it there.
+    fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
+        if at.id == EntryId::ZERO {
+            return; // As in the cluster file.
+        }
+        self.leaders.moved(group, nodes_of(&at.membership));
+        self.options.network.membership(group, at);
+    }
+
     /// Sends what the round asked for: to the peers first, then to our own log.
     fn carry_out(&mut self, fx: Effects) {
         for (node, messages) in fx.messages {
@@ -598,7 +616,7 @@ impl Shard {
             read.run_off_task(self.options.stop.clone());
         }
         for (group, at) in fx.memberships {
-            self.options.network.membership(group, &at);
+            self.tell_membership(group, &at);
             self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
         }
         for (group, ballot) in fx.promises {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_paxos::{Batch, MembershipAt};
+use quorate_paxos::{Batch, Membership, MembershipAt};
 use quorate_store::{Keyspace, Pinned, Portable, Store, StoreError};
 use quorate_types::{Code, Error, GroupId, Slot};
 use tokio::sync::oneshot;
@@ -103,6 +103,9 @@ impl GroupDriver {
         let Some(last) = self.core.applied_last().cloned() else {
             return refused(format!("{group} has applied nothing here since the start"));
         };
+        if self.core.applied_membership().membership == Membership::default() {
+            return refused(format!("{group} has not applied here who takes part in it"));
+        }
         if last.last() < at_least {
             return refused(format!("{group} stands at slot {} here", last.last()));
         }

@@ -85,6 +85,8 @@ pub struct NodeContext {
     pub(crate) make_options: MakeOptions,
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: AtomicBool,
+    /// It is being found out, or was.
+    pub(crate) rebirth_begun: AtomicBool,
     /// Rows on their way to other nodes.
     pub(crate) snapshots: Arc<Snapshots>,
     /// Damaged rows that this start has moved aside.
@@ -125,6 +127,7 @@ impl NodeContext {
             directory: given.directory,
             make_options: given.make_options,
             reborn: AtomicBool::new(given.reborn),
+            rebirth_begun: AtomicBool::new(given.reborn),
             snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
             repaired: given.repaired,
             draining,

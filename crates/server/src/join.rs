@@ -35,7 +35,7 @@ impl NodeContext {
     /// A peer knew another disk of this node: its replicas get new ids, if nothing was written by the ones
     /// that it has.
     pub(crate) async fn be_reborn(self: &Arc<NodeContext>, peer: NodeId) -> Result<(), Error> {
-        if self.reborn.swap(true, Ordering::AcqRel) {
+        if self.rebirth_begun.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         let groups: Vec<GroupId> =
@@ -45,10 +45,12 @@ impl NodeContext {
             .filter_map(|group| (self.make_options)(*group, self.later_replica(*group)));
         let replaced = self.shard.rebirth(options.collect()).await;
         if let Err(error) = &replaced {
-            self.reborn.store(false, Ordering::Release);
+            self.rebirth_begun.store(false, Ordering::Release);
             warn!(%peer, %error, "a peer knew another disk of this node");
             return replaced;
         }
+        // Durable by now: only then may peers hear of it, and forget the old disk.
+        self.reborn.store(true, Ordering::Release);
         info!(%peer, "a peer knew another disk of this node: its replicas begin anew");
         for group in groups {
             tokio::spawn(keep_joining(Arc::clone(self), group, self.later_replica(group)));

@@ -1,5 +1,6 @@
 //! What a shard is asked about who takes part in its groups, and replicas that are made while it runs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_paxos::{Input, Membership, Restored};
@@ -12,6 +13,9 @@ use crate::event::Event;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::LogCommand;
 use crate::refuse;
+
+/// Groups whose new replicas are not durable yet, and who waits for that.
+pub(super) type Rebirth = (BTreeSet<GroupId>, oneshot::Sender<Result<(), Error>>);
 
 /// A replica that is being made.
 #[derive(Debug)]
@@ -53,8 +57,7 @@ impl Shard {
             Event::Create { options, reply } => self.create(options, reply),
             Event::Created { group } => self.created(group, fx)?,
             Event::Rebirth { options, reply } => {
-                let done = self.rebirth(options)?;
-                let _gone = reply.send(done).is_err(); // The caller may have left.
+                self.rebirth(now, options, reply, fx)?;
             }
             Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
             Event::PinLeader { group, pinned, reply } => {
@@ -107,36 +110,50 @@ impl Shard {
         }
         let replica = options.paxos.replica;
         self.making.insert(group, Making { options, replies: vec![reply] });
-        self.log.send(LogCommand::Create { group, replica, promised: Ballot::ZERO });
+        self.log.send(LogCommand::Create(vec![(group, replica, Ballot::ZERO)]));
     }
 
     /// Replaces replicas that have written nothing. Whatever is on its way to the log thread for them was
     /// sent before, and is a promise at most: the new ones take those over.
-    fn rebirth(&mut self, options: Vec<GroupOptions>) -> Result<Result<(), Error>, Fatal> {
+    fn rebirth(
+        &mut self,
+        now: BootTime,
+        options: Vec<GroupOptions>,
+        reply: oneshot::Sender<Result<(), Error>>,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
         let has_log = |driver: &GroupDriver| driver.core.log().last() != EntryId::ZERO;
         if let Some((group, _)) = self.groups.iter().find(|(_, driver)| has_log(driver)) {
             let message =
                 format!("this node has written a log of {group} beside the one its peers know");
-            return Ok(Err(Error::new(Code::IncarnationMismatch, message)));
+            let error = Error::new(Code::IncarnationMismatch, message);
+            let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
+            return Ok(());
         }
+        let mut replicas = Vec::new();
         for options in options {
             let (group, replica) = (options.paxos.group, options.paxos.replica);
             let Some(driver) = self.groups.remove(&group) else { continue };
             self.deadlines.remove(&(driver.alarm, group));
             let promised = driver.core.promised();
-            self.log.send(LogCommand::Create { group, replica, promised });
+            replicas.push((group, replica, promised));
             info!(%group, %replica, "a replica takes the place of one whose disk is lost");
             let restored = Restored { promised, ..Restored::fresh(Membership::default()) };
             let added = self.add(options, restored);
             added.map_err(|source| Fatal::Store { group, source })?;
+            self.tell_health_to(now, group, fx)?;
         }
-        Ok(Ok(()))
+        // Before that is durable nobody may hear of it: after a crash the old ids would be back.
+        self.rebirth = Some((replicas.iter().map(|(group, ..)| *group).collect(), reply));
+        self.log.send(LogCommand::Create(replicas));
+        Ok(())
     }
 
     /// The replica is durable: from here on it promises and accepts, and waits for somebody to take it in.
     fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
         let Some(Making { options, replies }) = self.making.remove(&group) else {
-            return Ok(()); // It took the place of another, and did not wait.
+            self.reborn(group);
+            return Ok(());
         };
         let replica = options.paxos.replica;
         let store = Arc::clone(&self.options.store);
@@ -144,11 +161,37 @@ impl Shard {
         added.map_err(|source| Fatal::Store { group, source })?;
         let restored = Restored::fresh(Membership::default());
         self.add(*options, restored).map_err(|source| Fatal::Store { group, source })?;
+        self.tell_health_to(self.options.clock.now(), group, fx)?;
         info!(%group, %replica, "made a replica");
         fx.touched.push(group);
         for reply in replies {
             let _gone = reply.send(Ok(replica)).is_err(); // The caller may have left.
         }
         Ok(())
+    }
+
+    /// A replica that took the place of another is durable. Whoever asked hears when all are.
+    fn reborn(&mut self, group: GroupId) {
+        if let Some((missing, reply)) = self.rebirth.take_if(|(missing, _)| {
+            missing.remove(&group);
+            missing.is_empty()
+        }) {
+            assert!(missing.is_empty(), "checked just now");
+            let _gone = reply.send(Ok(())).is_err(); // The caller may have left.
+        }
+    }
+
+    /// Tells a replica that was made just now how its node is.
+    fn tell_health_to(
+        &mut self,
+        now: BootTime,
+        group: GroupId,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        let health = self.health;
+        match self.groups.get_mut(&group) {
+            Some(driver) => driver.set_health(now, health, fx),
+            None => Ok(()),
+        }
     }
 }
