@@ -46,6 +46,7 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::TellUnapplied
         | Bug::InstallOverLog
         | Bug::InstallUnpromised
+        | Bug::StayAway
         | Bug::SingleStep
         | Bug::JointUnchosen
         | Bug::AdoptUncounted
