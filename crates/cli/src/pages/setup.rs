@@ -46,8 +46,9 @@ pub(super) const INCARNATION_MISMATCH: Page = Page {
     ],
     steps: &[
         "stop the node and start it with its old data folder",
-        "if the folder is lost, leave the node down: the others go on as long as they are a majority. \
-         This version cannot replace a member",
+        "if the folder is lost, start the node on an empty one: its replicas begin anew under new ids and take \
+         their places again by themselves",
+        "if that is refused too, something was written to the new folder before the peers were met: empty it once more",
     ],
 };
 
