@@ -138,12 +138,7 @@ impl Node {
         let log = LogThread { writer, promises, record, disk: Arc::clone(&disk), stop };
         let (mut shard, log_loop) = Shard::new(options, log);
         let log_budget = tuning.log_keep_max(profile) / groups.len().max(1) as u64;
-        let make_options: MakeOptions = {
-            let topology = Arc::clone(&topology);
-            Arc::new(move |group, replica| {
-                group_options(&topology, group, replica, tuning, log_budget)
-            })
-        };
+        let make_options = options_maker(&topology, tuning, log_budget);
         let found = Found { groups, recovered: &recovered, lease_ns_max, reader, store };
         found.add_to(&mut shard, &make_options)?;
         spawn_log(Box::pin(log_loop));
@@ -421,6 +416,12 @@ fn snapshot_options(tuning: Tuning, random: [u64; 2]) -> SnapshotOptions {
         served_max: tuning.snapshots_served_max,
         start: random[0] ^ random[1].rotate_left(32),
     }
+}
+
+/// Makes the options of replicas, now and while the node runs.
+fn options_maker(topology: &Arc<Topology>, tuning: Tuning, log_budget: u64) -> MakeOptions {
+    let topology = Arc::clone(topology);
+    Arc::new(move |group, replica| group_options(&topology, group, replica, tuning, log_budget))
 }
 
 /// The options of a replica; `None` if the cluster file has no such group.
