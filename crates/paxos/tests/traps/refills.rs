@@ -1,10 +1,12 @@
 //! Rows from another replica: what the leader keeps for who fetches them, and what may be obeyed after them.
 
 use quorate_paxos::message::{Behind, HeartbeatAck};
-use quorate_paxos::{Batch, Health, Input, LeaseMode, Message, Tail};
-use quorate_types::Slot;
+use quorate_paxos::{
+    Batch, BatchKind, Health, Input, LeaseMode, Membership, Message, Restored, Tail,
+};
+use quorate_types::{LogTime, Slot};
 
-use crate::bench::{A_WHILE, Bench, LEASE, R1, R2, R3, ballot, entry, fresh, id, log_of};
+use crate::bench::{A_WHILE, Bench, LEASE, R1, R2, R3, ballot, entry, fresh, id, log_of, restored};
 
 const ENTRIES: u64 = 40;
 
@@ -195,4 +197,28 @@ fn damaged_rows_are_not_replaced_by_older_ones() {
 fn pre_votes_asked(out: &quorate_paxos::Output) -> usize {
     let is_ask = |(_, message): &&(_, Message)| matches!(message, Message::PreVote(_));
     out.messages.iter().filter(is_ask).count()
+}
+
+/// Goal: a membership that came and went through the log while there were no rows is made durable with the rows
+/// that follow it, before the log that holds it may go. A restart would bring the old members back.
+#[test]
+fn trap_16_members_outlive_the_log_that_named_them() {
+    let by = ballot(1, R1);
+    let first = entry(Tail::default(), by, "a");
+    let members = Membership::of_voters([(R1, 1), (R2, 2)]);
+    let (kind, payload) = (BatchKind::Membership, [members.encode()]);
+    let second = Batch::new(kind, by, first.tail(), LogTime(0), &payload);
+    let third = entry(second.tail(), by, "b");
+    let named = second.membership().expect("it is one");
+    let log = [first, second, third.clone()];
+    let lost = Restored {
+        rows_missing: true,
+        memberships_in_log: vec![named.clone()],
+        ..restored(&log, by)
+    };
+    let mut follower = Bench::start(R2, LeaseMode::Lease, lost);
+    let out = follower.step(Input::Install { last: third, membership: named.clone() });
+    assert_eq!(out.install, Some(Slot(3)), "its log has the last entry of the snapshot");
+    let out = follower.step(Input::Installed { is_done: true });
+    assert_eq!(out.membership, Some(named));
 }

@@ -143,6 +143,10 @@ impl Shard {
             added.map_err(|source| Fatal::Store { group, source })?;
             self.tell_health_to(now, group, fx)?;
         }
+        if replicas.is_empty() {
+            let _gone = reply.send(Ok(())).is_err(); // A node of no group; the caller may have left.
+            return Ok(());
+        }
         // Before that is durable nobody may hear of it: after a crash the old ids would be back.
         self.rebirth = Some((replicas.iter().map(|(group, ..)| *group).collect(), reply));
         self.log.send(LogCommand::Create(replicas));
