@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, EntryId, ReplicaId, Slot, limits};
+use quorate_types::{BootTime, EntryId, ReplicaId, ReplicaKind, Slot, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::lives;
@@ -59,6 +59,8 @@ pub struct MemberView {
 pub struct Seat {
     /// Its rank in the leader order.
     pub rank: u16,
+    /// What it holds.
+    pub kind: ReplicaKind,
     /// Voter, or learner.
     pub votes: bool,
 }
@@ -94,7 +96,7 @@ impl Replica {
                 (false, true) => Role::Joining,
                 (false, false) => Role::Learner,
             };
-            members.insert(*id, Member { rank: seat.rank, role });
+            members.insert(*id, Member { rank: seat.rank, role, kind: seat.kind });
         }
         for (id, member) in present.members().filter(|(_, member)| member.role.votes()) {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });

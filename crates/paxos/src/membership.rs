@@ -13,7 +13,7 @@ mod history;
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ReplicaId, limits};
+use quorate_types::{ReplicaId, ReplicaKind, limits};
 
 pub use code::MembershipError;
 pub use history::MembershipAt;
@@ -29,6 +29,8 @@ pub struct Member {
     pub rank: u16,
     /// What it counts for.
     pub role: Role,
+    /// What it holds. Constant, but for full and read-only.
+    pub kind: ReplicaKind,
 }
 
 /// The members of a group at some entry of its log.
@@ -66,7 +68,7 @@ impl Membership {
     /// If they are none or too many.
     #[must_use]
     pub fn of_voters(voters: impl IntoIterator<Item = (ReplicaId, u16)>) -> Membership {
-        let member = |(id, rank)| (id, Member { rank, role: Role::Voter });
+        let member = |(id, rank)| (id, Member { rank, role: Role::Voter, kind: ReplicaKind::Full });
         let members: BTreeMap<_, _> = voters.into_iter().map(member).collect();
         assert!(!members.is_empty(), "a group begins with voters");
         Membership::new(members).expect("a group begins within the limits")

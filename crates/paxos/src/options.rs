@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_types::{GroupId, ReplicaId};
+use quorate_types::{GroupId, ReplicaId, ReplicaKind};
 
 /// Whether a leader may serve reads without asking, and how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub struct Options {
     pub group: GroupId,
     /// This replica.
     pub replica: ReplicaId,
+    /// What it holds.
+    pub kind: ReplicaKind,
     /// Times.
     pub timing: Timing,
     /// An operator wants this replica to lead.

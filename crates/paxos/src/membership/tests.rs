@@ -1,7 +1,7 @@
 //! Quorums by the definition, and bytes that come back.
 
 use proptest::prelude::*;
-use quorate_types::{EntryId, Slot};
+use quorate_types::{EntryId, ReplicaKind, Slot};
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn roles() -> impl Strategy<Value = Vec<Role>> {
 
 fn of(roles: &[Role]) -> Result<Membership, MembershipError> {
     let ids = (1_u64..).map(ReplicaId);
-    let member = |role: &Role| Member { rank: 3, role: *role };
+    let member = |role: &Role| Member { rank: 3, role: *role, kind: ReplicaKind::Full };
     Membership::new(ids.zip(roles.iter().map(member)).collect())
 }
 

@@ -10,7 +10,7 @@ use quorate_paxos::{
     ChangeRequest, Health, Input, LeaseMode, Membership, MembershipAt, Options, Output, ReadToken,
     Seat, Timing,
 };
-use quorate_types::{EntryId, GroupId, ReplicaId, Slot};
+use quorate_types::{EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::common::event::{Event, Ids};
 use crate::common::links::Links;
@@ -83,6 +83,7 @@ impl Setup {
             options: Options {
                 group: GroupId(1),
                 replica: ReplicaId(index as u64 + 1),
+                kind: ReplicaKind::Full,
                 timing,
                 pinned: false,
                 log_budget_bytes: self.log_budget,
@@ -240,7 +241,7 @@ impl Cluster {
                 let expected = core.membership_at().id;
                 let seat = |id: ReplicaId, votes: bool| {
                     let rank = self.setup.ranks[id.0 as usize - 1];
-                    (id, Seat { rank, votes })
+                    (id, Seat { rank, kind: ReplicaKind::Full, votes })
                 };
                 let count = self.setup.ranks.len() as u64;
                 let known = |ids: Ids| ids.iter().filter(|id| id.0 <= count && !gone.contains(id));

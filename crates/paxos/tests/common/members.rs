@@ -22,6 +22,7 @@ pub fn show(membership: &Membership) -> String {
         Role::Joining => format!("+{id}"),
         Role::Leaving => format!("-{id}"),
         Role::Demoted => format!("~{id}"),
+        Role::Suspended => format!("!{id}"),
     };
     let members = membership.members().map(|(id, it)| member((id, it.role)));
     members.collect::<Vec<_>>().join(" ")

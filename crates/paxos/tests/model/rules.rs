@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_paxos::{LeaseMode, Message, Options, Timing};
-use quorate_types::{GroupId, ReplicaId};
+use quorate_types::{GroupId, ReplicaId, ReplicaKind};
 
 use crate::node::Times;
 
@@ -130,6 +130,7 @@ pub fn options(rules: &Rules, index: usize) -> Options {
     Options {
         group: GroupId(1),
         replica: replica(index),
+        kind: ReplicaKind::Full,
         timing,
         pinned: false,
         log_budget_bytes: u64::MAX,

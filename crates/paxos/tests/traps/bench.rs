@@ -10,7 +10,7 @@ use quorate_paxos::{
     Batch, BatchKind, Health, Input, LeaseMode, Message, Options, Output, ReadToken, ReadVerdict,
     Replica, Restored, Standing, Tail, Timing,
 };
-use quorate_types::{Ballot, BootTime, EntryId, GroupId, LogTime, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, EntryId, GroupId, LogTime, ReplicaId, ReplicaKind, Slot};
 
 use crate::group;
 
@@ -92,6 +92,7 @@ impl Bench {
         let options = Options {
             group: GroupId(1),
             replica: me,
+            kind: ReplicaKind::Full,
             timing: Timing { mode, ..Timing::lan() },
             pinned: false,
             log_budget_bytes,

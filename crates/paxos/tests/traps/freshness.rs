@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_paxos::message::{Ask, Heartbeat, Message, Prepare, Told};
 use quorate_paxos::{Input, LeaseMode, Options, Replica, Timing};
-use quorate_types::{Ballot, BootTime, GroupId, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::bench::{Bench, R2, R3, fresh};
 
@@ -14,6 +14,7 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
     let options = Options {
         group: GroupId(1),
         replica: ids[1],
+        kind: ReplicaKind::Full,
         timing,
         pinned: false,
         log_budget_bytes: u64::MAX,
@@ -81,8 +82,14 @@ fn read_index_answers_over_two_wide_round_trips_are_heard() {
 fn follower() -> (Replica, Ballot) {
     let ids = [1, 2, 3].map(ReplicaId);
     let (group, timing) = (GroupId(1), Timing::lan());
-    let options =
-        Options { group, replica: ids[1], timing, pinned: false, log_budget_bytes: u64::MAX };
+    let options = Options {
+        group,
+        replica: ids[1],
+        kind: ReplicaKind::Full,
+        timing,
+        pinned: false,
+        log_budget_bytes: u64::MAX,
+    };
     let mut it = Replica::new(BootTime(1_000_000), options, fresh());
     let ballot = Ballot { round: 1, replica: ids[0] };
     let prepare = Message::Prepare(Prepare { ballot, handover_from: None });
