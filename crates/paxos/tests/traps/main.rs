@@ -12,4 +12,5 @@ mod bench;
 mod durability;
 mod freshness;
 mod leases;
+mod members;
 mod refills;
