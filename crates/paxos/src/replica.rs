@@ -365,7 +365,13 @@ impl Replica {
         releasable.min(self.slot_applied).min(self.log.last().slot.prev())
     }
 
-    /// From now on so many bytes of log are kept for followers that lag.
+    /// So many bytes of log are kept for followers that lag.
+    #[must_use]
+    pub fn log_budget(&self) -> u64 {
+        self.options.log_budget_bytes
+    }
+
+    /// From now on so many are.
     pub fn set_log_budget(&mut self, bytes: u64) {
         self.options.log_budget_bytes = bytes;
     }

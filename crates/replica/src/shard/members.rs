@@ -192,3 +192,7 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "members_test.rs"]
+mod tests;
