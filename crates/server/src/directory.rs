@@ -125,7 +125,29 @@ mod tests {
         assert!(!directory.hear(GroupId(9999), &at(7, &[1])), "no such group");
         assert!(!directory.hear(group, &MembershipAt::default()));
         assert_eq!(directory.nodes(group), [NodeId(1), NodeId(2)]);
+        assert_eq!(directory.members_on(group, NodeId(2)), [ReplicaId::later_on(NodeId(2), 9)]);
         assert!(directory.has(group, NodeId(2)) && !directory.has(group, NodeId(3)));
         assert_eq!(directory.all(), [(group, at(7, &[1, 2]))]);
+    }
+
+    /// Goal: nonsense that one node tells does not keep what is true out for ever, and members on nodes that do not
+    /// exist are believed by nobody.
+    #[test]
+    fn a_later_leader_gets_rid_of_nonsense() {
+        let text = presets::one_city_three_idcs(&presets::Options::demo(ClusterId(7)));
+        let directory = Directory::new(Arc::new(Topology::parse(&text).expect("it is valid")));
+        let group = directory.topology.groups().next().expect("there is one").id;
+        let at = |round, slot, node: u32| {
+            let id = ReplicaId::later_on(NodeId(node), 9);
+            let ballot = Ballot { round, replica: ReplicaId(1) };
+            let membership = Membership::of_voters([(id, 0)]);
+            MembershipAt { id: EntryId { ballot, slot: Slot(slot) }, membership }
+        };
+        assert!(directory.hear(group, &at(3, u64::MAX, 1)));
+        assert!(!directory.hear(group, &at(3, 8, 2)), "as far as anybody can tell");
+        assert!(directory.hear(group, &at(4, 9, 2)), "of a later leader");
+        assert!(directory.is_possible(&at(1, 1, 3).membership));
+        assert!(!directory.is_possible(&at(1, 1, 99).membership));
+        assert!(!directory.is_possible(&Membership::default()));
     }
 }

@@ -20,8 +20,8 @@ use crate::peer_network::{dial, unreachable_peer};
 
 /// Between two tries to be taken in.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The same, where nobody wants this replica.
-const UNWANTED: Duration = Duration::from_secs(30);
+/// So many times as long where nobody wants this replica, unless it is heard that the group has moved away.
+const UNWANTED_LOOKS: u32 = 30;
 /// An answer may take this long.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
@@ -168,13 +168,21 @@ async fn keep_joining(context: &Arc<NodeContext>, peer: NodeId, group: GroupId) 
                 AGAIN
             }
             Err(error) if error.code == Code::InvalidRequest => {
-                if context.directory.members_on(group, context.node).is_empty() {
+                let has_moved = || context.directory.members_on(group, context.node).is_empty();
+                if has_moved() {
                     info!(%group, %replica, "the group has moved away from this node");
                     context.end_joining(group);
                     return;
                 }
                 warn!(%group, %replica, %error, "nobody wants this replica");
-                UNWANTED
+                // What was heard of the members may be older than what the leader knows.
+                for _ in 0..UNWANTED_LOOKS {
+                    if has_moved() {
+                        break;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                continue;
             }
             Err(error) => {
                 debug!(%group, %replica, %error, "not taken in yet");
@@ -229,3 +237,7 @@ async fn ask(
     })?;
     Ok(())
 }
+
+#[cfg(all(test, not(madsim)))]
+#[path = "join_test.rs"]
+mod tests;
