@@ -122,6 +122,7 @@ impl Judge {
             | Input::GiveWay
             | Input::GoHome
             | Input::RowsDamaged
+            | Input::LogWhole
             | Input::Change(_)
             | Input::ContinueChange
             | Input::Pin(_)
