@@ -129,7 +129,8 @@ impl Weather {
             6 => &["FFFLLR"],
             _ => &["FFFFFFF"],
         };
-        let layout = members::kinds(*rng.one_of(layouts));
+        let layout: &str = rng.one_of(layouts);
+        let layout = members::kinds(layout);
         let others = members::kinds(if self.has_kinds { "FFFLRA" } else { "F" });
         let voters = usize::try_from(self.voters).expect("a few");
         let spares = usize::try_from(self.spares).expect("a few");
