@@ -59,6 +59,8 @@ pub struct Weather {
     pub covered_ppm: u64,
     /// Some members hold less than others.
     pub has_kinds: bool,
+    /// The disks of arbiters hardly move: what they are to keep comes late.
+    pub slow_arbiters: bool,
 }
 
 impl Weather {
@@ -89,6 +91,7 @@ impl Weather {
             drift_ppm,
             covered_ppm: drift_ppm,
             has_kinds: rng.chance(40),
+            slow_arbiters: rng.chance(30),
         };
         if mode == LeaseMode::Lease && rng.chance(10) {
             // Nobody promised to survive that: leases overlap, and reads may be stale.
