@@ -132,7 +132,7 @@ impl Weather {
             6 => &["FFFLLR"],
             _ => &["FFFFFFF"],
         };
-        let layout: &str = rng.one_of(layouts);
+        let layout = rng.one_of::<&str>(layouts);
         let layout = members::kinds(layout);
         let others = members::kinds(if self.has_kinds { "FFFLRA" } else { "F" });
         let voters = usize::try_from(self.voters).expect("a few");
