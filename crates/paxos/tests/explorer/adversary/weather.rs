@@ -15,8 +15,9 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// No more replicas than sets of links have bits for.
 const REPLICAS_MAX: u64 = 7;
 
-/// Longer than a lease and an election, and short enough to happen often.
-const SUSPEND_AFTER: Duration = Duration::from_millis(1_800);
+/// Some are shorter than a lease: nothing but patience may depend on it.
+const SUSPEND_AFTER: [Duration; 3] =
+    [Duration::from_millis(400), Duration::from_millis(1_100), Duration::from_millis(1_800)];
 
 /// How wild a schedule is. Drawn per seed and printed with a failure.
 #[derive(Clone, Copy, Debug)]
@@ -160,7 +161,7 @@ impl Weather {
             ranks: (1..=self.replicas()).map(|id| id as u16 / 2).collect(),
             spares: self.spares as usize,
             kinds: self.kinds(rng),
-            suspend_after: SUSPEND_AFTER,
+            suspend_after: *rng.one_of(&SUSPEND_AFTER),
             beyond_margin: self.is_beyond_margin(),
             log_budget: self.log_budget,
         }
