@@ -10,7 +10,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic, `QPR1` |
 //! | 4 | 4 | crc32c of everything from byte 8 to the end |
-//! | 8 | 4 | format, 3 |
+//! | 8 | 4 | format, 4 |
 //! | 12 | 4 | length of what follows |
 //! | 16 | 8 | version |
 //! | 24 | 16 | cluster |
@@ -22,18 +22,22 @@
 //! | 76 | 4 | number of peers |
 //! | 80 | 4 | number of groups |
 //! | 84 | 12 each | peers: node (4), incarnation (8) |
-//! | | 56 and more each | groups: group (4), replica (8), promised round (8) and replica (8); the entry of
-//! the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
+//! | | 57 and more each | groups: group (4), replica (8), its kind (1), promised round (8) and replica (8); the
+//! entry of the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
+//!
+//! Kinds: 0 full, 1 log-only, 2 read-only, 3 arbiter.
 
 use std::collections::BTreeMap;
 
-use quorate_types::{Ballot, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
+use quorate_types::{
+    Ballot, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, Slot,
+};
 
 use crate::frame::{LogOffset, SegmentId};
 
 const MAGIC: [u8; 4] = *b"QPR1";
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 const HEADER_BYTES: usize = 16;
 /// More than any membership takes.
 const MEMBERSHIP_BYTES_MAX: usize = 1024;
@@ -43,6 +47,8 @@ const MEMBERSHIP_BYTES_MAX: usize = 1024;
 pub struct GroupRecord {
     /// The replica this node is.
     pub replica: ReplicaId,
+    /// What it was made to hold: the same for life.
+    pub kind: ReplicaKind,
     /// The greatest ballot it promised.
     pub promised: Ballot,
     /// The last membership that it knows to be chosen. The log may hold later ones.
@@ -120,6 +126,7 @@ impl NodeRecord {
         for (group, record) in &self.groups {
             body.extend_from_slice(&group.0.to_le_bytes());
             body.extend_from_slice(&record.replica.0.to_le_bytes());
+            body.push(record.kind.number());
             body.extend_from_slice(&record.promised.round.to_le_bytes());
             body.extend_from_slice(&record.promised.replica.0.to_le_bytes());
             let MembershipRecord { at, bytes } = &record.membership;
@@ -184,13 +191,14 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
     for _ in 0..groups {
         let group = GroupId(body.u32()?);
         let replica = ReplicaId(body.u64()?);
+        let kind = ReplicaKind::of_number(body.take::<1>()?[0])?;
         let promised = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
         let slot = Slot(body.u64()?);
         let ballot = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
         let length = body.u32()? as usize;
         let bytes = body.slice(length.min(MEMBERSHIP_BYTES_MAX + 1))?.to_vec();
         let membership = MembershipRecord { at: EntryId { ballot, slot }, bytes };
-        record.groups.insert(group, GroupRecord { replica, promised, membership });
+        record.groups.insert(group, GroupRecord { replica, kind, promised, membership });
     }
     body.0.is_empty().then_some(record)
 }

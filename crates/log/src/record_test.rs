@@ -7,7 +7,7 @@ use super::*;
 fn record() -> impl Strategy<Value = NodeRecord> {
     let peers = proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..20);
     let members = proptest::collection::vec(any::<u8>(), 0..60);
-    let group = (any::<[u64; 6]>(), members);
+    let group = (any::<[u64; 6]>(), 0..4_u8, members);
     let groups = proptest::collection::btree_map(any::<u32>(), group, 0..40);
     (any::<[u64; 5]>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
         |(numbers, cluster, node, peers, groups)| NodeRecord {
@@ -20,13 +20,14 @@ fn record() -> impl Strategy<Value = NodeRecord> {
             peers: peers.into_iter().map(|(id, inc)| (NodeId(id), Incarnation(inc))).collect(),
             groups: groups
                 .into_iter()
-                .map(|(group, ([replica, round, owner, slot, at_round, at], bytes))| {
+                .map(|(group, ([replica, round, owner, slot, at_round, at], kind, bytes))| {
                     let promised = Ballot { round, replica: ReplicaId(owner) };
                     let ballot = Ballot { round: at_round, replica: ReplicaId(at) };
                     let at = EntryId { ballot, slot: Slot(slot) };
                     let membership = MembershipRecord { at, bytes };
                     let replica = ReplicaId(replica);
-                    (GroupId(group), GroupRecord { replica, promised, membership })
+                    let kind = ReplicaKind::of_number(kind).expect("one of four");
+                    (GroupId(group), GroupRecord { replica, kind, promised, membership })
                 })
                 .collect(),
         },

@@ -6,7 +6,7 @@ use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, Incarnation, NodeId, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -159,6 +159,8 @@ pub enum Event {
         group: GroupId,
         /// The new replica.
         replica: ReplicaId,
+        /// What it holds.
+        kind: ReplicaKind,
         /// Told whether it is a member now.
         reply: oneshot::Sender<Result<(), Error>>,
     },

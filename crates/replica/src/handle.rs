@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorate_paxos::ChangeRequest;
 use quorate_types::{
     Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, Incarnation, NodeId, ReplicaId, Request, RequestBody, Slot,
+    Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, Request, RequestBody, Slot,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -219,16 +219,21 @@ impl ShardHandle {
     ///
     /// # Errors
     /// As [`ShardHandle::change_members`].
-    pub async fn join(&self, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+    pub async fn join(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        kind: ReplicaKind,
+    ) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Join { group, replica, reply })?;
+        self.send(Event::Join { group, replica, kind, reply })?;
         receive.await.map_err(|_| ended())?
     }
 
     /// Makes an empty replica of a group on this node, or names the one that is there and no member.
     ///
     /// # Errors
-    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`.
+    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`; `INVALID_REQUEST` if the one that is there holds something else.
     pub async fn create(&self, options: GroupOptions) -> Result<ReplicaId, Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Create { options: Box::new(options), reply })?;

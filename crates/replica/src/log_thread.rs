@@ -13,7 +13,7 @@ use quorate_log::{
     Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
 };
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Ballot, GroupId, Incarnation, NodeId, ReplicaId, Slot};
+use quorate_types::{Ballot, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk_health::DiskGauge;
@@ -37,13 +37,23 @@ pub(crate) enum LogCommand {
     Promise { group: GroupId, ballot: Ballot },
     /// Make durable who takes part in a group, before any frame that is sent later.
     Membership { group: GroupId, membership: MembershipRecord },
-    /// Remember replicas that were made just now and have promised this much, in place of those before them if
-    /// there were any: all of them in one store, then say so.
-    Create(Vec<(GroupId, ReplicaId, Ballot)>),
+    /// Remember replicas that were made just now, in place of those before them if there were any: all of them in
+    /// one store, then say so.
+    Create(Vec<Made>),
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
     /// Remember the incarnation of a peer's data folder, unless another one is known that still counts.
     Pin(Pin),
+}
+
+/// A replica that was made just now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) kind: ReplicaKind,
+    /// What it takes over from the one before it.
+    pub(crate) promised: Ballot,
 }
 
 /// A peer's data folder.
@@ -191,18 +201,17 @@ impl LogThread {
                 LogCommand::Pin(pin) => pins.push(pin),
             }
         }
-        for (group, replica, promised) in &created {
-            let (replica, promised) = (*replica, *promised);
+        for Made { group, replica, kind, promised } in created.iter().copied() {
             let membership = MembershipRecord::default();
-            let record = GroupRecord { replica, promised, membership };
-            self.record.groups.insert(*group, record);
+            let record = GroupRecord { replica, kind, promised, membership };
+            self.record.groups.insert(group, record);
         }
         let changed = !created.is_empty() || !memberships.is_empty();
         for (group, membership) in memberships {
             self.group_record(group).membership = membership;
         }
         self.store_record(&promised, pins, changed).await?;
-        for (group, _, _) in created {
+        for Made { group, .. } in created {
             send(events, Event::Created { group });
         }
         if !promised.is_empty() {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_log::MembershipRecord;
 use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
-use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId};
+use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId, ReplicaKind};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -95,6 +95,7 @@ impl GroupDriver {
         &mut self,
         now: BootTime,
         replica: ReplicaId,
+        kind: ReplicaKind,
         fx: &mut Effects,
     ) -> Result<Result<(), Error>, Fatal> {
         let group = self.group;
@@ -114,6 +115,15 @@ impl GroupDriver {
             let error = Error::new(Code::InvalidRequest, message);
             return Ok(Err(refuse::of_group(error, group)));
         };
+        if !kind.holds_as(place.kind) {
+            let (node, was) = (replica.node(), place.kind);
+            let message = format!(
+                "the member of {group} on {node} is {was} and this replica is {kind}: remove that one with `quorate \
+                 group remove`, then add this one"
+            );
+            let error = Error::new(Code::InvalidRequest, message);
+            return Ok(Err(refuse::of_group(error, group)));
+        }
         let expected = at.id;
         let mut members = seats(&at.membership);
         // A learner that is not there any more is of no use to anybody.

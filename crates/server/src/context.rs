@@ -1,5 +1,6 @@
 //! What every service of a node knows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,7 +9,7 @@ use quorate_proto::PEER_PROTOCOL_VERSION;
 use quorate_proto::convert::Hello;
 use quorate_replica::{Clock, GroupOptions, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
-use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId};
+use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind};
 use tokio::sync::watch;
 
 use crate::access::Access;
@@ -19,8 +20,9 @@ use crate::repair::Repaired;
 use crate::requests::Requests;
 use crate::snapshots::{SnapshotOptions, Snapshots};
 
-/// The options of a replica of a group with this id, if the cluster has the group.
-pub(crate) type MakeOptions = Arc<dyn Fn(GroupId, ReplicaId) -> Option<GroupOptions> + Send + Sync>;
+/// The options of a replica of a group with this id and kind, if the cluster has the group.
+pub(crate) type MakeOptions =
+    Arc<dyn Fn(GroupId, ReplicaId, ReplicaKind) -> Option<GroupOptions> + Send + Sync>;
 
 /// What a node is given and its services use.
 pub struct Given {
@@ -44,6 +46,8 @@ pub struct Given {
     pub(crate) make_options: MakeOptions,
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: bool,
+    /// What the replicas hold that it was started with.
+    pub(crate) kinds: BTreeMap<GroupId, ReplicaKind>,
     /// Damaged rows that this start has moved aside.
     pub repaired: Option<Repaired>,
     /// The certificates of the node, where there is `access`.
@@ -83,6 +87,8 @@ pub struct NodeContext {
     pub(crate) directory: Arc<Directory>,
     /// Makes the options of a replica of a group on this node.
     pub(crate) make_options: MakeOptions,
+    /// What the replicas hold that the node was started with.
+    pub(crate) kinds: BTreeMap<GroupId, ReplicaKind>,
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: AtomicBool,
     /// It is being found out, or was.
@@ -126,6 +132,7 @@ impl NodeContext {
             requests,
             directory: given.directory,
             make_options: given.make_options,
+            kinds: given.kinds,
             reborn: AtomicBool::new(given.reborn),
             rebirth_begun: AtomicBool::new(given.reborn),
             snapshots: Arc::new(Snapshots::new(node, given.snapshots)),

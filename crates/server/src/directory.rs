@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use quorate_paxos::{Membership, MembershipAt};
+use quorate_paxos::{Member, Membership, MembershipAt};
 use quorate_topology::{Group, Topology};
-use quorate_types::{EntryId, GroupId, NodeId, ReplicaId};
+use quorate_types::{EntryId, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind};
 
 /// The members of all groups, as far as this node has heard.
 pub(crate) struct Directory {
@@ -60,6 +60,18 @@ impl Directory {
         }
     }
 
+    /// What a node holds of a group, as far as is known.
+    pub(crate) fn kind_on(&self, group: GroupId, node: NodeId) -> ReplicaKind {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let on_node = |at: &MembershipAt| {
+            let mut members = at.membership.members();
+            members.find(|(id, _)| id.node() == node).map(|(_, member)| member.kind)
+        };
+        let heard = heard.get(&group).and_then(on_node);
+        let listed = || self.topology.group(group).map(|entry| kind_on(entry, node));
+        heard.or_else(listed).unwrap_or_default()
+    }
+
     /// True if a node holds a replica of a group, as far as is known.
     pub(crate) fn has(&self, group: GroupId, node: NodeId) -> bool {
         self.nodes(group).contains(&node)
@@ -68,10 +80,19 @@ impl Directory {
 
 /// How a group begins, by the cluster file.
 pub(crate) fn genesis(group: &Group) -> Membership {
-    let rank = |rank: u32| u16::try_from(rank).unwrap_or(u16::MAX);
-    Membership::of_voters(
-        group.voters().map(|member| (ReplicaId::first_on(member.node), rank(member.rank))),
-    )
+    let member = |entry: &quorate_topology::Member| {
+        let rank = u16::try_from(entry.rank).unwrap_or(u16::MAX);
+        let role = if entry.kind.votes() { MemberRole::Voter } else { MemberRole::Learner };
+        (ReplicaId::first_on(entry.node), Member { rank, role, kind: entry.kind })
+    };
+    let members = group.members.iter().map(member).collect();
+    Membership::new(members).expect("the cluster file was checked for the limits of groups")
+}
+
+/// What the cluster file wants of a group on a node; a full replica where it has none there.
+pub(crate) fn kind_on(group: &Group, node: NodeId) -> ReplicaKind {
+    let member = group.members.iter().find(|member| member.node == node);
+    member.map_or(ReplicaKind::Full, |member| member.kind)
 }
 
 /// The nodes of these members, those that may lead first, in the leader order.

@@ -24,6 +24,7 @@ use quorate_topology::{Group, Topology};
 use quorate_types::{Ballot, Code, EntryId, Error, GroupId, LogTime, NodeId, Slot};
 use tracing::info;
 
+use crate::directory::kind_on;
 use crate::folder::FILLING;
 use crate::node::{born_with, fresh_record, log_error};
 use crate::options::Profile;
@@ -130,9 +131,9 @@ impl Fill {
             let batch = first_batch(&topology, group, &beginning.1);
             let replica = quorate_types::ReplicaId::first_on(node);
             let promised = batch.ballot();
-            record
-                .groups
-                .insert(group.id, GroupRecord { replica, promised, membership: born_with(group) });
+            let (kind, membership) = (kind_on(group, node), born_with(group));
+            let replica = GroupRecord { replica, kind, promised, membership };
+            record.groups.insert(group.id, replica);
             frames.push(Frame {
                 group: group.id,
                 first: batch.first(),

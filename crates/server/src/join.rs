@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use quorate_paxos::MembershipAt;
 use quorate_proto::convert::error::error_from_status;
+use quorate_proto::convert::members::kind_to_wire;
 use quorate_proto::v1;
-use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId};
+use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId, ReplicaKind};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
@@ -40,9 +41,13 @@ impl NodeContext {
         }
         let groups: Vec<GroupId> =
             self.topology.groups_of_node(self.node).map(|group| group.id).collect();
-        let options = groups
-            .iter()
-            .filter_map(|group| (self.make_options)(*group, self.later_replica(*group)));
+        let groups: Vec<(GroupId, ReplicaKind)> = groups
+            .into_iter()
+            .map(|group| (group, self.directory.kind_on(group, self.node)))
+            .collect();
+        let options = groups.iter().filter_map(|(group, kind)| {
+            (self.make_options)(*group, self.later_replica(*group), *kind)
+        });
         let replaced = self.shard.rebirth(options.collect()).await;
         if let Err(error) = &replaced {
             self.rebirth_begun.store(false, Ordering::Release);
@@ -52,8 +57,9 @@ impl NodeContext {
         // Durable by now: only then may peers hear of it, and forget the old disk.
         self.reborn.store(true, Ordering::Release);
         info!(%peer, "a peer knew another disk of this node: its replicas begin anew");
-        for group in groups {
-            tokio::spawn(keep_joining(Arc::clone(self), group, self.later_replica(group)));
+        for (group, kind) in groups {
+            let replica = (self.later_replica(group), kind);
+            tokio::spawn(keep_joining(Arc::clone(self), group, replica));
         }
         Ok(())
     }
@@ -64,7 +70,8 @@ impl NodeContext {
             return;
         }
         for group in self.topology.groups_of_node(self.node) {
-            let replica = self.later_replica(group.id);
+            let kind = self.kinds.get(&group.id).copied().unwrap_or_default();
+            let replica = (self.later_replica(group.id), kind);
             tokio::spawn(keep_joining(Arc::clone(self), group.id, replica));
         }
     }
@@ -80,10 +87,14 @@ impl NodeContext {
 }
 
 /// Asks until the replica is a member.
-pub(crate) async fn keep_joining(context: Arc<NodeContext>, group: GroupId, replica: ReplicaId) {
+pub(crate) async fn keep_joining(
+    context: Arc<NodeContext>,
+    group: GroupId,
+    (replica, kind): (ReplicaId, ReplicaKind),
+) {
     let joining = async {
         while !context.directory.has_member(group, replica) {
-            let wait = match ask_all(&context, group, replica).await {
+            let wait = match ask_all(&context, group, (replica, kind)).await {
                 Ok(()) => AGAIN,
                 Err(error) if error.code == Code::InvalidRequest => {
                     warn!(%group, %replica, %error, "nobody wants this replica");
@@ -105,7 +116,11 @@ pub(crate) async fn keep_joining(context: Arc<NodeContext>, group: GroupId, repl
 }
 
 /// Asks the nodes of the group, one after the other, until one has done something about it.
-async fn ask_all(context: &NodeContext, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+async fn ask_all(
+    context: &NodeContext,
+    group: GroupId,
+    replica: (ReplicaId, ReplicaKind),
+) -> Result<(), Error> {
     let mut last = Error::new(Code::Unreachable, "the group has no other node");
     for node in context.directory.nodes(group) {
         if node == context.node {
@@ -124,11 +139,16 @@ async fn ask(
     context: &NodeContext,
     node: NodeId,
     group: GroupId,
-    replica: ReplicaId,
+    (replica, kind): (ReplicaId, ReplicaKind),
 ) -> Result<(), Error> {
     let mut client = v1::peer_client::PeerClient::new(dial(context, node).await?);
     let hello = Some(context.hello(node).to_wire());
-    let request = v1::JoinRequest { hello, group: group.0, replica: replica.0 };
+    let request = v1::JoinRequest {
+        hello,
+        group: group.0,
+        replica: replica.0,
+        kind: kind_to_wire(kind).into(),
+    };
     let broken = |error: String| unreachable_peer(context, node, &error);
     let answer = tokio::time::timeout(ANSWER_MAX, client.join(request)).await;
     let answer = answer.map_err(|_elapsed| broken("no answer".to_owned()))?;

@@ -30,7 +30,7 @@ use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, MakeOptions, NodeContext};
 use crate::cut_service::CutService;
-use crate::directory::{Directory, genesis};
+use crate::directory::{Directory, genesis, kind_on};
 use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
 use crate::links::Links;
@@ -112,6 +112,7 @@ impl Node {
         let groups: BTreeMap<GroupId, GroupRecord> =
             record.groups.clone().into_iter().filter(|(group, _)| is_known(group)).collect();
         let reborn = is_reborn(&topology, node, &groups);
+        let kinds = groups.iter().map(|(group, record)| (*group, record.kind)).collect();
         let store = Store::open(engine, groups.keys().copied())
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let store = Arc::new(store);
@@ -162,6 +163,7 @@ impl Node {
             directory,
             make_options,
             reborn,
+            kinds,
             repaired,
             #[cfg(not(madsim))]
             tls,
@@ -302,6 +304,7 @@ fn open_record(
         changed |= !record.groups.contains_key(&group.id);
         record.groups.entry(group.id).or_insert_with(|| GroupRecord {
             replica: ReplicaId::first_on(node),
+            kind: kind_on(group, node),
             promised: Ballot::ZERO,
             membership: born_with(group),
         });
@@ -334,7 +337,7 @@ impl Found<'_> {
     /// Restores every group and hands it to the shard.
     fn add_to(self, shard: &mut Shard, make_options: &MakeOptions) -> Result<(), Error> {
         let Found { groups, recovered, lease_ns_max, reader, store } = self;
-        for (group, GroupRecord { replica, promised, membership }) in groups {
+        for (group, GroupRecord { replica, kind, promised, membership }) in groups {
             let found = recovered.groups.get(&group);
             let membership = membership_of(&membership)?;
             let from = Restore { group, promised, membership, lease_ns_max, found };
@@ -345,10 +348,10 @@ impl Found<'_> {
                 warn!(%group, %rows, %log, "rows are missing below the log: they must come from another node");
             }
             info!(
-                %group, %replica, promised = %restored.promised,
+                %group, %replica, %kind, promised = %restored.promised,
                 last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
             );
-            let options = make_options(group, replica).expect("a group of the cluster file");
+            let options = make_options(group, replica, kind).expect("a group of the cluster file");
             shard
                 .add(options, restored)
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
@@ -421,14 +424,17 @@ fn snapshot_options(tuning: Tuning, random: [u64; 2]) -> SnapshotOptions {
 /// Makes the options of replicas, now and while the node runs.
 fn options_maker(topology: &Arc<Topology>, tuning: Tuning, log_budget: u64) -> MakeOptions {
     let topology = Arc::clone(topology);
-    Arc::new(move |group, replica| group_options(&topology, group, replica, tuning, log_budget))
+    Arc::new(move |group, replica, kind| {
+        let replica = (replica, kind);
+        group_options(&topology, group, replica, tuning, log_budget)
+    })
 }
 
 /// The options of a replica; `None` if the cluster file has no such group.
 fn group_options(
     topology: &Arc<Topology>,
     group: GroupId,
-    replica: ReplicaId,
+    (replica, kind): (ReplicaId, ReplicaKind),
     tuning: Tuning,
     log_budget_bytes: u64,
 ) -> Option<GroupOptions> {
@@ -438,7 +444,7 @@ fn group_options(
         paxos: Options {
             group,
             replica,
-            kind: ReplicaKind::Full,
+            kind,
             timing: tuning.timing.unwrap_or_else(|| timing(topology.lease())),
             pinned: false,
             log_budget_bytes,

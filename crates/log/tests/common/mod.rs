@@ -10,7 +10,9 @@ use quorate_log::{
     Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogWriter,
     MembershipRecord, NodeRecord, Recovered,
 };
-use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
+use quorate_types::{
+    Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, Slot,
+};
 
 /// Tiny segments, so that logs roll often.
 pub(crate) fn options() -> LogOptions {
@@ -61,6 +63,7 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
     let ballot = |round| Ballot { round, replica: ReplicaId(7) };
     let group = |round| GroupRecord {
         replica: ReplicaId(3),
+        kind: ReplicaKind::Full,
         promised: ballot(round),
         membership: MembershipRecord::default(),
     };

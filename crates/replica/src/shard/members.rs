@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use quorate_paxos::{Input, Membership, Restored};
-use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId};
+use quorate_paxos::{Input, Membership, Options, Restored};
+use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId, ReplicaKind};
 use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Shard;
 use crate::event::Event;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
-use crate::log_thread::LogCommand;
+use crate::log_thread::{LogCommand, Made};
 use crate::refuse;
 
 /// Groups whose new replicas are not durable yet, and who waits for that.
@@ -46,10 +46,10 @@ impl Shard {
                 }
                 None => drop(reply.send(Err(refuse::wrong_node(group)))),
             },
-            Event::Join { group, replica, reply } => {
+            Event::Join { group, replica, kind, reply } => {
                 fx.touched.push(group);
                 let joined = match self.groups.get_mut(&group) {
-                    Some(driver) => driver.join(now, replica, fx)?,
+                    Some(driver) => driver.join(now, replica, kind, fx)?,
                     None => Err(refuse::wrong_node(group)),
                 };
                 let _gone = reply.send(joined).is_err(); // The caller may have left.
@@ -93,24 +93,33 @@ impl Shard {
         reply: oneshot::Sender<Result<ReplicaId, Error>>,
     ) {
         let group = options.paxos.group;
+        let kind = options.paxos.kind;
         if let Some(driver) = self.groups.get(&group) {
-            let own = driver.options.paxos.replica;
-            let answer = if driver.core.membership().get(own).is_none() {
-                Ok(own)
-            } else {
+            let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
+            let answer = if driver.core.membership().get(own).is_some() {
                 let message = format!("this node has member {own} of {group}");
                 Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
+            } else if is.holds_as(kind) {
+                Ok(own)
+            } else {
+                Err(of_another_kind(group, is, kind))
             };
             let _gone = reply.send(answer).is_err(); // The caller may have left.
             return;
         }
         if let Some(making) = self.making.get_mut(&group) {
-            making.replies.push(reply);
+            let is = making.options.paxos.kind;
+            if is.holds_as(kind) {
+                making.replies.push(reply);
+            } else {
+                // The caller may have left.
+                let _gone = reply.send(Err(of_another_kind(group, is, kind))).is_err();
+            }
             return;
         }
         let replica = options.paxos.replica;
         self.making.insert(group, Making { options, replies: vec![reply] });
-        self.log.send(LogCommand::Create(vec![(group, replica, Ballot::ZERO)]));
+        self.log.send(LogCommand::Create(vec![Made { group, replica, kind, promised: Ballot::ZERO }]));
     }
 
     /// Replaces replicas that have written nothing. Whatever is on its way to the log thread for them was
@@ -122,7 +131,12 @@ impl Shard {
         reply: oneshot::Sender<Result<(), Error>>,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
-        let has_log = |driver: &GroupDriver| driver.core.log().last() != EntryId::ZERO;
+        // An arbiter writes no log: what it keeps is a membership that its leader told it.
+        let has_log = |driver: &GroupDriver| {
+            let (last, members) = (driver.core.log().last(), driver.core.membership_at().id);
+            let keeps_log = driver.options.paxos.kind.keeps_log();
+            last != EntryId::ZERO || (!keeps_log && members != EntryId::ZERO)
+        };
         if let Some((group, _)) = self.groups.iter().find(|(_, driver)| has_log(driver)) {
             let message =
                 format!("this node has written a log of {group} beside the one its peers know");
@@ -132,11 +146,11 @@ impl Shard {
         }
         let mut replicas = Vec::new();
         for options in options {
-            let (group, replica) = (options.paxos.group, options.paxos.replica);
+            let Options { group, replica, kind, .. } = options.paxos;
             let Some(driver) = self.groups.remove(&group) else { continue };
             self.deadlines.remove(&(driver.alarm, group));
             let promised = driver.core.promised();
-            replicas.push((group, replica, promised));
+            replicas.push(Made { group, replica, kind, promised });
             info!(%group, %replica, "a replica takes the place of one whose disk is lost");
             let restored = Restored { promised, ..Restored::fresh(Membership::default()) };
             let added = self.add(options, restored);
@@ -148,7 +162,7 @@ impl Shard {
             return Ok(());
         }
         // Before that is durable nobody may hear of it: after a crash the old ids would be back.
-        self.rebirth = Some((replicas.iter().map(|(group, ..)| *group).collect(), reply));
+        self.rebirth = Some((replicas.iter().map(|made| made.group).collect(), reply));
         self.log.send(LogCommand::Create(replicas));
         Ok(())
     }
@@ -198,4 +212,12 @@ impl Shard {
             None => Ok(()),
         }
     }
+}
+
+/// A replica that holds something else than what is wanted.
+fn of_another_kind(group: GroupId, is: ReplicaKind, wanted: ReplicaKind) -> Error {
+    let message = format!(
+        "this node has a replica of {group} that is {is}, and cannot make one that is {wanted}: use another node"
+    );
+    refuse::of_group(Error::new(Code::InvalidRequest, message), group)
 }

@@ -76,7 +76,7 @@ impl Clock for Hurrying {
 
 fn fresh_record() -> GroupRecord {
     let membership = MembershipRecord::default();
-    GroupRecord { replica: ME, promised: Ballot::ZERO, membership }
+    GroupRecord { replica: ME, kind: ReplicaKind::Full, promised: Ballot::ZERO, membership }
 }
 
 struct Nobody;
