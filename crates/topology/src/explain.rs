@@ -118,9 +118,13 @@ impl Explanation {
         }
         lines.push(format!("unit {} keeps it in group {group}", self.unit));
         for member in &self.members {
+            let leads = if member.kind.may_lead() {
+                format!("leader preference {}", member.rank)
+            } else {
+                "never leads".to_owned()
+            };
             lines.push(format!(
-                "leader preference {}: {} at {} in {}.{}.{}, {} replica",
-                member.rank,
+                "{leads}: {} at {} in {}.{}.{}, {} replica",
                 member.node_name,
                 member.client,
                 member.city,
