@@ -78,8 +78,7 @@ impl v1::peer_server::Peer for PeerService {
             Hello::from_wire(&hello).map_err(|error| status_from_error(&Error::from(error)))?;
         self.greet(&caller, &hello).await?;
         let (group, replica) = (GroupId(group), ReplicaId(replica));
-        let kind =
-            kind_from_wire(kind).map_err(|error| status_from_error(&Error::from(error)))?;
+        let kind = kind_from_wire(kind).map_err(|error| status_from_error(&Error::from(error)))?;
         let joined = if replica.node() == hello.node {
             self.context.shard.join(group, replica, kind).await
         } else {

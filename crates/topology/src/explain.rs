@@ -125,12 +125,7 @@ impl Explanation {
             };
             lines.push(format!(
                 "{leads}: {} at {} in {}.{}.{}, {} replica",
-                member.node_name,
-                member.client,
-                member.city,
-                member.idc,
-                member.zone,
-                member.kind
+                member.node_name, member.client, member.city, member.idc, member.zone, member.kind
             ));
         }
         lines

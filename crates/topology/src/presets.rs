@@ -100,7 +100,9 @@ impl Layout {
     #[must_use]
     pub fn places(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Layout::OneCity | Layout::TwoAndArbiter => &[("sh", "sh-a"), ("sh", "sh-b"), ("sh", "sh-c")],
+            Layout::OneCity | Layout::TwoAndArbiter => {
+                &[("sh", "sh-a"), ("sh", "sh-b"), ("sh", "sh-c")]
+            }
             Layout::TwoCities => &[("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a")],
             Layout::ThreeCities => {
                 &[("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a"), ("hz", "hz-b"), ("sz", "sz-a")]
@@ -305,8 +307,7 @@ pub(crate) fn leader_order(places: &[Place<'_>], turn: usize) -> String {
     let places: Vec<Place<'_>> =
         places.iter().copied().filter(|(_, _, kind)| kind.may_lead()).collect();
     let idcs_in = |city: &str| places.iter().filter(|(other, ..)| *other == city).count();
-    let mut first: Vec<&Place<'_>> =
-        places.iter().filter(|(city, ..)| 1 < idcs_in(city)).collect();
+    let mut first: Vec<&Place<'_>> = places.iter().filter(|(city, ..)| 1 < idcs_in(city)).collect();
     if first.is_empty() {
         first = places.iter().collect();
     }

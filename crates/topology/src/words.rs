@@ -17,7 +17,10 @@ pub(crate) fn group_survives(group: &Survives) -> String {
 pub(crate) fn sentence(counts: &[&Survives]) -> String {
     if let Some(stopped) = counts.iter().find(|count| !count.has_majority()) {
         if stopped.majority <= stopped.up_count() {
-            return format!("stopped: no full replica is up, which could lead ({})", are_down(&stopped.down));
+            return format!(
+                "stopped: no full replica is up, which could lead ({})",
+                are_down(&stopped.down)
+            );
         }
         return format!(
             "stopped: {} of {} voters are up, {} are needed ({})",

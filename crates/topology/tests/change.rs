@@ -86,7 +86,7 @@ fn each_wish_has_its_way() {
     let three = voters(&[1, 3, 4], &[]);
     let replace = Wish::Replace(n(1), n(5));
     let (create, take_in, await_fit) =
-        (Step::Create(n(5), Full), Step::TakeIn(n(5)), Step::AwaitFit(n(5)));
+        (Step::Create(n(5), Full), Step::TakeIn(n(5), Full), Step::AwaitFit(n(5), Full));
     let whole = [create.clone(), take_in.clone(), await_fit.clone(), change(&[5], &[1], &[])];
     assert_eq!(steps(&three, replace), whole);
     let add = Wish::AddVoter(n(5), Full);
@@ -108,7 +108,7 @@ fn each_wish_has_its_way() {
     assert_eq!(steps(&four, Wish::Demote(n(4))), [change(&[], &[], &[4])]);
     assert_eq!(steps(&four, Wish::Remove(n(4))), [change(&[], &[4], &[])]);
     let with_learner = members(&[(1, Voter), (3, Voter), (4, Voter), (2, Learner)], &[]);
-    let moved = [create, take_in, Step::AwaitFit(n(5)), Step::Drop(n(2))];
+    let moved = [create, take_in, Step::AwaitFit(n(5), Full), Step::Drop(n(2))];
     assert_eq!(steps(&with_learner, Wish::Replace(n(2), n(5))), moved);
 }
 
@@ -240,7 +240,11 @@ fn kinds_come_with_their_wishes_and_stay_with_their_places() {
     let add = steps(&three, Wish::AddLearner(n(5), ReadOnly));
     assert_eq!(
         add,
-        [Step::Create(n(5), ReadOnly), Step::TakeIn(n(5)), Step::AwaitFit(n(5))],
+        [
+            Step::Create(n(5), ReadOnly),
+            Step::TakeIn(n(5), ReadOnly),
+            Step::AwaitFit(n(5), ReadOnly)
+        ],
         "it never votes"
     );
     let five = of_kinds(&[(1, Full), (2, Full), (3, Full), (4, LogOnly), (6, ReadOnly)]);

@@ -119,7 +119,12 @@ impl Shard {
         }
         let replica = options.paxos.replica;
         self.making.insert(group, Making { options, replies: vec![reply] });
-        self.log.send(LogCommand::Create(vec![Made { group, replica, kind, promised: Ballot::ZERO }]));
+        self.log.send(LogCommand::Create(vec![Made {
+            group,
+            replica,
+            kind,
+            promised: Ballot::ZERO,
+        }]));
     }
 
     /// Replaces replicas that have written nothing. Whatever is on its way to the log thread for them was

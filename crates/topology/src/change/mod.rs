@@ -70,12 +70,12 @@ pub enum Step {
     AwaitEnd,
     /// The node gets an empty replica of this kind, which is no member yet.
     Create(NodeId, ReplicaKind),
-    /// The replica of the node becomes a learner.
-    TakeIn(NodeId),
+    /// The replica of this kind on the node becomes a learner.
+    TakeIn(NodeId, ReplicaKind),
     /// The learner of the node, which keeps rows, becomes one of the other kind that does: full or read-only.
     Turn(NodeId, ReplicaKind),
-    /// The learner of the node catches up until it could vote.
-    AwaitFit(NodeId),
+    /// The learner of this kind on the node catches up until it could vote.
+    AwaitFit(NodeId, ReplicaKind),
     /// The voters change: old and new ones must agree until that is over.
     ChangeVoters {
         /// Learners that will vote.

@@ -170,7 +170,7 @@ impl Planner<'_> {
             } else if member.is_none() {
                 way.stay(Step::Create(*node, *kind));
                 let learner = MemberNow { role: MemberRole::Learner, kind: *kind, fit: false };
-                way.step_to(Step::TakeIn(*node), |members| {
+                way.step_to(Step::TakeIn(*node, *kind), |members| {
                     members.insert(*node, learner);
                 });
             }
@@ -182,7 +182,7 @@ impl Planner<'_> {
             let is_wanted =
                 is_new_voter || (wanted == Some(*node) && member.role == MemberRole::Learner);
             if is_wanted && !member.fit {
-                way.step_to(Step::AwaitFit(*node), |members| {
+                way.step_to(Step::AwaitFit(*node, member.kind), |members| {
                     members.insert(*node, MemberNow { fit: true, ..member });
                 });
             }

@@ -295,7 +295,12 @@ fn leader_order(
             "leader-order names zone {zone:?}, where the replica of {} is {kind} and cannot lead",
             label(raw)
         );
-        problems.error(Some(text.line), path.clone(), message, Some("leave the zone out".to_owned()));
+        problems.error(
+            Some(text.line),
+            path.clone(),
+            message,
+            Some("leave the zone out".to_owned()),
+        );
         sound = false;
     }
     sound.then_some(order)
