@@ -31,7 +31,7 @@ use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
-use crate::members::{nodes_of, record_of};
+use crate::members::{leader_nodes_of, record_of};
 use crate::network::{Network, PeerMessage};
 use crate::refill::Switch;
 use crate::refuse;
@@ -592,7 +592,7 @@ impl Shard {
         if at.id == EntryId::ZERO {
             return; // As in the cluster file.
         }
-        self.leaders.moved(group, nodes_of(&at.membership));
+        self.leaders.moved(group, leader_nodes_of(&at.membership));
         self.options.network.membership(group, at);
     }
 

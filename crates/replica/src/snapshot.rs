@@ -100,6 +100,12 @@ impl GroupDriver {
             let error = Error::new(Code::SnapshotUnavailable, message).after(LATER);
             Ok(Err(refuse::of_group(error, group)))
         };
+        if !self.kind().keeps_rows() {
+            return refused(format!(
+                "the replica of {group} here is {} and has no rows",
+                self.kind()
+            ));
+        }
         let Some(last) = self.core.applied_last().cloned() else {
             return refused(format!("{group} has applied nothing here since the start"));
         };

@@ -14,7 +14,6 @@ use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId, ReplicaKind};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
-use crate::directory::nodes_of;
 use crate::peer_network::{dial, unreachable_peer};
 
 /// Between two tries to be taken in.
@@ -28,7 +27,7 @@ impl NodeContext {
     /// Takes in who takes part in a group.
     pub(crate) fn hear_members(&self, group: GroupId, at: &MembershipAt) -> Result<(), Error> {
         if self.directory.hear(group, at) {
-            self.shard.moved(group, nodes_of(&at.membership))?;
+            self.shard.moved(group, self.directory.leaders(group))?;
         }
         Ok(())
     }
@@ -122,7 +121,7 @@ async fn ask_all(
     replica: (ReplicaId, ReplicaKind),
 ) -> Result<(), Error> {
     let mut last = Error::new(Code::Unreachable, "the group has no other node");
-    for node in context.directory.nodes(group) {
+    for node in context.directory.leaders(group) {
         if node == context.node {
             continue;
         }

@@ -126,7 +126,7 @@ impl Node {
         let incarnation = record.incarnation;
         let options = ShardOptions {
             node,
-            members: topology.groups().map(|it| (it.id, directory.nodes(it.id))).collect(),
+            members: topology.groups().map(|it| (it.id, directory.leaders(it.id))).collect(),
             clock: Arc::clone(&clock),
             network: network.clone(),
             store: Arc::clone(&store),
@@ -340,7 +340,7 @@ impl Found<'_> {
         for (group, GroupRecord { replica, kind, promised, membership }) in groups {
             let found = recovered.groups.get(&group);
             let membership = membership_of(&membership)?;
-            let from = Restore { group, promised, membership, lease_ns_max, found };
+            let from = Restore { group, promised, membership, lease_ns_max, kind, found };
             let restored =
                 restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
             if restored.rows_missing {
