@@ -101,6 +101,10 @@ fn start(setup: &Setup) -> String {
     if setup.beyond_margin {
         text.push_str(" beyond-margin");
     }
+    if setup.kinds != plain.kinds {
+        let letters: String = setup.kinds.iter().map(|kind| kind.letter()).collect();
+        let _ = write!(text, " kinds={letters}");
+    }
     if setup.spares != plain.spares {
         let _ = write!(text, " spares={}", setup.spares);
     }

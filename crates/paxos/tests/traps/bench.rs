@@ -114,7 +114,7 @@ impl Bench {
     /// Lets `bench` win with the promise of r2, whose log ends with `last`.
     pub(crate) fn elected_on(mut bench: Bench, last: EntryId) -> Bench {
         let ballot = bench.campaign();
-        let promise = Promise { ballot, last, slot_committed: Slot::ZERO };
+        let promise = Promise { ballot, last, slot_committed: Slot::ZERO, seats: None };
         bench.hear(R2, Message::Promise(promise));
         bench
     }
@@ -217,6 +217,7 @@ impl Bench {
             sent_at: BootTime(77),
             slot_committed: Slot(committed),
             slot_releasable: Slot::ZERO,
+            slot_secured: Slot::ZERO,
         };
         self.hear(ballot.replica, Message::Heartbeat(heartbeat))
     }

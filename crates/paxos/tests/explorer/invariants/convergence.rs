@@ -4,6 +4,7 @@
 use quorate_types::ReplicaId;
 
 use crate::common::cluster::Cluster;
+use crate::common::node::Node;
 
 /// So many leaderships may begin after the faults: elections under way, one home, and some to spare.
 const MOVES_MAX: u32 = 5;
@@ -20,19 +21,37 @@ pub fn check(cluster: &Cluster) {
     for id in serving {
         assert!(cluster.is_home(id), "{id} leads after the faults end, and is not the best placed");
     }
-    let longest = cluster.members().map(|(_, node)| node.applied.len()).max().unwrap_or(0);
-    for (id, node) in cluster.members() {
+    let at = &cluster.membership;
+    assert!(!at.membership.is_degraded(), "voters are set aside after the faults end");
+    for (id, node) in
+        cluster.members().filter(|(id, _)| at.membership.arbiters().any(|it| it == **id))
+    {
+        assert_eq!(node.disk.membership, *at, "arbiter {id} knows of other members");
+    }
+    let longest = cluster.members().map(|(_, node)| applied(node)).max().unwrap_or(0);
+    for (id, node) in cluster.members().filter(|(_, node)| node.options.kind.keeps_log()) {
         let status = node.core.as_ref().map(|core| core.status(node.now(cluster.real_ns)));
-        assert_eq!(node.applied.len(), longest, "{id} lags after the faults end: {status:?}");
+        assert_eq!(applied(node), longest, "{id} lags after the faults end: {status:?}");
     }
 }
 
 /// True if `check` would pass.
 pub fn is_reached(cluster: &Cluster) -> bool {
-    let mut lengths = cluster.members().map(|(_, node)| node.applied.len());
+    let mut with_log = cluster.members().filter(|(_, node)| node.options.kind.keeps_log());
+    let mut lengths = with_log.by_ref().map(|(_, node)| applied(node));
     let first = lengths.next();
     let serving: Vec<_> = cluster.nodes.keys().filter(|id| cluster.serves(**id)).collect();
     serving.len() == 1
         && cluster.is_home(*serving[0])
+        && !cluster.membership.membership.is_degraded()
         && lengths.all(|length| Some(length) == first)
+}
+
+/// How far a replica has come.
+fn applied(node: &Node) -> usize {
+    if node.options.kind.keeps_rows() {
+        return node.applied.len();
+    }
+    let slot = node.core.as_ref().map_or(0, |core| core.slot_applied().0);
+    if node.options.kind.keeps_log() { slot as usize } else { 0 }
 }
