@@ -44,7 +44,11 @@ impl GroupDriver {
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
-        if let Some(at) = out.membership {
+        if let Some(at) = out.keep {
+            fx.kept.push((self.group, at));
+        }
+        // What an arbiter has in its promise file is what it keeps, and nothing older.
+        if let Some(at) = out.membership.filter(|_| self.kind().keeps_log()) {
             self.members.stored = at.id;
             fx.memberships.push((self.group, at));
         }

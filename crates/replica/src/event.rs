@@ -184,6 +184,13 @@ pub enum Event {
         /// The group.
         group: GroupId,
     },
+    /// The membership of this entry is durable where an arbiter keeps it.
+    Kept {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        at: EntryId,
+    },
     /// Other nodes hold a group now than before.
     Moved {
         /// The group.

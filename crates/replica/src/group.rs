@@ -108,6 +108,8 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
+    /// Who takes part, as an arbiter keeps it: durable, then said so.
+    pub(crate) kept: Vec<(GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.
     pub(crate) hashes: Vec<HashJob>,
     /// About checks, for other replicas of the same group.

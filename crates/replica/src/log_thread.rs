@@ -37,6 +37,8 @@ pub(crate) enum LogCommand {
     Promise { group: GroupId, ballot: Ballot },
     /// Make durable who takes part in a group, before any frame that is sent later.
     Membership { group: GroupId, membership: MembershipRecord },
+    /// The same at an arbiter, which waits until it is.
+    Keep { group: GroupId, membership: MembershipRecord },
     /// Remember replicas that were made just now, in place of those before them if there were any: all of them in
     /// one store, then say so.
     Create(Vec<Made>),
@@ -182,6 +184,7 @@ impl LogThread {
         let mut releases = BTreeMap::new();
         let mut pins = Vec::new();
         let (mut memberships, mut created) = (BTreeMap::new(), Vec::new());
+        let mut kept = Vec::new();
         for command in commands {
             match command {
                 LogCommand::Append { frames: more, writes: numbers } => {
@@ -192,6 +195,10 @@ impl LogThread {
                     promised.insert(group, ballot);
                 }
                 LogCommand::Membership { group, membership } => {
+                    memberships.insert(group, membership);
+                }
+                LogCommand::Keep { group, membership } => {
+                    kept.push((group, membership.at));
                     memberships.insert(group, membership);
                 }
                 LogCommand::Create(replicas) => created.extend(replicas),
@@ -213,6 +220,9 @@ impl LogThread {
         self.store_record(&promised, pins, changed).await?;
         for Made { group, .. } in created {
             send(events, Event::Created { group });
+        }
+        for (group, at) in kept {
+            send(events, Event::Kept { group, at });
         }
         if !promised.is_empty() {
             send(events, Event::PromisesSynced(promised.into_iter().collect()));

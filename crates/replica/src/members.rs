@@ -220,8 +220,7 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
     let seat = |member: &Member| Seat {
         rank: member.rank,
         kind: member.kind,
-        // Who is set aside votes again when it is back.
-        votes: member.role.votes_after() || member.role == MemberRole::Suspended,
+        votes: member.role.wants_vote(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
 }

@@ -177,10 +177,13 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        let chosen = restored.membership.clone();
+        let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.members.stored = chosen.id;
-        self.tell_membership(group, &chosen);
+        // What an arbiter keeps need not be chosen.
+        if kind.keeps_log() {
+            self.tell_membership(group, &chosen);
+        }
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
@@ -358,6 +361,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
@@ -435,6 +439,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
@@ -618,6 +623,9 @@ impl Shard {
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
             self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+        }
+        for (group, at) in fx.kept {
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

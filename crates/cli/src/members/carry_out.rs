@@ -192,7 +192,7 @@ fn seats_of(members: &Members) -> Vec<MemberSeat> {
     let seat = |member: &MemberReport| {
         let role = member.role.in_the_end()?;
         let MemberReport { replica, node, rank, kind, .. } = *member;
-        let votes = role == MemberRole::Voter;
+        let votes = role.wants_vote();
         Some(MemberSeat { replica, node, rank, kind, votes })
     };
     members.members.iter().filter_map(seat).collect()

@@ -56,6 +56,13 @@ impl Shard {
             }
             Event::Create { options, reply } => self.create(options, reply),
             Event::Created { group } => self.created(group, fx)?,
+            Event::Kept { group, at } => {
+                // A replica that was replaced meanwhile kept it for nobody.
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    fx.touched.push(group);
+                    driver.step(now, Input::Kept(at), fx)?;
+                }
+            }
             Event::Rebirth { options, reply } => {
                 self.rebirth(now, options, reply, fx)?;
             }

@@ -26,13 +26,8 @@ struct Place {
 
 impl Place {
     fn of(member: &MemberNow) -> Place {
-        Place { kind: member.kind, votes: votes_when_well(member.role) }
+        Place { kind: member.kind, votes: member.role.wants_vote() }
     }
-}
-
-/// Whether a member votes, or does so by itself once it is back.
-fn votes_when_well(role: MemberRole) -> bool {
-    role.votes_after() || role == MemberRole::Suspended
 }
 
 /// The steps from these members to a wish; none if it is fulfilled.
