@@ -164,7 +164,7 @@ async fn a_wiped_replica_comes_back_as_what_it_was() {
     for lost in nodes.iter().copied().rev() {
         let kind = group.member_on(lost).expect("a member").kind;
         let (id, lost) = (lost, name(&cluster, lost));
-        cluster.abort_node(&lost).await;
+        cluster.stop_node(&lost).await.expect("it stops");
         std::fs::remove_dir_all(cluster.data(&lost)).expect("it is there");
         cluster.start_node(&lost);
         let first = quorate_types::ReplicaId::first_on(id);
