@@ -250,8 +250,8 @@ impl Replica {
         let start =
             Batch::new(BatchKind::StartWork, self.promised, tail, tail.log_time, &[Bytes::new()]);
         self.append(start, out);
-        self.log_seats_again(told, out);
         self.seat_peers();
+        self.log_seats_again(told, out);
         self.pump_all(out);
         self.send_heartbeats(now, out);
     }

@@ -338,20 +338,17 @@ impl Cluster {
         let is_whole = |node: &Node| node.disk.lost.is_empty() && !node.disk.is_damaged;
         self.setup.kinds[id.0 as usize - 1].keeps_rows()
             && self.nodes.values().all(is_whole)
-            && self.memberships().iter().all(|it| it.is_quorum(|other| other != id))
+            && self.all_memberships().all(|at| at.membership.is_quorum(|other| other != id))
     }
 
     /// True if no membership has it that anybody may yet count by: its disk may go.
     fn has_left(&self, id: ReplicaId) -> bool {
-        let held = self.nodes.values().flat_map(Node::memberships);
-        let later = held.filter(|at| self.membership.id.slot < at.id.slot);
-        !later.chain([self.membership.clone()]).any(|at| at.membership.get(id).is_some())
+        !self.all_memberships().any(|at| at.membership.get(id).is_some())
     }
 
     /// The last membership that is chosen, and those above it in some log that may count: one that sets voters
     /// aside does not before an arbiter knows of it.
     fn memberships(&self) -> Vec<Membership> {
-        let held = self.nodes.values().flat_map(Node::memberships);
         let is_kept = |at: &MembershipAt, id| {
             self.nodes.get(&id).is_some_and(|node| at.id <= node.disk.membership.id)
         };
@@ -359,9 +356,16 @@ impl Cluster {
             let membership = &at.membership;
             !membership.is_degraded() || membership.arbiters().all(|id| is_kept(at, id))
         };
-        let later = held.filter(|at| self.membership.id.slot < at.id.slot && may_count(at));
-        let later = later.map(|at| at.membership);
-        [self.membership.membership.clone()].into_iter().chain(later).collect()
+        let chosen = self.membership.id;
+        let count = self.all_memberships().filter(|at| at.id == chosen || may_count(at));
+        count.map(|at| at.membership).collect()
+    }
+
+    /// The last membership that is chosen, and all those above it that anybody has.
+    fn all_memberships(&self) -> impl Iterator<Item = MembershipAt> {
+        let held = self.nodes.values().flat_map(Node::memberships);
+        let later = held.filter(|at| self.membership.id.slot < at.id.slot);
+        later.chain([self.membership.clone()])
     }
 
     /// True if these replicas are enough for what they have to be chosen, by the last chosen membership or by one

@@ -88,11 +88,22 @@ impl Bench {
         restored: Restored,
         log_budget_bytes: u64,
     ) -> Bench {
+        Bench::of_kind(ReplicaKind::Full, me, mode, restored, log_budget_bytes)
+    }
+
+    /// A replica that holds this.
+    pub(crate) fn of_kind(
+        kind: ReplicaKind,
+        me: ReplicaId,
+        mode: LeaseMode,
+        restored: Restored,
+        log_budget_bytes: u64,
+    ) -> Bench {
         let now = BootTime(1_000_000_000);
         let options = Options {
             group: GroupId(1),
             replica: me,
-            kind: ReplicaKind::Full,
+            kind,
             timing: Timing { mode, ..Timing::lan() },
             pinned: false,
             log_budget_bytes,

@@ -11,5 +11,6 @@ mod ballots;
 mod bench;
 mod durability;
 mod freshness;
+mod kinds;
 mod leases;
 mod refills;

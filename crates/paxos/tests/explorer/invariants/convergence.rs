@@ -1,6 +1,7 @@
 //! Once faults end, one replica serves, the best placed one or one of these, and all members have applied the same ("Paxos Made Simple", section 3:
 //! progress is made when one leader can talk to a majority; traps 17 and 22).
 
+use quorate_paxos::MembershipAt;
 use quorate_types::ReplicaId;
 
 use crate::common::cluster::Cluster;
@@ -23,10 +24,8 @@ pub fn check(cluster: &Cluster) {
     }
     let at = &cluster.membership;
     assert!(!at.membership.is_degraded(), "voters are set aside after the faults end");
-    for (id, node) in
-        cluster.members().filter(|(id, _)| at.membership.arbiters().any(|it| it == **id))
-    {
-        assert_eq!(node.disk.membership, *at, "arbiter {id} knows of other members");
+    for (id, kept) in kept(cluster) {
+        assert_eq!(kept, at, "arbiter {id} knows of other members");
     }
     let longest = cluster.members().map(|(_, node)| applied(node)).max().unwrap_or(0);
     for (id, node) in cluster.members().filter(|(_, node)| node.options.kind.keeps_log()) {
@@ -44,7 +43,16 @@ pub fn is_reached(cluster: &Cluster) -> bool {
     serving.len() == 1
         && cluster.is_home(*serving[0])
         && !cluster.membership.membership.is_degraded()
+        && kept(cluster).all(|(_, kept)| *kept == cluster.membership)
         && lengths.all(|length| Some(length) == first)
+}
+
+/// What arbiters keep of who takes part.
+fn kept(cluster: &Cluster) -> impl Iterator<Item = (&ReplicaId, &MembershipAt)> {
+    let membership = &cluster.membership.membership;
+    let is_arbiter = |id: &ReplicaId| membership.arbiters().any(|it| it == *id);
+    let arbiters = cluster.members().filter(move |(id, _)| is_arbiter(id));
+    arbiters.map(|(id, node)| (id, &node.disk.membership))
 }
 
 /// How far a replica has come.
