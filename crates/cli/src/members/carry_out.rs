@@ -215,7 +215,14 @@ fn seats_after(members: &Members, step: &Step) -> Vec<MemberSeat> {
                 seat.kind = *kind;
             }
         }
-        Step::Drop(node) => seats.retain(|seat| seat.votes || seat.node != *node),
+        Step::Drop(node) => {
+            // A voter that is set aside goes too: its place was given to somebody else.
+            let votes = |seat: &MemberSeat| {
+                let member = members.members.iter().find(|it| it.replica == seat.replica);
+                member.is_some_and(|it| it.role.in_the_end() == Some(MemberRole::Voter))
+            };
+            seats.retain(|seat| votes(seat) || seat.node != *node);
+        }
         Step::AwaitEnd | Step::Create(..) | Step::TakeIn(..) | Step::AwaitFit(..) => {}
     }
     seats
@@ -309,6 +316,14 @@ mod tests {
         );
         let kinds: Vec<ReplicaKind> = turned.iter().map(|seat| seat.kind).collect();
         assert_eq!(kinds, [ReplicaKind::Full, ReplicaKind::ReadOnly]);
+        let suspended = [(1, MemberRole::Suspended), (2, Voter), (5, Voter)];
+        let demoted = Step::ChangeVoters {
+            joining: Vec::new(),
+            leaving: Vec::new(),
+            demoted: vec![NodeId(5)],
+        };
+        assert_eq!(after(&suspended, &demoted), [(1, true), (2, true), (5, false)]);
+        assert_eq!(after(&suspended, &Step::Drop(NodeId(1))), [(2, true), (5, true)]);
         let both = after(&[(1, Voter), (1, Learner), (2, Voter)], &Step::Drop(NodeId(1)));
         assert_eq!(both, [(1, true), (2, true)]);
     }
