@@ -20,6 +20,7 @@ fn record(round: u64) -> NodeRecord {
                     replica: ReplicaId(1),
                     kind: ReplicaKind::Full,
                     promised,
+                    pinned: false,
                     membership: MembershipRecord::default(),
                 },
             )
@@ -32,6 +33,7 @@ fn record(round: u64) -> NodeRecord {
         incarnation: Incarnation(1),
         lease_ns_max: round,
         log: LogMark { segment: SegmentId(round), durable: LogOffset(round * 100) },
+        reborn: false,
         peers: BTreeMap::new(),
         groups,
     }

@@ -19,6 +19,7 @@ use crate::batch::{Batch, BatchKind};
 use crate::handover::lives;
 use crate::leader::{Leader, Progress};
 use crate::membership::{Member, Membership, Role};
+use crate::message::Message;
 use crate::output::{NotChanged, Output};
 use crate::priority::{Health, Standing};
 use crate::replica::{Duty, Replica};
@@ -297,6 +298,24 @@ impl Replica {
 }
 
 impl Replica {
+    /// True for an answer to this leader that nobody can give, by somebody who is no member: a replica whose disk
+    /// or memory is not what it was, or one of another history of the group. It counts nowhere, and must not
+    /// stop whoever hears it. (Members run our code on what they were sent: of theirs it is asserted.)
+    #[must_use]
+    pub fn is_absurd(&self, now: BootTime, from: ReplicaId, message: &Message) -> bool {
+        if self.membership().get(from).is_some() || !matches!(self.duty, Duty::Leader(_)) {
+            return false;
+        }
+        let last = self.log.last().slot;
+        match message {
+            Message::Accepted(msg) => msg.ballot == self.promised && last < msg.slot_synced,
+            Message::HeartbeatAck(msg) => {
+                msg.ballot == self.promised && (last < msg.slot_synced || now < msg.sent_at)
+            }
+            _ => false,
+        }
+    }
+
     /// Somebody runs who is no member, and does not know that yet: he gets the log until he does.
     pub(crate) fn note_stranger(&mut self, from: ReplicaId) {
         let first = self.log.last().slot;

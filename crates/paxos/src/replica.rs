@@ -258,6 +258,9 @@ impl Replica {
         if from == self.options.replica {
             return; // An envelope that went astray.
         }
+        if self.is_absurd(now, from, &message) {
+            return; // Its driver has told.
+        }
         // Who is no member for us may be one for whoever has more of the log, so everybody is heard; what
         // counts is decided where it is counted.
         match message {
@@ -375,6 +378,17 @@ impl Replica {
         };
         let releasable = releasable.max(self.log.trimmed());
         releasable.min(self.slot_applied).min(self.log.last().slot.prev())
+    }
+
+    /// So many bytes of log are kept for followers that lag.
+    #[must_use]
+    pub fn log_budget(&self) -> u64 {
+        self.options.log_budget_bytes
+    }
+
+    /// From now on so many are.
+    pub fn set_log_budget(&mut self, bytes: u64) {
+        self.options.log_budget_bytes = bytes;
     }
 
     /// Through this slot the log is more than what is kept for followers that lag. Whoever is fetching a

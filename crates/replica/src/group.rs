@@ -25,6 +25,7 @@ use quorate_types::{
     ReplicaId, ReplicaKind, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
     limits,
 };
+use tracing::warn;
 
 use crate::arrivals::Arrivals;
 use crate::checks::CheckDriver;
@@ -474,6 +475,9 @@ impl GroupDriver {
         message: Message,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if self.core.is_absurd(now, from, &message) {
+            warn!(group = %self.group, %from, ?message, "a replica that is no member says what cannot be");
+        }
         self.step(now, Input::Message { from, message }, fx)
     }
 

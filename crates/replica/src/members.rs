@@ -52,6 +52,13 @@ impl GroupDriver {
         })
     }
 
+    /// This replica, what it holds, and whether it is a member, as far as that is applied here.
+    pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
+        let own = self.options.paxos.replica;
+        let is_member = self.core.applied_membership().membership.get(own).is_some();
+        (own, self.kind(), is_member)
+    }
+
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         if !self.kind().keeps_log() {

@@ -1,13 +1,13 @@
 //! What every service of a node knows.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use quorate_log::Disk;
 use quorate_proto::PEER_PROTOCOL_VERSION;
 use quorate_proto::convert::Hello;
-use quorate_replica::{Clock, GroupOptions, ShardHandle};
+use quorate_replica::{Clock, GroupOptions, PeerFolders, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
 use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind};
 use tokio::sync::watch;
@@ -46,8 +46,6 @@ pub struct Given {
     pub(crate) make_options: MakeOptions,
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: bool,
-    /// What the replicas hold that it was started with.
-    pub(crate) kinds: BTreeMap<GroupId, ReplicaKind>,
     /// Damaged rows that this start has moved aside.
     pub repaired: Option<Repaired>,
     /// The certificates of the node, where there is `access`.
@@ -87,12 +85,14 @@ pub struct NodeContext {
     pub(crate) directory: Arc<Directory>,
     /// Makes the options of a replica of a group on this node.
     pub(crate) make_options: MakeOptions,
-    /// What the replicas hold that the node was started with.
-    pub(crate) kinds: BTreeMap<GroupId, ReplicaKind>,
     /// The data folder is not the first under the node's name.
     pub(crate) reborn: AtomicBool,
     /// It is being found out, or was.
     pub(crate) rebirth_begun: AtomicBool,
+    /// The data folders of peers.
+    pub(crate) folders: watch::Receiver<PeerFolders>,
+    /// Groups in which this node asks for a place.
+    pub(crate) joining: Mutex<BTreeSet<GroupId>>,
     /// Rows on their way to other nodes.
     pub(crate) snapshots: Arc<Snapshots>,
     /// Damaged rows that this start has moved aside.
@@ -113,6 +113,7 @@ impl NodeContext {
     ) -> NodeContext {
         let requests = Arc::new(Requests::new(Arc::clone(&given.clock)));
         let started_at = given.clock.now();
+        let folders = shard.folders();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
         NodeContext {
@@ -132,9 +133,10 @@ impl NodeContext {
             requests,
             directory: given.directory,
             make_options: given.make_options,
-            kinds: given.kinds,
             reborn: AtomicBool::new(given.reborn),
             rebirth_begun: AtomicBool::new(given.reborn),
+            folders,
+            joining: Mutex::default(),
             snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
             repaired: given.repaired,
             draining,
@@ -191,6 +193,7 @@ impl NodeContext {
             topology_version: self.topology.version(),
             lease_ms: lease_ms(&self.topology),
             reborn: self.reborn.load(Ordering::Acquire),
+            folders: BTreeMap::clone(&self.folders.borrow()),
         }
     }
 

@@ -132,8 +132,8 @@ impl Fill {
             let replica = quorate_types::ReplicaId::first_on(node);
             let promised = batch.ballot();
             let (kind, membership) = (kind_on(group, node), born_with(group));
-            let replica = GroupRecord { replica, kind, promised, membership };
-            record.groups.insert(group.id, replica);
+            let began = GroupRecord { replica, kind, promised, pinned: false, membership };
+            record.groups.insert(group.id, began);
             frames.push(Frame {
                 group: group.id,
                 first: batch.first(),

@@ -13,4 +13,5 @@ mod durability;
 mod freshness;
 mod kinds;
 mod leases;
+mod members;
 mod refills;

@@ -3,6 +3,8 @@
 //! Only the peer streams of the server call this. Batches pass as the bytes they were encoded to;
 //! going out nothing is copied, coming in they are checked against their chain hash.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use quorate_paxos::message::{
     Accept, Accepted, Ask, Behind, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message,
@@ -10,7 +12,8 @@ use quorate_paxos::message::{
 };
 use quorate_paxos::{Batch, Health, Membership, MembershipAt, Standing};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, Slot,
+    Ballot, BootTime, ClusterId, EntryId, FolderState, GroupId, Incarnation, NodeId, PeerFolder,
+    ReplicaId, Slot,
 };
 
 use super::ConvertError;
@@ -36,6 +39,8 @@ pub struct Hello {
     pub lease_ms: u64,
     /// The sender's data folder is not the first under its name, and its replicas have new ids.
     pub reborn: bool,
+    /// The data folders of other nodes that the sender knows.
+    pub folders: BTreeMap<NodeId, PeerFolder>,
 }
 
 impl Hello {
@@ -51,6 +56,7 @@ impl Hello {
             topology_version: self.topology_version,
             lease_ms: self.lease_ms,
             reborn: self.reborn,
+            folders: folders_to_wire(&self.folders),
         }
     }
 
@@ -75,8 +81,49 @@ impl Hello {
             topology_version: hello.topology_version,
             lease_ms: hello.lease_ms,
             reborn: hello.reborn,
+            folders: folders_from_wire(&hello.folders)?,
         })
     }
+}
+
+/// Data folders of nodes, for the wire.
+#[must_use]
+pub fn folders_to_wire(folders: &BTreeMap<NodeId, PeerFolder>) -> Vec<v1::PeerFolder> {
+    let folder = |(node, folder): (&NodeId, &PeerFolder)| v1::PeerFolder {
+        node_id: node.0,
+        incarnation: folder.incarnation.0,
+        state: i32::from(match folder.state {
+            FolderState::First => v1::FolderState::First,
+            FolderState::Reborn => v1::FolderState::Reborn,
+            FolderState::Disputed => v1::FolderState::Disputed,
+        }),
+    };
+    folders.iter().map(folder).collect()
+}
+
+/// Data folders of nodes, from the wire.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn folders_from_wire(
+    folders: &[v1::PeerFolder],
+) -> Result<BTreeMap<NodeId, PeerFolder>, ConvertError> {
+    let folder = |folder: &v1::PeerFolder| {
+        if folder.node_id == 0 {
+            return Err(ConvertError::missing("folders.node_id"));
+        }
+        let state = match v1::FolderState::try_from(folder.state) {
+            Ok(v1::FolderState::First) => FolderState::First,
+            Ok(v1::FolderState::Reborn) => FolderState::Reborn,
+            Ok(v1::FolderState::Disputed) => FolderState::Disputed,
+            Ok(v1::FolderState::Unspecified) | Err(_) => {
+                return Err(ConvertError::missing("folders.state"));
+            }
+        };
+        let incarnation = Incarnation(folder.incarnation);
+        Ok((NodeId(folder.node_id), PeerFolder { incarnation, state }))
+    };
+    folders.iter().map(folder).collect()
 }
 
 /// Who takes part in a group, for the wire.

@@ -262,12 +262,22 @@ fn greetings_round_trip() {
         topology_version: 3,
         lease_ms: 1000,
         reborn: true,
+        folders: [FolderState::First, FolderState::Reborn, FolderState::Disputed]
+            .into_iter()
+            .zip(2..)
+            .map(|(state, node)| {
+                (NodeId(node), PeerFolder { incarnation: Incarnation(u64::from(node)), state })
+            })
+            .collect(),
     };
     let encoded = hello.to_wire().encode_to_vec();
     let decoded = v1::Hello::decode(&encoded[..]).expect("we encoded it");
     assert_eq!(Hello::from_wire(&decoded), Ok(hello.clone()));
     let nameless = v1::Hello { node_id: 0, ..hello.to_wire() };
     assert_eq!(Hello::from_wire(&nameless), Err(ConvertError::missing("node_id")));
+    let unsaid = v1::PeerFolder { node_id: 2, incarnation: 1, state: 0 };
+    let vague = v1::Hello { folders: vec![unsaid], ..hello.to_wire() };
+    assert_eq!(Hello::from_wire(&vague), Err(ConvertError::missing("folders.state")));
     let stray = v1::Hello { cluster_id: "cluster one".into(), ..hello.to_wire() };
     assert_eq!(Hello::from_wire(&stray).expect_err("it is no id").field(), "cluster_id");
 }
