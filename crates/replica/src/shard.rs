@@ -31,7 +31,7 @@ use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
-use crate::members::{nodes_of, record_of};
+use crate::members::{leader_nodes_of, record_of};
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -184,10 +184,13 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        let chosen = restored.membership.clone();
+        let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.members.stored = chosen.id;
-        self.tell_membership(group, &chosen);
+        // What an arbiter keeps need not be chosen.
+        if kind.keeps_log() {
+            self.tell_membership(group, &chosen);
+        }
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
@@ -375,6 +378,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -457,6 +461,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -616,7 +621,7 @@ impl Shard {
         if at.id == EntryId::ZERO {
             return; // As in the cluster file.
         }
-        self.leaders.moved(group, nodes_of(&at.membership));
+        self.leaders.moved(group, leader_nodes_of(&at.membership));
         self.options.network.membership(group, at);
     }
 
@@ -642,6 +647,9 @@ impl Shard {
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
             self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+        }
+        for (group, at) in fx.kept {
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });
