@@ -126,7 +126,7 @@ impl GroupDriver {
         for (id, _) in before.iter().filter(|(_, member)| !member.role.votes()) {
             members.remove(id);
         }
-        members.insert(replica, Seat { rank: place.rank, votes: false });
+        members.insert(replica, Seat { rank: place.rank, kind: place.kind, votes: false });
         info!(%group, %replica, "takes a replica in that comes in the place of another");
         let begun = self.try_change(now, ChangeRequest { expected, members }, fx)?;
         Ok(begun.map(|_| ()).map_err(|why| refused(group, why)))
@@ -177,15 +177,15 @@ impl GroupDriver {
             let old = views.iter().find(|old| {
                 old.replica.node() == new.replica.node() && old.member.role.votes() && !old.is_fit
             });
-            old.map(|old| (new.replica, old.replica, old.member.rank))
+            old.map(|old| (new.replica, old.replica, old.member))
         });
-        let Some((new, old, rank)) = replaced.into_iter().next() else {
+        let Some((new, old, Member { rank, kind, .. })) = replaced.into_iter().next() else {
             return Ok(());
         };
         let expected = at.id;
         let mut members = seats(&at.membership);
         members.remove(&old);
-        members.insert(new, Seat { rank, votes: true });
+        members.insert(new, Seat { rank, kind, votes: true });
         match self.try_change(now, ChangeRequest { expected, members }, fx)? {
             Ok(entry) => {
                 info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another");
@@ -206,7 +206,11 @@ pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
 
 /// What everybody is now.
 fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
-    let seat = |member: &Member| Seat { rank: member.rank, votes: member.role.votes_after() };
+    let seat = |member: &Member| Seat {
+        rank: member.rank,
+        kind: member.kind,
+        votes: member.role.votes_after(),
+    };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
 }
 

@@ -10,8 +10,8 @@ use quorate_replica::{Answer, Clock, MembersStatus, Stop};
 use quorate_store::Twin;
 use quorate_topology::{Topology, presets};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, EntryId, Mutation, Request, RequestBody, RowAddress, Slot,
-    TableId, Uid, Value,
+    Ballot, BootTime, ClusterId, EntryId, Mutation, ReplicaKind, Request, RequestBody, RowAddress,
+    Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -210,7 +210,7 @@ impl Nodes {
         within(async || {
             let (leader, status) = self.members(group).await;
             let seat = |(id, member): (ReplicaId, &quorate_paxos::Member)| {
-                (id, Seat { rank: member.rank, votes: member.role.votes() })
+                (id, Seat { rank: member.rank, kind: member.kind, votes: member.role.votes() })
             };
             let mut members: BTreeMap<_, _> = status.at.membership.members().map(seat).collect();
             change(&mut members);
@@ -343,13 +343,13 @@ async fn groups_that_moved_are_healed_where_they_are() {
         nodes.context(new).shard.create(options.expect("a group")).await.expect("it is made");
     nodes
         .change(group, |members| {
-            members.insert(made, Seat { rank: 9, votes: false });
+            members.insert(made, Seat { rank: 9, kind: ReplicaKind::Full, votes: false });
         })
         .await;
     nodes
         .change(group, |members| {
             members.remove(&ReplicaId::first_on(old));
-            members.insert(made, Seat { rank: 9, votes: true });
+            members.insert(made, Seat { rank: 9, kind: ReplicaKind::Full, votes: true });
         })
         .await;
     let mut now = vec![held[0], held[1], new];
@@ -412,7 +412,7 @@ async fn rows_go_to_members_only() {
     let learner = made.expect("it is made");
     nodes
         .change(group, |members| {
-            members.insert(learner, Seat { rank: 9, votes: false });
+            members.insert(learner, Seat { rank: 9, kind: ReplicaKind::Full, votes: false });
         })
         .await;
     let served = crate::snapshots::serve(nodes.context(leader), ask(stranger)).await.map(drop);

@@ -18,8 +18,8 @@ use quorate_replica::{
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
 use quorate_types::{
-    Ballot, Code, EntryId, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId,
-    cut_group, limits,
+    Ballot, Code, EntryId, Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, SliceId,
+    TableId, cut_group, limits,
 };
 use tonic::transport::Server;
 use tracing::{info, warn};
@@ -434,6 +434,7 @@ fn group_options(
         paxos: Options {
             group,
             replica,
+            kind: ReplicaKind::Full,
             timing: tuning.timing.unwrap_or_else(|| timing(topology.lease())),
             pinned: false,
             log_budget_bytes,

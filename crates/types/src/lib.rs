@@ -43,7 +43,7 @@ pub use ids::{
 };
 pub use link::Link;
 pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
-pub use member::{MemberRole, MemberSeat};
+pub use member::{MemberRole, MemberSeat, ReplicaKind};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
     HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,

@@ -13,7 +13,7 @@ use quorate_paxos::{Message, Options, Timing};
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
-    SliceId, Slot,
+    ReplicaKind, SliceId, Slot,
 };
 
 use super::*;
@@ -77,7 +77,14 @@ struct Bench {
 fn options(group: GroupId, replica: ReplicaId) -> GroupOptions {
     let (timing, log_budget_bytes) = (Timing::lan(), u64::MAX);
     GroupOptions {
-        paxos: Options { group, replica, timing, pinned: false, log_budget_bytes },
+        paxos: Options {
+            group,
+            replica,
+            kind: ReplicaKind::Full,
+            timing,
+            pinned: false,
+            log_budget_bytes,
+        },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
         numbering: group,
@@ -250,7 +257,8 @@ async fn rows_that_come_for_a_replica_that_is_gone_are_ignored() {
         // Until its promise is durable it does not obey.
         let (slot_committed, slot_releasable) = (Slot(8), Slot::ZERO);
         let sent_at = BootTime(1);
-        let beat = Heartbeat { ballot, sent_at, slot_committed, slot_releasable };
+        let slot_secured = Slot::ZERO;
+        let beat = Heartbeat { ballot, sent_at, slot_committed, slot_releasable, slot_secured };
         bench.hear(leader, Message::Heartbeat(beat));
         let trimmed = EntryId { ballot, slot: Slot(5) };
         bench.hear(leader, Message::Behind(Behind { ballot, trimmed }));

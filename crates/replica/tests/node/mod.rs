@@ -21,8 +21,8 @@ use quorate_replica::{
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, FolderState, GroupId,
-    Incarnation, Mutation, NodeId, PeerFolder, ReplicaId, ReplyBody, Request, RequestBody,
-    RowAddress, SliceId, Slot, TableId, Uid, Value,
+    Incarnation, Mutation, NodeId, PeerFolder, ReplicaId, ReplicaKind, ReplyBody, Request,
+    RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -273,7 +273,14 @@ fn group_options(group: GroupId) -> GroupOptions {
         ..Timing::lan()
     };
     GroupOptions {
-        paxos: Options { group, replica: ME, timing, pinned: false, log_budget_bytes: u64::MAX },
+        paxos: Options {
+            group,
+            replica: ME,
+            kind: ReplicaKind::Full,
+            timing,
+            pinned: false,
+            log_budget_bytes: u64::MAX,
+        },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
         numbering: group,
