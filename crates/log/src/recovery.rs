@@ -78,7 +78,14 @@ impl Log {
         random: u64,
         mark: LogMark,
     ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
-        Log::open_judged(disk, options, random, mark, BTreeMap::new(), |_, _, _| Ok(BTreeSet::new()))
+        Log::open_judged(
+            disk,
+            options,
+            random,
+            mark,
+            BTreeMap::new(),
+            |_, _, _| Ok(BTreeSet::new()),
+        )
     }
 
     /// Opens a log that reaches `mark` at least, without the frames of groups that begin below `counts_from`.
@@ -396,4 +403,3 @@ impl Recovery {
         }
     }
 }
-

@@ -35,7 +35,11 @@ fn damaged() -> SimDisk {
 }
 
 /// Opens the log and gives these groups up. Returns where they count from.
-fn give_up(disk: &SimDisk, groups: &[GroupId], from: &BTreeMap<GroupId, LogOffset>) -> (Opened, LogOffset) {
+fn give_up(
+    disk: &SimDisk,
+    groups: &[GroupId],
+    from: &BTreeMap<GroupId, LogOffset>,
+) -> (Opened, LogOffset) {
     let mut end = LogOffset(0);
     let opened: Result<Opened, LogError> = Log::open_judged(
         disk.mount(),

@@ -6,7 +6,7 @@ use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -85,6 +85,15 @@ pub enum Event {
     },
     /// The log is on disk: for each group, the number of the last write that is.
     Synced(Vec<(GroupId, u64)>),
+    /// That the log of this replica is whole again is on disk.
+    LogWhole {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// So many memberships are on disk.
+    MembershipsStored(u64),
     /// Promises are on disk.
     PromisesSynced(Vec<(GroupId, Ballot)>),
     /// The log finished a write or a probe.
@@ -162,6 +171,8 @@ pub enum Event {
         group: GroupId,
         /// The new replica.
         replica: ReplicaId,
+        /// What it holds.
+        kind: ReplicaKind,
         /// Told whether it is a member now.
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -184,6 +195,13 @@ pub enum Event {
     Created {
         /// The group.
         group: GroupId,
+    },
+    /// The membership of this entry is durable where an arbiter keeps it.
+    Kept {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        at: EntryId,
     },
     /// The replicas that began anew are durable.
     Reborn,
@@ -229,7 +247,7 @@ pub enum Event {
         /// The group.
         group: GroupId,
         /// Told; `None`: none.
-        reply: oneshot::Sender<Option<(ReplicaId, bool)>>,
+        reply: oneshot::Sender<Option<(ReplicaId, ReplicaKind, bool)>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {
@@ -356,6 +374,8 @@ pub struct GroupStatus {
     pub fences: usize,
     /// Views at cuts.
     pub cuts: CutStatus,
+    /// Its log may lack what it had acknowledged: it does not vote before it has it again.
+    pub log_suspect: bool,
     /// Rows from other nodes.
     pub refill: RefillStatus,
     /// Comparing rows.

@@ -33,6 +33,7 @@ mod checkpoints;
 mod checks;
 mod cross;
 mod cuts;
+mod damaged_log;
 mod disk_health;
 mod elsewhere;
 mod group;
@@ -48,6 +49,7 @@ mod waiters;
 
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
+pub use damaged_log::is_whole;
 pub use disk_health::DiskHangs;
 pub use event::{
     Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,
@@ -59,7 +61,7 @@ pub use hashing::HashJob;
 pub use log_thread::{LogThread, Stop};
 pub use network::{Network, PeerMessage};
 pub use peer_folders::PeerFolders;
-pub use refill::Loaded;
+pub use refill::{Loaded, Wanted};
 pub use restore::{Restore, RestoreError, restore};
 pub use shard::{Shard, ShardOptions};
 pub use snapshot::{RefillDone, Refilled, SnapshotSource, blocking};

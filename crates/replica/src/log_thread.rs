@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{
-    Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
+    Disk, Frame, GroupRecord, LogError, LogTrust, LogWriter, MembershipRecord, NodeRecord,
+    PromiseFile,
 };
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, Slot};
+use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Slot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk_health::DiskGauge;
@@ -36,19 +37,33 @@ pub(crate) enum LogCommand {
     Append { frames: Vec<Frame>, writes: Vec<(GroupId, u64)> },
     /// Make a promise durable.
     Promise { group: GroupId, ballot: Ballot },
-    /// Make durable who takes part in a group, before any frame that is sent later.
+    /// The suspect log of a replica is whole again: remember it, then say so.
+    LogWhole { group: GroupId, replica: ReplicaId },
+    /// Make durable who takes part in a group, before any frame that is sent later, then say so.
     Membership { group: GroupId, membership: MembershipRecord },
+    /// The same at an arbiter, which waits until it is.
+    Keep { group: GroupId, membership: MembershipRecord },
     /// Remember a replica that was made just now, then say so.
-    Create { group: GroupId, replica: ReplicaId },
+    Create(Made),
     /// Remember that this is not the first data folder of the node, and the replicas that take the places of those
-    /// before them and have promised this much: all in one store, then say so.
-    Rebirth(Vec<(GroupId, ReplicaId, Ballot)>),
+    /// before them: all in one store, then say so.
+    Rebirth(Vec<Made>),
     /// Remember whether an operator wants the replica to lead, then answer.
     PinLeader { group: GroupId, pinned: bool, reply: oneshot::Sender<Result<(), Error>> },
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
     /// Remember what is said of data folders.
     Meet(Meeting),
+}
+
+/// A replica that was made just now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) kind: ReplicaKind,
+    /// What it takes over from the one before it.
+    pub(crate) promised: Ballot,
 }
 
 /// What a peer says of data folders.
@@ -228,16 +243,26 @@ impl LogThread {
             }
             LogCommand::Membership { group, membership } => {
                 self.group_record(group).membership = membership;
+                news.memberships += 1;
             }
-            LogCommand::Create { group, replica } => {
-                self.put_replica(group, replica, Ballot::ZERO);
-                news.events.push(Event::Created { group });
+            LogCommand::Keep { group, membership } => {
+                let at = membership.at;
+                self.group_record(group).membership = membership;
+                news.events.push(Event::Kept { group, at });
+            }
+            LogCommand::LogWhole { group, replica } => {
+                let record = self.group_record(group);
+                record.log.suspect &= record.replica != replica;
+                news.has_whole = true;
+                news.events.push(Event::LogWhole { group, replica });
+            }
+            LogCommand::Create(made) => {
+                self.put_replica(made);
+                news.events.push(Event::Created { group: made.group });
             }
             LogCommand::Rebirth(replicas) => {
                 self.record.reborn = true;
-                for (group, replica, promised) in replicas {
-                    self.put_replica(group, replica, promised);
-                }
+                replicas.into_iter().for_each(|made| self.put_replica(made));
                 news.events.push(Event::Reborn);
             }
             LogCommand::PinLeader { group, pinned, reply } => {
@@ -258,9 +283,13 @@ impl LogThread {
         news.is_any |= is_news;
     }
 
-    fn put_replica(&mut self, group: GroupId, replica: ReplicaId, promised: Ballot) {
+    fn put_replica(&mut self, made: Made) {
+        let Made { group, replica, kind, promised } = made;
         let membership = MembershipRecord::default();
-        let record = GroupRecord { replica, promised, pinned: false, membership };
+        // It has told of nothing. What was given up of the log before stays so.
+        let before = self.record.groups.get(&group).map(|record| record.log).unwrap_or_default();
+        let log = LogTrust { suspect: false, ..before };
+        let record = GroupRecord { replica, kind, promised, pinned: false, log, membership };
         self.record.groups.insert(group, record);
     }
 
@@ -271,10 +300,17 @@ impl LogThread {
 
     /// Stores the record if anything was noted in it, and says so.
     async fn tell_news(&mut self, news: News, tell: &Tell) -> Result<(), LogError> {
-        let News { is_any, promised, events, pinned, met, has_folders } = news;
+        let News { is_any, promised, memberships, has_whole, events, pinned, met, has_folders } =
+            news;
         if is_any {
             self.store().await?;
             self.writer.set_floors(floors(&self.record));
+        }
+        if has_whole && self.record.groups.values().all(|group| !group.log.suspect) {
+            self.writer.clear_damage()?;
+        }
+        if 0 < memberships {
+            send(&tell.events, Event::MembershipsStored(memberships));
         }
         if has_folders {
             tell.folders.send_replace(PeerFolders::new(self.record.peers.clone()));
@@ -336,6 +372,10 @@ struct News {
     events: Vec<Event>,
     pinned: Vec<oneshot::Sender<Result<(), Error>>>,
     met: Vec<(NodeId, oneshot::Sender<PeerFolder>)>,
+    /// So many memberships.
+    memberships: u64,
+    /// A log that was suspect is whole again.
+    has_whole: bool,
     /// More is known of the folders of peers.
     has_folders: bool,
 }

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{LogCounters, LogReader};
-use quorate_paxos::{Health, Input, MembershipAt, Restored};
+use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, EntryId, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
@@ -31,7 +31,7 @@ use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
-use crate::members::{nodes_of, record_of};
+use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -89,6 +89,8 @@ pub struct Shard {
     sender: mpsc::UnboundedSender<Event>,
     log: LogQueue,
     checkpoints: Checkpoints,
+    /// Memberships on their way to the promise file. Rows wait for them: what rows hold may be lost from the log.
+    memberships_unstored: u64,
     /// Rows to switch to between two checkpoints.
     switches: VecDeque<Switch>,
     /// A switch is under way, off this task.
@@ -137,6 +139,7 @@ impl Shard {
         let log_loop = log.run(commands, sender.clone(), folders, gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
+            memberships_unstored: 0,
             switches: VecDeque::new(),
             is_switching: false,
             hashing: Hashing::default(),
@@ -184,23 +187,18 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        let chosen = restored.membership.clone();
+        let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.members.stored = chosen.id;
-        self.tell_membership(group, &chosen);
+        // What an arbiter keeps need not be chosen.
+        if kind.keeps_log() {
+            self.tell_membership(group, &chosen);
+        }
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
         self.share_log_budget();
         Ok(())
-    }
-
-    /// What is kept of the log for members that lag is shared by the groups that the node has now.
-    fn share_log_budget(&mut self) {
-        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
-        for driver in self.groups.values_mut() {
-            driver.core.set_log_budget(each);
-        }
     }
 
     /// Runs until `shutdown` resolves, or until the node cannot go on.
@@ -343,6 +341,15 @@ impl Shard {
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
+            Event::LogWhole { group, replica } => {
+                fx.touched.push(group);
+                let driver = self.driver(group);
+                // Another one may have taken its place.
+                if driver.options.paxos.replica == replica {
+                    driver.step(now, Input::LogWhole, fx)?;
+                }
+            }
+            Event::MembershipsStored(count) => self.memberships_unstored -= count,
             Event::LogProgress { has_room, log_bytes, counters } => {
                 self.disk_ok_at = now;
                 fx.disk_ok_at = now;
@@ -375,6 +382,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -445,6 +453,8 @@ impl Shard {
             | Event::Cross { .. }
             | Event::Synced(_)
             | Event::PromisesSynced(_)
+            | Event::LogWhole { .. }
+            | Event::MembershipsStored(_)
             | Event::LogProgress { .. }
             | Event::Released
             | Event::Checkpointed { .. }
@@ -457,6 +467,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -593,7 +604,7 @@ impl Shard {
         }
         self.look_at_disk(now, fx)?;
         self.send_home(now, fx)?;
-        if self.is_switching || !self.switches.is_empty() {
+        if self.is_switching || !self.switches.is_empty() || 0 < self.memberships_unstored {
             return Ok(()); // Then come the checkpoints.
         }
         let held_back = self.groups.values_mut().map(|driver| HeldBack {
@@ -609,15 +620,6 @@ impl Shard {
             });
         }
         Ok(())
-    }
-
-    /// Other members of a group are chosen: its own groups and other nodes find it there.
-    fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
-        if at.id == EntryId::ZERO {
-            return; // As in the cluster file.
-        }
-        self.leaders.moved(group, nodes_of(&at.membership));
-        self.options.network.membership(group, at);
     }
 
     /// Sends what the round asked for: to the peers first, then to our own log.
@@ -641,7 +643,14 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
+            self.memberships_unstored += 1;
             self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+        }
+        for (group, at) in fx.kept {
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at) });
+        }
+        for (group, replica) in fx.whole_logs {
+            self.log.send(LogCommand::LogWhole { group, replica });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use quorate_log::{
-    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOffset, LogOptions, LogReader,
-    LogTrust, LogWriter, MembershipRecord, NodeRecord, Recovered,
+    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOffset, LogOptions, LogReader, LogTrust,
+    LogWriter, MembershipRecord, NodeRecord, Recovered,
 };
 use quorate_types::{
-    Ballot, ClusterId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId, Slot,
+    Ballot, ClusterId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId,
+    ReplicaKind, Slot,
 };
 
 /// Tiny segments, so that logs roll often.
@@ -63,6 +64,7 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
     let ballot = |round| Ballot { round, replica: ReplicaId(7) };
     let group = |round| GroupRecord {
         replica: ReplicaId(3),
+        kind: ReplicaKind::Full,
         promised: ballot(round),
         pinned: round % 2 == 0,
         log: LogTrust { suspect: round % 3 == 0, counts_from: LogOffset(round) },

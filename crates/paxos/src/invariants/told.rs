@@ -41,7 +41,10 @@ fn check_message(replica: &Replica, message: &Message) {
         }
         Message::PreVoteAck(msg) => {
             let is_suspect = replica.is_log_suspect();
-            assert!(!msg.granted || !is_suspect, "welcomes a candidate with a log that may lack entries");
+            assert!(
+                !msg.granted || !is_suspect,
+                "welcomes a candidate with a log that may lack entries"
+            );
         }
         Message::PreVote(_)
         | Message::Reject(_)

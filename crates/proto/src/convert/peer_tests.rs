@@ -83,11 +83,8 @@ fn election() -> impl Strategy<Value = Message> {
             }
         ),
         ballot().prop_map(|ballot| Message::TakeOver(TakeOver { ballot })),
-        (ballot(), time(), option::of(slot())).prop_map(|(ballot, asked_at, left)| Message::Ask(Ask {
-            ballot,
-            asked_at,
-            left
-        })),
+        (ballot(), time(), option::of(slot()))
+            .prop_map(|(ballot, asked_at, left)| Message::Ask(Ask { ballot, asked_at, left })),
         (ballot(), time(), slot(), slot()).prop_map(
             |(ballot, asked_at, slot_applied, slot_last)| Message::Told(Told {
                 ballot,

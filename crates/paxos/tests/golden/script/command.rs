@@ -166,9 +166,7 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["continue", id] => Event::ContinueChange(replica(id)),
         ["vanish", id] => Event::Vanish(replica(id)),
         ["lose-rows", id] => Event::LoseRows(replica(id)),
-        ["lose-log", id, "keep", keep] => {
-            Event::LoseLog { id: replica(id), keep: number(keep) }
-        }
+        ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
         ["damage-rows", id] => Event::DamageRows(replica(id)),
         ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
         ["install", id] => Event::Install(replica(id)),
