@@ -6,7 +6,8 @@
 //! leaders, writes what they send, acknowledges what is on its disk, and grants leases, which are promises not to
 //! vote.
 //!
-//! It asks the leader where its log ends, and is whole once its own log equals that log so far, on disk:
+//! It asks the leader where its log ends, and is whole once its own log equals that log so far, on disk, and the rows
+//! are there that it begins after:
 //!
 //! - what it had accepted under older ballots and is chosen, or ever will be, the leader had when it was elected;
 //! - what it had accepted under this ballot was in the leader's log when the question came, because whoever asks
@@ -77,10 +78,12 @@ impl Replica {
     /// Tells the driver once the log is whole.
     pub(crate) fn settle_suspicion(&mut self, out: &mut Output) {
         let is_durable = self.promised == self.promised_synced;
+        // What a snapshot holds is not in the log that begins with it.
+        let has_all = self.log.trimmed() == Slot::ZERO || !self.lacks_rows();
         let (promised, left) = (self.promised, self.slot_left());
         let Some(suspicion) = &mut self.suspicion else { return };
         let reaches = |(ballot, end): (Ballot, Slot)| ballot == promised && Some(end) <= left;
-        if is_durable && !suspicion.is_over && suspicion.named.is_some_and(reaches) {
+        if is_durable && has_all && !suspicion.is_over && suspicion.named.is_some_and(reaches) {
             suspicion.is_over = true;
             out.log_whole = true;
         }
