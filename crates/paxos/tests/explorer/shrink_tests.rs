@@ -63,7 +63,7 @@ fn a_failing_seed_becomes_a_short_script() {
     if planted().is_some() {
         return;
     }
-    for seed in [0, 1, 3] {
+    for seed in 1..4 {
         let found = explore(seed, 4000, NOTHING_ABOVE_3, &mut Totals::default());
         let (schedule, failure) = found.expect("a seed chooses more than three slots");
 
