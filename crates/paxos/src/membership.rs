@@ -13,7 +13,7 @@ mod history;
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ReplicaId, ReplicaKind, limits};
+use quorate_types::{EntryId, ReplicaId, ReplicaKind, limits};
 
 pub use code::MembershipError;
 pub use history::MembershipAt;
@@ -33,6 +33,17 @@ pub struct Member {
     pub kind: ReplicaKind,
 }
 
+/// Which life of a group this is. Forced recovery begins another one, in which some entries may not be that
+/// were acknowledged in the one before; replicas of different histories never count together (`force.rs`). Of
+/// two the greater one counts: two that began by mistake from the same one are told apart by their entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct History {
+    /// 0 at first, raised by one by each forced recovery.
+    pub number: u32,
+    /// The entry that it began with; zero for the first one.
+    pub since: EntryId,
+}
+
 /// The members of a group at some entry of its log.
 ///
 /// Invariants: at most [`limits::GROUP_MEMBERS_MAX`]; voters before and after, unless there is no member
@@ -42,6 +53,7 @@ pub struct Membership {
     members: BTreeMap<ReplicaId, Member>,
     /// Old and new voters differ.
     is_joint: bool,
+    history: History,
 }
 
 impl Membership {
@@ -59,7 +71,19 @@ impl Membership {
             return Err(MembershipError::NoVoter);
         }
         let is_joint = members.values().any(|it| it.role.votes_before() != it.role.votes_after());
-        Ok(Membership { members, is_joint })
+        Ok(Membership { members, is_joint, history: History::default() })
+    }
+
+    /// The same members in another history.
+    #[must_use]
+    pub fn in_history(self, history: History) -> Membership {
+        Membership { history, ..self }
+    }
+
+    /// The history that they are members in.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history
     }
 
     /// Voters alone: how a group begins.
@@ -151,7 +175,7 @@ impl Membership {
             member.role.in_the_end().map(|role| (*id, Member { role, ..*member }))
         };
         let members = self.members.iter().filter_map(stays).collect();
-        Membership { members, is_joint: false }
+        Membership { members, is_joint: false, history: self.history }
     }
 }
 

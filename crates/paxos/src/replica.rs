@@ -3,7 +3,8 @@
 //! `acceptor.rs` promises and accepts, `election.rs` runs for leadership, `leader.rs` proposes and
 //! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
 //! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
-//! gives leadership away, `change.rs` changes who takes part, `learner.rs` commits and applies.
+//! gives leadership away, `change.rs` changes who takes part, `force.rs` begins another history where a
+//! majority is lost, `learner.rs` commits and applies.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,6 +13,7 @@ use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
 
 use crate::batch::{Batch, Tail};
 use crate::election::{Candidacy, PreCandidacy};
+use crate::force::Force;
 use crate::freshness::Freshness;
 use crate::home::Homing;
 use crate::input::{Input, Restored};
@@ -91,6 +93,8 @@ pub struct Replica {
     pub(crate) read_ahead: VecDeque<Batch>,
     pub(crate) freshness: Freshness,
     pub(crate) homing: Homing,
+    /// Histories that begin by force.
+    pub(crate) force: Force,
     pub(crate) duty: Duty,
 }
 
@@ -197,6 +201,7 @@ impl Replica {
             read_ahead: VecDeque::new(),
             freshness: Freshness::unknown(now),
             homing: Homing::new(&options.timing),
+            force: Force::restored(now, restored.is_outlived),
             duty: Duty::Follower { election_at: silent_until },
             options,
         };
@@ -224,6 +229,8 @@ impl Replica {
             Input::GoHome => self.on_go_home(now, &mut out),
             Input::Change(request) => self.on_change(now, &request, &mut out),
             Input::ContinueChange => self.on_continue_change(now, &mut out),
+            Input::Force(request) => self.on_force(now, request, &mut out),
+            Input::History(at) => self.on_history(now, at, &mut out),
             Input::Pin(pinned) => self.options.pinned = pinned,
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
             Input::RowsDamaged => self.on_rows_damaged(now, &mut out),
@@ -240,6 +247,7 @@ impl Replica {
         self.announce_serving(&mut out);
         self.announce_commit(&mut out);
         self.continue_handover(now, &mut out);
+        self.continue_force(now, &mut out);
         // Without rows nothing is applied for long: what is on disk is read back when it is wanted.
         let idle = if self.rows_missing { self.slot_synced } else { self.slot_applied };
         self.log.evict(idle);
@@ -250,6 +258,10 @@ impl Replica {
         if from == self.options.replica {
             return; // An envelope that went astray.
         }
+        if self.is_outlived() {
+            return;
+        }
+        self.note_heard(now, from);
         // Who is no member for us may be one for whoever has more of the log, so everybody is heard; what
         // counts is decided where it is counted.
         match message {
@@ -454,7 +466,7 @@ impl Replica {
 
     /// True if it counts in some quorum, as far as it knows.
     pub(crate) fn votes(&self) -> bool {
-        self.membership().has_voter(self.options.replica)
+        self.membership().has_voter(self.options.replica) && !self.is_outlived()
     }
 
     /// Those whose votes a candidate needs by its log, but itself.
