@@ -66,7 +66,8 @@ impl Exit {
             | Code::TransferRefused
             | Code::MembersChanged
             | Code::MemberExists
-            | Code::LessRedundancy => Exit::Conflict,
+            | Code::LessRedundancy
+            | Code::GroupNotLost => Exit::Conflict,
             Code::OutcomeUnknown | Code::SessionExpired => Exit::OutcomeUnknown,
             Code::NotLeader
             | Code::WrongNode
@@ -77,6 +78,7 @@ impl Exit {
             | Code::Unreachable
             | Code::MemberNotReady
             | Code::SnapshotUnavailable
+            | Code::Outlived
             | Code::ShuttingDown => Exit::Unreachable,
             Code::InvalidRequest => Exit::Usage,
             Code::Unauthenticated

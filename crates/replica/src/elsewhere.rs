@@ -85,6 +85,10 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if let Some(error) = self.refuses_outlived() {
+            reply.answer(Err(error));
+            return Ok(());
+        }
         let now = clock.now();
         let Elsewhere { at_least, stale_max, around_locks } = elsewhere;
         let fresh_since = stale_max.map(|age| now - age);

@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
 use quorate_paxos::{
-    Health, Input, MembershipAt, Message, NotServing, Options, ReadToken, Replica, Restored,
-    Serving,
+    Health, Input, MembershipAt, NotServing, Options, ReadToken, Replica, Restored, Serving,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
@@ -33,6 +32,7 @@ use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::force::ForceDriver;
 use crate::hashing::HashJob;
 use crate::members::MembersDriver;
 use crate::network::PeerMessage;
@@ -107,6 +107,8 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
+    /// Nodes that are told who takes part in a group.
+    pub(crate) told: Vec<(NodeId, GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.
     pub(crate) hashes: Vec<HashJob>,
     /// About checks, for other replicas of the same group.
@@ -165,6 +167,8 @@ pub(crate) struct GroupDriver {
     pub(crate) refill: RefillDriver,
     /// Changes of who takes part.
     pub(crate) members: MembersDriver,
+    /// Histories that begin by force.
+    pub(crate) force: ForceDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -215,6 +219,7 @@ impl GroupDriver {
             checks,
             refill: RefillDriver::default(),
             members: MembersDriver::default(),
+            force: ForceDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -238,6 +243,10 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if let Some(error) = self.refuses_outlived() {
+            asked.reply.answer(Err(error));
+            return Ok(());
+        }
         if self.has_view_for(&asked.request.body) {
             return self.at_cut(clock.now(), asked, fx);
         }
@@ -464,16 +473,6 @@ impl GroupDriver {
         self.step(now, Input::Propose(payloads), fx)
     }
 
-    pub(crate) fn peer(
-        &mut self,
-        now: BootTime,
-        from: ReplicaId,
-        message: Message,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        self.step(now, Input::Message { from, message }, fx)
-    }
-
     /// Steps the core and carries its output out, and that of the log reads it asks for.
     pub(crate) fn step(
         &mut self,
@@ -606,6 +605,9 @@ impl GroupDriver {
     }
 
     pub(crate) fn serving(&self, now: BootTime) -> Result<(), Error> {
+        if let Some(error) = self.refuses_outlived() {
+            return Err(error);
+        }
         self.core.serving(now).map(|_| ()).map_err(|reason| refuse::not_serving(self.group, reason))
     }
 
@@ -633,6 +635,8 @@ impl GroupDriver {
             cuts: self.cuts.status(now),
             refill: self.refill_status(),
             checks: self.check_status(now),
+            history: self.core.history().number,
+            is_outlived: self.core.is_outlived(),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_log::MembershipRecord;
 use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
 use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId};
 use tokio::sync::oneshot;
@@ -27,8 +26,8 @@ type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
 pub(crate) struct MembersDriver {
     /// What the core said of the change it was asked for last.
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
-    /// The entry of the membership that was sent to the promise file last.
-    pub(crate) stored: EntryId,
+    /// The membership that was sent to the promise file last.
+    pub(crate) stored: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -53,9 +52,8 @@ impl GroupDriver {
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         let at = self.core.applied_membership();
-        let is_news = self.members.stored.slot < at.id.slot;
-        let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.id;
+        let at = at.is_after(&self.members.stored).then(|| at.clone())?;
+        self.members.stored = at.clone();
         Some(at)
     }
 
@@ -206,26 +204,6 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
         votes: member.role.votes_after(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
-}
-
-/// A membership for the promise file.
-#[must_use]
-pub fn record_of(at: &MembershipAt) -> MembershipRecord {
-    MembershipRecord { at: at.id, bytes: at.membership.encode().to_vec() }
-}
-
-/// A membership from the promise file. One that was never stored has no members.
-///
-/// # Errors
-/// `PROMISES_UNREADABLE` if the bytes are none.
-pub fn membership_of(record: &MembershipRecord) -> Result<MembershipAt, Error> {
-    if record.bytes.is_empty() {
-        return Ok(MembershipAt::default());
-    }
-    let membership = Membership::decode(&record.bytes).map_err(|error| {
-        Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
-    })?;
-    Ok(MembershipAt { id: record.at, membership })
 }
 
 fn answer(reply: ChangeReply, answer: Result<EntryId, Error>) {

@@ -192,7 +192,11 @@ impl GroupDriver {
                 return Ok(());
             }
         };
-        let Refilled { last, incarnation, .. } = &refilled;
+        let Refilled { last, incarnation, membership, .. } = &refilled;
+        if membership.membership.history() != self.core.history() {
+            warn!(group = %self.group, "rows that came are thrown away: they are of another history");
+            return self.give_up_refill(now, fx);
+        }
         let is_old = last.last() <= self.core.slot_applied();
         if self.core.may_install(last.last_id()) {
             self.refill.phase = Phase::Logging(*incarnation);

@@ -26,12 +26,13 @@ use crate::cross::Asked;
 use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::force::record_of;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
-use crate::members::{nodes_of, record_of};
+use crate::members::nodes_of;
 use crate::network::{Network, PeerMessage};
 use crate::refill::Switch;
 use crate::refuse;
@@ -179,7 +180,7 @@ impl Shard {
         let reader = self.options.reader.clone();
         let chosen = restored.membership.clone();
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
-        driver.members.stored = chosen.id;
+        driver.members.stored = chosen.clone();
         self.tell_membership(group, &chosen);
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
@@ -276,6 +277,7 @@ impl Shard {
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
         driver.tick_members(now, fx)?;
+        driver.tick_force();
         if driver.core.next_deadline() <= now {
             driver.step(now, Input::Tick, fx)?;
         }
@@ -294,12 +296,12 @@ impl Shard {
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
             Event::Peer { messages, permit } => {
-                for PeerMessage { group, from, to, message } in messages {
+                for PeerMessage { group, from, to, history, message } in messages {
                     // What was meant for a replica that was here before is for nobody.
                     let driver = self.groups.get_mut(&group);
                     if let Some(driver) = driver.filter(|it| it.options.paxos.replica == to) {
                         fx.touched.push(group);
-                        driver.peer(self.options.clock.now(), from, message, fx)?;
+                        driver.peer(self.options.clock.now(), (from, history), message, fx)?;
                     }
                 }
                 drop(permit);
@@ -360,6 +362,10 @@ impl Shard {
             | Event::Created { .. }
             | Event::Rebirth { .. }
             | Event::Moved { .. }
+            | Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
         }
@@ -437,6 +443,10 @@ impl Shard {
             | Event::Created { .. }
             | Event::Rebirth { .. }
             | Event::Moved { .. }
+            | Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => unreachable!("no question"),
         }
@@ -617,7 +627,13 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
-            self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+            let driver = self.groups.get(&group);
+            let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
+            let membership = record_of(&at, is_outlived);
+            self.log.send(LogCommand::Membership { group, membership });
+        }
+        for (to, group, at) in fx.told {
+            self.options.network.tell_membership(to, group, &at);
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

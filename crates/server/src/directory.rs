@@ -25,9 +25,11 @@ impl Directory {
     /// Takes in who takes part in a group; true if that is news.
     pub(crate) fn hear(&self, group: GroupId, at: &MembershipAt) -> bool {
         let mut heard = self.heard.write().unwrap_or_else(PoisonError::into_inner);
-        let known = heard.get(&group).map_or(EntryId::ZERO, |known| known.id);
         // How a group began is in the cluster file, and a replica that nobody took in knows nothing.
-        let is_news = known.slot < at.id.slot && self.topology.group(group).is_some();
+        let is_news = match heard.get(&group) {
+            Some(known) => at.is_after(known),
+            None => at.id != EntryId::ZERO && self.topology.group(group).is_some(),
+        };
         if is_news {
             heard.insert(group, at.clone());
         }

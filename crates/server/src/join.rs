@@ -24,12 +24,18 @@ const UNWANTED: Duration = Duration::from_secs(30);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 impl NodeContext {
-    /// Takes in who takes part in a group.
-    pub(crate) fn hear_members(&self, group: GroupId, at: &MembershipAt) -> Result<(), Error> {
-        if self.directory.hear(group, at) {
+    /// Takes in who takes part in a group, as a peer has it.
+    pub(crate) fn hear_members(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        at: MembershipAt,
+    ) -> Result<(), Error> {
+        if self.directory.hear(group, &at) {
             self.shard.moved(group, nodes_of(&at.membership))?;
         }
-        Ok(())
+        // The replica of this node may count in another history than the peer.
+        self.shard.heard(group, from, at)
     }
 
     /// A peer knew another disk of this node: its replicas get new ids, if nothing was written by the ones

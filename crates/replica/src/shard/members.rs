@@ -60,6 +60,30 @@ impl Shard {
                 self.rebirth(now, options, reply, fx)?;
             }
             Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
+            Event::Heard { group, from, at } => {
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    fx.touched.push(group);
+                    driver.heard_members(now, from, at, fx)?;
+                }
+            }
+            Event::Standing { group, slot, reply } => {
+                let driver = self.groups.get(&group).ok_or_else(|| refuse::wrong_node(group));
+                let _gone = reply.send(driver.map(|it| it.standing(now, slot))).is_err(); // The caller may have left.
+            }
+            Event::Force { group, order, reply } => match self.groups.get_mut(&group) {
+                Some(driver) => {
+                    fx.touched.push(group);
+                    driver.force(now, *order, reply, fx)?;
+                }
+                None => drop(reply.send(Err(refuse::wrong_node(group)))),
+            },
+            Event::Losses { group, reply } => {
+                let losses = match self.groups.get(&group) {
+                    Some(driver) => driver.losses(now)?,
+                    None => Err(refuse::wrong_node(group)),
+                };
+                let _gone = reply.send(losses).is_err(); // The caller may have left.
+            }
             Event::PinLeader { group, pinned, reply } => {
                 let noted = match self.groups.get_mut(&group) {
                     Some(driver) => {
@@ -95,7 +119,9 @@ impl Shard {
         let group = options.paxos.group;
         if let Some(driver) = self.groups.get(&group) {
             let own = driver.options.paxos.replica;
-            let answer = if driver.core.membership().get(own).is_none() {
+            let answer = if let Some(error) = driver.refuses_outlived() {
+                Err(error)
+            } else if driver.core.membership().get(own).is_none() {
                 Ok(own)
             } else {
                 let message = format!("this node has member {own} of {group}");
