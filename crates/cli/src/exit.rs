@@ -271,7 +271,8 @@ mod tests {
                 "TRANSFER_REFUSED",
                 "MEMBERS_CHANGED",
                 "MEMBER_EXISTS",
-                "LESS_REDUNDANCY"
+                "LESS_REDUNDANCY",
+                "GROUP_NOT_LOST"
             ]
         );
         assert_eq!(with(5), ["OUTCOME_UNKNOWN", "SESSION_EXPIRED"]);
@@ -287,6 +288,7 @@ mod tests {
                 "UNREACHABLE",
                 "MEMBER_NOT_READY",
                 "SNAPSHOT_UNAVAILABLE",
+                "OUTLIVED",
                 "SHUTTING_DOWN"
             ]
         );
