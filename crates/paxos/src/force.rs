@@ -22,7 +22,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, ReplicaKind, Slot};
 
 use crate::batch::{Batch, BatchKind};
 use crate::membership::{History, Member, Membership, MembershipAt, Role};
@@ -129,11 +129,15 @@ impl Replica {
         !matches!(self.force.phase, Phase::Idle)
     }
 
-    /// The log is not yet of the history that this replica counts in.
+    /// The log is not yet of the history that this replica counts in. Never true of an arbiter, which has none.
     #[must_use]
     pub fn is_crossing(&self) -> bool {
         let History { number, since } = self.history();
-        number != 0 && self.log.trimmed() < since.slot && self.log.id_at(since.slot) != Some(since)
+        let keeps_log = self.options.kind != ReplicaKind::Arbiter;
+        number != 0
+            && keeps_log
+            && self.log.trimmed() < since.slot
+            && self.log.id_at(since.slot) != Some(since)
     }
 
     /// Somebody of the own history lives.
@@ -190,12 +194,15 @@ impl Replica {
         }
         let member = |id: &ReplicaId| {
             let member = present.get(*id)?;
-            let role = if member.role.votes() { Role::Voter } else { Role::Learner };
+            // Whoever is set aside may be all that is left.
+            let may_vote = member.role.votes() || member.role == Role::Suspended;
+            let role = if may_vote { Role::Voter } else { Role::Learner };
             Some((*id, Member { role, ..*member }))
         };
         let members: Option<BTreeMap<_, _>> = request.kept.iter().map(member).collect();
         let members = members.ok_or(NotForced::Impossible)?;
-        if members.get(&own).is_none_or(|member| member.role != Role::Voter) {
+        let leads = |it: &Member| it.role == Role::Voter && it.kind.may_lead();
+        if !members.get(&own).is_some_and(leads) || Membership::new(members.clone()).is_err() {
             return Err(NotForced::Impossible);
         }
         if self.is_kept_already(request, &members) {

@@ -6,7 +6,7 @@ use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, History, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, Incarnation, LossEntry, NodeId, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -15,6 +15,7 @@ use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::hashing::HashJob;
 use crate::network::PeerMessage;
+use crate::peer_folders::PeerFolders;
 use crate::refill::Loaded;
 use crate::snapshot::{Refilled, SnapshotSource};
 
@@ -116,6 +117,8 @@ pub enum Event {
     Switched {
         /// The group.
         group: GroupId,
+        /// The replica that had them switched.
+        replica: ReplicaId,
         /// What is kept of them in memory.
         loaded: Option<Box<Loaded>>,
     },
@@ -217,6 +220,8 @@ pub enum Event {
         /// Told, if this node leads it.
         reply: oneshot::Sender<Result<Vec<LossEntry>, Error>>,
     },
+    /// The replicas that began anew are durable.
+    Reborn,
     /// Other nodes hold a group now than before.
     Moved {
         /// The group.
@@ -240,22 +245,33 @@ pub enum Event {
         /// Told how many groups are still led.
         reply: oneshot::Sender<u32>,
     },
-    /// Remember the incarnation of a peer's data folder, unless another one is known, and say which
-    /// one is.
-    Pin {
+    /// A peer comes with this data folder and tells of those of others: remember them, and say which one is known
+    /// under its name.
+    Meet {
         /// The peer.
         node: NodeId,
-        /// The incarnation it came with.
-        incarnation: Incarnation,
-        /// It has new replicas, so that the one known before counts no more.
-        is_reborn: bool,
-        /// Told the one that is known.
-        reply: oneshot::Sender<Incarnation>,
+        /// What it comes with.
+        folder: PeerFolder,
+        /// The folders that it knows.
+        told: PeerFolders,
+        /// Told the one that is known, durably. The peer is to be believed only if it is this one.
+        reply: oneshot::Sender<PeerFolder>,
+    },
+    /// A peer tells of data folders that it has met since.
+    HearFolders(PeerFolders),
+    /// Which replica of a group this node has, and whether it is a member as far as it knows that to be chosen.
+    Own {
+        /// The group.
+        group: GroupId,
+        /// Told; `None`: none.
+        reply: oneshot::Sender<Option<(ReplicaId, bool)>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {
         /// The group.
         group: GroupId,
+        /// That node.
+        asks: NodeId,
         /// They must stand here or later.
         at_least: Slot,
         /// Told them, or why not.
@@ -265,6 +281,8 @@ pub enum Event {
     Refilled {
         /// The group.
         group: GroupId,
+        /// The replica that wanted them: another one may have taken its place.
+        replica: ReplicaId,
         /// The rows, not yet switched to, or why there are none.
         outcome: Result<Refilled, Error>,
     },

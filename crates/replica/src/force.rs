@@ -165,6 +165,9 @@ impl GroupDriver {
     ) -> Result<(), Fatal> {
         let ours = self.core.history();
         if history == ours {
+            if self.core.is_absurd(now, from, &message) {
+                warn!(group = %self.group, %from, ?message, "a replica that is no member says what cannot be");
+            }
             return self.step(now, Input::Message { from, message }, fx);
         }
         debug!(group = %self.group, %from, theirs = history.number, ours = ours.number, "a message of another history");

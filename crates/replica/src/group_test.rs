@@ -79,7 +79,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         rank: 2,
     };
     let ack = PreVoteAck { ballot, granted: true, promised: Ballot::ZERO, standing };
-    let promise = Promise { ballot, last: EntryId::ZERO, slot_committed: Slot::ZERO };
+    let promise = Promise { ballot, last: EntryId::ZERO, slot_committed: Slot::ZERO, seats: None };
     let slot_synced = Slot(1);
     let (slot_verified, slot_refilling) = (Slot(1), None);
     let heard =

@@ -49,6 +49,12 @@ impl GroupDriver {
         })
     }
 
+    /// This replica, and whether it is a member, as far as that is applied here.
+    pub(crate) fn own(&self) -> (ReplicaId, bool) {
+        let own = self.options.paxos.replica;
+        (own, self.core.applied_membership().membership.get(own).is_some())
+    }
+
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         let at = self.core.applied_membership();

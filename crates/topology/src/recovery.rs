@@ -187,7 +187,9 @@ pub fn plan(
         return Err(NotRecovered::Led(led.replica.node()));
     }
     let votes = |it: &&&Survivor| {
-        members.get(&it.replica).is_some_and(|(role, _)| role.votes_before() || role.votes_after())
+        // Whoever is set aside may be all that is left.
+        let may_vote = |role: MemberRole| role.votes() || role == MemberRole::Suspended;
+        members.get(&it.replica).is_some_and(|(role, _)| may_vote(*role))
     };
     let alive: Vec<&Survivor> = counting.iter().filter(votes).copied().collect();
     if alive.is_empty() {
@@ -209,14 +211,16 @@ pub fn plan(
         let holders = alive.iter().filter(holds).map(|it| it.replica.node()).collect();
         return Err(NotRecovered::LacksProven { proven: proven.slot, holders });
     }
-    let has_log = |it: &&&Survivor| {
-        let kind = members.get(&it.replica).map(|(_, kind)| *kind);
-        it.has_rows && matches!(kind, Some(ReplicaKind::Full | ReplicaKind::ReadOnly))
-    };
+    let kind_of = |id: &ReplicaId| members.get(id).map(|(_, kind)| *kind).unwrap_or_default();
+    let has_log = |it: &&&Survivor| it.has_rows && kind_of(&it.replica).may_lead();
     let taken =
         holding.iter().filter(has_log).max_by_key(|it| (!it.is_crossing, it.last, it.replica));
     let taken = *taken.ok_or(NotRecovered::LacksRows)?;
-    let kept: BTreeSet<ReplicaId> = kept.iter().map(|it| it.replica).collect();
+    // At least half of a group are full replicas: of the others only so many go on.
+    let (full, others): (Vec<ReplicaId>, Vec<ReplicaId>) =
+        kept.iter().map(|it| it.replica).partition(|id| kind_of(id).may_lead());
+    let room = full.len();
+    let kept: BTreeSet<ReplicaId> = full.into_iter().chain(others.into_iter().take(room)).collect();
     let learns =
         |it: &&&Survivor| matches!(members.get(&it.replica), Some((MemberRole::Learner, _)));
     let learners: BTreeSet<ReplicaId> =

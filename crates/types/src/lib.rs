@@ -11,6 +11,7 @@ pub mod command;
 pub mod cross;
 pub mod cut;
 pub mod elsewhere;
+pub mod folder;
 pub mod identity;
 pub mod ids;
 pub mod ledger;
@@ -36,6 +37,7 @@ pub use cross::{
 };
 pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, RecordsPage, cut_group};
 pub use elsewhere::Elsewhere;
+pub use folder::{FolderState, PeerFolder};
 pub use identity::{ClientName, Identity, Who};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,

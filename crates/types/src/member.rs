@@ -137,6 +137,12 @@ impl MemberRole {
         self.votes_before() || self.votes_after()
     }
 
+    /// Counts in the quorums that stay, or is to be taken back into them.
+    #[must_use]
+    pub fn wants_vote(self) -> bool {
+        self.votes_after() || self == MemberRole::Suspended
+    }
+
     /// The role once the change is over; `None`: no member any more.
     #[must_use]
     pub fn in_the_end(self) -> Option<MemberRole> {

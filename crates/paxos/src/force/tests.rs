@@ -125,7 +125,7 @@ fn others_are_told() {
     let mut empty = replica(R2);
     let out = empty.step(NOW, Input::History(told.clone()));
     assert_eq!(out.membership, Some(told.clone()));
-    assert!(!empty.is_outlived() && !empty.votes() && empty.is_crossing());
+    assert!(!empty.is_outlived() && !empty.membership().has_voter(R2) && empty.is_crossing());
     let mut other = leader_of_two();
     assert!(other.serving(NOW).is_ok());
     let out = other.step(NOW, Input::History(told.clone()));

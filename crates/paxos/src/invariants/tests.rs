@@ -139,6 +139,7 @@ fn promise_told() {
         ballot: BALLOT,
         last: EntryId::ZERO,
         slot_committed: Slot::ZERO,
+        seats: None,
     }));
 }
 

@@ -31,8 +31,17 @@ pub enum MembershipError {
     #[error("{0} members; a group has at most {max}", max = limits::GROUP_MEMBERS_MAX)]
     TooMany(usize),
     /// Nobody votes, or nobody would once the change is over.
-    #[error("a group without a voter")]
+    #[error("a group without a full voter")]
     NoVoter,
+    /// Fewer full voters than it takes to lose as many as the group is made for.
+    #[error("too few of the voters are full replicas")]
+    TooFewFull,
+    /// More than one arbiter votes.
+    #[error("a group with two arbiters")]
+    Arbiters,
+    /// A member that only serves reads is to vote.
+    #[error("a read-only member never votes")]
+    ReadOnlyVoter,
     /// A format this version does not know.
     #[error("membership format {0} is unknown")]
     Format(u8),

@@ -124,6 +124,7 @@ pub fn options(rules: &Rules, index: usize) -> Options {
         better_wait: Duration::ZERO,
         round: STEP,
         disk_stall: Duration::from_secs(3600),
+        suspend_after: Duration::from_secs(3600),
         settle: Duration::from_secs(3600),
         settle_max: Duration::from_secs(3600),
     };

@@ -35,6 +35,7 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
                 sent_at: now,
                 slot_committed: Slot::ZERO,
                 slot_releasable: Slot::ZERO,
+                slot_secured: Slot::ZERO,
             };
             outs.push(it.step(
                 now,
@@ -96,7 +97,13 @@ fn follower() -> (Replica, Ballot) {
     let _ = it.step(BootTime(2_000_000), Input::Message { from: ids[0], message: prepare });
     let _ = it.step(BootTime(3_000_000), Input::PromiseSynced { ballot });
     let (sent_at, zero) = (BootTime(3_000_000), Slot::ZERO);
-    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_releasable: zero };
+    let heartbeat = Heartbeat {
+        ballot,
+        sent_at,
+        slot_committed: zero,
+        slot_releasable: zero,
+        slot_secured: zero,
+    };
     let message = Message::Heartbeat(heartbeat);
     let _ = it.step(BootTime(3_000_000), Input::Message { from: ids[0], message });
     (it, ballot)
@@ -135,7 +142,13 @@ fn a_position_that_never_comes_is_given_up() {
     assert!(!asks(&mut it, 500), "an answer is there");
     // It still follows.
     let (sent_at, zero) = (BootTime(10_500_000_000), Slot::ZERO);
-    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_releasable: zero };
+    let heartbeat = Heartbeat {
+        ballot,
+        sent_at,
+        slot_committed: zero,
+        slot_releasable: zero,
+        slot_secured: zero,
+    };
     let message = Message::Heartbeat(heartbeat);
     let _ = it.step(BootTime(10_500_000_000), Input::Message { from: ReplicaId(1), message });
     assert!(asks(&mut it, 10_501));
