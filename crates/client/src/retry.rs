@@ -405,6 +405,7 @@ mod tests {
         let mut attempts = new(Kind::Write);
         assert_eq!(target_of(attempts.after(refused(Code::WrongNode))), Target::FreshRoute);
         assert_eq!(target_of(attempts.after(refused(Code::WrongNode))), Target::NextMember);
+        assert_eq!(target_of(attempts.after(refused(Code::Outlived))), Target::NextMember);
         let stop = stop_of(attempts.after(refused(Code::WrongUnit)));
         assert_eq!(stop, (Code::WrongUnit, Outcome::NotApplied));
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_paxos::{Membership, MembershipAt};
 use quorate_topology::{Group, Topology};
-use quorate_types::{EntryId, GroupId, NodeId, ReplicaId};
+use quorate_types::{GroupId, NodeId, ReplicaId};
 
 /// The members of all groups, as far as this node has heard.
 pub(crate) struct Directory {
@@ -103,7 +103,7 @@ pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
 #[cfg(test)]
 mod tests {
     use quorate_topology::presets;
-    use quorate_types::{Ballot, ClusterId, Slot};
+    use quorate_types::{Ballot, ClusterId, EntryId, Slot};
 
     use super::*;
 
