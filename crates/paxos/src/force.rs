@@ -290,6 +290,7 @@ impl Replica {
         self.force.heard.clear();
         self.promise_owed_to = None;
         self.behind = None;
+        self.keeping = None;
         self.become_follower(now, None, out);
         let is_empty = self.log.last() == EntryId::ZERO;
         let is_member = at.membership.get(self.options.replica).is_some();

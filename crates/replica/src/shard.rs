@@ -4,6 +4,7 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
+mod histories;
 mod members;
 mod rows;
 
@@ -381,12 +382,12 @@ impl Shard {
             | Event::Reborn
             | Event::Own { .. }
             | Event::Moved { .. }
-            | Event::Heard { .. }
-            | Event::Standing { .. }
-            | Event::Force { .. }
-            | Event::Losses { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
+            Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. } => self.handle_histories(now, event, fx)?,
         }
         Ok(())
     }
