@@ -286,11 +286,16 @@ impl Replica {
         if history <= self.history() {
             return;
         }
+        if self.options.kind == ReplicaKind::Arbiter {
+            // It counts by what it keeps, and has nothing that could be outlived.
+            out.keep = Some(at.clone());
+            self.keeping = Some(at);
+            return;
+        }
         self.force.phase = Phase::Idle;
         self.force.heard.clear();
         self.promise_owed_to = None;
         self.behind = None;
-        self.keeping = None;
         self.become_follower(now, None, out);
         let is_empty = self.log.last() == EntryId::ZERO;
         let is_member = at.membership.get(self.options.replica).is_some();

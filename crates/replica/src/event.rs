@@ -6,7 +6,7 @@ use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, History, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, ReplicaKind, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -163,6 +163,8 @@ pub enum Event {
         group: GroupId,
         /// The new replica.
         replica: ReplicaId,
+        /// What it holds.
+        kind: ReplicaKind,
         /// Told whether it is a member now.
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -220,6 +222,13 @@ pub enum Event {
         /// Told, if this node leads it.
         reply: oneshot::Sender<Result<Vec<LossEntry>, Error>>,
     },
+    /// The membership of this entry is durable where an arbiter keeps it.
+    Kept {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        at: EntryId,
+    },
     /// The replicas that began anew are durable.
     Reborn,
     /// Other nodes hold a group now than before.
@@ -264,7 +273,7 @@ pub enum Event {
         /// The group.
         group: GroupId,
         /// Told; `None`: none.
-        reply: oneshot::Sender<Option<(ReplicaId, bool)>>,
+        reply: oneshot::Sender<Option<(ReplicaId, ReplicaKind, bool)>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{LogCounters, LogReader};
-use quorate_paxos::{Health, Input, MembershipAt, Restored};
+use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, EntryId, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
@@ -33,7 +33,6 @@ use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
-use crate::members::nodes_of;
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -186,23 +185,18 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        let chosen = restored.membership.clone();
+        let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.members.stored = chosen.clone();
-        self.tell_membership(group, &chosen);
+        // What an arbiter keeps need not be chosen.
+        if kind.keeps_log() {
+            self.tell_membership(group, &chosen);
+        }
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
         self.share_log_budget();
         Ok(())
-    }
-
-    /// What is kept of the log for members that lag is shared by the groups that the node has now.
-    fn share_log_budget(&mut self) {
-        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
-        for driver in self.groups.values_mut() {
-            driver.core.set_log_budget(each);
-        }
     }
 
     /// Runs until `shutdown` resolves, or until the node cannot go on.
@@ -378,6 +372,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -464,6 +459,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -622,15 +618,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Other members of a group are chosen: its own groups and other nodes find it there.
-    fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
-        if at.id == EntryId::ZERO {
-            return; // As in the cluster file.
-        }
-        self.leaders.moved(group, nodes_of(&at.membership));
-        self.options.network.membership(group, at);
-    }
-
     /// Sends what the round asked for: to the peers first, then to our own log.
     fn carry_out(&mut self, fx: Effects) {
         for (node, messages) in fx.messages {
@@ -659,6 +646,9 @@ impl Shard {
         }
         for (to, group, at) in fx.told {
             self.options.network.tell_membership(to, group, &at);
+        }
+        for (group, at) in fx.kept {
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at, false) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });
