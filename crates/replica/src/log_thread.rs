@@ -248,7 +248,8 @@ impl LogThread {
         }
         for Pin { node, incarnation, replaces, .. } in &pins {
             let known = self.record.peers.get(node).copied();
-            if known.is_none() || (*replaces && known != Some(*incarnation)) {
+            let is_new = known != Some(*incarnation);
+            if is_new && (known.is_none() || *replaces || planted(Bug::OldName)) {
                 self.record.peers.insert(*node, *incarnation);
                 changed = true;
             }

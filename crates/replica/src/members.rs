@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_log::MembershipRecord;
-use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
+use quorate_paxos::{
+    ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
+};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -53,7 +56,7 @@ impl GroupDriver {
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         let at = self.core.applied_membership();
-        let is_news = self.members.stored.slot < at.id.slot;
+        let is_news = self.members.stored.slot < at.id.slot && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
         self.members.stored = at.id;
         Some(at)
@@ -159,27 +162,28 @@ impl GroupDriver {
     }
 
     /// Lets a learner take the place of a voter of the same node that is heard no more, once it can vote. Called now
-    /// and then.
+    /// and then. A node has one replica of a group: what is heard no more beside one that is heard never
+    /// comes back, and so it goes, too, where somebody has let the new one vote already.
     pub(crate) fn heal_members(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let at = self.core.membership_at();
         if at.membership.is_joint() || self.core.serving(now).is_err() {
             return Ok(());
         }
         let views = self.core.member_views(now);
-        let due = views.iter().filter(|view| !view.member.role.votes() && view.is_fit);
-        let replaced = due.filter_map(|new| {
-            let old = views.iter().find(|old| {
-                old.replica.node() == new.replica.node() && old.member.role.votes() && !old.is_fit
-            });
-            old.map(|old| (new.replica, old.replica, old.member.rank))
+        let mut replaced = views.iter().filter(|new| new.is_fit).filter_map(|new| {
+            let is_lost =
+                |old: &&MemberView| old.replica.node() == new.replica.node() && !old.is_fit;
+            Some((new, views.iter().find(is_lost)?))
         });
-        let Some((new, old, rank)) = replaced.into_iter().next() else {
+        let Some((new, old)) = replaced.next() else {
             return Ok(());
         };
         let expected = at.id;
+        let votes = new.member.role.votes() || old.member.role.votes();
+        let (new, old, rank) = (new.replica, old.replica, old.member.rank);
         let mut members = seats(&at.membership);
         members.remove(&old);
-        members.insert(new, Seat { rank, votes: true });
+        members.insert(new, Seat { rank, votes });
         match self.try_change(now, ChangeRequest { expected, members }, fx)? {
             Ok(entry) => {
                 info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another");

@@ -111,10 +111,14 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
         let nemesis = Nemesis::new(&mut cluster, &machines, &admin, asking, &trace, interruptions);
         faults.extend(nemesis.run(schedule, options.safety).await);
         ending.set();
+        let mut changes: BTreeMap<&'static str, u64> = BTreeMap::new();
         for operator in operators {
             let began = operator.await.unwrap_or_else(|error| panic!("an operator ended: {error}"));
-            faults.extend(began);
+            for (what, count) in began {
+                *changes.entry(what).or_default() += count;
+            }
         }
+        faults.extend(changes);
     }
     ending.set();
     let resent = resending.await.unwrap_or_else(|error| panic!("the resender ended: {error}"));

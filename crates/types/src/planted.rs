@@ -60,6 +60,8 @@ bugs! {
     SingleStep "single-step" "Voters change in one step, without a membership that needs quorums of both."
     JointUnchosen "joint-unchosen" "A change of voters is ended before its joint membership is chosen."
     AdoptUncounted "adopt-uncounted" "A winner does not count its promises again by the members that the log it adopted names."
+    OldName "old-name" "A node that comes back with an empty disk is taken for the one it was, and votes for it (trap 16)."
+    ForgetMembers "forget-members" "Who takes part is not written down before the log that says so is released."
     InstallUnpromised "install-unpromised" "A snapshot is installed although it ends with a ballot that was never promised here."
     AckBeforeSync "ack-before-sync" "Log writes are reported durable before the sync (traps 1 and 2)."
     LostPromise "lost-promise" "Promises are reported durable and never written."
