@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate_paxos::{Input, Membership, Message, Options, Output, Replica, Restored, Timing};
-use quorate_types::{BootTime, GroupId, ReplicaId, Slot};
+use quorate_types::{BootTime, GroupId, ReplicaId, ReplicaKind, Slot};
 
 const PAYLOAD_BYTES: usize = 256;
 
@@ -33,6 +33,7 @@ impl Group {
             let options = Options {
                 group: GroupId(1),
                 replica: id,
+                kind: ReplicaKind::Full,
                 timing: Timing::lan(),
                 pinned: false,
                 log_budget_bytes: u64::MAX,

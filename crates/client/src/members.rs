@@ -1,10 +1,10 @@
 //! Who takes part in a group, and changes of that: unary calls to leaders, and to the node they are about.
 
-use quorate_proto::convert::members::{change_to_wire, since_from_wire};
+use quorate_proto::convert::members::{change_to_wire, kind_to_wire, since_from_wire};
 use quorate_proto::members::Members;
 use quorate_proto::v1;
 use quorate_proto::v1::admin_client::AdminClient;
-use quorate_types::{Code, EntryId, GroupId, MemberSeat, NodeId, ReplicaId};
+use quorate_types::{Code, EntryId, GroupId, MemberSeat, NodeId, ReplicaId, ReplicaKind};
 
 use crate::client::Client;
 use crate::connection::end_of_unary;
@@ -63,17 +63,23 @@ impl Client {
         self.call().one_shot("change_members", group, attempt).await
     }
 
-    /// Asks a node for an empty replica of a group, which a change may take in as a learner. Asked
+    /// Asks a node for an empty replica of a group, of this kind, which a change may take in as a learner. Asked
     /// again it names the same one, until that is a member.
     ///
     /// # Errors
     /// `MEMBER_EXISTS` if the node has a member already, `WRONG_NODE` if the cluster file does not have
     /// the node; otherwise see [`Error`].
-    pub async fn create_replica(&self, node: NodeId, group: GroupId) -> Result<ReplicaId, Error> {
+    pub async fn create_replica(
+        &self,
+        node: NodeId,
+        group: GroupId,
+        kind: ReplicaKind,
+    ) -> Result<ReplicaId, Error> {
         let address = self.address_of(node)?;
         let asking = async {
             let channel = self.inner().pool.channel(&address).await?;
-            let request = v1::CreateReplicaRequest { group: group.0 };
+            let request =
+                v1::CreateReplicaRequest { group: group.0, kind: kind_to_wire(kind).into() };
             let answer = AdminClient::new(channel).create_replica(request).await;
             match answer.map_err(|status| refusal(&address, &status))?.into_inner().replica {
                 0 => {

@@ -19,6 +19,7 @@ fn record(round: u64) -> NodeRecord {
                 GroupRecord {
                     replica: ReplicaId(1),
                     promised,
+                    pinned: false,
                     membership: MembershipRecord::default(),
                 },
             )
@@ -31,6 +32,7 @@ fn record(round: u64) -> NodeRecord {
         incarnation: Incarnation(1),
         lease_ns_max: round,
         log: LogMark { segment: SegmentId(round), durable: LogOffset(round * 100) },
+        reborn: false,
         peers: BTreeMap::new(),
         groups,
     }

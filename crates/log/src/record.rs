@@ -10,7 +10,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic, `QPR1` |
 //! | 4 | 4 | crc32c of everything from byte 8 to the end |
-//! | 8 | 4 | format, 3 |
+//! | 8 | 4 | format, 4 |
 //! | 12 | 4 | length of what follows |
 //! | 16 | 8 | version |
 //! | 24 | 16 | cluster |
@@ -21,19 +21,23 @@
 //! | 68 | 8 | log offset below which everything was durable |
 //! | 76 | 4 | number of peers |
 //! | 80 | 4 | number of groups |
-//! | 84 | 12 each | peers: node (4), incarnation (8) |
-//! | | 56 and more each | groups: group (4), replica (8), promised round (8) and replica (8); the entry of
-//! the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
+//! | 84 | 1 | 1 if the data folder is not the first of its node, else 0 |
+//! | 85 | 13 each | peers: node (4), incarnation (8), 1 first, 2 reborn or 3 disputed |
+//! | | 57 and more each | groups: group (4), replica (8), promised round (8) and replica (8); 1 if the replica is
+//! pinned, else 0; the entry of the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
 
 use std::collections::BTreeMap;
 
-use quorate_types::{Ballot, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
+use quorate_types::{
+    Ballot, ClusterId, EntryId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId,
+    Slot,
+};
 
 use crate::frame::{LogOffset, SegmentId};
 
 const MAGIC: [u8; 4] = *b"QPR1";
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 4;
 const HEADER_BYTES: usize = 16;
 /// More than any membership takes.
 const MEMBERSHIP_BYTES_MAX: usize = 1024;
@@ -45,6 +49,8 @@ pub struct GroupRecord {
     pub replica: ReplicaId,
     /// The greatest ballot it promised.
     pub promised: Ballot,
+    /// An operator wants it to lead.
+    pub pinned: bool,
     /// The last membership that it knows to be chosen. The log may hold later ones.
     pub membership: MembershipRecord,
 }
@@ -84,8 +90,11 @@ pub struct NodeRecord {
     pub lease_ns_max: u64,
     /// How far its log reaches at least.
     pub log: LogMark,
-    /// The data folders its peers were first seen with.
-    pub peers: BTreeMap<NodeId, Incarnation>,
+    /// It is not the first data folder of its node: peers knew another one, and the replicas that it had got
+    /// new ids.
+    pub reborn: bool,
+    /// The data folders that its peers have, as far as it met them or was told.
+    pub peers: BTreeMap<NodeId, PeerFolder>,
     /// Its replicas.
     pub groups: BTreeMap<GroupId, GroupRecord>,
 }
@@ -113,15 +122,22 @@ impl NodeRecord {
         body.extend_from_slice(&self.log.durable.0.to_le_bytes());
         body.extend_from_slice(&peers.to_le_bytes());
         body.extend_from_slice(&groups.to_le_bytes());
-        for (node, incarnation) in &self.peers {
+        body.push(u8::from(self.reborn));
+        for (node, PeerFolder { incarnation, state }) in &self.peers {
             body.extend_from_slice(&node.0.to_le_bytes());
             body.extend_from_slice(&incarnation.0.to_le_bytes());
+            body.push(match state {
+                FolderState::First => 1,
+                FolderState::Reborn => 2,
+                FolderState::Disputed => 3,
+            });
         }
         for (group, record) in &self.groups {
             body.extend_from_slice(&group.0.to_le_bytes());
             body.extend_from_slice(&record.replica.0.to_le_bytes());
             body.extend_from_slice(&record.promised.round.to_le_bytes());
             body.extend_from_slice(&record.promised.replica.0.to_le_bytes());
+            body.push(u8::from(record.pinned));
             let MembershipRecord { at, bytes } = &record.membership;
             assert!(bytes.len() <= MEMBERSHIP_BYTES_MAX, "a membership of {} bytes", bytes.len());
             body.extend_from_slice(&at.slot.0.to_le_bytes());
@@ -174,23 +190,33 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
         incarnation: Incarnation(body.u64()?),
         lease_ns_max: body.u64()?,
         log: LogMark { segment: SegmentId(body.u64()?), durable: LogOffset(body.u64()?) },
+        reborn: false,
         peers: BTreeMap::new(),
         groups: BTreeMap::new(),
     };
     let (peers, groups) = (body.u32()? as usize, body.u32()? as usize);
+    record.reborn = body.flag()?;
     for _ in 0..peers {
-        record.peers.insert(NodeId(body.u32()?), Incarnation(body.u64()?));
+        let (node, incarnation) = (NodeId(body.u32()?), Incarnation(body.u64()?));
+        let state = match body.take()? {
+            [1] => FolderState::First,
+            [2] => FolderState::Reborn,
+            [3] => FolderState::Disputed,
+            _ => return None,
+        };
+        record.peers.insert(node, PeerFolder { incarnation, state });
     }
     for _ in 0..groups {
         let group = GroupId(body.u32()?);
         let replica = ReplicaId(body.u64()?);
         let promised = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
+        let pinned = body.flag()?;
         let slot = Slot(body.u64()?);
         let ballot = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
         let length = body.u32()? as usize;
         let bytes = body.slice(length.min(MEMBERSHIP_BYTES_MAX + 1))?.to_vec();
         let membership = MembershipRecord { at: EntryId { ballot, slot }, bytes };
-        record.groups.insert(group, GroupRecord { replica, promised, membership });
+        record.groups.insert(group, GroupRecord { replica, promised, pinned, membership });
     }
     body.0.is_empty().then_some(record)
 }
@@ -209,6 +235,14 @@ impl Input<'_> {
         let (first, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(first)
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.take()? {
+            [0] => Some(false),
+            [1] => Some(true),
+            _ => None,
+        }
     }
 
     fn u32(&mut self) -> Option<u32> {

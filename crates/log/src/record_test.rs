@@ -5,28 +5,36 @@ use proptest::prelude::*;
 use super::*;
 
 fn record() -> impl Strategy<Value = NodeRecord> {
-    let peers = proptest::collection::btree_map(any::<u32>(), any::<u64>(), 0..20);
+    let state = prop_oneof![
+        Just(FolderState::First),
+        Just(FolderState::Reborn),
+        Just(FolderState::Disputed),
+    ];
+    let folder = (any::<u64>(), state)
+        .prop_map(|(number, state)| PeerFolder { incarnation: Incarnation(number), state });
+    let peers = proptest::collection::btree_map(any::<u32>(), folder, 0..20);
     let members = proptest::collection::vec(any::<u8>(), 0..60);
-    let group = (any::<[u64; 6]>(), members);
+    let group = (any::<[u64; 6]>(), any::<bool>(), members);
     let groups = proptest::collection::btree_map(any::<u32>(), group, 0..40);
-    (any::<[u64; 5]>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
-        |(numbers, cluster, node, peers, groups)| NodeRecord {
+    (any::<[u64; 5]>(), any::<bool>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
+        |(numbers, reborn, cluster, node, peers, groups)| NodeRecord {
             version: numbers[0],
             cluster: ClusterId(cluster),
             node: NodeId(node),
             incarnation: Incarnation(numbers[1]),
             lease_ns_max: numbers[2],
             log: LogMark { segment: SegmentId(numbers[3]), durable: LogOffset(numbers[4]) },
-            peers: peers.into_iter().map(|(id, inc)| (NodeId(id), Incarnation(inc))).collect(),
+            reborn,
+            peers: peers.into_iter().map(|(id, folder)| (NodeId(id), folder)).collect(),
             groups: groups
                 .into_iter()
-                .map(|(group, ([replica, round, owner, slot, at_round, at], bytes))| {
+                .map(|(group, ([replica, round, owner, slot, at_round, at], pinned, bytes))| {
                     let promised = Ballot { round, replica: ReplicaId(owner) };
                     let ballot = Ballot { round: at_round, replica: ReplicaId(at) };
                     let at = EntryId { ballot, slot: Slot(slot) };
                     let membership = MembershipRecord { at, bytes };
                     let replica = ReplicaId(replica);
-                    (GroupId(group), GroupRecord { replica, promised, membership })
+                    (GroupId(group), GroupRecord { replica, promised, pinned, membership })
                 })
                 .collect(),
         },

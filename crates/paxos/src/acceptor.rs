@@ -103,6 +103,7 @@ impl Replica {
             ballot: self.promised,
             last: self.log.last(),
             slot_committed: self.slot_committed,
+            seats: self.seats_kept(),
         };
         if to == self.options.replica {
             self.on_own_promise(now, promise, out);
@@ -151,7 +152,7 @@ impl Replica {
         msg: Accept,
         out: &mut Output,
     ) {
-        if !self.obeys(now, from, msg.ballot, out) {
+        if !self.options.kind.keeps_log() || !self.obeys(now, from, msg.ballot, out) {
             return;
         }
         let prev = msg.batch.prev();
@@ -220,6 +221,7 @@ impl Replica {
         self.learn_commit(msg.slot_committed);
         self.slot_releasable =
             self.slot_releasable.max(msg.slot_releasable.min(self.slot_committed));
+        self.slot_secured = self.slot_secured.max(msg.slot_secured.min(self.slot_committed));
         let ack = HeartbeatAck {
             ballot: msg.ballot,
             sent_at: msg.sent_at,

@@ -29,7 +29,7 @@ impl Replica {
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        let Some(progress) = leader.peers.get_mut(&peer) else {
+        let Some(progress) = leader.peers.get_mut(&peer).filter(|peer| !peer.is_arbiter) else {
             return;
         };
         if progress.behind {

@@ -13,14 +13,15 @@
 use std::collections::BTreeMap;
 
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, EntryId, ReplicaId, Slot, limits};
+use quorate_types::{BootTime, EntryId, ReplicaId, ReplicaKind, Slot, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::lives;
 use crate::leader::{Leader, Progress};
 use crate::membership::{Member, Membership, Role};
+use crate::message::Message;
 use crate::output::{NotChanged, Output};
-use crate::priority::Health;
+use crate::priority::{Health, Standing};
 use crate::replica::{Duty, Replica};
 
 /// A replica that is to vote must lack less of the log than this.
@@ -54,11 +55,21 @@ pub struct MemberView {
     pub is_fit: bool,
 }
 
+/// How a change goes on by itself.
+enum NextChange {
+    /// This membership is next.
+    To(Membership),
+    /// A leader that leaves hands over first.
+    HandOver,
+}
+
 /// What a replica is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
     /// Its rank in the leader order.
     pub rank: u16,
+    /// What it holds.
+    pub kind: ReplicaKind,
     /// Voter, or learner.
     pub votes: bool,
 }
@@ -87,14 +98,23 @@ impl Replica {
         let present = &at.membership;
         let mut members = BTreeMap::new();
         for (id, seat) in &request.members {
+            let before = present.get(*id);
+            let same_data = |it: &Member| {
+                it.kind == seat.kind || (it.kind.keeps_rows() && seat.kind.keeps_rows())
+            };
+            if !before.is_none_or(same_data) {
+                return Err(NotChanged::Impossible);
+            }
             let votes = present.has_voter(*id);
+            let is_suspended = before.is_some_and(|member| member.role == Role::Suspended);
             let role = match (votes, seat.votes) {
+                (false, true) if is_suspended => Role::Suspended,
                 (true, true) => Role::Voter,
                 (true, false) => Role::Demoted,
                 (false, true) => Role::Joining,
                 (false, false) => Role::Learner,
             };
-            members.insert(*id, Member { rank: seat.rank, role });
+            members.insert(*id, Member { rank: seat.rank, role, kind: seat.kind });
         }
         for (id, member) in present.members().filter(|(_, member)| member.role.votes()) {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });
@@ -107,7 +127,8 @@ impl Replica {
         if let Some((id, _)) = joining.into_iter().find(|(id, _)| !self.may_vote(now, *id)) {
             return Err(NotChanged::NotReady(id));
         }
-        if !next.is_quorum(|id| self.is_fit(now, id)) {
+        let fit = |id| self.is_fit(now, id);
+        if !next.is_quorum(fit) || !next.accepts_with(fit) {
             return Err(NotChanged::NoQuorum);
         }
         if planted(Bug::SingleStep) {
@@ -117,20 +138,28 @@ impl Replica {
     }
 
     /// Puts a membership into the log. Whoever has it counts by it from here on.
-    fn propose_membership(
+    pub(crate) fn propose_membership(
         &mut self,
         now: BootTime,
         membership: &Membership,
         out: &mut Output,
     ) -> EntryId {
-        let serving = self.serving(now).expect("asked before");
-        let log_time = serving.log_time.max(self.tail().log_time);
+        let before = self.memberships.current();
+        assert!(
+            membership.follows(before) || planted(Bug::SingleStep),
+            "quorums of {membership:?} and {before:?} miss each other"
+        );
+        let Duty::Leader(leader) = &self.duty else {
+            panic!("only a leader changes who takes part");
+        };
+        let log_time = leader.log_time(now).max(self.tail().log_time);
         let payload = [membership.encode()];
         let (kind, tail) = (BatchKind::Membership, self.tail());
-        let batch = Batch::new(kind, serving.ballot, tail, log_time, &payload);
+        let batch = Batch::new(kind, self.promised, tail, log_time, &payload);
         let id = batch.last_id();
         self.append(batch, out);
         self.pump_all(out);
+        self.tell_arbiters(out);
         self.send_heartbeats(now, out);
         self.end_rest(now);
         id
@@ -166,37 +195,50 @@ impl Replica {
     /// True if `Input::ContinueChange` would do something now.
     #[must_use]
     pub fn is_change_due(&self, now: BootTime) -> bool {
+        self.next_change(now).is_some()
+    }
+
+    fn next_change(&self, now: BootTime) -> Option<NextChange> {
         let Duty::Leader(leader) = &self.duty else {
-            return false;
+            return None;
         };
+        if let Some(without) = self.without_unheard(now) {
+            return Some(NextChange::To(without));
+        }
         let at = self.memberships.last();
         let is_chosen = at.id.slot <= self.slot_committed || planted(Bug::JointUnchosen);
         if self.serving(now).is_err() || !is_chosen {
-            return false;
+            return None;
         }
-        if at.membership.keeps_voter(self.options.replica) {
-            at.membership.is_joint()
-        } else {
-            leader.stays_until <= now
+        if !at.membership.keeps_voter(self.options.replica) {
+            return (leader.stays_until <= now).then_some(NextChange::HandOver);
         }
+        if at.membership.is_joint() {
+            // Who keeps only the log may have dropped what the old full voters have: first the new ones have it.
+            let keeps_rows = |(_, member): (ReplicaId, &Member)| member.kind.keeps_rows();
+            let is_secured = at.id.slot <= self.slot_secured();
+            if !at.membership.members().all(keeps_rows) && !is_secured {
+                return None;
+            }
+            return Some(NextChange::To(at.membership.in_the_end()));
+        }
+        self.with_suspended(now).map(NextChange::To)
     }
 
-    /// Ends a change whose joint membership is chosen, or hands over to somebody who stays.
+    /// Ends a change whose joint membership is chosen, hands over to somebody who stays, sets voters aside that
+    /// are not heard, or takes them back.
     pub(crate) fn on_continue_change(&mut self, now: BootTime, out: &mut Output) {
-        if !self.is_change_due(now) {
-            return;
-        }
-        let present = self.memberships.current();
-        if present.keeps_voter(self.options.replica) {
-            let end = present.in_the_end();
-            self.propose_membership(now, &end, out);
-        } else {
-            self.on_hand_over(now, None, out);
+        match self.next_change(now) {
+            Some(NextChange::To(membership)) => {
+                self.propose_membership(now, &membership, out);
+            }
+            Some(NextChange::HandOver) => self.on_hand_over(now, None, out),
+            None => {}
         }
     }
 
     /// True if a learner has nearly all of the log and its rows, and answers.
-    fn may_vote(&self, now: BootTime, id: ReplicaId) -> bool {
+    pub(crate) fn may_vote(&self, now: BootTime, id: ReplicaId) -> bool {
         let Duty::Leader(leader) = &self.duty else {
             return false;
         };
@@ -204,9 +246,10 @@ impl Replica {
             (self.log.tail().log_bytes, self.memberships.current().get(id).is_some());
         let is_near = |peer: &Progress| {
             let lag = peer.standing.map(|it| log_bytes.saturating_sub(it.log_bytes));
-            lag.is_some_and(|lag| lag < VOTER_LAG_BYTES_MAX)
+            let has_log = lag.is_some_and(|lag| lag < VOTER_LAG_BYTES_MAX)
                 && !peer.behind
-                && peer.slot_refilling.is_none()
+                && peer.slot_refilling.is_none();
+            has_log || peer.is_arbiter
         };
         is_learner && leader.peers.get(&id).is_some_and(is_near) && self.is_fit(now, id)
     }
@@ -217,9 +260,12 @@ impl Replica {
             return false;
         };
         let heard_since = self.heard_since(now);
+        let member = self.memberships.current().get(id);
+        let needs_rows = member.is_none_or(|member| member.kind.may_lead());
+        let has_rows = |standing: &Standing| standing.health.fatal_faults < Health::CANNOT_LEAD;
         let is_fit = |peer: &Progress| {
             lives(peer, heard_since)
-                && peer.standing.is_some_and(|it| it.health.fatal_faults < Health::CANNOT_LEAD)
+                && (!needs_rows || peer.standing.as_ref().is_some_and(has_rows))
         };
         id == self.options.replica || leader.peers.get(&id).is_some_and(is_fit)
     }
@@ -234,19 +280,42 @@ impl Replica {
             return;
         };
         leader.peers.retain(|id, peer| current.get(*id).is_some() || !peer.is_leaving);
+        let may_lead = |id| {
+            let is_full = |member: &Member| member.kind.may_lead() && member.role.votes_after();
+            current.get(id).is_some_and(is_full)
+        };
         for (id, peer) in &mut leader.peers {
-            peer.may_lead = current.keeps_voter(*id);
+            peer.may_lead = may_lead(*id);
             peer.is_leaving = current.get(*id).is_none();
             peer.left_told_at = None;
         }
-        for (id, _) in current.members().filter(|(id, _)| *id != own) {
-            let may_lead = current.keeps_voter(id);
-            leader.peers.entry(id).or_insert_with(|| Progress::new(first, may_lead));
+        for (id, member) in current.members().filter(|(id, _)| *id != own) {
+            let may_lead = may_lead(id);
+            let peer = leader.peers.entry(id).or_insert_with(|| Progress::new(first, may_lead));
+            peer.is_arbiter = member.kind == ReplicaKind::Arbiter;
         }
     }
 }
 
 impl Replica {
+    /// True for an answer to this leader that nobody can give, by somebody who is no member: a replica whose disk
+    /// or memory is not what it was, or one of another history of the group. It counts nowhere, and must not
+    /// stop whoever hears it. (Members run our code on what they were sent: of theirs it is asserted.)
+    #[must_use]
+    pub fn is_absurd(&self, now: BootTime, from: ReplicaId, message: &Message) -> bool {
+        if self.membership().get(from).is_some() || !matches!(self.duty, Duty::Leader(_)) {
+            return false;
+        }
+        let last = self.log.last().slot;
+        match message {
+            Message::Accepted(msg) => msg.ballot == self.promised && last < msg.slot_synced,
+            Message::HeartbeatAck(msg) => {
+                msg.ballot == self.promised && (last < msg.slot_synced || now < msg.sent_at)
+            }
+            _ => false,
+        }
+    }
+
     /// Somebody runs who is no member, and does not know that yet: he gets the log until he does.
     pub(crate) fn note_stranger(&mut self, from: ReplicaId) {
         let first = self.log.last().slot;

@@ -7,6 +7,7 @@ use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
 
 use crate::batch::Batch;
+use crate::membership::MembershipAt;
 use crate::message::{Fetch, FetchReply, Message, PreVote, PreVoteAck, Prepare, Promise};
 use crate::output::{Output, RoleChange};
 use crate::replica::{Duty, Replica};
@@ -35,6 +36,8 @@ pub(crate) struct Candidacy {
     asked: BTreeSet<ReplicaId>,
     promises: BTreeMap<ReplicaId, Promise>,
     fetch: Option<Adoption>,
+    /// Whose log begins above ours: the last entry that is gone there.
+    begins_above: BTreeMap<ReplicaId, EntryId>,
     pub(crate) deadline: BootTime,
 }
 
@@ -70,7 +73,10 @@ impl Replica {
         match &self.duty {
             Duty::Follower { election_at } => {
                 let free = self.is_lease_over(now) && self.silent_until <= now;
-                let unfit = self.health.draining || self.needs_refill() || !self.votes();
+                // Where others keep only the log, one of them may have what is gone elsewhere, and cannot lead.
+                let needs_rows = self.needs_refill() && !self.membership().has_log_only();
+                let cannot = self.lacks_rows() || needs_rows || !self.may_lead();
+                let unfit = self.health.draining || cannot;
                 if free && *election_at <= now && unfit {
                     // A node that leaves must not lead again; who needs a snapshot, or does not vote, cannot.
                     self.wait_for_leader(now);
@@ -127,14 +133,14 @@ impl Replica {
             && self.silent_until <= now
             && !matches!(self.duty, Duty::Leader(_));
         let standing = self.standing();
-        let granted = free && self.promised < msg.ballot;
+        let granted = free && self.promised < msg.ballot && self.may_arbitrate_for(from);
         let ack = PreVoteAck { ballot: msg.ballot, granted, promised: self.promised, standing };
         self.send(from, Message::PreVoteAck(ack), out);
         self.note_stranger(from);
         if !free {
             return;
         }
-        let needs_refill = self.needs_refill();
+        let needs_refill = self.needs_refill() || !self.may_lead();
         let candidate_is_better = msg.standing.is_better_than(&standing);
         match &mut self.duty {
             // Who was promised more than that is about to show itself.
@@ -184,7 +190,7 @@ impl Replica {
         let Duty::PreCandidate(round) = &self.duty else {
             return;
         };
-        if !self.membership().is_quorum(|id| id == own || round.acks.contains_key(&id)) {
+        if !self.is_voted(|id| id == own || round.acks.contains_key(&id)) {
             return;
         }
         let Duty::PreCandidate(round) = &mut self.duty else {
@@ -216,6 +222,7 @@ impl Replica {
             asked: BTreeSet::new(),
             promises: BTreeMap::new(),
             fetch: None,
+            begins_above: BTreeMap::new(),
             // Our own disk comes first; the answers have their time from when the others are asked.
             deadline: now + self.options.timing.round.max(self.options.timing.disk_stall),
         });
@@ -241,7 +248,13 @@ impl Replica {
 
     /// Asks everybody for a promise whose vote counts by our log, once.
     fn ask_electors(&mut self, out: &mut Output) {
-        let (ballot, electors) = (self.promised, self.electors());
+        let own = self.options.replica;
+        let mut electors = self.electors();
+        if let Some(told) = self.seats_told() {
+            let voters = told.membership.members().filter(|(_, member)| member.role.votes());
+            electors.extend(voters.map(|(id, _)| id).filter(|id| *id != own));
+        }
+        let ballot = self.promised;
         let Duty::Candidate(candidacy) = &mut self.duty else {
             return;
         };
@@ -280,8 +293,8 @@ impl Replica {
             return;
         };
         let promises = &candidacy.promises;
-        let complete = promises.contains_key(&own)
-            && self.membership().is_quorum(|id| promises.contains_key(&id));
+        let complete =
+            promises.contains_key(&own) && self.is_voted(|id| promises.contains_key(&id));
         if !complete || candidacy.fetch.is_some() {
             return;
         }
@@ -293,18 +306,27 @@ impl Replica {
             .values()
             .map(|promise| promise.slot_committed)
             .fold(Slot::ZERO, Slot::max);
-        let (source, goal) = candidacy
-            .promises
-            .iter()
-            .map(|(id, promise)| (*id, promise.last))
-            .max_by_key(|(id, last)| (*last, *id == own))
-            .expect("a quorum is not empty");
-        let adoption = Adoption { source, goal, asked: own_last };
+        let better = |(id, promise): (&ReplicaId, &Promise)| {
+            (own_last < promise.last).then_some((promise.last, *id))
+        };
         // After an adoption our log is ahead of what we promised with.
-        if goal <= own_last || planted(Bug::AdoptOwnLog) {
-            self.finish_adoption(now, slot_committed, out);
+        if candidacy.promises.iter().find_map(better).is_none() || planted(Bug::AdoptOwnLog) {
+            self.heed_arbiter(now, slot_committed, out);
             return;
         }
+        // The best log that reaches back to ours. Where that of the best is shorter, another one may lead there: who
+        // keeps only the log has more of it.
+        let reaches = |(_, id): &(EntryId, ReplicaId)| !candidacy.begins_above.contains_key(id);
+        let Some((goal, source)) =
+            candidacy.promises.iter().filter_map(better).filter(reaches).max()
+        else {
+            if let Some(trimmed) = candidacy.begins_above.values().max().copied() {
+                self.fall_behind(trimmed, out);
+            }
+            self.become_follower(now, None, out);
+            return;
+        };
+        let adoption = Adoption { source, goal, asked: own_last };
         candidacy.fetch = Some(adoption);
         self.send(source, Message::Fetch(Fetch { ballot: self.promised, prev: own_last }), out);
     }
@@ -343,14 +365,15 @@ impl Replica {
         };
         if self.log.last() == goal {
             if planted(Bug::AdoptUncounted) {
-                self.finish_adoption(now, self.slot_committed, out);
+                self.finish_adoption(now, self.slot_committed, None, out);
                 return;
             }
             if let Duty::Candidate(candidacy) = &mut self.duty {
                 candidacy.fetch = None;
+                candidacy.begins_above.clear();
                 candidacy.deadline = now + self.options.timing.round;
             }
-            if !self.votes() {
+            if !self.may_lead() {
                 self.become_follower(now, None, out); // We had left, and know it now.
                 return;
             }
@@ -359,10 +382,16 @@ impl Replica {
             return;
         }
         let Some(prev) = next else {
-            if !self.log.holds(msg.trimmed) {
-                self.fall_behind(msg.trimmed, out);
-            } // Else the source has lost what it promised: we try anew.
-            self.become_follower(now, None, out);
+            let is_short = !self.log.holds(msg.trimmed);
+            if let Duty::Candidate(candidacy) = &mut self.duty
+                && is_short
+            {
+                candidacy.fetch = None;
+                candidacy.begins_above.insert(from, msg.trimmed);
+                self.weigh_promises(now, out);
+            } else {
+                self.become_follower(now, None, out); // It has lost what it promised: we try anew.
+            }
             return;
         };
         if let Duty::Candidate(Candidacy { fetch: Some(adoption), deadline, .. }) = &mut self.duty {
@@ -388,14 +417,49 @@ impl Replica {
         shared
     }
 
-    /// Our log is the best one: everything the promises called chosen is in it.
-    fn finish_adoption(&mut self, now: BootTime, slot_committed: Slot, out: &mut Output) {
+    /// Our log is the best one. An arbiter may know of a later membership all the same, which sets voters aside:
+    /// we lead only if we are a voter in it, and it is counted by too.
+    fn heed_arbiter(&mut self, now: BootTime, slot_committed: Slot, out: &mut Output) {
+        let own = self.options.replica;
+        let told = self.seats_told();
+        if let (Some(told), Duty::Candidate(candidacy)) = (&told, &self.duty) {
+            if !told.membership.has_voter(own) {
+                self.become_follower(now, None, out); // We were set aside, and are taken back in time.
+                return;
+            }
+            if !told.membership.is_quorum(|id| candidacy.promises.contains_key(&id)) {
+                self.ask_electors(out);
+                return;
+            }
+        }
+        self.finish_adoption(now, slot_committed, told, out);
+    }
+
+    /// What an arbiter told of who takes part, if our log does not know of it.
+    fn seats_told(&self) -> Option<MembershipAt> {
+        let Duty::Candidate(candidacy) = &self.duty else {
+            return None;
+        };
+        let told = candidacy.promises.values().filter_map(|promise| promise.seats.as_ref());
+        let told = told.max_by_key(|at| at.id)?;
+        let is_news = self.memberships.last().id < told.id && !planted(Bug::DeafToArbiter);
+        is_news.then(|| told.clone())
+    }
+
+    /// Everything the promises called chosen is in our log.
+    fn finish_adoption(
+        &mut self,
+        now: BootTime,
+        slot_committed: Slot,
+        told: Option<MembershipAt>,
+        out: &mut Output,
+    ) {
         assert!(
             slot_committed <= self.log.last().slot,
             "adopted a log that lacks chosen slot {slot_committed}"
         );
         self.slot_committed = self.slot_committed.max(slot_committed);
-        self.become_leader(now, out);
+        self.become_leader(now, told, out);
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Input {
         /// The ballot promised.
         ballot: Ballot,
     },
+    /// The membership of `Output::keep` that came with this entry is on disk.
+    Kept(EntryId),
     /// Batches asked for by `Output::log_reads`, read back from the log.
     LogRead {
         /// What they were wanted for.

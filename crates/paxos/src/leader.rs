@@ -9,7 +9,7 @@ use quorate_types::{BootTime, EntryId, LogTime, ReplicaId, Slot, limits};
 
 use crate::batch::{Batch, BatchKind};
 use crate::handover::Handover;
-use crate::membership::Membership;
+use crate::membership::MembershipAt;
 use crate::message::{Accepted, Commit, Message, Reject};
 use crate::output::{Output, Proposed, ReadToken, RoleChange};
 use crate::priority::Standing;
@@ -43,6 +43,10 @@ pub(crate) struct Leader {
     pub(crate) chosen_before: Slot,
     /// Encoded bytes of the log through the commit position.
     pub(crate) committed_log_bytes: u64,
+    /// The entry of the membership in force, if that sets voters aside and so many know of it that it counts.
+    pub(crate) in_force: Option<EntryId>,
+    /// The commit position, and since when it stands there although there is more to choose.
+    pub(crate) stalled: Option<(Slot, BootTime)>,
 }
 
 /// Who waits for a proof of leadership.
@@ -94,6 +98,11 @@ pub(crate) struct Progress {
     pub(crate) is_leaving: bool,
     /// When a heartbeat went out that told it that this is chosen.
     pub(crate) left_told_at: Option<BootTime>,
+    /// It is an arbiter: it gets no log, but who takes part.
+    pub(crate) is_arbiter: bool,
+    /// The entries of the memberships that it was told last, and that it has on disk.
+    pub(crate) seats_told: EntryId,
+    pub(crate) seats_kept: EntryId,
 }
 
 impl Progress {
@@ -153,13 +162,17 @@ impl Progress {
 impl Leader {
     /// The latest time at which a quorum is known to have held its promise to us: what a quorum has reached
     /// of the send times of answered heartbeats, our own counting as answered when sent.
-    pub(crate) fn confirmed_at(&self, own: ReplicaId, members: &Membership) -> Option<BootTime> {
+    pub(crate) fn confirmed_at<'m>(
+        &self,
+        own: ReplicaId,
+        counting: impl Iterator<Item = &'m MembershipAt>,
+    ) -> Option<BootTime> {
         let heard = |id| match self.peers.get(&id) {
             Some(peer) => peer.heard_at,
             None if id == own => self.heartbeat_at,
             None => None,
         };
-        members.reached(heard).flatten()
+        counting.map(|at| at.membership.reached(heard).flatten()).min().flatten()
     }
 
     /// Log time at `now`.
@@ -169,7 +182,7 @@ impl Leader {
     }
 
     pub(crate) fn slot_held_by_all(&self, own_synced: Slot) -> Slot {
-        let stay = self.peers.values().filter(|peer| !peer.is_leaving);
+        let stay = self.peers.values().filter(|peer| !peer.is_leaving && !peer.is_arbiter);
         stay.map(|peer| peer.slot_synced).fold(own_synced, Slot::min)
     }
 
@@ -199,8 +212,14 @@ impl Leader {
 }
 
 impl Replica {
-    /// Starts a leadership on an adopted log: appends `StartWork` and tells everybody.
-    pub(crate) fn become_leader(&mut self, now: BootTime, out: &mut Output) {
+    /// Starts a leadership on an adopted log: appends `StartWork` and tells everybody. An arbiter may have
+    /// told of a later membership than the log has.
+    pub(crate) fn become_leader(
+        &mut self,
+        now: BootTime,
+        told: Option<MembershipAt>,
+        out: &mut Output,
+    ) {
         assert_eq!(self.promised.replica, self.options.replica, "leads under a foreign ballot");
         assert_eq!(self.promised_synced, self.promised, "leads under a ballot that is not durable");
         if planted(Bug::Reballot) {
@@ -223,6 +242,8 @@ impl Replica {
             chosen: start_slot,
             chosen_before: start_slot,
             committed_log_bytes: tail.log_bytes,
+            in_force: None,
+            stalled: None,
         }));
         self.leader = Some(self.options.replica);
         out.roles.push(RoleChange::Elected { ballot: self.promised });
@@ -230,6 +251,7 @@ impl Replica {
             Batch::new(BatchKind::StartWork, self.promised, tail, tail.log_time, &[Bytes::new()]);
         self.append(start, out);
         self.seat_peers();
+        self.log_seats_again(told, out);
         self.pump_all(out);
         self.send_heartbeats(now, out);
     }
@@ -306,18 +328,24 @@ impl Replica {
 
     /// Commits what a majority has on disk, from `StartWork` on.
     pub(crate) fn advance_commit(&mut self, out: &mut Output) {
-        let own = self.options.replica;
+        self.note_in_force();
+        let Duty::Leader(leader) = &self.duty else {
+            return;
+        };
+        let synced = |id| self.synced_at(leader, id);
+        let fewer = usize::from(planted(Bug::MinorityCommits));
+        let at = self.memberships.last();
+        let members = &at.membership;
+        let mut reached = members.accepted_by_fewer(fewer, synced).expect("a group has voters");
+        let counts = !members.is_degraded() || leader.in_force == Some(at.id);
+        if !counts && !planted(Bug::SuspendOnAppend) {
+            // Until it counts, who is set aside in it is needed as before.
+            let whole = members.whole().accepted(synced).expect("a group has voters");
+            reached = reached.min(whole);
+        }
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        let synced = |id| match leader.peers.get(&id) {
-            Some(peer) => peer.slot_synced,
-            None if id == own => self.slot_synced,
-            None => Slot::ZERO,
-        };
-        let fewer = usize::from(planted(Bug::MinorityCommits));
-        let members = self.memberships.current();
-        let reached = members.reached_by_fewer(fewer, synced).expect("a group has voters");
         let is_ours = leader.start_slot <= reached || planted(Bug::CountOldBallots);
         if !is_ours || reached <= self.slot_committed {
             return;
@@ -327,7 +355,17 @@ impl Replica {
         if let Some(batch) = self.log.cached(reached) {
             leader.committed_log_bytes = batch.tail().log_bytes;
         }
+        self.tell_arbiters(out);
         self.advance_apply(out);
+    }
+
+    /// Through here a member is known to have the leader's log on disk.
+    pub(crate) fn synced_at(&self, leader: &Leader, id: ReplicaId) -> Slot {
+        match leader.peers.get(&id) {
+            Some(peer) => peer.slot_synced,
+            None if id == self.options.replica => self.slot_synced,
+            None => Slot::ZERO,
+        }
     }
 
     /// Starts to serve once `StartWork` was handed out to be applied.
@@ -385,6 +423,7 @@ impl Replica {
             self.become_follower(now, None, out); // Nobody can say that we still lead.
             return;
         }
+        leader.note_stall(now, self.slot_committed, self.log.last().slot);
         if leader.renew_at <= now {
             let next =
                 if self.is_at_rest(now) { self.next_at_rest(now) } else { now + timing.renew };
@@ -409,7 +448,9 @@ impl Replica {
         let lease = self.options.timing.lease;
         let has_all = |peer: &Progress| {
             let lives = peer.heard_at.is_some_and(|heard_at| now < heard_at + lease);
-            !lives || (peer.slot_verified == Some(last) && peer.commit_told == last)
+            !lives
+                || peer.is_arbiter
+                || (peer.slot_verified == Some(last) && peer.commit_told == last)
         };
         leader.serving
             && leader.handover.is_none()

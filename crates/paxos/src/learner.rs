@@ -27,6 +27,10 @@ impl Replica {
             return;
         }
         let upto = self.slot_committed.min(self.slot_synced);
+        if !self.options.kind.keeps_rows() {
+            self.pass_over(upto, out);
+            return;
+        }
         while self.slot_applied < upto {
             let Some(batch) = self.next_to_apply() else {
                 self.read_to_apply(out);
@@ -45,6 +49,16 @@ impl Replica {
         }
         if self.log.cached_from() <= self.slot_applied.next() {
             self.read_ahead.clear();
+        }
+    }
+
+    /// Who has no rows has nothing to apply: what is chosen is done with.
+    fn pass_over(&mut self, upto: Slot, out: &mut Output) {
+        let before = self.applied_membership().id;
+        self.slot_applied = self.slot_applied.max(upto);
+        if before < self.applied_membership().id {
+            self.memberships.settle(self.slot_applied);
+            out.membership = Some(self.applied_membership().clone());
         }
     }
 

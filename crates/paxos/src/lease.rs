@@ -27,7 +27,7 @@ impl Replica {
     /// Somebody waits for a proof that this replica, which serves, led at `now`.
     pub(crate) fn on_reader(&mut self, now: BootTime, reader: Reader, out: &mut Output) {
         let own = self.options.replica;
-        let alone = self.membership().is_quorum(|id| id == own);
+        let alone = self.is_voted(|id| id == own);
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
@@ -49,7 +49,7 @@ impl Replica {
         if self.options.timing.mode == LeaseMode::ReadIndex || leader.handover.is_some() {
             return None;
         }
-        let confirmed = leader.confirmed_at(self.options.replica, self.membership())?;
+        let confirmed = leader.confirmed_at(self.options.replica, self.counting())?;
         Some(confirmed + self.options.timing.lease - self.options.timing.lease_margin)
     }
 
@@ -58,7 +58,7 @@ impl Replica {
         let Duty::Leader(leader) = &self.duty else {
             return None;
         };
-        leader.confirmed_at(self.options.replica, self.membership())
+        leader.confirmed_at(self.options.replica, self.counting())
     }
 
     /// Answers waiting reads that the lease or the last round of heartbeats covers.
@@ -111,6 +111,7 @@ impl Replica {
     /// Sends a heartbeat to every peer and renews our own promise.
     pub(crate) fn send_heartbeats(&mut self, now: BootTime, out: &mut Output) {
         let slot_releasable = self.slot_trimmable();
+        let slot_secured = self.slot_secured();
         let slot_committed = self.slot_told();
         let is_chosen = self.memberships.last().id.slot <= slot_committed;
         let Duty::Leader(leader) = &mut self.duty else {
@@ -125,13 +126,14 @@ impl Replica {
         }
         leader.heartbeat_at = Some(now);
         for peer in leader.peers.values_mut() {
-            if peer.probe.is_none() {
+            if peer.probe.is_none() && !peer.is_arbiter {
                 peer.probe = Some((now, peer.next));
             }
         }
         self.lease_until = self.lease_until.max(now + self.options.timing.lease);
+        let ballot = self.promised;
         let heartbeat =
-            Heartbeat { ballot: self.promised, sent_at: now, slot_committed, slot_releasable };
+            Heartbeat { ballot, sent_at: now, slot_committed, slot_releasable, slot_secured };
         leader.note_left_told(now, is_chosen);
         for peer in leader.peers.keys() {
             out.messages.push((*peer, Message::Heartbeat(heartbeat.clone())));
@@ -185,6 +187,7 @@ impl Replica {
         if is_behind {
             self.send_behind(from, out); // It may not have heard.
         }
+        self.tell_again(from, out);
         self.advance_commit(out);
         self.pump(from, out);
         self.confirm_reads(now, out);

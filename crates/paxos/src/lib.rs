@@ -30,6 +30,7 @@ pub mod output;
 pub mod priority;
 
 mod acceptor;
+mod arbiter;
 mod catch_up;
 mod change;
 mod election;
@@ -43,6 +44,7 @@ mod lease;
 mod quorum;
 mod refill;
 mod replica;
+mod suspend;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};
 pub use change::{ChangeRequest, MemberView, Seat};

@@ -5,15 +5,20 @@
 //! needed; the next entry ends it (Ongaro's thesis, section 4.3). Replicas join as learners first, which
 //! count nowhere, so that a group never waits for one that has no log yet.
 //!
+//! Two kinds of quorum: one *accepts* when a majority of the voters that keep the log has an entry on disk;
+//! one *votes* when a majority of all voters, an arbiter among them, has promised. Any two of a membership
+//! have a log in common, because there is at most one arbiter (Howard, Malkhi and Spiegelman, "Flexible
+//! Paxos": only these two must meet).
+//!
 //! `membership/history.rs` keeps the memberships that may count, `membership/code.rs` has their bytes,
 //! `change.rs` is the leader's part.
 
 mod code;
 mod history;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_types::{ReplicaId, limits};
+use quorate_types::{ReplicaId, ReplicaKind, limits};
 
 pub use code::MembershipError;
 pub use history::MembershipAt;
@@ -29,12 +34,16 @@ pub struct Member {
     pub rank: u16,
     /// What it counts for.
     pub role: Role,
+    /// What it holds. Constant, but for full and read-only.
+    pub kind: ReplicaKind,
 }
 
 /// The members of a group at some entry of its log.
 ///
-/// Invariants: at most [`limits::GROUP_MEMBERS_MAX`]; voters before and after, unless there is no member
-/// at all, which is how a replica starts that nobody has taken in yet.
+/// Invariants: at most [`limits::GROUP_MEMBERS_MAX`]; a full voter before and after, unless there is no member
+/// at all, which is how a replica starts that nobody has taken in yet; of all voters
+/// more are full than may be lost at once; at most one arbiter votes before, and one after; read-only members never
+/// vote.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     members: BTreeMap<ReplicaId, Member>,
@@ -51,10 +60,24 @@ impl Membership {
         if limits::GROUP_MEMBERS_MAX < members.len() {
             return Err(MembershipError::TooMany(members.len()));
         }
-        let has = |votes: fn(Role) -> bool| members.values().any(|member| votes(member.role));
-        let has_voters = has(Role::votes_before) && has(Role::votes_after);
-        if !members.is_empty() && !has_voters {
-            return Err(MembershipError::NoVoter);
+        if members.values().any(|it| it.kind == ReplicaKind::ReadOnly && it.role.wants_vote()) {
+            return Err(MembershipError::ReadOnlyVoter);
+        }
+        for votes in [Role::votes_before, Role::votes_after] {
+            let voters = || members.values().filter(|member| votes(member.role));
+            if !members.is_empty() && !voters().any(|member| member.kind.may_lead()) {
+                return Err(MembershipError::NoVoter);
+            }
+            // Else the loss of as many as the group is made for could leave the log alone, and nobody to lead.
+            let wants = |it: &&Member| votes(it.role) || it.role == Role::Suspended;
+            let wanted = || members.values().filter(wants);
+            let full = wanted().filter(|member| member.kind.may_lead()).count();
+            if full < wanted().count().div_ceil(2) {
+                return Err(MembershipError::TooFewFull);
+            }
+            if 1 < voters().filter(|member| member.kind == ReplicaKind::Arbiter).count() {
+                return Err(MembershipError::Arbiters);
+            }
         }
         let is_joint = members.values().any(|it| it.role.votes_before() != it.role.votes_after());
         Ok(Membership { members, is_joint })
@@ -66,7 +89,7 @@ impl Membership {
     /// If they are none or too many.
     #[must_use]
     pub fn of_voters(voters: impl IntoIterator<Item = (ReplicaId, u16)>) -> Membership {
-        let member = |(id, rank)| (id, Member { rank, role: Role::Voter });
+        let member = |(id, rank)| (id, Member { rank, role: Role::Voter, kind: ReplicaKind::Full });
         let members: BTreeMap<_, _> = voters.into_iter().map(member).collect();
         assert!(!members.is_empty(), "a group begins with voters");
         Membership::new(members).expect("a group begins within the limits")
@@ -101,46 +124,131 @@ impl Membership {
         self.get(id).is_some_and(|member| member.role.votes_after())
     }
 
-    /// True if those for whom this holds are a majority of the voters; of the old and of the new ones
-    /// while a change is under way.
+    /// True if an arbiter votes: who takes part is told to it, and members that are not heard are set
+    /// aside.
+    #[must_use]
+    pub fn has_arbiter(&self) -> bool {
+        self.arbiters().next().is_some()
+    }
+
+    /// The arbiters that vote: one, or two while one takes the place of the other.
+    pub fn arbiters(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        let is_one = |member: &Member| member.kind == ReplicaKind::Arbiter && member.role.votes();
+        self.members.iter().filter(move |(_, member)| is_one(member)).map(|(id, _)| *id)
+    }
+
+    /// True if a voter keeps the log only.
+    #[must_use]
+    pub fn has_log_only(&self) -> bool {
+        let is_one = |it: &Member| it.kind == ReplicaKind::LogOnly && it.role.votes();
+        self.members.values().any(is_one)
+    }
+
+    /// True if voters are set aside: entries are chosen on fewer disks than the group was made for.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.members.values().any(|member| member.role == Role::Suspended)
+    }
+
+    /// The same with everybody a voter who was set aside.
+    pub(crate) fn whole(&self) -> Membership {
+        let whole = |role| if role == Role::Suspended { Role::Voter } else { role };
+        let member =
+            |(id, it): (&ReplicaId, &Member)| (*id, Member { role: whole(it.role), ..*it });
+        Membership { members: self.members.iter().map(member).collect(), is_joint: self.is_joint }
+    }
+
+    /// True if those for whom this holds are a quorum that votes: a majority of the voters; of the old and of
+    /// the new ones while a change is under way.
     pub fn is_quorum(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
         self.reached(has) == Some(true)
     }
 
-    /// The greatest value that a quorum has reached. `None` if there are no voters.
+    /// True if those for whom this holds are a quorum that accepts.
+    pub fn accepts_with(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
+        self.accepted(has) == Some(true)
+    }
+
+    /// The greatest value that a quorum that votes has reached. `None` if there are no voters.
     pub(crate) fn reached<T: Copy + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> Option<T> {
-        self.reached_by_fewer(0, value)
+        self.reached_in_both(|_| true, 0, value)
+    }
+
+    /// The greatest value that a quorum that accepts has reached. `None` if there are no voters.
+    pub(crate) fn accepted<T: Copy + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> Option<T> {
+        self.accepted_by_fewer(0, value)
     }
 
     /// The same with quorums that are smaller than majorities: what a planted bug takes for enough.
-    pub(crate) fn reached_by_fewer<T: Copy + Ord>(
+    pub(crate) fn accepted_by_fewer<T: Copy + Ord>(
         &self,
         fewer: usize,
         value: impl Fn(ReplicaId) -> T,
     ) -> Option<T> {
-        let after = self.reached_among(Role::votes_after, fewer, &value)?;
+        self.reached_in_both(ReplicaKind::keeps_log, fewer, value)
+    }
+
+    /// The greatest value that more full voters have reached than may be lost at once, by the size of the
+    /// group: nobody else needs to keep it. `None` if there are too few full voters for that.
+    pub(crate) fn secured<T: Copy + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> Option<T> {
+        let among = |votes: fn(Role) -> bool| {
+            let counts = |it: &&Member| votes(it.role);
+            let quorum = self.members.values().filter(counts).count().div_ceil(2);
+            let full = |it: &Member| votes(it.role) && it.kind.may_lead();
+            let full = self.members.iter().filter(|(_, it)| full(it));
+            reached_by(quorum, full.map(|(id, _)| value(*id)).collect::<Vec<_>>().into_iter())
+        };
+        Some(among(Role::votes_before)?.min(among(Role::votes_after)?))
+    }
+
+    fn reached_in_both<T: Copy + Ord>(
+        &self,
+        counts: fn(ReplicaKind) -> bool,
+        fewer: usize,
+        value: impl Fn(ReplicaId) -> T,
+    ) -> Option<T> {
+        let after = self.reached_among(Role::votes_after, counts, fewer, &value)?;
         if !self.is_joint {
             return Some(after);
         }
-        let before = self.reached_among(Role::votes_before, fewer, &value)?;
+        let before = self.reached_among(Role::votes_before, counts, fewer, &value)?;
         Some(after.min(before))
     }
 
     fn reached_among<T: Copy + Ord>(
         &self,
         votes: fn(Role) -> bool,
+        counts: fn(ReplicaKind) -> bool,
         fewer: usize,
         value: &impl Fn(ReplicaId) -> T,
     ) -> Option<T> {
         // Looked up once each: this runs for every answer of every follower.
         let mut values = [None; limits::GROUP_MEMBERS_MAX];
         let mut count = 0;
-        for (id, _) in self.members.iter().filter(|(_, member)| votes(member.role)) {
+        let counted = |member: &Member| votes(member.role) && counts(member.kind);
+        for (id, _) in self.members.iter().filter(|(_, member)| counted(member)) {
             values[count] = Some(value(*id));
             count += 1;
         }
         let quorum = (count / 2 + 1).saturating_sub(fewer).max(1);
         reached_by(quorum, values[..count].iter().copied()).flatten()
+    }
+
+    /// True if no two quorums that must meet miss each other where this comes after `before`: what votes in one has a
+    /// log in common with what accepts in the other. (Not for memberships that set voters aside: see
+    /// `arbiter.rs`.)
+    #[must_use]
+    pub fn follows(&self, before: &Membership) -> bool {
+        let voters = before.members().chain(self.members()).filter(|(_, it)| it.role.votes());
+        let ids: Vec<ReplicaId> =
+            voters.map(|(id, _)| id).collect::<BTreeSet<_>>().into_iter().collect();
+        let meet = |votes: &Membership, accepts: &Membership| {
+            (0..1_u32 << ids.len()).all(|set| {
+                let has = |id| ids.binary_search(&id).is_ok_and(|at| set >> at & 1 == 1);
+                !(votes.is_quorum(has) && accepts.accepts_with(|id| !has(id)))
+            })
+        };
+        self.is_degraded() || (meet(self, before) && meet(before, self))
     }
 
     /// The membership after the change that is under way.

@@ -6,6 +6,7 @@
 use quorate_types::{Ballot, BootTime, EntryId, Slot};
 
 use crate::batch::Batch;
+use crate::membership::MembershipAt;
 use crate::priority::Standing;
 
 /// Would you promise `ballot`? Changes nothing at the receiver (Ongaro's thesis, section 9.6).
@@ -48,6 +49,8 @@ pub struct Promise {
     pub last: EntryId,
     /// The greatest slot the sender knows to be chosen.
     pub slot_committed: Slot,
+    /// Who takes part, as an arbiter keeps it; `None` from everybody else.
+    pub seats: Option<MembershipAt>,
 }
 
 /// A higher ballot was promised: the receiver cannot go on under `ballot`.
@@ -123,6 +126,9 @@ pub struct Heartbeat {
     pub slot_committed: Slot,
     /// Older log may be recycled: every voter holds it, or who does not gets a snapshot.
     pub slot_releasable: Slot,
+    /// More full voters have everything through here on disk than may be lost at once: who keeps the log only
+    /// need not keep it for them.
+    pub slot_secured: Slot,
 }
 
 /// The sender's promise is still `ballot`; with leases on it promises no other until its lease ends.
@@ -188,6 +194,25 @@ pub struct Behind {
     pub trimmed: EntryId,
 }
 
+/// To an arbiter: keep who takes part, on disk. Sent of every membership that is chosen, and of one that sets
+/// voters aside as soon as it is in the leader's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seats {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The membership and its entry.
+    pub at: MembershipAt,
+}
+
+/// The arbiter's answer: it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeatsKept {
+    /// The leader's ballot.
+    pub ballot: Ballot,
+    /// The entry of the membership that is kept.
+    pub id: EntryId,
+}
+
 /// Any message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the struct of the same name")]
@@ -209,6 +234,8 @@ pub enum Message {
     Ask(Ask),
     Told(Told),
     Behind(Behind),
+    Seats(Seats),
+    SeatsKept(SeatsKept),
 }
 
 impl Message {
@@ -216,6 +243,7 @@ impl Message {
     #[must_use]
     pub fn size(&self) -> usize {
         const FIXED: usize = 96;
+        const SEATS: usize = 512;
         match self {
             Message::Accept(accept) => FIXED + accept.batch.encoded().len(),
             Message::FetchReply(reply) => {
@@ -224,7 +252,6 @@ impl Message {
             Message::PreVote(_)
             | Message::PreVoteAck(_)
             | Message::Prepare(_)
-            | Message::Promise(_)
             | Message::Reject(_)
             | Message::Fetch(_)
             | Message::Accepted(_)
@@ -235,7 +262,9 @@ impl Message {
             | Message::TakeOver(_)
             | Message::Ask(_)
             | Message::Told(_)
+            | Message::SeatsKept(_)
             | Message::Behind(_) => FIXED,
+            Message::Promise(_) | Message::Seats(_) => FIXED + SEATS,
         }
     }
 }

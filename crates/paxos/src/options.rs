@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_types::{GroupId, ReplicaId};
+use quorate_types::{GroupId, ReplicaId, ReplicaKind};
 
 /// Whether a leader may serve reads without asking, and how long it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub struct Timing {
     pub round: Duration,
     /// A leader whose log made no progress for this long renews no lease.
     pub disk_stall: Duration,
+    /// In a group with an arbiter, voters that were not heard for this long are set aside if nothing can be
+    /// chosen without them.
+    pub suspend_after: Duration,
     /// For how long a better placed member must have been fit before the leader hands over to it by
     /// itself. Doubled each time that this came to nothing or did not last,
     pub settle: Duration,
@@ -42,6 +45,8 @@ pub struct Timing {
     pub settle_max: Duration,
 }
 
+/// Longer than an election takes, so that who was only slow to be led is not set aside.
+const SUSPEND_AFTER: Duration = Duration::from_secs(5);
 /// However often a leadership was given home in vain, it is tried again after so long.
 const SETTLE_MAX: Duration = Duration::from_mins(10);
 
@@ -59,6 +64,7 @@ impl Timing {
             better_wait: Duration::from_millis(50),
             round: Duration::from_millis(500),
             disk_stall: Duration::from_secs(1),
+            suspend_after: SUSPEND_AFTER,
             settle: Duration::from_secs(5),
             settle_max: SETTLE_MAX,
         }
@@ -77,6 +83,7 @@ impl Timing {
             better_wait: Duration::from_millis(300),
             round: Duration::from_millis(1500),
             disk_stall: Duration::from_secs(1),
+            suspend_after: SUSPEND_AFTER,
             settle: Duration::from_secs(15),
             settle_max: SETTLE_MAX,
         }
@@ -96,6 +103,8 @@ pub struct Options {
     pub group: GroupId,
     /// This replica.
     pub replica: ReplicaId,
+    /// What it holds.
+    pub kind: ReplicaKind,
     /// Times.
     pub timing: Timing,
     /// An operator wants this replica to lead.

@@ -140,6 +140,8 @@ pub struct Output {
     /// This membership is chosen: make it durable before the appends of this step, and before any log is
     /// released that holds it.
     pub membership: Option<MembershipAt>,
+    /// An arbiter keeps this membership: make it durable, then say `Input::Kept`.
+    pub keep: Option<MembershipAt>,
     /// Messages. None of them tells of anything that is not durable already.
     pub messages: Vec<(ReplicaId, Message)>,
     /// Log writes, in order.

@@ -128,7 +128,8 @@ impl Replica {
         };
         let is_promised = id.ballot <= self.promised_synced || planted(Bug::InstallUnpromised);
         let follows = matches!(self.duty, Duty::Follower { .. } | Duty::PreCandidate(_));
-        is_ahead && is_promised && follows && !self.is_installing()
+        let keeps_log = self.options.kind.keeps_log();
+        is_ahead && is_promised && follows && keeps_log && !self.is_installing()
     }
 
     /// A snapshot is here, complete: from now on nothing is applied. A log that has its last entry keeps
@@ -179,7 +180,7 @@ impl Replica {
 
         if is_done {
             self.slot_applied = last.last();
-            self.applied_last = Some(last);
+            self.applied_last = self.options.kind.keeps_rows().then_some(last);
             self.rows_missing = false;
             // Memberships in the part that is never applied here count from now on too.
             self.memberships.settle(self.slot_applied);

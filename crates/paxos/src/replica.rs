@@ -3,7 +3,8 @@
 //! `acceptor.rs` promises and accepts, `election.rs` runs for leadership, `leader.rs` proposes and
 //! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
 //! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
-//! gives leadership away, `change.rs` changes who takes part, `learner.rs` commits and applies.
+//! gives leadership away, `change.rs` changes who takes part, `suspend.rs` sets voters aside, `arbiter.rs` keeps
+//! who takes part where no log is, `learner.rs` commits and applies.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -62,6 +63,10 @@ pub struct Replica {
     pub(crate) slot_verified: Slot,
     /// Nobody needs the log through here, as the leader said.
     pub(crate) slot_releasable: Slot,
+    /// Enough full voters have the log through here, as the leader said.
+    pub(crate) slot_secured: Slot,
+    /// A membership on its way to the disk of this arbiter, and the leader that waits for it.
+    pub(crate) keeping: Option<MembershipAt>,
     /// The batch applied last, for who takes a snapshot.
     pub(crate) applied_last: Option<Batch>,
     /// There are no rows, or damaged ones: nothing is applied before a snapshot is installed.
@@ -181,6 +186,8 @@ impl Replica {
             slot_applied: restored.slot_applied,
             slot_verified: chosen,
             slot_releasable: Slot::ZERO,
+            slot_secured: Slot::ZERO,
+            keeping: None,
             applied_last: restored.applied_last,
             rows_missing: restored.rows_missing,
             refill: Refill::None,
@@ -216,6 +223,7 @@ impl Replica {
             Input::AskFresh => self.on_ask_fresh(now, &mut out),
             Input::Synced { write } => self.on_synced(now, write, &mut out),
             Input::PromiseSynced { ballot } => self.on_promise_synced(now, ballot, &mut out),
+            Input::Kept(id) => self.on_kept(id, &mut out),
             Input::LogRead { purpose, batches } => self.on_log_read(purpose, batches, &mut out),
             Input::DiskProgress(at) => self.disk_ok_at = self.disk_ok_at.max(at),
             Input::Health(health) => self.health = health,
@@ -250,6 +258,9 @@ impl Replica {
         if from == self.options.replica {
             return; // An envelope that went astray.
         }
+        if self.is_absurd(now, from, &message) {
+            return; // Its driver has told.
+        }
         // Who is no member for us may be one for whoever has more of the log, so everybody is heard; what
         // counts is decided where it is counted.
         match message {
@@ -270,6 +281,8 @@ impl Replica {
             Message::Ask(msg) => self.on_ask(now, from, msg, out),
             Message::Told(msg) => self.on_told(now, msg),
             Message::Behind(msg) => self.on_behind(now, from, &msg, out),
+            Message::Seats(msg) => self.on_seats(now, from, msg, out),
+            Message::SeatsKept(msg) => self.on_seats_kept(from, msg, out),
         }
     }
 
@@ -358,8 +371,24 @@ impl Replica {
                 self.slot_releasable
             }
         };
+        let releasable = if self.options.kind.keeps_rows() || planted(Bug::LogOnlyDrops) {
+            releasable
+        } else {
+            releasable.min(self.slot_secured) // Its log may be the only other copy (trap 25).
+        };
         let releasable = releasable.max(self.log.trimmed());
         releasable.min(self.slot_applied).min(self.log.last().slot.prev())
+    }
+
+    /// So many bytes of log are kept for followers that lag.
+    #[must_use]
+    pub fn log_budget(&self) -> u64 {
+        self.options.log_budget_bytes
+    }
+
+    /// From now on so many are.
+    pub fn set_log_budget(&mut self, bytes: u64) {
+        self.options.log_budget_bytes = bytes;
     }
 
     /// Through this slot the log is more than what is kept for followers that lag. Whoever is fetching a
@@ -452,22 +481,34 @@ impl Replica {
         self.memberships.at(self.slot_applied)
     }
 
-    /// True if it counts in some quorum, as far as it knows.
-    pub(crate) fn votes(&self) -> bool {
-        self.membership().has_voter(self.options.replica)
+    /// All memberships that a vote has to be counted by.
+    pub(crate) fn counting(&self) -> impl Iterator<Item = &MembershipAt> {
+        self.memberships.counting(self.slot_committed)
+    }
+
+    /// True if those for whom this holds are enough to lead, or to go on to.
+    pub(crate) fn is_voted(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
+        self.counting().all(|at| at.membership.is_quorum(&has))
+    }
+
+    /// True if it is a full voter, as far as it knows.
+    pub(crate) fn may_lead(&self) -> bool {
+        let member = self.membership().get(self.options.replica);
+        let is_full = member.is_some_and(|it| it.kind.may_lead() && it.role.votes());
+        is_full && self.options.kind.keeps_rows()
     }
 
     /// Those whose votes a candidate needs by its log, but itself.
     pub(crate) fn electors(&self) -> BTreeSet<ReplicaId> {
-        let members = self.membership().members();
+        let members = self.counting().flat_map(|at| at.membership.members());
         let voters = members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id);
         voters.filter(|id| *id != self.options.replica).collect()
     }
 
     /// How well this replica would lead.
     pub(crate) fn standing(&self) -> Standing {
-        let fatal_faults =
-            if self.needs_refill() { Health::CANNOT_LEAD } else { self.health.fatal_faults };
+        let cannot_lead = self.needs_refill() || !self.options.kind.keeps_rows();
+        let fatal_faults = if cannot_lead { Health::CANNOT_LEAD } else { self.health.fatal_faults };
         Standing {
             replica: self.options.replica,
             health: Health { fatal_faults, ..self.health },

@@ -27,7 +27,9 @@ use quorate_types::{Code, Error, TableId};
 pub use check::{check_from_wire, check_to_wire};
 pub use cross::{cross_from_wire, cross_to_wire};
 pub use error::{FACT_LEADER_ADDRESS, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, LeaderHint};
-pub use peer::{Envelope, Hello, membership_from_wire, membership_to_wire};
+pub use peer::{
+    Envelope, Hello, folders_from_wire, folders_to_wire, membership_from_wire, membership_to_wire,
+};
 pub use reply::Answer;
 pub use request::{Call, Item, Place};
 pub use snapshot::{SnapshotAsk, SnapshotPiece, SnapshotTally};

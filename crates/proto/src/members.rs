@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use quorate_types::{EntryId, MemberRole, NodeId, ReplicaId, Slot};
+use quorate_types::{EntryId, MemberRole, NodeId, ReplicaId, ReplicaKind, Slot};
 
 /// Who takes part in a group, as its leader has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,4 +60,6 @@ pub struct MemberReport {
     pub refilling: bool,
     /// True if it could vote: heard, with its rows, and not far behind.
     pub fit: bool,
+    /// What it holds.
+    pub kind: ReplicaKind,
 }

@@ -319,7 +319,8 @@ impl GroupDriver {
         self.checks.status.is_diverged = true;
         self.lose_views("its rows are not those of the majority");
         fx.withdrawn.push(self.group);
-        fx.switches.push(Switch::quarantine(self.group, &self.store));
+        let replica = self.options.paxos.replica;
+        fx.switches.push(Switch::quarantine(self.group, replica, &self.store));
         self.step(now, Input::RowsDamaged, fx)
     }
 

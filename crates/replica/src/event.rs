@@ -6,7 +6,7 @@ use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, Incarnation, NodeId, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, NodeId, PeerFolder, ReplicaId, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -14,6 +14,7 @@ use crate::budget::Permit;
 use crate::group::GroupOptions;
 use crate::hashing::HashJob;
 use crate::network::PeerMessage;
+use crate::peer_folders::PeerFolders;
 use crate::refill::Loaded;
 use crate::snapshot::{Refilled, SnapshotSource};
 
@@ -115,6 +116,8 @@ pub enum Event {
     Switched {
         /// The group.
         group: GroupId,
+        /// The replica that had them switched.
+        replica: ReplicaId,
         /// What is kept of them in memory.
         loaded: Option<Box<Loaded>>,
     },
@@ -182,6 +185,8 @@ pub enum Event {
         /// The group.
         group: GroupId,
     },
+    /// The replicas that began anew are durable.
+    Reborn,
     /// Other nodes hold a group now than before.
     Moved {
         /// The group.
@@ -205,22 +210,33 @@ pub enum Event {
         /// Told how many groups are still led.
         reply: oneshot::Sender<u32>,
     },
-    /// Remember the incarnation of a peer's data folder, unless another one is known, and say which
-    /// one is.
-    Pin {
+    /// A peer comes with this data folder and tells of those of others: remember them, and say which one is known
+    /// under its name.
+    Meet {
         /// The peer.
         node: NodeId,
-        /// The incarnation it came with.
-        incarnation: Incarnation,
-        /// It has new replicas, so that the one known before counts no more.
-        is_reborn: bool,
-        /// Told the one that is known.
-        reply: oneshot::Sender<Incarnation>,
+        /// What it comes with.
+        folder: PeerFolder,
+        /// The folders that it knows.
+        told: PeerFolders,
+        /// Told the one that is known, durably. The peer is to be believed only if it is this one.
+        reply: oneshot::Sender<PeerFolder>,
+    },
+    /// A peer tells of data folders that it has met since.
+    HearFolders(PeerFolders),
+    /// Which replica of a group this node has, and whether it is a member as far as it knows that to be chosen.
+    Own {
+        /// The group.
+        group: GroupId,
+        /// Told; `None`: none.
+        reply: oneshot::Sender<Option<(ReplicaId, bool)>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {
         /// The group.
         group: GroupId,
+        /// That node.
+        asks: NodeId,
         /// They must stand here or later.
         at_least: Slot,
         /// Told them, or why not.
@@ -230,6 +246,8 @@ pub enum Event {
     Refilled {
         /// The group.
         group: GroupId,
+        /// The replica that wanted them: another one may have taken its place.
+        replica: ReplicaId,
         /// The rows, not yet switched to, or why there are none.
         outcome: Result<Refilled, Error>,
     },

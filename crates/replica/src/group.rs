@@ -24,6 +24,7 @@ use quorate_types::{
     Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId,
     ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
+use tracing::warn;
 
 use crate::arrivals::Arrivals;
 use crate::checks::CheckDriver;
@@ -471,6 +472,9 @@ impl GroupDriver {
         message: Message,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if self.core.is_absurd(now, from, &message) {
+            warn!(group = %self.group, %from, ?message, "a replica that is no member says what cannot be");
+        }
         self.step(now, Input::Message { from, message }, fx)
     }
 

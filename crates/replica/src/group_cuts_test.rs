@@ -128,7 +128,13 @@ fn follow(driver: &mut GroupDriver, now: BootTime, entry: &EntryPayload, fx: &mu
     let accepts = [start, batch]
         .map(|batch| Message::Accept(Accept { ballot, batch, slot_committed: tail.id.slot }));
     let (sent_at, slot_releasable) = (now, Slot::ZERO);
-    let heartbeat = |slot_committed| Heartbeat { ballot, sent_at, slot_committed, slot_releasable };
+    let heartbeat = |slot_committed| Heartbeat {
+        ballot,
+        sent_at,
+        slot_committed,
+        slot_releasable,
+        slot_secured: Slot::ZERO,
+    };
     let [first, second] = accepts;
     for message in [
         Message::Heartbeat(heartbeat(tail.id.slot)),

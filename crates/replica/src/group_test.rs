@@ -10,8 +10,8 @@ use quorate_store::Twin;
 use quorate_txn::cross::Decide;
 use quorate_types::{
     AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, FoundRow,
-    LogTime, Mutation, Part, PartReply, RequestBody, RequestId, RowAddress, ScanRange, SessionId,
-    Value, WantedRow,
+    LogTime, Mutation, Part, PartReply, ReplicaKind, RequestBody, RequestId, RowAddress, ScanRange,
+    SessionId, Value, WantedRow,
 };
 
 use super::*;
@@ -54,6 +54,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         paxos: Options {
             group,
             replica: ids[0],
+            kind: ReplicaKind::Full,
             timing: Timing::lan(),
             pinned: false,
             log_budget_bytes: u64::MAX,
@@ -78,7 +79,7 @@ fn elected(at: BootTime) -> (GroupDriver, Effects) {
         rank: 2,
     };
     let ack = PreVoteAck { ballot, granted: true, promised: Ballot::ZERO, standing };
-    let promise = Promise { ballot, last: EntryId::ZERO, slot_committed: Slot::ZERO };
+    let promise = Promise { ballot, last: EntryId::ZERO, slot_committed: Slot::ZERO, seats: None };
     let slot_synced = Slot(1);
     let (slot_verified, slot_refilling) = (Slot(1), None);
     let heard =

@@ -6,9 +6,9 @@ use std::time::Duration;
 use quorate_paxos::ChangeRequest;
 use quorate_types::{
     Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, Incarnation, NodeId, ReplicaId, Request, RequestBody, Slot,
+    Error, GroupId, NodeId, PeerFolder, ReplicaId, Request, RequestBody, Slot,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
@@ -16,6 +16,7 @@ use crate::event::{Event, MembersStatus, ReplyTo, ShardStatus};
 use crate::group::GroupOptions;
 use crate::log_thread::Stop;
 use crate::network::PeerMessage;
+use crate::peer_folders::PeerFolders;
 use crate::snapshot::SnapshotSource;
 
 /// The way into a shard. Cheap to clone.
@@ -26,6 +27,8 @@ pub struct ShardHandle {
     peers: ByteBudget,
     /// Views at cuts, which are read without asking the shard.
     ready: Ready,
+    /// The data folders of peers, each durable before it is seen here.
+    folders: watch::Receiver<PeerFolders>,
     stop: Stop,
 }
 
@@ -36,9 +39,10 @@ impl ShardHandle {
         requests: ByteBudget,
         peers: ByteBudget,
         ready: Ready,
+        folders: watch::Receiver<PeerFolders>,
         stop: Stop,
     ) -> ShardHandle {
-        ShardHandle { events, requests, peers, ready, stop }
+        ShardHandle { events, requests, peers, ready, folders, stop }
     }
 
     /// Puts a request of `bytes` in. Refused here, and nowhere deeper, when the node holds too much.
@@ -180,13 +184,20 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// The rows of a group as they are applied here, for another node that needs them at `at_least` or later.
+    /// The rows of a group as they are applied here, for the node that `asks` and needs them at `at_least` or
+    /// later.
     ///
     /// # Errors
-    /// `SNAPSHOT_UNAVAILABLE` if this replica cannot give them now, `WRONG_NODE`, `SHUTTING_DOWN`.
-    pub async fn snapshot(&self, group: GroupId, at_least: Slot) -> Result<SnapshotSource, Error> {
+    /// `SNAPSHOT_UNAVAILABLE` if this replica cannot give them now, or knows no member on that node;
+    /// `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn snapshot(
+        &self,
+        group: GroupId,
+        asks: NodeId,
+        at_least: Slot,
+    ) -> Result<SnapshotSource, Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Snapshot { group, at_least, reply })?;
+        self.send(Event::Snapshot { group, asks, at_least, reply })?;
         receive.await.map_err(|_| ended())?
     }
 
@@ -281,19 +292,43 @@ impl ShardHandle {
         self.send(Event::Drain)
     }
 
-    /// Remembers the incarnation of a peer's data folder if none is known, or if the peer `is_reborn`, and
-    /// says which one is.
+    /// A peer comes with this data folder and tells of those of others; all that is news is made durable. Says
+    /// which one is known under its name: the peer is to be believed only if it is this one.
     ///
     /// # Errors
     /// `SHUTTING_DOWN` if the shard has ended.
-    pub async fn pin(
+    pub async fn meet(
         &self,
         node: NodeId,
-        incarnation: Incarnation,
-        is_reborn: bool,
-    ) -> Result<Incarnation, Error> {
+        folder: PeerFolder,
+        told: PeerFolders,
+    ) -> Result<PeerFolder, Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Pin { node, incarnation, is_reborn, reply })?;
+        self.send(Event::Meet { node, folder, told, reply })?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// A peer tells of data folders that it has met. They are durable before whatever is put in later is acted on.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub fn hear_folders(&self, told: PeerFolders) -> Result<(), Error> {
+        self.send(Event::HearFolders(told))
+    }
+
+    /// The data folders of peers, now and when more is known.
+    #[must_use]
+    pub fn folders(&self) -> watch::Receiver<PeerFolders> {
+        self.folders.clone()
+    }
+
+    /// The replica of a group on this node, and whether it is a member as far as it knows that to be chosen.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN` if the shard has ended.
+    pub async fn own(&self, group: GroupId) -> Result<Option<(ReplicaId, bool)>, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Own { group, reply })?;
         receive.await.map_err(|_| ended())
     }
 

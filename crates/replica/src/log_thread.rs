@@ -5,7 +5,7 @@
 //! a task on the simulated disk, which makes syncs take time.
 
 use std::collections::BTreeMap;
-use std::error::Error;
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use quorate_log::{
     Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
 };
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Ballot, GroupId, Incarnation, NodeId, ReplicaId, Slot};
-use tokio::sync::{mpsc, oneshot};
+use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, Slot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk_health::DiskGauge;
 use crate::event::Event;
+use crate::peer_folders::{self, PeerFolders};
 
 /// After this long without work a small frame seals the last sync.
 const SEAL_AFTER: Duration = Duration::from_millis(10);
@@ -37,23 +38,35 @@ pub(crate) enum LogCommand {
     Promise { group: GroupId, ballot: Ballot },
     /// Make durable who takes part in a group, before any frame that is sent later.
     Membership { group: GroupId, membership: MembershipRecord },
-    /// Remember replicas that were made just now and have promised this much, in place of those before them if
-    /// there were any: all of them in one store, then say so.
-    Create(Vec<(GroupId, ReplicaId, Ballot)>),
+    /// Remember a replica that was made just now, then say so.
+    Create { group: GroupId, replica: ReplicaId },
+    /// Remember that this is not the first data folder of the node, and the replicas that take the places of those
+    /// before them and have promised this much: all in one store, then say so.
+    Rebirth(Vec<(GroupId, ReplicaId, Ballot)>),
+    /// Remember whether an operator wants the replica to lead, then answer.
+    PinLeader { group: GroupId, pinned: bool, reply: oneshot::Sender<Result<(), Error>> },
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
-    /// Remember the incarnation of a peer's data folder, unless another one is known that still counts.
-    Pin(Pin),
+    /// Remember what is said of data folders.
+    Meet(Meeting),
 }
 
-/// A peer's data folder.
+/// What a peer says of data folders.
 #[derive(Debug)]
-pub(crate) struct Pin {
+pub(crate) struct Meeting {
+    /// Those of others.
+    pub(crate) told: PeerFolders,
+    /// Its own, if it comes for the first time or again.
+    pub(crate) comes: Option<Newcomer>,
+}
+
+/// A peer that wants to be believed.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
     pub(crate) node: NodeId,
-    pub(crate) incarnation: Incarnation,
-    /// Another one that is known counts no more.
-    pub(crate) replaces: bool,
-    pub(crate) reply: oneshot::Sender<Incarnation>,
+    pub(crate) folder: PeerFolder,
+    /// Told the one that is known, durably.
+    pub(crate) reply: oneshot::Sender<PeerFolder>,
 }
 
 /// The queue to the log thread. Bounded by what the protocol keeps in flight: uncommitted bytes per
@@ -73,15 +86,15 @@ impl LogQueue {
 #[derive(Clone)]
 pub struct Stop(Arc<StopFn>);
 
-type StopFn = dyn Fn(&(dyn Error + 'static)) + Send + Sync;
+type StopFn = dyn Fn(&(dyn StdError + 'static)) + Send + Sync;
 
 impl Stop {
     /// Calls `stop` with the error. A server aborts its process.
-    pub fn new(stop: impl Fn(&(dyn Error + 'static)) + Send + Sync + 'static) -> Stop {
+    pub fn new(stop: impl Fn(&(dyn StdError + 'static)) + Send + Sync + 'static) -> Stop {
         Stop(Arc::new(stop))
     }
 
-    pub(crate) fn stop(&self, error: &(dyn Error + 'static)) {
+    pub(crate) fn stop(&self, error: &(dyn StdError + 'static)) {
         (self.0)(error);
     }
 }
@@ -112,9 +125,11 @@ impl LogThread {
         mut self,
         mut commands: mpsc::UnboundedReceiver<LogCommand>,
         events: mpsc::UnboundedSender<Event>,
+        folders: watch::Sender<PeerFolders>,
         gauge: DiskGauge,
     ) {
-        if let Err(error) = self.serve(&mut commands, &events, &gauge).await {
+        let tell = Tell { events, folders };
+        if let Err(error) = self.serve(&mut commands, &tell, &gauge).await {
             self.stop.stop(&error);
         }
     }
@@ -122,7 +137,7 @@ impl LogThread {
     async fn serve(
         &mut self,
         commands: &mut mpsc::UnboundedReceiver<LogCommand>,
-        events: &mpsc::UnboundedSender<Event>,
+        tell: &Tell,
         gauge: &DiskGauge,
     ) -> Result<(), LogError> {
         let mut drained = Vec::new();
@@ -138,7 +153,7 @@ impl LogThread {
                     }
                     sealed = false;
                     gauge.begin();
-                    self.handle(std::mem::take(&mut drained), events).await?;
+                    self.handle(std::mem::take(&mut drained), tell).await?;
                 }
                 () = tokio::time::sleep(idle) => {
                     gauge.begin();
@@ -154,60 +169,32 @@ impl LogThread {
             }
             let (has_room, counters) = (self.writer.has_room(), self.writer.counters());
             let progress = Event::LogProgress { has_room, log_bytes, counters };
-            if events.send(progress).is_err() {
+            if tell.events.send(progress).is_err() {
                 return Ok(()); // The shard is gone.
             }
         }
         Ok(())
     }
 
-    async fn handle(
-        &mut self,
-        commands: Vec<LogCommand>,
-        events: &mpsc::UnboundedSender<Event>,
-    ) -> Result<(), LogError> {
+    async fn handle(&mut self, commands: Vec<LogCommand>, tell: &Tell) -> Result<(), LogError> {
+        let events = &tell.events;
         let mut frames = Vec::new();
         let mut writes = BTreeMap::new();
-        let mut promised = BTreeMap::new();
         let mut releases = BTreeMap::new();
-        let mut pins = Vec::new();
-        let (mut memberships, mut created) = (BTreeMap::new(), Vec::new());
+        let mut news = News::default();
         for command in commands {
             match command {
                 LogCommand::Append { frames: more, writes: numbers } => {
                     frames.extend(more);
                     writes.extend(numbers); // The numbers of a group rise: the last one stands.
                 }
-                LogCommand::Promise { group, ballot } => {
-                    promised.insert(group, ballot);
-                }
-                LogCommand::Membership { group, membership } => {
-                    memberships.insert(group, membership);
-                }
-                LogCommand::Create(replicas) => created.extend(replicas),
                 LogCommand::Release { group, upto } => {
                     releases.insert(group, upto);
                 }
-                LogCommand::Pin(pin) => pins.push(pin),
+                other => self.note(other, &mut news),
             }
         }
-        for (group, replica, promised) in &created {
-            let (replica, promised) = (*replica, *promised);
-            let membership = MembershipRecord::default();
-            let record = GroupRecord { replica, promised, membership };
-            self.record.groups.insert(*group, record);
-        }
-        let changed = !created.is_empty() || !memberships.is_empty();
-        for (group, membership) in memberships {
-            self.group_record(group).membership = membership;
-        }
-        self.store_record(&promised, pins, changed).await?;
-        for (group, _, _) in created {
-            send(events, Event::Created { group });
-        }
-        if !promised.is_empty() {
-            send(events, Event::PromisesSynced(promised.into_iter().collect()));
-        }
+        self.tell_news(news, tell).await?;
         if !frames.is_empty() {
             self.writer.append(&frames)?;
             if planted(Bug::AckBeforeSync) {
@@ -228,39 +215,81 @@ impl LogThread {
         Ok(())
     }
 
+    /// Notes in the record what is for the promise file, and what is to be said once that is stored.
+    fn note(&mut self, command: LogCommand, news: &mut News) {
+        let mut is_news = true;
+        match command {
+            LogCommand::Append { .. } | LogCommand::Release { .. } => unreachable!("for the log"),
+            LogCommand::Promise { group, ballot } => {
+                let record = self.group_record(group);
+                // A new replica may have taken a promise over while it was on its way.
+                record.promised = record.promised.max(ballot);
+                news.promised.insert(group, ballot);
+            }
+            LogCommand::Membership { group, membership } => {
+                self.group_record(group).membership = membership;
+            }
+            LogCommand::Create { group, replica } => {
+                self.put_replica(group, replica, Ballot::ZERO);
+                news.events.push(Event::Created { group });
+            }
+            LogCommand::Rebirth(replicas) => {
+                self.record.reborn = true;
+                for (group, replica, promised) in replicas {
+                    self.put_replica(group, replica, promised);
+                }
+                news.events.push(Event::Reborn);
+            }
+            LogCommand::PinLeader { group, pinned, reply } => {
+                self.group_record(group).pinned = pinned;
+                news.pinned.push(reply);
+            }
+            LogCommand::Meet(Meeting { told, comes }) => {
+                let own = self.record.node;
+                is_news = peer_folders::hear(&mut self.record.peers, own, &told);
+                if let Some(Newcomer { node, folder, reply }) = comes {
+                    let (_, is_other) = peer_folders::meet(&mut self.record.peers, node, folder);
+                    is_news |= is_other;
+                    news.met.push((node, reply));
+                }
+                news.has_folders |= is_news;
+            }
+        }
+        news.is_any |= is_news;
+    }
+
+    fn put_replica(&mut self, group: GroupId, replica: ReplicaId, promised: Ballot) {
+        let membership = MembershipRecord::default();
+        let record = GroupRecord { replica, promised, pinned: false, membership };
+        self.record.groups.insert(group, record);
+    }
+
     fn group_record(&mut self, group: GroupId) -> &mut GroupRecord {
         let record = self.record.groups.get_mut(&group);
         record.expect("groups are recorded before they are started")
     }
 
-    /// Makes promises, newly met peers and what else changed durable in one store of the promise file.
-    async fn store_record(
-        &mut self,
-        promised: &BTreeMap<GroupId, Ballot>,
-        pins: Vec<Pin>,
-        mut changed: bool,
-    ) -> Result<(), LogError> {
-        changed |= !promised.is_empty();
-        for (group, ballot) in promised {
-            let record = self.group_record(*group);
-            // A new replica may have taken a promise over while it was on its way.
-            record.promised = record.promised.max(*ballot);
-        }
-        for Pin { node, incarnation, replaces, .. } in &pins {
-            let known = self.record.peers.get(node).copied();
-            let is_new = known != Some(*incarnation);
-            if is_new && (known.is_none() || *replaces || planted(Bug::OldName)) {
-                self.record.peers.insert(*node, *incarnation);
-                changed = true;
-            }
-        }
-        if changed {
+    /// Stores the record if anything was noted in it, and says so.
+    async fn tell_news(&mut self, news: News, tell: &Tell) -> Result<(), LogError> {
+        let News { is_any, promised, events, pinned, met, has_folders } = news;
+        if is_any {
             self.store().await?;
             self.writer.set_floors(floors(&self.record));
         }
-        for Pin { node, reply, .. } in pins {
-            let known = self.record.peers.get(&node).copied().expect("inserted above");
+        if has_folders {
+            tell.folders.send_replace(PeerFolders::new(self.record.peers.clone()));
+        }
+        for (node, reply) in met {
+            let known = self.record.peers.get(&node).copied().expect("met just now");
             let _gone = reply.send(known).is_err(); // The stream that asked may have ended.
+        }
+        for reply in pinned {
+            let _gone = reply.send(Ok(())).is_err(); // The caller may have left.
+        }
+        events.into_iter().for_each(|event| send(&tell.events, event));
+        if !promised.is_empty() {
+            let promised = promised.into_iter().collect();
+            send(&tell.events, Event::PromisesSynced(promised));
         }
         Ok(())
     }
@@ -291,6 +320,24 @@ impl LogThread {
             tokio::time::sleep(latency).await;
         }
     }
+}
+
+/// Whom the log thread tells.
+struct Tell {
+    events: mpsc::UnboundedSender<Event>,
+    folders: watch::Sender<PeerFolders>,
+}
+
+/// What was noted in the record and is told once it is stored.
+#[derive(Default)]
+struct News {
+    is_any: bool,
+    promised: BTreeMap<GroupId, Ballot>,
+    events: Vec<Event>,
+    pinned: Vec<oneshot::Sender<Result<(), Error>>>,
+    met: Vec<(NodeId, oneshot::Sender<PeerFolder>)>,
+    /// More is known of the folders of peers.
+    has_folders: bool,
 }
 
 /// The promises to stand at the head of each new segment.

@@ -53,6 +53,12 @@ impl GroupDriver {
         })
     }
 
+    /// This replica, and whether it is a member, as far as that is applied here.
+    pub(crate) fn own(&self) -> (ReplicaId, bool) {
+        let own = self.options.paxos.replica;
+        (own, self.core.applied_membership().membership.get(own).is_some())
+    }
+
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         let at = self.core.applied_membership();
@@ -123,7 +129,7 @@ impl GroupDriver {
         for (id, _) in before.iter().filter(|(_, member)| !member.role.votes()) {
             members.remove(id);
         }
-        members.insert(replica, Seat { rank: place.rank, votes: false });
+        members.insert(replica, Seat { rank: place.rank, kind: place.kind, votes: false });
         info!(%group, %replica, "takes a replica in that comes in the place of another");
         let begun = self.try_change(now, ChangeRequest { expected, members }, fx)?;
         Ok(begun.map(|_| ()).map_err(|why| refused(group, why)))
@@ -180,10 +186,11 @@ impl GroupDriver {
         };
         let expected = at.id;
         let votes = new.member.role.votes() || old.member.role.votes();
-        let (new, old, rank) = (new.replica, old.replica, old.member.rank);
+        let (rank, kind) = (old.member.rank, new.member.kind);
+        let (new, old) = (new.replica, old.replica);
         let mut members = seats(&at.membership);
         members.remove(&old);
-        members.insert(new, Seat { rank, votes });
+        members.insert(new, Seat { rank, kind, votes });
         match self.try_change(now, ChangeRequest { expected, members }, fx)? {
             Ok(entry) => {
                 info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another");
@@ -204,7 +211,11 @@ pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
 
 /// What everybody is now.
 fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
-    let seat = |member: &Member| Seat { rank: member.rank, votes: member.role.votes_after() };
+    let seat = |member: &Member| Seat {
+        rank: member.rank,
+        kind: member.kind,
+        votes: member.role.votes_after(),
+    };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use quorate_paxos::Input;
 use quorate_store::{Base, Keyspace, Store, StoreError};
 use quorate_txn::{Deletes, SessionTable};
-use quorate_types::{BootTime, Code, Error, GroupId, NodeId, Slot};
+use quorate_types::{BootTime, Code, Error, GroupId, NodeId, ReplicaId, Slot};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -69,6 +69,8 @@ pub(crate) struct RefillDriver {
 #[derive(Debug)]
 pub(crate) struct Wanted {
     pub(crate) group: GroupId,
+    /// The replica that wants them.
+    pub(crate) replica: ReplicaId,
     /// They must stand here or later.
     pub(crate) at_least: Slot,
     /// From which nodes; empty: from any.
@@ -78,6 +80,8 @@ pub(crate) struct Wanted {
 /// A change of which rows count, to be made durable off the shard task.
 pub(crate) struct Switch {
     group: GroupId,
+    /// The replica that wants it.
+    replica: ReplicaId,
     store: Arc<Store>,
     /// The rows that are to count, as of which entry and of which incarnation; `None`: the rows that are there
     /// do not.
@@ -105,14 +109,14 @@ impl std::fmt::Debug for Switch {
 
 impl Switch {
     /// The rows of a group must not be used, not after a restart either.
-    pub(crate) fn quarantine(group: GroupId, store: &Arc<Store>) -> Switch {
-        Switch { group, store: Arc::clone(store), to: None }
+    pub(crate) fn quarantine(group: GroupId, replica: ReplicaId, store: &Arc<Store>) -> Switch {
+        Switch { group, replica, store: Arc::clone(store), to: None }
     }
 
     /// Makes the installed rows those that count, and reads from them what is kept in memory; or remembers
     /// that there are none that do.
     pub(crate) fn run(self) -> Result<Option<Loaded>, StoreError> {
-        let Switch { group, store, to } = self;
+        let Switch { group, store, to, .. } = self;
         let Some((slot, incarnation)) = to else {
             store.quarantine(group)?;
             return Ok(None);
@@ -127,6 +131,11 @@ impl Switch {
     /// The group.
     pub(crate) fn group(&self) -> GroupId {
         self.group
+    }
+
+    /// The replica that wants it.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.replica
     }
 }
 
@@ -154,7 +163,8 @@ impl GroupDriver {
         info!(group = %self.group, %at_least, "fetches rows from another node");
         self.refill.phase = Phase::Fetching;
         let sources = self.refill.sources.clone();
-        fx.refills.push(Wanted { group: self.group, at_least, sources });
+        let (group, replica) = (self.group, self.options.paxos.replica);
+        fx.refills.push(Wanted { group, replica, at_least, sources });
         // The snapshot stands at this slot or later: the log above will do.
         inputs.push_back(Input::Refilling(Some(at_least)));
     }
@@ -212,8 +222,9 @@ impl GroupDriver {
             panic!("{}: no snapshot to switch to", self.group);
         };
         self.refill.phase = Phase::Switching;
-        let (group, store) = (self.group, Arc::clone(&self.store));
-        fx.switches.push(Switch { group, store, to: Some((slot, incarnation)) });
+        let (group, replica) = (self.group, self.options.paxos.replica);
+        let (store, to) = (Arc::clone(&self.store), Some((slot, incarnation)));
+        fx.switches.push(Switch { group, replica, store, to });
     }
 
     /// The rows here were found to be wrong: others are fetched from these nodes only, also if some are on
@@ -265,13 +276,18 @@ impl GroupDriver {
 }
 
 /// Tells the shard of the end of a fetch, also if nobody ends it.
-pub(crate) fn report(group: GroupId, events: mpsc::UnboundedSender<Event>) -> RefillDone {
-    let mut report = Report { group, events, is_told: false };
+pub(crate) fn report(
+    group: GroupId,
+    replica: ReplicaId,
+    events: mpsc::UnboundedSender<Event>,
+) -> RefillDone {
+    let mut report = Report { group, replica, events, is_told: false };
     Box::new(move |outcome| report.tell(outcome))
 }
 
 struct Report {
     group: GroupId,
+    replica: ReplicaId,
     events: mpsc::UnboundedSender<Event>,
     is_told: bool,
 }
@@ -280,7 +296,8 @@ impl Report {
     fn tell(&mut self, outcome: Result<Refilled, Error>) {
         self.is_told = true;
         // The shard is gone only when the node stops.
-        let _stopped = self.events.send(Event::Refilled { group: self.group, outcome }).is_err();
+        let (group, replica) = (self.group, self.replica);
+        let _stopped = self.events.send(Event::Refilled { group, replica, outcome }).is_err();
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quorate_log::{Frame, Log, LogOptions, LogWriter, SimDisk};
 use quorate_paxos::{BatchKind, Membership};
 use quorate_store::{Base, Twin};
-use quorate_types::{LogTime, ReplicaId};
+use quorate_types::{LogTime, NodeId, ReplicaId, ReplicaKind};
 
 use super::*;
 const G: GroupId = GroupId(1);
@@ -183,6 +183,7 @@ fn rows_are_given_away_before_anything_was_applied_since_the_start() {
     let paxos = quorate_paxos::Options {
         group: G,
         replica: ids[0],
+        kind: ReplicaKind::Full,
         timing: quorate_paxos::Timing::lan(),
         pinned: false,
         log_budget_bytes: u64::MAX,
@@ -199,7 +200,8 @@ fn rows_are_given_away_before_anything_was_applied_since_the_start() {
     let mut driver = crate::group::GroupDriver::new(now, options, restored, store, reader)
         .expect("the rows are readable");
 
-    let source = driver.snapshot(Slot(10)).expect("nothing fails").expect("it has slot 14");
+    let source =
+        driver.snapshot(NodeId(1), Slot(10)).expect("nothing fails").expect("it has slot 14");
     assert_eq!(source.last().last(), Slot(14));
 }
 

@@ -16,7 +16,7 @@ use quorate_paxos::{Health, Input, MembershipAt, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, Code, Elsewhere, EntryId, Error, GroupId, NodeId, Request, limits};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
 use crate::budget::ByteBudget;
@@ -30,9 +30,10 @@ use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
-use crate::log_thread::{LogCommand, LogQueue, LogThread, Pin, Stop};
+use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
 use crate::members::{nodes_of, record_of};
 use crate::network::{Network, PeerMessage};
+use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
 use crate::refuse;
 use crate::turns::Turns;
@@ -70,6 +71,8 @@ pub struct ShardOptions {
     pub request_bytes_max: usize,
     /// Bytes of peer messages held at once.
     pub peer_bytes_max: usize,
+    /// Bytes of log kept for members that lag, over all groups of the node.
+    pub log_keep_max: u64,
     /// What to do when the node cannot go on.
     pub stop: Stop,
 }
@@ -108,7 +111,8 @@ pub struct Shard {
     is_told_to_drain: bool,
     /// Replicas that are not durable yet.
     making: BTreeMap<GroupId, members::Making>,
-    rebirth: Option<members::Rebirth>,
+    /// Who waits until the replicas that began anew are durable.
+    rebirth: Option<oneshot::Sender<Result<(), Error>>>,
     housekeeping_at: BootTime,
     /// The part of the groups that was looked after last.
     housekeeping_part: u32,
@@ -127,9 +131,10 @@ impl Shard {
         let peers = ByteBudget::new(options.peer_bytes_max);
         let ready = Ready::default();
         let stop = options.stop.clone();
-        let handle = ShardHandle::new(sender.clone(), requests, peers, ready.clone(), stop);
+        let (folders, known) = watch::channel(PeerFolders::new(log.record.peers.clone()));
+        let handle = ShardHandle::new(sender.clone(), requests, peers, ready.clone(), known, stop);
         let gauge = DiskGauge::new(Arc::clone(&options.clock));
-        let log_loop = log.run(commands, sender.clone(), gauge.clone());
+        let log_loop = log.run(commands, sender.clone(), folders, gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
             switches: VecDeque::new(),
@@ -172,8 +177,10 @@ impl Shard {
     ///
     /// # Errors
     /// `StoreError` if its sessions cannot be read.
-    pub fn add(&mut self, options: GroupOptions, restored: Restored) -> Result<(), StoreError> {
+    pub fn add(&mut self, mut options: GroupOptions, restored: Restored) -> Result<(), StoreError> {
         let now = self.options.clock.now();
+        let share = self.options.log_keep_max / (self.groups.len() as u64 + 1);
+        options.paxos.log_budget_bytes = options.paxos.log_budget_bytes.min(share);
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
@@ -184,7 +191,16 @@ impl Shard {
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
+        self.share_log_budget();
         Ok(())
+    }
+
+    /// What is kept of the log for members that lag is shared by the groups that the node has now.
+    fn share_log_budget(&mut self) {
+        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
+        for driver in self.groups.values_mut() {
+            driver.core.set_log_budget(each);
+        }
     }
 
     /// Runs until `shutdown` resolves, or until the node cannot go on.
@@ -347,7 +363,8 @@ impl Shard {
             | Event::Hashed(_) => self.handle_rows(now, event, fx)?,
             Event::TransferLeader { .. }
             | Event::Check { .. }
-            | Event::Pin { .. }
+            | Event::Meet { .. }
+            | Event::HearFolders(_)
             | Event::Snapshot { .. }
             | Event::Drain
             | Event::Attempts(_)
@@ -359,6 +376,8 @@ impl Shard {
             | Event::Create { .. }
             | Event::Created { .. }
             | Event::Rebirth { .. }
+            | Event::Reborn
+            | Event::Own { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
@@ -389,12 +408,15 @@ impl Shard {
                     }
                 }
             }
-            Event::Pin { node, incarnation, is_reborn, reply } => {
-                let replaces = is_reborn;
-                self.log.send(LogCommand::Pin(Pin { node, incarnation, replaces, reply }));
+            Event::Meet { node, folder, told, reply } => {
+                let comes = Some(Newcomer { node, folder, reply });
+                self.log.send(LogCommand::Meet(Meeting { told, comes }));
             }
-            Event::Snapshot { group, at_least, reply } => {
-                let source = self.snapshot(group, at_least)?;
+            Event::HearFolders(told) => {
+                self.log.send(LogCommand::Meet(Meeting { told, comes: None }));
+            }
+            Event::Snapshot { group, asks, at_least, reply } => {
+                let source = self.snapshot(group, asks, at_least)?;
                 let _gone = reply.send(source).is_err(); // The caller may have left.
             }
             Event::Drain => {
@@ -436,6 +458,8 @@ impl Shard {
             | Event::Create { .. }
             | Event::Created { .. }
             | Event::Rebirth { .. }
+            | Event::Reborn
+            | Event::Own { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => unreachable!("no question"),

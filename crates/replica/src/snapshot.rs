@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_paxos::{Batch, Membership, MembershipAt};
 use quorate_store::{Keyspace, Pinned, Portable, Store, StoreError};
-use quorate_types::{Code, Error, GroupId, Slot};
+use quorate_types::{Code, Error, GroupId, NodeId, Slot};
 use tokio::sync::oneshot;
 
 use crate::group::{Fatal, GroupDriver};
@@ -90,9 +90,13 @@ pub struct Refilled {
 pub type RefillDone = Box<dyn FnOnce(Result<Refilled, Error>) + Send>;
 
 impl GroupDriver {
-    /// The rows as they are applied now, for another node that needs them at `at_least` or later.
+    /// The rows as they are applied now, for the node that `asks` and needs them at `at_least` or later.
+    ///
+    /// Rows go to members only. Who became one just now may be unknown here: he asks again, or another, and the
+    /// leader knows.
     pub(crate) fn snapshot(
         &mut self,
+        asks: NodeId,
         at_least: Slot,
     ) -> Result<Result<SnapshotSource, Error>, Fatal> {
         let group = self.group;
@@ -100,6 +104,9 @@ impl GroupDriver {
             let error = Error::new(Code::SnapshotUnavailable, message).after(LATER);
             Ok(Err(refuse::of_group(error, group)))
         };
+        if self.core.membership().members().all(|(id, _)| id.node() != asks) {
+            return refused(format!("{asks} has no member of {group}, as far as is known here"));
+        }
         let Some(last) = self.core.applied_last().cloned() else {
             return refused(format!("{group} has applied nothing here since the start"));
         };

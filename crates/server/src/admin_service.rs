@@ -250,6 +250,7 @@ fn report(status: MembersStatus) -> Members {
         node: view.replica.node(),
         rank: view.member.rank,
         role: view.member.role,
+        kind: view.member.kind,
         leads: view.replica == leader,
         slot_synced: view.slot_synced,
         heard_ago,

@@ -1,12 +1,13 @@
 //! What every service of a node knows.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use quorate_log::Disk;
 use quorate_proto::PEER_PROTOCOL_VERSION;
 use quorate_proto::convert::Hello;
-use quorate_replica::{Clock, GroupOptions, ShardHandle};
+use quorate_replica::{Clock, GroupOptions, PeerFolders, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
 use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId};
 use tokio::sync::watch;
@@ -87,6 +88,10 @@ pub struct NodeContext {
     pub(crate) reborn: AtomicBool,
     /// It is being found out, or was.
     pub(crate) rebirth_begun: AtomicBool,
+    /// The data folders of peers.
+    pub(crate) folders: watch::Receiver<PeerFolders>,
+    /// Groups in which this node asks for a place.
+    pub(crate) joining: Mutex<BTreeSet<GroupId>>,
     /// Rows on their way to other nodes.
     pub(crate) snapshots: Arc<Snapshots>,
     /// Damaged rows that this start has moved aside.
@@ -107,6 +112,7 @@ impl NodeContext {
     ) -> NodeContext {
         let requests = Arc::new(Requests::new(Arc::clone(&given.clock)));
         let started_at = given.clock.now();
+        let folders = shard.folders();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
         NodeContext {
@@ -128,6 +134,8 @@ impl NodeContext {
             make_options: given.make_options,
             reborn: AtomicBool::new(given.reborn),
             rebirth_begun: AtomicBool::new(given.reborn),
+            folders,
+            joining: Mutex::default(),
             snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
             repaired: given.repaired,
             draining,
@@ -184,6 +192,7 @@ impl NodeContext {
             topology_version: self.topology.version(),
             lease_ms: lease_ms(&self.topology),
             reborn: self.reborn.load(Ordering::Acquire),
+            folders: BTreeMap::clone(&self.folders.borrow()),
         }
     }
 

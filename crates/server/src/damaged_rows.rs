@@ -5,16 +5,23 @@
 //! process finds while it runs it cannot repair in place: it leaves a mark, durably, and ends; the next
 //! start does the rest. Full disks, locks and permissions are no damage.
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::Arc;
 
+use quorate_log::{Disk, GroupRecord, Opened, PromiseFile};
+use quorate_paxos::Membership;
+use quorate_replica::members::membership_of;
 use quorate_store::StoreError;
 use quorate_topology::Topology;
-use quorate_types::{Code, Error, NodeId};
+use quorate_types::{Code, Error, GroupId, NodeId};
 use tracing::{error, warn};
 
+use crate::directory::genesis;
+use crate::node::log_error;
 use crate::repair::Repaired;
 
 /// The folder of the rows in the data folder.
@@ -69,12 +76,13 @@ pub(crate) fn marked(data: &Path) -> Result<Option<String>, Error> {
     }
 }
 
-/// Refuses what cannot be repaired, because nobody else has the rows, or because it was not wanted.
+/// Refuses what cannot be repaired, because nobody else has the rows, or because it was not wanted. `members` are
+/// those of each group of which the node has a replica, as it knows them.
 ///
 /// # Errors
 /// `STORE_DAMAGED` with the reason.
 pub(crate) fn may_repair(
-    topology: &Topology,
+    members: &BTreeMap<GroupId, Membership>,
     node: NodeId,
     is_wanted: bool,
     reason: &str,
@@ -83,9 +91,44 @@ pub(crate) fn may_repair(
     if !is_wanted {
         return refused("this node was told not to repair its rows".to_owned());
     }
-    match topology.groups_of_node(node).find(|group| group.members.len() < 2) {
-        Some(group) => refused(format!("no other node has the rows of {}", group.label())),
+    let is_alone = |members: &Membership| {
+        let voters = members.members().filter(|(_, member)| member.role.votes());
+        let mut nodes = voters.map(|(id, _)| id.node());
+        // Rows of a group that this node is no member of are of use to nobody.
+        members.members().any(|(id, _)| id.node() == node) && nodes.all(|it| it == node)
+    };
+    match members.iter().find(|(_, members)| is_alone(members)) {
+        Some((group, _)) => refused(format!("no other node has the rows of {group}")),
         None => Ok(()),
+    }
+}
+
+/// Who takes part in the groups of a node: as its promise file has it, or as the cluster file does if it has made
+/// no promises yet. Nobody may have the folder open.
+///
+/// # Errors
+/// `PROMISES_UNREADABLE`, `DISK_FULL`, `DISK_FAILED`.
+pub(crate) fn known_members(
+    disk: &Arc<dyn Disk>,
+    topology: &Topology,
+    node: NodeId,
+) -> Result<BTreeMap<GroupId, Membership>, Error> {
+    let (_, opened) = PromiseFile::open(Arc::clone(disk)).map_err(|error| log_error(&error))?;
+    match opened {
+        Opened::Fresh => {
+            let groups = topology.groups_of_node(node);
+            Ok(groups.map(|group| (group.id, genesis(group))).collect())
+        }
+        Opened::Valid(record) => {
+            let members = |(group, record): (&GroupId, &GroupRecord)| {
+                membership_of(&record.membership).map(|at| (*group, at.membership))
+            };
+            record.groups.iter().map(members).collect()
+        }
+        Opened::Unreadable { reason } => Err(Error::new(
+            Code::PromisesUnreadable,
+            format!("the promise file is unreadable: {reason}"),
+        )),
     }
 }
 
@@ -150,9 +193,50 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use quorate_types::GroupId;
+    use quorate_log::SimDisk;
+    use quorate_paxos::MembershipAt;
+    use quorate_replica::members::record_of;
+    use quorate_topology::presets;
+    use quorate_types::{Ballot, ClusterId, EntryId, ReplicaId, Slot};
 
     use super::*;
+    use crate::node::fresh_record;
+
+    /// Goal: whether somebody else has the rows is for the members to say that the node has learned of, not for the
+    /// cluster file: the last voter keeps its rows, and whoever was taken in later may repair.
+    #[test]
+    fn rows_are_given_up_only_if_members_have_them() {
+        let text = presets::one_city_three_idcs(&presets::Options::demo(ClusterId(7)));
+        let topology = Topology::parse(&text).expect("the preset is valid");
+        let (node, other) = (NodeId(1), NodeId(2));
+        let [own, others] = [node, other].map(|node| ReplicaId::later_on(node, 5));
+        let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
+        let may = |members: &BTreeMap<_, _>| may_repair(members, node, true, "bits").is_ok();
+
+        let disk: Arc<dyn Disk> = SimDisk::new().mount();
+        let fresh = known_members(&disk, &topology, node).expect("readable");
+        assert_eq!((fresh.len(), may(&fresh)), (groups.len(), true), "as the cluster file says");
+
+        let (mut promises, _) = PromiseFile::open(Arc::clone(&disk)).expect("it works");
+        let known = |voters: &[ReplicaId]| {
+            let ballot = Ballot { round: 4, replica: own };
+            let id = EntryId { ballot, slot: Slot(9) };
+            let membership = Membership::of_voters(voters.iter().map(|id| (*id, 0)));
+            let at = MembershipAt { id, membership };
+            let membership = record_of(&at);
+            GroupRecord { replica: own, promised: ballot, pinned: false, membership }
+        };
+        let mut store = |voters: &[ReplicaId]| {
+            let mut record = fresh_record(&topology, node, 3);
+            record.groups.insert(groups[0], known(voters));
+            promises.store(&record).expect("it works");
+            known_members(&disk, &topology, node).expect("readable")
+        };
+        assert!(!may(&store(&[own])), "nobody else is left");
+        assert!(may(&store(&[own, others])));
+        assert!(may(&store(&[others])), "it has left");
+        assert!(may_repair(&store(&[own, others]), node, false, "bits").is_err(), "not wanted");
+    }
 
     /// Goal: damaged rows are kept for people, but never more than two of them; a mark is honoured once.
     #[test]

@@ -26,8 +26,9 @@ impl Directory {
     pub(crate) fn hear(&self, group: GroupId, at: &MembershipAt) -> bool {
         let mut heard = self.heard.write().unwrap_or_else(PoisonError::into_inner);
         let known = heard.get(&group).map_or(EntryId::ZERO, |known| known.id);
-        // How a group began is in the cluster file, and a replica that nobody took in knows nothing.
-        let is_news = known.slot < at.id.slot && self.topology.group(group).is_some();
+        // How a group began is in the cluster file, and a replica that nobody took in knows nothing. Of what is
+        // chosen the later entry is that of the later ballot too; of nonsense a later leader gets rid.
+        let is_news = known < at.id && self.topology.group(group).is_some();
         if is_news {
             heard.insert(group, at.clone());
         }
@@ -50,14 +51,24 @@ impl Directory {
         }
     }
 
-    /// True if this replica is a member, as far as is known.
-    pub(crate) fn has_member(&self, group: GroupId, replica: ReplicaId) -> bool {
+    /// The members of a group on a node, as far as is known.
+    pub(crate) fn members_on(&self, group: GroupId, node: NodeId) -> Vec<ReplicaId> {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let on = |members: &Membership| {
+            let on_node = members.members().map(|(id, _)| id).filter(|id| id.node() == node);
+            on_node.collect()
+        };
         match (heard.get(&group), self.topology.group(group)) {
-            (Some(at), _) => at.membership.get(replica).is_some(),
-            (None, Some(entry)) => genesis(entry).get(replica).is_some(),
-            (None, None) => false,
+            (Some(at), _) => on(&at.membership),
+            (None, Some(entry)) => on(&genesis(entry)),
+            (None, None) => Vec::new(),
         }
+    }
+
+    /// True if there are members, and all are on nodes of this cluster.
+    pub(crate) fn is_possible(&self, membership: &Membership) -> bool {
+        let mut nodes = membership.members().map(|(id, _)| id.node()).peekable();
+        nodes.peek().is_some() && nodes.all(|node| self.topology.node(node).is_some())
     }
 
     /// True if a node holds a replica of a group, as far as is known.
@@ -114,7 +125,29 @@ mod tests {
         assert!(!directory.hear(GroupId(9999), &at(7, &[1])), "no such group");
         assert!(!directory.hear(group, &MembershipAt::default()));
         assert_eq!(directory.nodes(group), [NodeId(1), NodeId(2)]);
+        assert_eq!(directory.members_on(group, NodeId(2)), [ReplicaId::later_on(NodeId(2), 9)]);
         assert!(directory.has(group, NodeId(2)) && !directory.has(group, NodeId(3)));
         assert_eq!(directory.all(), [(group, at(7, &[1, 2]))]);
+    }
+
+    /// Goal: nonsense that one node tells does not keep what is true out for ever, and members on nodes that do not
+    /// exist are believed by nobody.
+    #[test]
+    fn a_later_leader_gets_rid_of_nonsense() {
+        let text = presets::one_city_three_idcs(&presets::Options::demo(ClusterId(7)));
+        let directory = Directory::new(Arc::new(Topology::parse(&text).expect("it is valid")));
+        let group = directory.topology.groups().next().expect("there is one").id;
+        let at = |round, slot, node: u32| {
+            let id = ReplicaId::later_on(NodeId(node), 9);
+            let ballot = Ballot { round, replica: ReplicaId(1) };
+            let membership = Membership::of_voters([(id, 0)]);
+            MembershipAt { id: EntryId { ballot, slot: Slot(slot) }, membership }
+        };
+        assert!(directory.hear(group, &at(3, u64::MAX, 1)));
+        assert!(!directory.hear(group, &at(3, 8, 2)), "as far as anybody can tell");
+        assert!(directory.hear(group, &at(4, 9, 2)), "of a later leader");
+        assert!(directory.is_possible(&at(1, 1, 3).membership));
+        assert!(!directory.is_possible(&at(1, 1, 99).membership));
+        assert!(!directory.is_possible(&Membership::default()));
     }
 }

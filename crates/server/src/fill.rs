@@ -130,9 +130,9 @@ impl Fill {
             let batch = first_batch(&topology, group, &beginning.1);
             let replica = quorate_types::ReplicaId::first_on(node);
             let promised = batch.ballot();
-            record
-                .groups
-                .insert(group.id, GroupRecord { replica, promised, membership: born_with(group) });
+            let membership = born_with(group);
+            let began = GroupRecord { replica, promised, pinned: false, membership };
+            record.groups.insert(group.id, began);
             frames.push(Frame {
                 group: group.id,
                 first: batch.first(),

@@ -1,9 +1,11 @@
 //! A node that lost its disk comes back: with new replicas, because whatever the old ones promised is
 //! forgotten, and each asks to take the place of the old one in its group (trap 16). The other end is
 //! `peer_service.rs`; who decides is `replica::members`.
+//!
+//! Which groups those are is heard from others: groups move, and the cluster file only says where they began.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use quorate_paxos::MembershipAt;
@@ -18,31 +20,39 @@ use crate::peer_network::{dial, unreachable_peer};
 
 /// Between two tries to be taken in.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The same, where nobody wants this replica.
-const UNWANTED: Duration = Duration::from_secs(30);
+/// So many times as long where nobody wants this replica, unless it is heard that the group has moved away.
+const UNWANTED_LOOKS: u32 = 30;
 /// An answer may take this long.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 impl NodeContext {
-    /// Takes in who takes part in a group.
-    pub(crate) fn hear_members(&self, group: GroupId, at: &MembershipAt) -> Result<(), Error> {
+    /// Takes in who takes part in a group, as a peer tells.
+    pub(crate) fn hear_members(
+        self: &Arc<NodeContext>,
+        peer: NodeId,
+        group: GroupId,
+        at: &MembershipAt,
+    ) -> Result<(), Error> {
+        if !self.directory.is_possible(&at.membership) {
+            warn!(%peer, %group, since = %at.id, "told of members on nodes that do not exist");
+            return Ok(());
+        }
         if self.directory.hear(group, at) {
             self.shard.moved(group, nodes_of(&at.membership))?;
+            self.look_for_place(peer, group);
         }
         Ok(())
     }
 
-    /// A peer knew another disk of this node: its replicas get new ids, if nothing was written by the ones
-    /// that it has.
+    /// A peer knew another disk of this node, or members that are not on this one: the replicas that its groups
+    /// began with get new ids, if nothing was written by those that it has.
     pub(crate) async fn be_reborn(self: &Arc<NodeContext>, peer: NodeId) -> Result<(), Error> {
         if self.rebirth_begun.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let groups: Vec<GroupId> =
-            self.topology.groups_of_node(self.node).map(|group| group.id).collect();
-        let options = groups
-            .iter()
-            .filter_map(|group| (self.make_options)(*group, self.later_replica(*group)));
+        let groups = self.topology.groups_of_node(self.node).map(|group| group.id);
+        let options =
+            groups.filter_map(|group| (self.make_options)(group, self.later_replica(group)));
         let replaced = self.shard.rebirth(options.collect()).await;
         if let Err(error) = &replaced {
             self.rebirth_begun.store(false, Ordering::Release);
@@ -52,20 +62,57 @@ impl NodeContext {
         // Durable by now: only then may peers hear of it, and forget the old disk.
         self.reborn.store(true, Ordering::Release);
         info!(%peer, "a peer knew another disk of this node: its replicas begin anew");
-        for group in groups {
-            tokio::spawn(keep_joining(Arc::clone(self), group, self.later_replica(group)));
-        }
+        self.look_for_places();
         Ok(())
     }
 
-    /// Goes on asking for replicas that nobody has taken in yet.
-    pub(crate) fn join_again(self: &Arc<NodeContext>) {
-        if !self.reborn.load(Ordering::Acquire) {
+    /// Asks for the places of replicas that were on this node and are not on this disk, in all groups.
+    pub(crate) fn look_for_places(self: &Arc<NodeContext>) {
+        for group in self.topology.groups() {
+            self.look_for_place(self.node, group.id);
+        }
+    }
+
+    /// The same in one group, after `peer` has told of it.
+    fn look_for_place(self: &Arc<NodeContext>, peer: NodeId, group: GroupId) {
+        if self.directory.members_on(group, self.node).is_empty() || !self.begin_joining(group) {
             return;
         }
-        for group in self.topology.groups_of_node(self.node) {
-            let replica = self.later_replica(group.id);
-            tokio::spawn(keep_joining(Arc::clone(self), group.id, replica));
+        let context = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = context.stopped() => {}
+                () = keep_joining(&context, peer, group) => {}
+            }
+        });
+    }
+
+    /// False if this node asks for a place in the group already.
+    fn begin_joining(&self, group: GroupId) -> bool {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner).insert(group)
+    }
+
+    fn end_joining(&self, group: GroupId) {
+        self.joining.lock().unwrap_or_else(PoisonError::into_inner).remove(&group);
+    }
+
+    /// What this node lacks in a group, by its own replica and what was heard of the members.
+    async fn place_in(&self, group: GroupId) -> Place {
+        let Ok(own) = self.shard.own(group).await else {
+            return Place::None; // The node stops.
+        };
+        let seats = self.directory.members_on(group, self.node);
+        let first = ReplicaId::first_on(self.node);
+        match own {
+            Some((own, _)) if own == first && !seats.is_empty() && !seats.contains(&first) => {
+                // What the group began with here has a successor, which is not on this disk.
+                if self.reborn.load(Ordering::Acquire) { Place::None } else { Place::Reborn }
+            }
+            Some((_, true)) => Place::None,
+            Some((own, false)) => Place::Of(own),
+            None if seats.is_empty() => Place::None,
+            None => Place::New(self.later_replica(group)),
         }
     }
 
@@ -79,28 +126,81 @@ impl NodeContext {
     }
 }
 
-/// Asks until the replica is a member.
-pub(crate) async fn keep_joining(context: Arc<NodeContext>, group: GroupId, replica: ReplicaId) {
-    let joining = async {
-        while !context.directory.has_member(group, replica) {
-            let wait = match ask_all(&context, group, replica).await {
-                Ok(()) => AGAIN,
-                Err(error) if error.code == Code::InvalidRequest => {
-                    warn!(%group, %replica, %error, "nobody wants this replica");
-                    UNWANTED
+/// What a node lacks in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing.
+    None,
+    /// A place for the replica that it has.
+    Of(ReplicaId),
+    /// A replica: others know one here that is not on this disk.
+    New(ReplicaId),
+    /// New ids: others know a replica here that came after the one that this disk has.
+    Reborn,
+}
+
+/// Asks until the replica knows that it is a member, or the leader says that there is no place for it.
+async fn keep_joining(context: &Arc<NodeContext>, peer: NodeId, group: GroupId) {
+    loop {
+        let (replica, is_new) = match context.place_in(group).await {
+            Place::Of(replica) => (replica, false),
+            Place::New(replica) => (replica, true),
+            Place::Reborn => {
+                context.end_joining(group);
+                // What goes wrong is told, and the next peer that tells of the group begins it again.
+                let _told = context.be_reborn(peer).await.is_err();
+                return;
+            }
+            Place::None => {
+                context.end_joining(group);
+                // What was heard meanwhile found somebody asking.
+                if context.place_in(group).await == Place::None || !context.begin_joining(group) {
+                    return;
                 }
-                Err(error) => {
-                    debug!(%group, %replica, %error, "not taken in yet");
-                    AGAIN
+                continue;
+            }
+        };
+        let wait = match ask_all(context, group, replica).await {
+            Ok(()) => {
+                if is_new {
+                    create(context, group, replica).await;
                 }
-            };
-            tokio::time::sleep(wait).await;
+                AGAIN
+            }
+            Err(error) if error.code == Code::InvalidRequest => {
+                let has_moved = || context.directory.members_on(group, context.node).is_empty();
+                if has_moved() {
+                    info!(%group, %replica, "the group has moved away from this node");
+                    context.end_joining(group);
+                    return;
+                }
+                warn!(%group, %replica, %error, "nobody wants this replica");
+                // What was heard of the members may be older than what the leader knows.
+                for _ in 0..UNWANTED_LOOKS {
+                    if has_moved() {
+                        break;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                continue;
+            }
+            Err(error) => {
+                debug!(%group, %replica, %error, "not taken in yet");
+                AGAIN
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Makes the replica that the leader has taken in. (Not before: what is told of members may be old.)
+async fn create(context: &NodeContext, group: GroupId, replica: ReplicaId) {
+    let Some(options) = (context.make_options)(group, replica) else { return };
+    match context.shard.create(options).await {
+        Ok(made) => {
+            info!(%group, replica = %made, "a replica takes the place of one that was lost")
         }
-    };
-    tokio::select! {
-        biased;
-        () = context.stopped() => {}
-        () = joining => {}
+        Err(error) => warn!(%group, %replica, %error, "a replica cannot be made"),
     }
 }
 
@@ -137,3 +237,7 @@ async fn ask(
     })?;
     Ok(())
 }
+
+#[cfg(all(test, not(madsim)))]
+#[path = "join_test.rs"]
+mod tests;

@@ -18,8 +18,8 @@ use quorate_replica::{
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
 use quorate_types::{
-    Ballot, Code, EntryId, Error, GroupId, Incarnation, NodeId, ReplicaId, SliceId, TableId,
-    cut_group, limits,
+    Ballot, Code, EntryId, Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind, SliceId,
+    TableId, cut_group, limits,
 };
 use tonic::transport::Server;
 use tracing::{info, warn};
@@ -111,7 +111,7 @@ impl Node {
         let is_known = |group: &GroupId| topology.group(*group).is_some();
         let groups: BTreeMap<GroupId, GroupRecord> =
             record.groups.clone().into_iter().filter(|(group, _)| is_known(group)).collect();
-        let reborn = is_reborn(&topology, node, &groups);
+        let reborn = record.reborn;
         let store = Store::open(engine, groups.keys().copied())
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let store = Arc::new(store);
@@ -133,6 +133,7 @@ impl Node {
             checkpoints: tuning.checkpoints.unwrap_or_else(|| profile.checkpoints()),
             request_bytes_max: tuning.request_bytes_max(profile),
             peer_bytes_max: 4 * limits::PEER_QUEUE_BYTES_MAX,
+            log_keep_max: tuning.log_keep_max(profile),
             stop: stop.clone(),
         };
         let log = LogThread { writer, promises, record, disk: Arc::clone(&disk), stop };
@@ -196,7 +197,7 @@ impl Node {
         let Node { context, network, shard, client_listener, peer_listener } = self;
         let stopping = Arc::clone(&context);
         network.connect(&context);
-        context.join_again();
+        context.look_for_places();
         let kv = v1::kv_server::KvServer::new(KvService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
@@ -303,6 +304,7 @@ fn open_record(
         record.groups.entry(group.id).or_insert_with(|| GroupRecord {
             replica: ReplicaId::first_on(node),
             promised: Ballot::ZERO,
+            pinned: false,
             membership: born_with(group),
         });
     }
@@ -311,14 +313,6 @@ fn open_record(
         promises.store(&record).map_err(|error| log_error(&error))?;
     }
     Ok((promises, record, lease_ns_max))
-}
-
-/// True if the node has other replicas than its groups began with on it: its disk was lost once.
-fn is_reborn(topology: &Topology, node: NodeId, groups: &BTreeMap<GroupId, GroupRecord>) -> bool {
-    let first = ReplicaId::first_on(node);
-    topology
-        .groups_of_node(node)
-        .any(|group| groups.get(&group.id).is_some_and(|record| record.replica != first))
 }
 
 /// What the disk has of the groups of a node.
@@ -334,7 +328,7 @@ impl Found<'_> {
     /// Restores every group and hands it to the shard.
     fn add_to(self, shard: &mut Shard, make_options: &MakeOptions) -> Result<(), Error> {
         let Found { groups, recovered, lease_ns_max, reader, store } = self;
-        for (group, GroupRecord { replica, promised, membership }) in groups {
+        for (group, GroupRecord { replica, promised, pinned, membership }) in groups {
             let found = recovered.groups.get(&group);
             let membership = membership_of(&membership)?;
             let from = Restore { group, promised, membership, lease_ns_max, found };
@@ -348,7 +342,8 @@ impl Found<'_> {
                 %group, %replica, promised = %restored.promised,
                 last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
             );
-            let options = make_options(group, replica).expect("a group of the cluster file");
+            let mut options = make_options(group, replica).expect("a group of the cluster file");
+            options.paxos.pinned = pinned;
             shard
                 .add(options, restored)
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
@@ -389,6 +384,7 @@ pub(crate) fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> No
         incarnation: Incarnation(random),
         lease_ns_max: 0,
         log: LogMark::default(),
+        reborn: false,
         peers: BTreeMap::new(),
         groups: BTreeMap::new(),
     }
@@ -438,6 +434,7 @@ fn group_options(
         paxos: Options {
             group,
             replica,
+            kind: ReplicaKind::Full,
             timing: tuning.timing.unwrap_or_else(|| timing(topology.lease())),
             pinned: false,
             log_budget_bytes,

@@ -11,11 +11,15 @@ use std::time::Duration;
 use futures::StreamExt;
 use quorate_paxos::MembershipAt;
 use quorate_proto::convert::error::error_from_status;
-use quorate_proto::convert::{Envelope, Hello, check_to_wire, cross_to_wire, membership_to_wire};
+use quorate_proto::convert::{
+    Envelope, Hello, check_to_wire, cross_to_wire, folders_to_wire, membership_to_wire,
+};
 use quorate_proto::v1;
-use quorate_replica::{Network, PeerMessage, RefillDone};
+use quorate_replica::{Network, PeerFolders, PeerMessage, RefillDone};
 use quorate_store::Store;
-use quorate_types::{CheckMessage, Code, CrossMessage, Error, GroupId, NodeId, Slot, limits};
+use quorate_types::{
+    CheckMessage, Code, CrossMessage, Error, FolderState, GroupId, NodeId, PeerFolder, Slot, limits,
+};
 use tokio::sync::{Notify, mpsc};
 use tonic::transport::{Channel, Endpoint};
 use tracing::{debug, info, warn};
@@ -261,6 +265,8 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
     let channel = dial(context, node).await?;
 
     let (send, receive) = mpsc::channel(FRAMES_AHEAD);
+    let mut folders = context.shard.folders();
+    folders.mark_unchanged(); // The greeting has them.
     let hello =
         v1::PeerFrame { hello: Some(context.hello(node).to_wire()), ..v1::PeerFrame::default() };
     send.send(hello).await.map_err(|_closed| unreachable("the stream closed".to_owned()))?;
@@ -294,14 +300,23 @@ async fn stream(context: &Arc<NodeContext>, node: NodeId, queue: &Queue) -> Resu
                 }
                 return Ok(());
             }
+            changed = folders.changed() => match changed {
+                Ok(()) => folders.mark_changed(),
+                Err(_ended) => return Ok(()), // The node stops.
+            },
             () = queue.filled.notified() => {}
         }
         loop {
             let messages = queue.drain_frame();
-            if messages.is_empty() {
+            // Looked at after the messages were taken: they may have come about with a peer that is known since.
+            let has_news = folders.has_changed().unwrap_or(false);
+            if messages.is_empty() && !has_news {
                 break;
             }
             let mut frame = v1::PeerFrame::default();
+            if has_news {
+                frame.folders = folders_to_wire(&folders.borrow_and_update());
+            }
             for message in messages {
                 match message {
                     Outgoing::Peer(message) => frame.messages.push(envelope(message).into_wire()),
@@ -409,9 +424,36 @@ fn envelope(message: PeerMessage) -> Envelope {
     Envelope { group, from, to, message }
 }
 
+/// The data folder that a peer greets with.
+pub(crate) fn folder_of(hello: &Hello) -> PeerFolder {
+    let state = if hello.reborn { FolderState::Reborn } else { FolderState::First };
+    PeerFolder { incarnation: hello.incarnation, state }
+}
+
+/// The refusal of a peer with another data folder than the one that counts under its name.
+pub(crate) fn not_believed(node: NodeId, comes: PeerFolder, known: PeerFolder) -> Error {
+    let (theirs, ours) = (comes.incarnation, known.incarnation);
+    let message = match known.state {
+        FolderState::Disputed => {
+            format!("{node} comes with data folder {theirs}, and was met with another one before")
+        }
+        FolderState::First | FolderState::Reborn => {
+            format!("{node} comes with data folder {theirs}, known is {ours}")
+        }
+    };
+    Error::new(Code::IncarnationMismatch, message)
+}
+
 impl NodeContext {
+    /// What a peer tells of data folders, of nodes of this cluster only.
+    pub(crate) fn told(&self, folders: &BTreeMap<NodeId, PeerFolder>) -> PeerFolders {
+        let known = folders.iter().filter(|(node, _)| self.topology.node(**node).is_some());
+        PeerFolders::new(known.map(|(node, folder)| (*node, *folder)).collect())
+    }
+
     /// Refuses a peer of another cluster, another version, or with another data folder than the one
-    /// first met under its name: an emptied node must not vote under its old name (trap 16).
+    /// first met under its name, here or by anybody who told us: an emptied node must not vote under its old
+    /// name (trap 16).
     pub(crate) async fn check_hello(
         &self,
         hello: &Hello,
@@ -444,12 +486,10 @@ impl NodeContext {
             );
             return Err(Error::new(Code::ConfigInvalid, message));
         }
-        let pinned = self.shard.pin(hello.node, hello.incarnation, hello.reborn).await?;
-        if pinned != hello.incarnation {
-            let theirs = hello.incarnation;
-            let message =
-                format!("{} comes with data folder {theirs}, known is {pinned}", hello.node);
-            return Err(Error::new(Code::IncarnationMismatch, message));
+        let comes = folder_of(hello);
+        let known = self.shard.meet(hello.node, comes, self.told(&hello.folders)).await?;
+        if known != comes {
+            return Err(not_believed(hello.node, comes, known));
         }
         if hello.topology_version != ours.topology_version {
             let (theirs, ours) = (hello.topology_version, ours.topology_version);

@@ -7,11 +7,14 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::{
-    Envelope, Hello, SnapshotAsk, check_from_wire, cross_from_wire, membership_from_wire,
+    Envelope, Hello, SnapshotAsk, check_from_wire, cross_from_wire, folders_from_wire,
+    membership_from_wire,
 };
 use quorate_proto::v1;
 use quorate_replica::PeerMessage;
-use quorate_types::{CheckMessage, Code, CrossMessage, Error, GroupId, NodeId, ReplicaId, Who};
+use quorate_types::{
+    CheckMessage, Code, CrossMessage, Error, GroupId, NodeId, PeerFolder, ReplicaId, Who,
+};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
@@ -20,6 +23,7 @@ use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::far_links::OnLink;
 use crate::links::OnTheirWay;
+use crate::peer_network::{folder_of, not_believed};
 use crate::snapshots::{self, Pieces};
 
 pub(crate) struct PeerService {
@@ -103,7 +107,7 @@ impl v1::peer_server::Peer for PeerService {
             }
         }
         .map_err(|error| status_from_error(&error))?;
-        let peer = hello.node;
+        let (peer, folder) = (hello.node, folder_of(&hello));
         self.greet(&caller, &hello).await?;
         debug!(%peer, "peer connected");
         let (send, receive) = mpsc::channel(1);
@@ -122,7 +126,7 @@ impl v1::peer_server::Peer for PeerService {
             let read = tokio::select! {
                 biased;
                 () = context.stopped() => Ok(()),
-                read = read(&context, peer, frames) => read,
+                read = read(&context, peer, folder, frames) => read,
             };
             if let Err(error) = read {
                 warn!(%peer, %error, "peer stream closed");
@@ -156,7 +160,12 @@ impl NodeContext {
 
 /// Reads frames until the peer leaves. Over the shard's budget frames are dropped: the protocol says
 /// again what they said.
-async fn read(context: &NodeContext, peer: NodeId, mut frames: Frames) -> Result<(), Error> {
+async fn read(
+    context: &Arc<NodeContext>,
+    peer: NodeId,
+    folder: PeerFolder,
+    mut frames: Frames,
+) -> Result<(), Error> {
     let mut late = OnTheirWay::default();
     loop {
         let frame = tokio::select! {
@@ -175,13 +184,22 @@ async fn read(context: &NodeContext, peer: NodeId, mut frames: Frames) -> Result
                 break;
             }
         };
+        if !frame.folders.is_empty() {
+            let told = folders_from_wire(&frame.folders).map_err(Error::from)?;
+            context.shard.hear_folders(context.told(&told))?;
+        }
+        // Somebody may have told of another folder since the peer was believed.
+        let known = context.folders.borrow().get(&peer).copied();
+        if let Some(known) = known.filter(|known| *known != folder) {
+            return Err(not_believed(peer, folder, known));
+        }
         let mut messages = Vec::with_capacity(frame.messages.len() + frame.cross.len());
         for message in frame.messages {
             messages.push(Arriving::Peer(checked(context, peer, message)?));
         }
         for membership in frame.memberships {
             let (group, at) = membership_from_wire(membership).map_err(Error::from)?;
-            context.hear_members(group, &at)?;
+            context.hear_members(peer, group, &at)?;
         }
         for message in frame.cross {
             messages.extend(checked_cross(context, peer, message).map(Arriving::Cross));

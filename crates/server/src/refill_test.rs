@@ -166,7 +166,8 @@ async fn switch_and_compare(nodes: &Nodes, store: &Store, refilled: Refilled) {
     let base = Base { incarnation };
     store.switch(group, last.last(), base).expect("the twin writes");
     let here = store.pin().expect("readable").expect("few views");
-    let there = nodes.contexts[0].shard.snapshot(group, last.last()).await.expect("it has rows");
+    let there =
+        nodes.contexts[0].shard.snapshot(group, NodeId(3), last.last()).await.expect("it has rows");
     assert_eq!(there.last(), &last, "nothing was written meanwhile");
     assert_eq!(there.membership(), &membership);
     let theirs = there.page(None, usize::MAX).expect("it is readable");
@@ -209,7 +210,8 @@ async fn rows_that_nobody_has_are_refused() {
         refill(context, &store, group, Slot(1 << 40), &[]).await.expect_err("in the future");
     assert_eq!(refused.code, Code::SnapshotUnavailable, "{refused}");
     assert!(store.install_progress(group).expect("readable").is_none());
-    let unknown = context.shard.snapshot(GroupId(999), Slot(1)).await.expect_err("no such group");
+    let unknown =
+        context.shard.snapshot(GroupId(999), NodeId(3), Slot(1)).await.expect_err("no such group");
     assert_eq!(unknown.code, Code::WrongNode);
 }
 

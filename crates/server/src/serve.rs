@@ -118,10 +118,12 @@ fn open_repaired(
             opened => return opened,
         },
     };
-    damaged_rows::may_repair(topology, node, is_wanted, &reason)?;
     // Nobody else may use the folder meanwhile.
     let disk = RealDisk::open(&options.data)
         .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let members = damaged_rows::known_members(&disk, topology, node)?;
+    damaged_rows::may_repair(&members, node, is_wanted, &reason)?;
     let repaired = damaged_rows::move_aside(&options.data, reason)?;
     drop(disk);
     open(Some(repaired))

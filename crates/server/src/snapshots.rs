@@ -80,6 +80,8 @@ struct Kept {
 /// A view and what is known of what was sent of it.
 struct Served {
     id: u128,
+    /// The node that it was made for.
+    asked_by: NodeId,
     source: SnapshotSource,
     /// The last key of each part that was counted, and the tally through it, in order.
     parts: Mutex<Vec<(Bytes, Tally)>>,
@@ -141,13 +143,14 @@ impl Snapshots {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more reader of a view that is still there.
+    /// One more reader of a view that is still there, and was made for the same node.
     fn join(&self, ask: &SnapshotAsk) -> Option<Arc<Served>> {
         let (id, _) = ask.resume.as_ref()?;
         let mut state = self.lock();
         let kept = state.kept.get_mut(id)?;
         let source = &kept.served.source;
-        if source.group() != ask.group || source.last().last() < ask.at_least {
+        let is_meant = source.group() == ask.group && kept.served.asked_by == ask.hello.node;
+        if !is_meant || source.last().last() < ask.at_least {
             return None;
         }
         kept.readers += 1;
@@ -155,7 +158,12 @@ impl Snapshots {
     }
 
     /// Keeps a new view, with its first reader.
-    fn keep(&self, now: BootTime, source: SnapshotSource) -> Result<Arc<Served>, Error> {
+    fn keep(
+        &self,
+        now: BootTime,
+        asked_by: NodeId,
+        source: SnapshotSource,
+    ) -> Result<Arc<Served>, Error> {
         let mut state = self.lock();
         let mut oldest = None;
         if limits::SNAPSHOTS_KEPT_MAX <= state.kept.len() {
@@ -165,7 +173,7 @@ impl Snapshots {
         }
         state.begun += 1;
         let id = snapshot_id(self.node, self.options.start, state.begun);
-        let served = Arc::new(Served { id, source, parts: Mutex::default() });
+        let served = Arc::new(Served { id, asked_by, source, parts: Mutex::default() });
         let kept = Kept { served: Arc::clone(&served), since: now, readers: 1, idle_since: now };
         state.kept.insert(id, kept);
         drop(state);
@@ -231,8 +239,8 @@ pub(crate) async fn serve(context: &Arc<NodeContext>, ask: SnapshotAsk) -> Resul
     let (served, after) = match snapshots.join(&ask) {
         Some(served) => (served, ask.resume.map(|(_, after)| after)),
         None => {
-            let source = context.shard.snapshot(group, ask.at_least).await?;
-            let served = snapshots.keep(context.clock.now(), source)?;
+            let source = context.shard.snapshot(group, peer, ask.at_least).await?;
+            let served = snapshots.keep(context.clock.now(), peer, source)?;
             tokio::spawn(look_after(Arc::clone(context), served.id));
             (served, None)
         }

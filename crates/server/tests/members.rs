@@ -83,8 +83,8 @@ async fn change(
 }
 
 fn seat(member: &v1::Member) -> v1::Seat {
-    let v1::Member { replica, node, rank, .. } = *member;
-    v1::Seat { replica, node, rank, votes: is_voter(member) }
+    let v1::Member { replica, node, rank, kind, .. } = *member;
+    v1::Seat { replica, node, rank, kind, votes: is_voter(member) }
 }
 
 async fn write(client: &Client, number: i64) {
@@ -154,11 +154,11 @@ async fn a_group_moves_to_another_node() {
     // One after the other all three move.
     for (old, new) in held.iter().zip(&free) {
         let mut there = admin(cluster.topology.node(*new).expect("known")).await.expect("it runs");
-        let request = v1::CreateReplicaRequest { group: group.0 };
+        let request = v1::CreateReplicaRequest { group: group.0, kind: 0 };
         let made = there.create_replica(request).await.expect("it is made").into_inner();
         let again = there.create_replica(request).await.expect("the same").into_inner();
         assert_eq!(made, again);
-        let learner = v1::Seat { replica: made.replica, node: new.0, rank: 0, votes: false };
+        let learner = v1::Seat { replica: made.replica, node: new.0, ..v1::Seat::default() };
         change(&cluster, group, |member| Some(seat(member)), Some(learner)).await;
         until(&cluster, group, |members| {
             members.members.iter().any(|member| member.replica == made.replica && member.fit)

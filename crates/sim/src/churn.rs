@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_client::{Client, Members, Topology};
-use quorate_types::{GroupId, MemberSeat, NodeId};
+use quorate_client::{Client, MemberReport, Members, Topology};
+use quorate_types::{GroupId, MemberSeat, NodeId, ReplicaKind};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -146,13 +146,14 @@ impl Churn {
         members: &Members,
         node: NodeId,
     ) -> Option<Vec<MemberSeat>> {
-        let replica = self.client.create_replica(node, group).await.ok()?;
+        let kind = ReplicaKind::Full;
+        let replica = self.client.create_replica(node, group, kind).await.ok()?;
         let mut seats = seats_of(members);
         if seats.iter().any(|seat| seat.replica == replica) {
             return None;
         }
         let rank = rank_of(&self.client.topology(), group, node);
-        seats.push(MemberSeat { replica, node, rank, votes: false });
+        seats.push(MemberSeat { replica, node, rank, kind, votes: false });
         Some(seats)
     }
 
@@ -268,7 +269,8 @@ fn voters(seats: &[MemberSeat]) -> Vec<MemberSeat> {
 pub fn seats_of(members: &Members) -> Vec<MemberSeat> {
     let seats = members.members.iter().filter_map(|member| {
         let votes = member.role.in_the_end()?.votes_after();
-        Some(MemberSeat { replica: member.replica, node: member.node, rank: member.rank, votes })
+        let MemberReport { replica, node, rank, kind, .. } = *member;
+        Some(MemberSeat { replica, node, rank, kind, votes })
     });
     seats.collect()
 }
@@ -283,7 +285,6 @@ pub fn rank_of(topology: &Topology, group: GroupId, node: NodeId) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use quorate_client::MemberReport;
     use quorate_types::{Ballot, EntryId, MemberRole, ReplicaId, Slot};
 
     use super::*;
@@ -293,6 +294,7 @@ mod tests {
             replica: ReplicaId::first_on(NodeId(node)),
             node: NodeId(node),
             rank: 0,
+            kind: ReplicaKind::Full,
             role: if node <= 3 { MemberRole::Voter } else { MemberRole::Learner },
             leads: node == 1,
             slot_synced: Slot(9),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_client::{Client, Members};
+use quorate_client::{Client, MemberReport, Members};
 use quorate_types::{CheckState, GroupId, MemberSeat, NodeId};
 use tokio::time::Instant;
 
@@ -52,7 +52,7 @@ impl Settled {
         self.on(group, node).is_some()
     }
 
-    fn on(&self, group: GroupId, node: NodeId) -> Option<&quorate_client::MemberReport> {
+    fn on(&self, group: GroupId, node: NodeId) -> Option<&MemberReport> {
         self.members.get(&group)?.on(node)
     }
 }
@@ -104,9 +104,10 @@ async fn help(client: &Client, group: GroupId, members: &Members) -> bool {
     if seats.iter().any(is_other) {
         // What comes in the place of a voter does so by itself.
         seats.retain(|seat| seat.votes || seat.replica != lost.replica);
-    } else if let Ok(replica) = client.create_replica(lost.node, group).await {
+    } else if let Ok(replica) = client.create_replica(lost.node, group, lost.kind).await {
         let rank = rank_of(&client.topology(), group, lost.node);
-        seats.push(MemberSeat { replica, node: lost.node, rank, votes: false });
+        let MemberReport { node, kind, .. } = *lost;
+        seats.push(MemberSeat { replica, node, rank, kind, votes: false });
     }
     seats != seats_of(members) && client.change_members(group, members.since, &seats).await.is_ok()
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use quorate_types::{GroupId, NodeId, ReplicaId, SliceId, TableId, Uid};
+use quorate_types::{GroupId, NodeId, ReplicaId, ReplicaKind, SliceId, TableId, Uid};
 
-use crate::locality::ReplicaKind;
 use crate::model::{Member, TableClass, UnitKind};
 use crate::route::{Route, RouteError};
 use crate::slices::slice_label;

@@ -36,11 +36,12 @@ mod validate;
 mod words;
 
 pub use explain::{ExplainedMember, Explanation};
-pub use locality::{LeaderOrder, Locality, Placement, ReplicaKind};
+pub use locality::{LeaderOrder, Locality, Placement};
 pub use model::{
     City, Group, Idc, LeaseProfile, Member, Node, Table, TableClass, Unit, UnitKind, Zone,
 };
 pub use problem::{PROBLEMS_MAX, Problem, TopologyError};
+pub use quorate_types::ReplicaKind;
 pub use route::{Route, RouteError};
 pub use slices::{SliceSet, slice_label};
 pub use survival::{ClusterSurvival, Level, Loss, Survives, survives, what_may_still_be_lost};

@@ -3,61 +3,7 @@
 
 use std::fmt;
 
-/// What a replica holds and whether it votes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ReplicaKind {
-    /// `F`: log and rows; votes and may lead.
-    Full,
-    /// `L`: log only; votes.
-    LogOnly,
-    /// `R`: rows for reads; does not vote.
-    ReadOnly,
-    /// `A`: neither log nor rows; votes on elections and configurations.
-    Arbiter,
-}
-
-impl ReplicaKind {
-    /// The letter in a locality.
-    #[must_use]
-    pub fn letter(self) -> char {
-        match self {
-            ReplicaKind::Full => 'F',
-            ReplicaKind::LogOnly => 'L',
-            ReplicaKind::ReadOnly => 'R',
-            ReplicaKind::Arbiter => 'A',
-        }
-    }
-
-    /// The word in messages.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            ReplicaKind::Full => "full",
-            ReplicaKind::LogOnly => "log-only",
-            ReplicaKind::ReadOnly => "read-only",
-            ReplicaKind::Arbiter => "arbiter",
-        }
-    }
-
-    /// Whether it counts towards a majority.
-    #[must_use]
-    pub fn votes(self) -> bool {
-        match self {
-            ReplicaKind::Full | ReplicaKind::LogOnly | ReplicaKind::Arbiter => true,
-            ReplicaKind::ReadOnly => false,
-        }
-    }
-
-    fn of_letter(letter: &str) -> Option<ReplicaKind> {
-        match letter {
-            "F" => Some(ReplicaKind::Full),
-            "L" => Some(ReplicaKind::LogOnly),
-            "R" => Some(ReplicaKind::ReadOnly),
-            "A" => Some(ReplicaKind::Arbiter),
-            _ => None,
-        }
-    }
-}
+use quorate_types::ReplicaKind;
 
 /// One replica of a locality: a kind in a zone.
 #[derive(Clone, Debug, PartialEq, Eq)]

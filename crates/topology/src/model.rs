@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use quorate_types::{GroupId, NodeId, ReplicaId, TableId};
+use quorate_types::{GroupId, NodeId, ReplicaId, ReplicaKind, TableId};
 
-use crate::locality::{LeaderOrder, Locality, ReplicaKind};
+use crate::locality::{LeaderOrder, Locality};
 use crate::slices::SliceSet;
 
 /// A city: the largest thing that may be lost at once.
@@ -255,4 +255,4 @@ macro_rules! display_as_word {
     };
 }
 
-display_as_word!(TableClass, UnitKind, LeaseProfile, ReplicaKind);
+display_as_word!(TableClass, UnitKind, LeaseProfile);

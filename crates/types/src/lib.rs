@@ -11,6 +11,7 @@ pub mod command;
 pub mod cross;
 pub mod cut;
 pub mod elsewhere;
+pub mod folder;
 pub mod identity;
 pub mod ids;
 pub mod limits;
@@ -35,13 +36,14 @@ pub use cross::{
 };
 pub use cut::{AccountsPage, CutId, CutRange, FoundTransfers, RecordsPage, cut_group};
 pub use elsewhere::Elsewhere;
+pub use folder::{FolderState, PeerFolder};
 pub use identity::{ClientName, Identity, Who};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };
 pub use link::Link;
 pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
-pub use member::{MemberRole, MemberSeat};
+pub use member::{MemberRole, MemberSeat, ReplicaKind};
 pub use money::{
     Account, AccountAddress, AccountChange, AccountSettings, HistoryEntry, HistoryPage,
     HistoryPosition, Hold, Invalid, Transfer, TransferBatch, TransferDetail, TransferId,

@@ -4,6 +4,89 @@ use std::fmt;
 
 use crate::{NodeId, ReplicaId};
 
+/// What a replica holds and whether it votes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReplicaKind {
+    /// `F`: log and rows; votes and may lead.
+    #[default]
+    Full,
+    /// `L`: log only; votes.
+    LogOnly,
+    /// `R`: rows for reads; does not vote.
+    ReadOnly,
+    /// `A`: neither log nor rows; votes on elections and configurations.
+    Arbiter,
+}
+
+impl ReplicaKind {
+    /// The letter in a locality.
+    #[must_use]
+    pub fn letter(self) -> char {
+        match self {
+            ReplicaKind::Full => 'F',
+            ReplicaKind::LogOnly => 'L',
+            ReplicaKind::ReadOnly => 'R',
+            ReplicaKind::Arbiter => 'A',
+        }
+    }
+
+    /// The word in messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ReplicaKind::Full => "full",
+            ReplicaKind::LogOnly => "log-only",
+            ReplicaKind::ReadOnly => "read-only",
+            ReplicaKind::Arbiter => "arbiter",
+        }
+    }
+
+    /// Whether it counts towards a majority.
+    #[must_use]
+    pub fn votes(self) -> bool {
+        match self {
+            ReplicaKind::Full | ReplicaKind::LogOnly | ReplicaKind::Arbiter => true,
+            ReplicaKind::ReadOnly => false,
+        }
+    }
+
+    /// The kind of a letter.
+    #[must_use]
+    pub fn of_letter(letter: &str) -> Option<ReplicaKind> {
+        match letter {
+            "F" => Some(ReplicaKind::Full),
+            "L" => Some(ReplicaKind::LogOnly),
+            "R" => Some(ReplicaKind::ReadOnly),
+            "A" => Some(ReplicaKind::Arbiter),
+            _ => None,
+        }
+    }
+
+    /// Whether it keeps the log.
+    #[must_use]
+    pub fn keeps_log(self) -> bool {
+        self != ReplicaKind::Arbiter
+    }
+
+    /// Whether it applies the log to rows.
+    #[must_use]
+    pub fn keeps_rows(self) -> bool {
+        matches!(self, ReplicaKind::Full | ReplicaKind::ReadOnly)
+    }
+
+    /// Whether it may lead: only who has the rows can evaluate requests.
+    #[must_use]
+    pub fn may_lead(self) -> bool {
+        self == ReplicaKind::Full
+    }
+}
+
+impl fmt::Display for ReplicaKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// What a member of a group counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MemberRole {
@@ -17,6 +100,9 @@ pub enum MemberRole {
     Leaving,
     /// Counts among the old voters of a change that is under way, and is a learner when it ends.
     Demoted,
+    /// A voter that is set aside while it is not heard, in a group with an arbiter: counts in no quorum, and is a
+    /// voter again, by itself, once it has all of the log.
+    Suspended,
 }
 
 impl MemberRole {
@@ -29,6 +115,7 @@ impl MemberRole {
             MemberRole::Joining => "joining",
             MemberRole::Leaving => "leaving",
             MemberRole::Demoted => "demoted",
+            MemberRole::Suspended => "suspended",
         }
     }
 
@@ -47,7 +134,13 @@ impl MemberRole {
     /// Counts in some quorum.
     #[must_use]
     pub fn votes(self) -> bool {
-        self != MemberRole::Learner
+        self.votes_before() || self.votes_after()
+    }
+
+    /// Counts in the quorums that stay, or is to be taken back into them.
+    #[must_use]
+    pub fn wants_vote(self) -> bool {
+        self.votes_after() || self == MemberRole::Suspended
     }
 
     /// The role once the change is over; `None`: no member any more.
@@ -56,6 +149,7 @@ impl MemberRole {
         match self {
             MemberRole::Learner | MemberRole::Demoted => Some(MemberRole::Learner),
             MemberRole::Voter | MemberRole::Joining => Some(MemberRole::Voter),
+            MemberRole::Suspended => Some(MemberRole::Suspended),
             MemberRole::Leaving => None,
         }
     }
@@ -76,6 +170,8 @@ pub struct MemberSeat {
     pub node: NodeId,
     /// Its rank in the leader order, 0 first.
     pub rank: u16,
+    /// What it holds.
+    pub kind: ReplicaKind,
     /// Voter, or learner.
     pub votes: bool,
 }

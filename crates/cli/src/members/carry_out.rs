@@ -8,7 +8,7 @@ use std::time::Duration;
 use quorate_client::{MemberReport, MemberRole, MemberSeat, Members, NodeId};
 use quorate_topology::change::{Plan, Redundancy, Step, Wish, plan};
 use quorate_topology::{Group, Topology};
-use quorate_types::Code;
+use quorate_types::{Code, ReplicaKind};
 use tokio::time::{Instant, sleep};
 
 use super::look::{members_now, members_of};
@@ -108,7 +108,8 @@ impl Hands<'_> {
         members: &Members,
         node: NodeId,
     ) -> Result<Round, Failure> {
-        let created = Box::pin(self.cluster.client().create_replica(node, group.id)).await;
+        let created =
+            Box::pin(self.cluster.client().create_replica(node, group.id, ReplicaKind::Full)).await;
         let replica = match created {
             Ok(replica) => replica,
             // It left a moment ago and has not heard of it.
@@ -123,7 +124,7 @@ impl Hands<'_> {
         let zone = self.topology().node(node).map(|node| node.zone.as_str());
         let rank = zone.map_or(u32::MAX, |zone| group.leader_order.rank_of(zone));
         let rank = u16::try_from(rank).unwrap_or(u16::MAX);
-        seats.push(MemberSeat { replica, node, rank, votes: false });
+        seats.push(MemberSeat { replica, node, rank, kind: ReplicaKind::Full, votes: false });
         self.change(group, members, &seats).await
     }
 
@@ -188,8 +189,9 @@ fn lacks(member: &MemberReport) -> String {
 fn seats_of(members: &Members) -> Vec<MemberSeat> {
     let seat = |member: &MemberReport| {
         let role = member.role.in_the_end()?;
-        let MemberReport { replica, node, rank, .. } = *member;
-        Some(MemberSeat { replica, node, rank, votes: role == MemberRole::Voter })
+        let MemberReport { replica, node, rank, kind, .. } = *member;
+        let votes = role == MemberRole::Voter;
+        Some(MemberSeat { replica, node, rank, kind, votes })
     };
     members.members.iter().filter_map(seat).collect()
 }
@@ -262,6 +264,7 @@ mod tests {
             lag_bytes: 3000,
             refilling: false,
             fit: true,
+            kind: ReplicaKind::Full,
         };
         Members {
             since: EntryId { ballot: Ballot::ZERO, slot: Slot(1) },

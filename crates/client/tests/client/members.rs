@@ -7,7 +7,7 @@ use quorate_client::{
 };
 use quorate_proto::convert::members::seat_from_wire;
 use quorate_proto::v1;
-use quorate_types::{Ballot, Error};
+use quorate_types::{Ballot, Error, ReplicaKind};
 
 use super::nodes::{ANY_GROUP, Nodes};
 
@@ -27,8 +27,13 @@ pub(crate) struct Circle {
 
 impl Default for Circle {
     fn default() -> Circle {
-        let seat =
-            |node| MemberSeat { replica: ReplicaId(node), node: NodeId(1), rank: 0, votes: true };
+        let seat = |node| MemberSeat {
+            replica: ReplicaId(node),
+            node: NodeId(1),
+            rank: 0,
+            kind: ReplicaKind::Full,
+            votes: true,
+        };
         let members = (1..=3).map(|node| MemberSeat { node: NodeId(node as u32), ..seat(node) });
         Circle {
             members: Members {
@@ -55,6 +60,7 @@ fn report(seat: MemberSeat) -> MemberReport {
         replica: seat.replica,
         node: seat.node,
         rank: seat.rank,
+        kind: seat.kind,
         role: if seat.votes { MemberRole::Voter } else { MemberRole::Learner },
         leads: false,
         slot_synced: Slot(9),
@@ -91,6 +97,7 @@ fn seats(members: &Members) -> Vec<MemberSeat> {
         replica: member.replica,
         node: member.node,
         rank: member.rank,
+        kind: member.kind,
         votes: member.role.votes_after(),
     };
     members.members.iter().map(seat).collect()
@@ -136,14 +143,14 @@ async fn a_refusal_that_may_pass_is_asked_again() {
 async fn replicas_are_made_where_they_are_to_be() {
     // Goal: calls about one node go to that node, and asking again makes no second replica.
     let (nodes, client) = Nodes::with_client().await;
-    let taken = client.create_replica(NodeId(3), ANY_GROUP).await.unwrap_err();
+    let taken = client.create_replica(NodeId(3), ANY_GROUP, ReplicaKind::Full).await.unwrap_err();
     assert_eq!(taken.code(), Code::MemberExists);
     nodes.world().circle.members.members.pop();
     for _ in 0..2 {
-        let made = client.create_replica(NodeId(3), ANY_GROUP).await.unwrap();
+        let made = client.create_replica(NodeId(3), ANY_GROUP, ReplicaKind::Full).await.unwrap();
         assert_eq!(made, ReplicaId(103));
     }
-    let unknown = client.create_replica(NodeId(9), ANY_GROUP).await.unwrap_err();
+    let unknown = client.create_replica(NodeId(9), ANY_GROUP, ReplicaKind::Full).await.unwrap_err();
     assert_eq!(unknown.code(), Code::WrongNode);
 }
 

@@ -10,7 +10,9 @@ use quorate_log::{
     Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogWriter,
     MembershipRecord, NodeRecord, Recovered,
 };
-use quorate_types::{Ballot, ClusterId, GroupId, Incarnation, NodeId, ReplicaId, Slot};
+use quorate_types::{
+    Ballot, ClusterId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId, Slot,
+};
 
 /// Tiny segments, so that logs roll often.
 pub(crate) fn options() -> LogOptions {
@@ -62,8 +64,11 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
     let group = |round| GroupRecord {
         replica: ReplicaId(3),
         promised: ballot(round),
+        pinned: round % 2 == 0,
         membership: MembershipRecord::default(),
     };
+    let folder =
+        |number| PeerFolder { incarnation: Incarnation(number), state: FolderState::First };
     NodeRecord {
         version: 0,
         cluster: ClusterId(0xc1),
@@ -71,7 +76,8 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
         incarnation: Incarnation(99),
         lease_ns_max: 1_000_000_000,
         log: LogMark::default(),
-        peers: BTreeMap::from([(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(6))]),
+        reborn: true,
+        peers: BTreeMap::from([(NodeId(1), folder(5)), (NodeId(3), folder(6))]),
         groups: BTreeMap::from([(GroupId(1), group(promised)), (GroupId(2), group(promised + 1))]),
     }
 }

@@ -1,6 +1,6 @@
 //! Every rule notices a state that breaks it.
 
-use quorate_types::{Ballot, BootTime, EntryId, GroupId, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::input::{Input, Restored};
 use crate::leader::Reader;
@@ -29,6 +29,7 @@ fn follower() -> Replica {
     let options = Options {
         group: GroupId(1),
         replica: ReplicaId(1),
+        kind: ReplicaKind::Full,
         timing: Timing::lan(),
         pinned: false,
         log_budget_bytes: u64::MAX,
@@ -138,6 +139,7 @@ fn promise_told() {
         ballot: BALLOT,
         last: EntryId::ZERO,
         slot_committed: Slot::ZERO,
+        seats: None,
     }));
 }
 

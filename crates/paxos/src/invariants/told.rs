@@ -17,6 +17,8 @@ fn check_message(replica: &Replica, message: &Message) {
         Message::Promise(msg) => {
             assert!(msg.ballot <= promised, "promise sent before it is durable");
             assert!(msg.last.slot <= synced, "promise names a log that is not durable");
+            let kept = replica.seats_kept();
+            assert!(msg.seats == kept, "promise names members that are not durable");
         }
         Message::Accepted(msg) => {
             assert!(msg.ballot <= promised, "accepted sent before the promise is durable");
@@ -28,6 +30,10 @@ fn check_message(replica: &Replica, message: &Message) {
         }
         Message::Prepare(msg) => {
             assert!(msg.ballot <= promised, "prepare sent before the own promise is durable");
+        }
+        Message::SeatsKept(msg) => {
+            let kept = replica.seats_kept().map(|at| at.id);
+            assert!(Some(msg.id) <= kept, "keeps members that are not durable");
         }
         Message::Told(msg) => {
             assert!(msg.slot_applied <= replica.slot_applied, "told of what is not applied");
@@ -43,6 +49,7 @@ fn check_message(replica: &Replica, message: &Message) {
         | Message::Commit(_)
         | Message::TakeOver(_)
         | Message::Ask(_)
+        | Message::Seats(_)
         | Message::Behind(_) => {}
     }
 }

@@ -4,19 +4,22 @@
 //!
 //! | bytes | field |
 //! |---:|---|
-//! | 1 | format, 1 |
+//! | 1 | format, 2 |
 //! | 1 | number of members |
-//! | 11 each | replica (8), rank (2), role (1): 0 learner, 1 voter, 2 joining, 3 leaving, 4 demoted |
+//! | 12 each | replica (8), rank (2), role (1), kind (1) |
+//!
+//! Roles: 0 learner, 1 voter, 2 joining, 3 leaving, 4 demoted, 5 suspended. Kinds: 0 full, 1 log-only, 2 read-only,
+//! 3 arbiter.
 
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_types::{ReplicaId, limits};
+use quorate_types::{ReplicaId, ReplicaKind, limits};
 
 use super::{Member, Membership, Role};
 
-const FORMAT: u8 = 1;
-const MEMBER_BYTES: usize = 11;
+const FORMAT: u8 = 2;
+const MEMBER_BYTES: usize = 12;
 
 /// Why something is no membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,14 +28,26 @@ pub enum MembershipError {
     #[error("{0} members; a group has at most {max}", max = limits::GROUP_MEMBERS_MAX)]
     TooMany(usize),
     /// Nobody votes, or nobody would once the change is over.
-    #[error("a group without a voter")]
+    #[error("a group without a full voter")]
     NoVoter,
+    /// Fewer full voters than it takes to lose as many as the group is made for.
+    #[error("too few of the voters are full replicas")]
+    TooFewFull,
+    /// More than one arbiter votes.
+    #[error("a group with two arbiters")]
+    Arbiters,
+    /// A member that only serves reads is to vote.
+    #[error("a read-only member never votes")]
+    ReadOnlyVoter,
     /// A format this version does not know.
     #[error("membership format {0} is unknown")]
     Format(u8),
     /// A role this version does not know.
     #[error("role {0} is unknown")]
     Role(u8),
+    /// A kind this version does not know.
+    #[error("kind {0} of a replica is unknown")]
+    Kind(u8),
     /// More or fewer bytes than its members need.
     #[error("the bytes of a membership are of another length")]
     Length,
@@ -57,6 +72,13 @@ impl Membership {
                 Role::Joining => 2,
                 Role::Leaving => 3,
                 Role::Demoted => 4,
+                Role::Suspended => 5,
+            });
+            out.put_u8(match member.kind {
+                ReplicaKind::Full => 0,
+                ReplicaKind::LogOnly => 1,
+                ReplicaKind::ReadOnly => 2,
+                ReplicaKind::Arbiter => 3,
             });
         }
         out.freeze()
@@ -88,12 +110,20 @@ impl Membership {
                 2 => Role::Joining,
                 3 => Role::Leaving,
                 4 => Role::Demoted,
+                5 => Role::Suspended,
                 other => return Err(MembershipError::Role(other)),
+            };
+            let kind = match bytes.get_u8() {
+                0 => ReplicaKind::Full,
+                1 => ReplicaKind::LogOnly,
+                2 => ReplicaKind::ReadOnly,
+                3 => ReplicaKind::Arbiter,
+                other => return Err(MembershipError::Kind(other)),
             };
             if members.last_key_value().is_some_and(|(last, _)| id <= *last) {
                 return Err(MembershipError::Order);
             }
-            members.insert(id, Member { rank, role });
+            members.insert(id, Member { rank, role, kind });
         }
         Membership::new(members)
     }

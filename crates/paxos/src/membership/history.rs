@@ -32,6 +32,16 @@ impl Memberships {
         &self.last().membership
     }
 
+    /// All that a vote has to be counted by, where everything through `slot_committed` is chosen: the one in force,
+    /// and while voters are set aside in it and it is not known to be chosen, the one before it too. (An entry
+    /// that sets voters aside counts only once more than its own quorum has it; see `suspend.rs`.)
+    pub(crate) fn counting(&self, slot_committed: Slot) -> impl Iterator<Item = &MembershipAt> {
+        let is_sure =
+            |at: &MembershipAt| !at.membership.is_degraded() || at.id.slot <= slot_committed;
+        let sure = self.0.iter().rposition(is_sure).unwrap_or(0);
+        self.0[sure..].iter()
+    }
+
     /// The one in force, with its entry.
     pub(crate) fn last(&self) -> &MembershipAt {
         self.0.last().expect("never empty")

@@ -1,7 +1,7 @@
 //! Quorums by the definition, and bytes that come back.
 
 use proptest::prelude::*;
-use quorate_types::{EntryId, Slot};
+use quorate_types::{EntryId, ReplicaKind, Slot};
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn roles() -> impl Strategy<Value = Vec<Role>> {
 
 fn of(roles: &[Role]) -> Result<Membership, MembershipError> {
     let ids = (1_u64..).map(ReplicaId);
-    let member = |role: &Role| Member { rank: 3, role: *role };
+    let member = |role: &Role| Member { rank: 3, role: *role, kind: ReplicaKind::Full };
     Membership::new(ids.zip(roles.iter().map(member)).collect())
 }
 
@@ -74,6 +74,83 @@ fn at(slot: u64, voters: u64) -> MembershipAt {
     let id = EntryId { slot: Slot(slot), ..EntryId::ZERO };
     let voters = (1..=voters).map(|n| (ReplicaId(n), 0));
     MembershipAt { id, membership: Membership::of_voters(voters) }
+}
+
+fn member() -> impl Strategy<Value = Member> {
+    use ReplicaKind::{Arbiter, Full, LogOnly, ReadOnly};
+    use Role::{Demoted, Joining, Learner, Leaving, Suspended, Voter};
+    let role = prop::sample::select(vec![
+        Voter, Voter, Voter, Joining, Leaving, Demoted, Learner, Suspended,
+    ]);
+    let kind = prop::sample::select(vec![Full, Full, Full, LogOnly, Arbiter, ReadOnly]);
+    (role, kind).prop_map(|(role, kind)| Member { rank: 1, role, kind })
+}
+
+fn group() -> impl Strategy<Value = Membership> {
+    let members = proptest::collection::vec(member(), 1..8);
+    let group = members.prop_map(|them| Membership::new((1..).map(ReplicaId).zip(them).collect()));
+    group.prop_filter_map("no group", Result::ok)
+}
+
+proptest! {
+    /// Goal: whoever is elected has met a log with everything that is chosen: what votes and what accepts share a
+    /// member that keeps the log, whatever kinds there are, and across the end of a change.
+    #[test]
+    fn votes_meet_what_is_accepted(group in group(), set in any::<u8>()) {
+        let has = |id: ReplicaId| set >> (id.0 - 1) & 1 == 1;
+        let end = group.in_the_end();
+        for (votes, accepts) in [(&group, &group), (&group, &end), (&end, &group)] {
+            prop_assert!(!(votes.is_quorum(has) && accepts.accepts_with(|id| !has(id))));
+        }
+        prop_assert!(end.follows(&group) && group.follows(&group));
+    }
+
+    /// Goal: bytes tell kinds, and who is set aside.
+    #[test]
+    fn bytes_of_kinds_come_back(group in group()) {
+        prop_assert_eq!(Membership::decode(&group.encode()), Ok(group));
+    }
+
+    /// Goal: whoever keeps only the log drops it when as many full voters have it as may be lost, and one more.
+    #[test]
+    fn what_is_secured_outlives_a_loss(group in group(), set in any::<u8>(), lost in any::<u8>()) {
+        let in_set = |set: u8, id: ReplicaId| set >> (id.0 - 1) & 1 == 1;
+        if group.secured(|id| in_set(set, id)) != Some(true) {
+            return Ok(());
+        }
+        let voters = || group.members().filter(|(_, it)| it.role.votes_after());
+        let may_be_lost = (voters().count() - 1) / 2;
+        if voters().filter(|(id, _)| in_set(lost, *id)).count() <= may_be_lost {
+            let is_left = |id| in_set(set, id) && !in_set(lost, id);
+            prop_assert!(voters().any(|(id, it)| it.kind.may_lead() && is_left(id)));
+        }
+    }
+}
+
+/// Goal: two steps that each look like a group may still not follow each other.
+#[test]
+fn a_step_too_far_is_noticed() {
+    let of = |voters: &[u64]| Membership::of_voters(voters.iter().map(|id| (ReplicaId(*id), 0)));
+    assert!(!of(&[3, 4, 5]).follows(&of(&[1, 2, 3])));
+    assert!(of(&[1, 2]).follows(&of(&[1, 2, 3])));
+}
+
+/// Goal: what no group can be is refused: two arbiters, none to lead, reads that vote, and so few full voters that the
+/// loss of one leaves only the log.
+#[test]
+fn kinds_that_make_no_group_are_refused() {
+    use MembershipError::{Arbiters, NoVoter, ReadOnlyVoter, TooFewFull};
+    use ReplicaKind::{Arbiter, Full, LogOnly, ReadOnly};
+    let of = |kinds: &[ReplicaKind]| {
+        let member = |kind: &ReplicaKind| Member { rank: 0, role: Role::Voter, kind: *kind };
+        Membership::new((1..).map(ReplicaId).zip(kinds.iter().map(member)).collect())
+    };
+    assert_eq!(of(&[Full, Full, Arbiter, Arbiter]), Err(Arbiters));
+    assert_eq!(of(&[LogOnly, Arbiter]), Err(NoVoter));
+    assert_eq!(of(&[Full, ReadOnly]), Err(ReadOnlyVoter));
+    assert_eq!(of(&[Full, LogOnly, LogOnly]), Err(TooFewFull));
+    assert_eq!(of(&[Full, LogOnly, Arbiter]), Err(TooFewFull));
+    assert!(of(&[Full, Full, Full, Full, LogOnly]).is_ok() && of(&[Full, Full, Arbiter]).is_ok());
 }
 
 /// Goal: a cut takes memberships back, but never one that is chosen, also where the log does not reach it

@@ -1,5 +1,6 @@
 //! Faults end: everybody is up, every message arrives, every disk works, time passes evenly.
 
+use quorate_paxos::Membership;
 use quorate_types::ReplicaId;
 
 use crate::common::cluster::Cluster;
@@ -39,7 +40,7 @@ pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
         while !player.cluster().nodes[&id].log_reads.is_empty() {
             player.play(&Event::AnswerRead { id, count: usize::MAX });
         }
-        while !player.cluster().nodes[&id].unsynced_promises.is_empty() {
+        while player.cluster().nodes[&id].has_unsynced_promises() {
             player.play(&Event::SyncPromise(id));
         }
         if !player.cluster().nodes[&id].unsynced.is_empty() {
@@ -82,9 +83,7 @@ fn refill(player: &mut impl Player, id: ReplicaId) {
 pub fn hang(player: &mut impl Player, rounds: u32) {
     let ids = player.cluster().ids();
     let Some(leader) = ids.iter().copied().find(|id| player.cluster().serves(*id)) else { return };
-    if player.cluster().membership.membership.members().filter(|(_, it)| it.role.votes()).count()
-        < 3
-    {
+    if !can_do_without(&player.cluster().membership.membership, leader) {
         return;
     }
     for _ in 0..rounds {
@@ -94,4 +93,13 @@ pub fn hang(player: &mut impl Player, rounds: u32) {
         }
     }
     panic!("{leader} leads on with a disk that hangs");
+}
+
+/// True if another replica can lead without this one.
+fn can_do_without(membership: &Membership, leader: ReplicaId) -> bool {
+    let others = |id| id != leader;
+    let mut full = membership.members().filter(|(_, it)| it.kind.may_lead() && it.role.votes());
+    membership.is_quorum(others)
+        && (membership.has_arbiter() || membership.accepts_with(others))
+        && full.any(|(id, _)| others(id))
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_paxos::{
-    ChangeRequest, Health, Input, LeaseMode, Membership, MembershipAt, Options, Output, ReadToken,
-    Seat, Timing,
+    ChangeRequest, Health, Input, LeaseMode, Member, Membership, MembershipAt, Options, Output,
+    ReadToken, Role, Seat, Timing,
 };
-use quorate_types::{EntryId, GroupId, ReplicaId, Slot};
+use quorate_types::{EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::common::event::{Event, Ids};
 use crate::common::links::Links;
+use crate::common::members;
 use crate::common::node::{Disk, Node, Phase};
-use crate::common::{group, members};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// The settling time is doubled twice at most, so that a group is home again soon after its faults end.
@@ -38,6 +38,10 @@ pub struct Setup {
     pub log_budget: u64,
     /// So many replicas, the last ones, begin as nobody's members.
     pub spares: usize,
+    /// What each holds.
+    pub kinds: Vec<ReplicaKind>,
+    /// For how long an unheard voter is waited for.
+    pub suspend_after: Duration,
 }
 
 /// A clock: what it shows at the start, and by how many parts per million it runs fast.
@@ -59,14 +63,20 @@ impl Setup {
             beyond_margin: false,
             log_budget: u64::MAX,
             spares: 0,
+            kinds: vec![ReplicaKind::Full; count as usize],
+            suspend_after: Timing::lan().suspend_after,
         }
     }
 
     /// How the group begins.
     pub fn genesis(&self) -> Membership {
         let count = self.ranks.len() - self.spares;
-        let ids = (1..).map(ReplicaId);
-        group::voters(ids.zip(self.ranks.iter().copied()).take(count))
+        let member = |index: usize| {
+            let (rank, kind) = (self.ranks[index], self.kinds[index]);
+            let role = if kind.votes() { Role::Voter } else { Role::Learner };
+            (ReplicaId(index as u64 + 1), Member { rank, role, kind })
+        };
+        Membership::new((0..count).map(member).collect()).expect("a group")
     }
 
     fn node(&self, index: usize) -> Node {
@@ -76,6 +86,7 @@ impl Setup {
             mode: self.mode,
             lease_margin: self.lease_margin,
             settle: self.settle,
+            suspend_after: self.suspend_after,
             settle_max: self.settle * SETTLE_DOUBLED_MAX,
             ..Timing::lan()
         };
@@ -83,6 +94,7 @@ impl Setup {
             options: Options {
                 group: GroupId(1),
                 replica: ReplicaId(index as u64 + 1),
+                kind: self.kinds[index],
                 timing,
                 pinned: false,
                 log_budget_bytes: self.log_budget,
@@ -95,6 +107,7 @@ impl Setup {
             core: None,
             unsynced: Default::default(),
             unsynced_promises: Default::default(),
+            unsynced_kept: Default::default(),
             applied: Vec::new(),
             log_reads: Default::default(),
             clock_ppm: self.clocks[index].ppm,
@@ -240,7 +253,8 @@ impl Cluster {
                 let expected = core.membership_at().id;
                 let seat = |id: ReplicaId, votes: bool| {
                     let rank = self.setup.ranks[id.0 as usize - 1];
-                    (id, Seat { rank, votes })
+                    let kind = self.setup.kinds[id.0 as usize - 1];
+                    (id, Seat { rank, kind, votes })
                 };
                 let count = self.setup.ranks.len() as u64;
                 let known = |ids: Ids| ids.iter().filter(|id| id.0 <= count && !gone.contains(id));
@@ -295,6 +309,7 @@ impl Cluster {
         }
         let node = self.node(id);
         node.unsynced_promises.extend(out.promise);
+        node.unsynced_kept.extend(out.keep);
         node.keep_membership(out.membership, &out.appends);
         node.unsynced.extend(out.appends);
         for batch in out.applies {
@@ -321,32 +336,58 @@ impl Cluster {
     /// counts: one disk may fail.
     fn is_spared(&self, id: ReplicaId) -> bool {
         let is_whole = |node: &Node| node.disk.lost.is_empty() && !node.disk.is_damaged;
-        self.nodes.values().all(is_whole)
-            && self.memberships().iter().all(|it| it.is_quorum(|other| other != id))
+        self.setup.kinds[id.0 as usize - 1].keeps_rows()
+            && self.nodes.values().all(is_whole)
+            && self.all_memberships().all(|at| at.membership.is_quorum(|other| other != id))
     }
 
     /// True if no membership has it that anybody may yet count by: its disk may go.
     fn has_left(&self, id: ReplicaId) -> bool {
-        !self.memberships().iter().any(|membership| membership.get(id).is_some())
+        !self.all_memberships().any(|at| at.membership.get(id).is_some())
     }
 
-    /// The last membership that is chosen, and those above it in some log.
+    /// The last membership that is chosen, and those above it in some log that may count: one that sets voters
+    /// aside does not before an arbiter knows of it.
     fn memberships(&self) -> Vec<Membership> {
+        let is_kept = |at: &MembershipAt, id| {
+            self.nodes.get(&id).is_some_and(|node| at.id <= node.disk.membership.id)
+        };
+        let may_count = |at: &MembershipAt| {
+            let membership = &at.membership;
+            !membership.is_degraded() || membership.arbiters().all(|id| is_kept(at, id))
+        };
+        let chosen = self.membership.id;
+        let count = self.all_memberships().filter(|at| at.id == chosen || may_count(at));
+        count.map(|at| at.membership).collect()
+    }
+
+    /// The last membership that is chosen, and all those above it that anybody has.
+    fn all_memberships(&self) -> impl Iterator<Item = MembershipAt> {
         let held = self.nodes.values().flat_map(Node::memberships);
         let later = held.filter(|at| self.membership.id.slot < at.id.slot);
-        let later = later.map(|at| at.membership);
-        [self.membership.membership.clone()].into_iter().chain(later).collect()
+        later.chain([self.membership.clone()])
     }
 
-    /// True if these replicas are enough for what they have to be chosen, and to stay so: they meet every
-    /// quorum of the last chosen membership, or of one that follows.
+    /// True if these replicas are enough for what they have to be chosen, by the last chosen membership or by one
+    /// that follows.
     pub fn is_enough(&self, has: impl Fn(ReplicaId) -> bool) -> bool {
-        self.memberships().iter().any(|membership| members::meets_quorums(membership, &has))
+        self.memberships().iter().any(|membership| members::has_chosen(membership, &has))
     }
 
-    /// The same for the disks that hold this entry.
+    /// The same for the disks that hold this entry. Who keeps only the log may have dropped it.
+    pub fn is_chosen(&self, entry: EntryId) -> bool {
+        let may_drop = self.setup.kinds.contains(&ReplicaKind::LogOnly);
+        self.is_enough(|id| self.holds(id, entry)) || (may_drop && self.is_kept(entry))
+    }
+
+    /// True if whoever leads later finds this entry.
     pub fn is_kept(&self, entry: EntryId) -> bool {
-        self.is_enough(|id| self.nodes.get(&id).is_some_and(|node| node.disk.has(entry)))
+        let holds = |id| self.holds(id, entry);
+        self.memberships().iter().any(|membership| members::meets_quorums(membership, holds))
+    }
+
+    fn holds(&self, id: ReplicaId, entry: EntryId) -> bool {
+        self.nodes.get(&id).is_some_and(|node| node.disk.has(entry))
     }
 
     /// Replicas that are members as it is chosen, but for those that are gone: who calls a learner back
@@ -375,7 +416,8 @@ impl Cluster {
     pub fn is_home(&self, id: ReplicaId) -> bool {
         let rank = self.setup.ranks[id.0 as usize - 1];
         let members = self.membership.membership.members();
-        let ranks = members.filter(|(_, it)| it.role.votes_after()).map(|(_, it)| it.rank);
+        let may_lead = members.filter(|(_, it)| it.role.votes_after() && it.kind.may_lead());
+        let ranks = may_lead.map(|(_, it)| it.rank);
         self.serves(id) && ranks.min().is_some_and(|best| rank <= best)
     }
 

@@ -48,6 +48,8 @@ kinds! {
     Ask "ask"
     Told "told"
     Behind "behind"
+    Seats "seats"
+    SeatsKept "seats-kept"
 }
 
 /// A message on its way: the nth of its kind on its link, 0 the oldest.

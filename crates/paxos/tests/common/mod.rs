@@ -4,7 +4,6 @@
 pub mod calm;
 pub mod cluster;
 pub mod event;
-pub mod group;
 pub mod links;
 pub mod members;
 pub mod node;

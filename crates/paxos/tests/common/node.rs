@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_paxos::{
     Append, Batch, Input, LogRead, MembershipAt, Options, Replica, Restored, Tail,
 };
-use quorate_types::{Ballot, BootTime, EntryId, Slot};
+use quorate_types::{Ballot, BootTime, EntryId, ReplicaKind, Slot};
 
 /// What survives a crash.
 #[derive(Default)]
@@ -92,7 +92,7 @@ impl Disk {
         Slot(self.rows.len() as u64)
     }
 
-    fn restored(&self, lease_ns_max: u64) -> Restored {
+    fn restored(&self, kind: ReplicaKind, lease_ns_max: u64) -> Restored {
         let mut runs: Vec<(Slot, Ballot)> = Vec::new();
         let (before, log) = self.history();
         for batch in log {
@@ -106,9 +106,9 @@ impl Disk {
             trimmed: before,
             runs,
             tail: log.last().map_or_else(Tail::default, Batch::tail),
-            slot_applied: self.rows_upto(),
+            slot_applied: if kind.keeps_rows() { self.rows_upto() } else { before.slot },
             applied_last: log.iter().find(|batch| batch.last() == self.rows_upto()).cloned(),
-            rows_missing: self.is_damaged || self.rows_upto() < before.slot,
+            rows_missing: kind.keeps_rows() && (self.is_damaged || self.rows_upto() < before.slot),
             membership: self.membership.clone(),
             memberships_in_log: log.iter().filter_map(Batch::membership).collect(),
         }
@@ -125,6 +125,8 @@ pub struct Node {
     pub unsynced_memberships: Vec<(u64, MembershipAt)>,
     /// Promises handed over but not synced.
     pub unsynced_promises: VecDeque<Ballot>,
+    /// Memberships that an arbiter is to keep.
+    pub unsynced_kept: VecDeque<MembershipAt>,
     /// Log reads asked for and not answered.
     pub log_reads: VecDeque<LogRead>,
     /// Everything applied since slot 1, as the rows would show it.
@@ -145,8 +147,8 @@ impl Node {
 
     pub fn start(&mut self, real_ns: u64) {
         let lease_ns = u64::try_from(self.options.timing.lease.as_nanos()).expect("seconds");
-        let core =
-            Replica::new(self.now(real_ns), self.options.clone(), self.disk.restored(lease_ns));
+        let restored = self.disk.restored(self.options.kind, lease_ns);
+        let core = Replica::new(self.now(real_ns), self.options.clone(), restored);
         self.disk.ever_started = true;
         self.applied = self.disk.rows.clone();
         self.core = Some(core);
@@ -162,7 +164,11 @@ impl Node {
         if keep_promise && let Some(ballot) = self.unsynced_promises.back() {
             self.disk.promised = *ballot;
         }
+        if keep_promise && let Some(at) = self.unsynced_kept.pop_back() {
+            self.disk.membership = at;
+        }
         self.unsynced_promises.clear();
+        self.unsynced_kept.clear();
         self.wants_rows = None;
         self.arriving = None;
     }
@@ -238,7 +244,9 @@ impl Node {
             return;
         }
         arriving.phase = Phase::Switched;
-        self.disk.rows = arriving.rows.clone();
+        if self.options.kind.keeps_rows() {
+            self.disk.rows = arriving.rows.clone();
+        }
         self.disk.lost.clear();
         self.disk.is_damaged = false;
     }
@@ -251,7 +259,7 @@ impl Node {
         let arriving = self.arriving.take()?;
         self.wants_rows = None;
         let is_done = arriving.phase == Phase::Switched;
-        if is_done {
+        if is_done && self.options.kind.keeps_rows() {
             self.applied = arriving.rows;
         }
         Some(Input::Installed { is_done })
@@ -269,9 +277,21 @@ impl Node {
         synced.map(|write| Input::Synced { write })
     }
 
-    /// The first promise that waits becomes durable.
+    /// True if something is on its way to the promise file.
+    pub fn has_unsynced_promises(&self) -> bool {
+        !self.unsynced_promises.is_empty() || !self.unsynced_kept.is_empty()
+    }
+
+    /// The first promise that waits becomes durable; if there is none, the first membership that an arbiter is
+    /// to keep.
     pub fn sync_promise(&mut self) -> Option<Input> {
-        let ballot = self.unsynced_promises.pop_front()?;
+        let Some(ballot) = self.unsynced_promises.pop_front() else {
+            let at = self.unsynced_kept.pop_front()?;
+            assert!(self.disk.membership.id < at.id, "an arbiter goes back");
+            let id = at.id;
+            self.disk.membership = at;
+            return Some(Input::Kept(id));
+        };
         assert!(self.disk.promised < ballot, "promise on disk went back");
         self.disk.promised = ballot;
         Some(Input::PromiseSynced { ballot })
@@ -293,7 +313,8 @@ impl Node {
             return None; // Those go first.
         }
         self.sync_memberships(u64::MAX);
-        let upto = upto.min(Slot(self.disk.rows_upto().0.saturating_sub(1)));
+        let in_rows = Slot(self.disk.rows_upto().0.saturating_sub(1));
+        let upto = if self.options.kind.keeps_rows() { upto.min(in_rows) } else { upto };
         while self.disk.log.len() > 1 && self.disk.log[0].last() <= upto {
             self.disk.trimmed = self.disk.log.remove(0).last_id();
         }

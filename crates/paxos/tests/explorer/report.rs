@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use quorate_paxos::LeaseMode;
+use quorate_types::ReplicaKind;
 
 use crate::common::cluster::{Clock, Setup};
 use crate::common::event::span;
@@ -100,6 +101,13 @@ fn start(setup: &Setup) -> String {
     }
     if setup.beyond_margin {
         text.push_str(" beyond-margin");
+    }
+    if setup.kinds != plain.kinds {
+        let letters: String = setup.kinds.iter().map(|kind| kind.letter()).collect();
+        let _ = write!(text, " kinds={letters}");
+    }
+    if setup.kinds.contains(&ReplicaKind::Arbiter) {
+        let _ = write!(text, " suspend={}ms", setup.suspend_after.as_millis());
     }
     if setup.spares != plain.spares {
         let _ = write!(text, " spares={}", setup.spares);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_paxos::{LeaseMode, Message, Options, Timing};
-use quorate_types::{GroupId, ReplicaId};
+use quorate_types::{GroupId, ReplicaId, ReplicaKind};
 
 use crate::node::Times;
 
@@ -124,12 +124,14 @@ pub fn options(rules: &Rules, index: usize) -> Options {
         better_wait: Duration::ZERO,
         round: STEP,
         disk_stall: Duration::from_secs(3600),
+        suspend_after: Duration::from_secs(3600),
         settle: Duration::from_secs(3600),
         settle_max: Duration::from_secs(3600),
     };
     Options {
         group: GroupId(1),
         replica: replica(index),
+        kind: ReplicaKind::Full,
         timing,
         pinned: false,
         log_budget_bytes: u64::MAX,

@@ -36,7 +36,8 @@ fn candidate_with_ghosts() -> (Bench, Ballot, quorate_paxos::Batch) {
 #[test]
 fn trap_11_the_best_log_is_not_the_longest() {
     let (mut candidate, asked, start_work) = candidate_with_ghosts();
-    let promise = Promise { ballot: asked, last: start_work.last_id(), slot_committed: Slot(2) };
+    let promise =
+        Promise { ballot: asked, last: start_work.last_id(), slot_committed: Slot(2), seats: None };
     let out = candidate.hear(R2, Message::Promise(promise));
     assert_eq!(fetches(&out), [R2], "the shorter log of the later leader must be fetched");
     assert!(!candidate.leads());
@@ -100,7 +101,8 @@ fn trap_12_adopted_entries_keep_their_ballot() {
     }
     leader.synced(2);
     let asked = leader.campaign();
-    let promise = Promise { ballot: asked, last: id(2, old), slot_committed: Slot::ZERO };
+    let promise =
+        Promise { ballot: asked, last: id(2, old), slot_committed: Slot::ZERO, seats: None };
     let out = leader.hear(R2, Message::Promise(promise));
     let kinds: Vec<_> = out.appends.iter().map(|append| append.batch.kind()).collect();
     assert_eq!(kinds, [BatchKind::StartWork]);

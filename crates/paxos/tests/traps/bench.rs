@@ -10,7 +10,7 @@ use quorate_paxos::{
     Batch, BatchKind, Health, Input, LeaseMode, Message, Options, Output, ReadToken, ReadVerdict,
     Replica, Restored, Standing, Tail, Timing,
 };
-use quorate_types::{Ballot, BootTime, EntryId, GroupId, LogTime, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, EntryId, GroupId, LogTime, ReplicaId, ReplicaKind, Slot};
 
 use crate::group;
 
@@ -88,10 +88,22 @@ impl Bench {
         restored: Restored,
         log_budget_bytes: u64,
     ) -> Bench {
+        Bench::of_kind(ReplicaKind::Full, me, mode, restored, log_budget_bytes)
+    }
+
+    /// A replica that holds this.
+    pub(crate) fn of_kind(
+        kind: ReplicaKind,
+        me: ReplicaId,
+        mode: LeaseMode,
+        restored: Restored,
+        log_budget_bytes: u64,
+    ) -> Bench {
         let now = BootTime(1_000_000_000);
         let options = Options {
             group: GroupId(1),
             replica: me,
+            kind,
             timing: Timing { mode, ..Timing::lan() },
             pinned: false,
             log_budget_bytes,
@@ -113,7 +125,7 @@ impl Bench {
     /// Lets `bench` win with the promise of r2, whose log ends with `last`.
     pub(crate) fn elected_on(mut bench: Bench, last: EntryId) -> Bench {
         let ballot = bench.campaign();
-        let promise = Promise { ballot, last, slot_committed: Slot::ZERO };
+        let promise = Promise { ballot, last, slot_committed: Slot::ZERO, seats: None };
         bench.hear(R2, Message::Promise(promise));
         bench
     }
@@ -216,6 +228,7 @@ impl Bench {
             sent_at: BootTime(77),
             slot_committed: Slot(committed),
             slot_releasable: Slot::ZERO,
+            slot_secured: Slot::ZERO,
         };
         self.hear(ballot.replica, Message::Heartbeat(heartbeat))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quorate_paxos::message::{Ask, Heartbeat, Message, Prepare, Told};
 use quorate_paxos::{Input, LeaseMode, Options, Replica, Timing};
-use quorate_types::{Ballot, BootTime, GroupId, ReplicaId, Slot};
+use quorate_types::{Ballot, BootTime, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::bench::{Bench, R2, R3, fresh};
 
@@ -14,6 +14,7 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
     let options = Options {
         group: GroupId(1),
         replica: ids[1],
+        kind: ReplicaKind::Full,
         timing,
         pinned: false,
         log_budget_bytes: u64::MAX,
@@ -34,6 +35,7 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
                 sent_at: now,
                 slot_committed: Slot::ZERO,
                 slot_releasable: Slot::ZERO,
+                slot_secured: Slot::ZERO,
             };
             outs.push(it.step(
                 now,
@@ -81,15 +83,27 @@ fn read_index_answers_over_two_wide_round_trips_are_heard() {
 fn follower() -> (Replica, Ballot) {
     let ids = [1, 2, 3].map(ReplicaId);
     let (group, timing) = (GroupId(1), Timing::lan());
-    let options =
-        Options { group, replica: ids[1], timing, pinned: false, log_budget_bytes: u64::MAX };
+    let options = Options {
+        group,
+        replica: ids[1],
+        kind: ReplicaKind::Full,
+        timing,
+        pinned: false,
+        log_budget_bytes: u64::MAX,
+    };
     let mut it = Replica::new(BootTime(1_000_000), options, fresh());
     let ballot = Ballot { round: 1, replica: ids[0] };
     let prepare = Message::Prepare(Prepare { ballot, handover_from: None });
     let _ = it.step(BootTime(2_000_000), Input::Message { from: ids[0], message: prepare });
     let _ = it.step(BootTime(3_000_000), Input::PromiseSynced { ballot });
     let (sent_at, zero) = (BootTime(3_000_000), Slot::ZERO);
-    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_releasable: zero };
+    let heartbeat = Heartbeat {
+        ballot,
+        sent_at,
+        slot_committed: zero,
+        slot_releasable: zero,
+        slot_secured: zero,
+    };
     let message = Message::Heartbeat(heartbeat);
     let _ = it.step(BootTime(3_000_000), Input::Message { from: ids[0], message });
     (it, ballot)
@@ -128,7 +142,13 @@ fn a_position_that_never_comes_is_given_up() {
     assert!(!asks(&mut it, 500), "an answer is there");
     // It still follows.
     let (sent_at, zero) = (BootTime(10_500_000_000), Slot::ZERO);
-    let heartbeat = Heartbeat { ballot, sent_at, slot_committed: zero, slot_releasable: zero };
+    let heartbeat = Heartbeat {
+        ballot,
+        sent_at,
+        slot_committed: zero,
+        slot_releasable: zero,
+        slot_secured: zero,
+    };
     let message = Message::Heartbeat(heartbeat);
     let _ = it.step(BootTime(10_500_000_000), Input::Message { from: ReplicaId(1), message });
     assert!(asks(&mut it, 10_501));

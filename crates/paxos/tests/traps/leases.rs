@@ -172,6 +172,7 @@ fn trap_19_clocks_of_two_nodes_are_never_compared() {
             sent_at,
             slot_committed: Slot::ZERO,
             slot_releasable: Slot::ZERO,
+            slot_secured: Slot::ZERO,
         };
         assert!(grants_lease(&follower.hear(R1, Message::Heartbeat(heartbeat))));
         follower.pass(LEASE - A_MOMENT);

@@ -11,5 +11,7 @@ mod ballots;
 mod bench;
 mod durability;
 mod freshness;
+mod kinds;
 mod leases;
+mod members;
 mod refills;

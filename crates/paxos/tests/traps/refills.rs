@@ -194,6 +194,18 @@ fn damaged_rows_are_not_replaced_by_older_ones() {
     assert_eq!(follower.core.slot_applied(), Slot(3));
 }
 
+/// Goal: what is kept for followers that lag shrinks when the node gets more groups, at once and not only for the
+/// log that comes.
+#[test]
+fn trap_08_a_smaller_share_of_the_log_counts_at_once() {
+    let mut leader = leader_of_forty();
+    let before = leader.core.slot_trimmable();
+    let each = entry(Tail::default(), ballot(1, R1), "a").encoded().len() as u64;
+    leader.core.set_log_budget(each * ENTRIES / 4);
+    let after = leader.core.slot_trimmable();
+    assert!(before <= Slot(ENTRIES / 2) && Slot(ENTRIES / 2) < after, "{before} then {after}");
+}
+
 fn pre_votes_asked(out: &quorate_paxos::Output) -> usize {
     let is_ask = |(_, message): &&(_, Message)| matches!(message, Message::PreVote(_));
     out.messages.iter().filter(is_ask).count()

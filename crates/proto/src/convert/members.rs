@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_paxos::{ChangeRequest, Seat};
-use quorate_types::{EntryId, GroupId, MemberRole, MemberSeat, NodeId, ReplicaId, Slot};
+use quorate_types::{
+    EntryId, GroupId, MemberRole, MemberSeat, NodeId, ReplicaId, ReplicaKind, Slot,
+};
 
 use super::ConvertError;
 use super::words::{self, required};
@@ -52,6 +54,7 @@ fn member_to_wire(member: &MemberReport) -> v1::Member {
         lag_bytes: member.lag_bytes,
         refilling: member.refilling,
         fit: member.fit,
+        kind: kind_to_wire(member.kind).into(),
     }
 }
 
@@ -67,6 +70,7 @@ fn member_from_wire(member: v1::Member) -> Result<MemberReport, ConvertError> {
         lag_bytes: member.lag_bytes,
         refilling: member.refilling,
         fit: member.fit,
+        kind: kind_from_wire(member.kind)?,
     })
 }
 
@@ -78,6 +82,7 @@ pub fn seat_to_wire(seat: &MemberSeat) -> v1::Seat {
         node: seat.node.0,
         rank: seat.rank.into(),
         votes: seat.votes,
+        kind: kind_to_wire(seat.kind).into(),
     }
 }
 
@@ -96,6 +101,7 @@ pub fn seat_from_wire(seat: v1::Seat) -> Result<MemberSeat, ConvertError> {
         replica: ReplicaId(seat.replica),
         node: NodeId(seat.node),
         rank: rank_from_wire(seat.rank)?,
+        kind: kind_from_wire(seat.kind)?,
         votes: seat.votes,
     })
 }
@@ -140,6 +146,32 @@ pub fn role_to_wire(role: MemberRole) -> v1::MemberRole {
         MemberRole::Joining => v1::MemberRole::Joining,
         MemberRole::Leaving => v1::MemberRole::Leaving,
         MemberRole::Demoted => v1::MemberRole::Demoted,
+        MemberRole::Suspended => v1::MemberRole::Suspended,
+    }
+}
+
+/// What a member holds, for the wire.
+#[must_use]
+pub fn kind_to_wire(kind: ReplicaKind) -> v1::ReplicaKind {
+    match kind {
+        ReplicaKind::Full => v1::ReplicaKind::Full,
+        ReplicaKind::LogOnly => v1::ReplicaKind::LogOnly,
+        ReplicaKind::ReadOnly => v1::ReplicaKind::ReadOnly,
+        ReplicaKind::Arbiter => v1::ReplicaKind::Arbiter,
+    }
+}
+
+/// What a member holds, from the wire. Who does not say means a full replica.
+///
+/// # Errors
+/// If this version does not know it.
+pub fn kind_from_wire(kind: i32) -> Result<ReplicaKind, ConvertError> {
+    match v1::ReplicaKind::try_from(kind) {
+        Ok(v1::ReplicaKind::Unspecified | v1::ReplicaKind::Full) => Ok(ReplicaKind::Full),
+        Ok(v1::ReplicaKind::LogOnly) => Ok(ReplicaKind::LogOnly),
+        Ok(v1::ReplicaKind::ReadOnly) => Ok(ReplicaKind::ReadOnly),
+        Ok(v1::ReplicaKind::Arbiter) => Ok(ReplicaKind::Arbiter),
+        Err(_) => Err(ConvertError::malformed("kind", "it is no kind of replica")),
     }
 }
 
@@ -150,6 +182,7 @@ fn role_from_wire(role: i32) -> Result<MemberRole, ConvertError> {
         Ok(v1::MemberRole::Joining) => Ok(MemberRole::Joining),
         Ok(v1::MemberRole::Leaving) => Ok(MemberRole::Leaving),
         Ok(v1::MemberRole::Demoted) => Ok(MemberRole::Demoted),
+        Ok(v1::MemberRole::Suspended) => Ok(MemberRole::Suspended),
         Ok(v1::MemberRole::Unspecified) | Err(_) => {
             Err(ConvertError::malformed("role", "it is no role of a member"))
         }
@@ -169,14 +202,14 @@ pub fn change_from_wire(
     let expected = required(request.expected, "expected")?;
     let expected = words::entry_from_wire(expected).map_err(|error| error.inside("expected"))?;
     let mut members = BTreeMap::new();
-    for MemberSeat { replica, node, rank, votes } in
+    for MemberSeat { replica, node, rank, kind, votes } in
         words::each(request.members, "members", seat_from_wire)?
     {
         if replica.node() != node {
             let reason = format!("{replica} is not on {node}");
             return Err(ConvertError::malformed("members", reason));
         }
-        if members.insert(replica, Seat { rank, votes }).is_some() {
+        if members.insert(replica, Seat { rank, kind, votes }).is_some() {
             return Err(ConvertError::malformed("members", format!("{replica} is there twice")));
         }
     }
@@ -209,18 +242,22 @@ mod tests {
             lag_bytes: 5,
             refilling: index == 2,
             fit: index != 2,
+            kind: ReplicaKind::LogOnly,
         };
-        use MemberRole::{Demoted, Joining, Learner, Leaving, Voter};
+        use MemberRole::{Demoted, Joining, Learner, Leaving, Suspended, Voter};
+        let roles = [Learner, Voter, Joining, Leaving, Demoted, Suspended];
         let ballot = Ballot { round: 3, replica: ReplicaId(2) };
         let members = Members {
             since: EntryId { ballot, slot: Slot(11) },
             chosen: true,
             changing: true,
-            members: (0..).zip([Learner, Voter, Joining, Leaving, Demoted]).map(report).collect(),
+            members: (0..).zip(roles).map(report).collect(),
             slot_last: Slot(12),
         };
         assert_eq!(Members::from_wire(members.clone().into_wire()), Ok(members));
-        let seat = MemberSeat { replica: ReplicaId(9), node: NodeId(4), rank: 1, votes: true };
+        let kind = ReplicaKind::Arbiter;
+        let seat =
+            MemberSeat { replica: ReplicaId(9), node: NodeId(4), rank: 1, kind, votes: true };
         assert_eq!(seat_from_wire(seat_to_wire(&seat)), Ok(seat));
     }
 
@@ -240,7 +277,8 @@ mod tests {
         assert!(rank.contains("members[0].rank"), "{rank}");
         assert!(refused(v1::GetMembersResponse::default()).contains("since"));
         for seat in [(0, 1), (1, 0)] {
-            let seat = v1::Seat { replica: seat.0, node: seat.1, rank: 0, votes: true };
+            let (replica, node) = seat;
+            let seat = v1::Seat { replica, node, votes: true, ..v1::Seat::default() };
             assert!(seat_from_wire(seat).is_err());
         }
     }

@@ -1,16 +1,19 @@
-//! Messages between nodes: greetings and the 16 messages of the Paxos core.
+//! Messages between nodes: greetings and the 19 messages of the Paxos core.
 //!
 //! Only the peer streams of the server call this. Batches pass as the bytes they were encoded to;
 //! going out nothing is copied, coming in they are checked against their chain hash.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use quorate_paxos::message::{
     Accept, Accepted, Ask, Behind, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message,
-    Mismatch, PreVote, PreVoteAck, Prepare, Promise, Reject, TakeOver, Told,
+    Mismatch, PreVote, PreVoteAck, Prepare, Promise, Reject, Seats, SeatsKept, TakeOver, Told,
 };
 use quorate_paxos::{Batch, Health, Membership, MembershipAt, Standing};
 use quorate_types::{
-    Ballot, BootTime, ClusterId, EntryId, GroupId, Incarnation, NodeId, ReplicaId, Slot,
+    Ballot, BootTime, ClusterId, EntryId, FolderState, GroupId, Incarnation, NodeId, PeerFolder,
+    ReplicaId, Slot,
 };
 
 use super::ConvertError;
@@ -36,6 +39,8 @@ pub struct Hello {
     pub lease_ms: u64,
     /// The sender's data folder is not the first under its name, and its replicas have new ids.
     pub reborn: bool,
+    /// The data folders of other nodes that the sender knows.
+    pub folders: BTreeMap<NodeId, PeerFolder>,
 }
 
 impl Hello {
@@ -51,6 +56,7 @@ impl Hello {
             topology_version: self.topology_version,
             lease_ms: self.lease_ms,
             reborn: self.reborn,
+            folders: folders_to_wire(&self.folders),
         }
     }
 
@@ -75,8 +81,49 @@ impl Hello {
             topology_version: hello.topology_version,
             lease_ms: hello.lease_ms,
             reborn: hello.reborn,
+            folders: folders_from_wire(&hello.folders)?,
         })
     }
+}
+
+/// Data folders of nodes, for the wire.
+#[must_use]
+pub fn folders_to_wire(folders: &BTreeMap<NodeId, PeerFolder>) -> Vec<v1::PeerFolder> {
+    let folder = |(node, folder): (&NodeId, &PeerFolder)| v1::PeerFolder {
+        node_id: node.0,
+        incarnation: folder.incarnation.0,
+        state: i32::from(match folder.state {
+            FolderState::First => v1::FolderState::First,
+            FolderState::Reborn => v1::FolderState::Reborn,
+            FolderState::Disputed => v1::FolderState::Disputed,
+        }),
+    };
+    folders.iter().map(folder).collect()
+}
+
+/// Data folders of nodes, from the wire.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn folders_from_wire(
+    folders: &[v1::PeerFolder],
+) -> Result<BTreeMap<NodeId, PeerFolder>, ConvertError> {
+    let folder = |folder: &v1::PeerFolder| {
+        if folder.node_id == 0 {
+            return Err(ConvertError::missing("folders.node_id"));
+        }
+        let state = match v1::FolderState::try_from(folder.state) {
+            Ok(v1::FolderState::First) => FolderState::First,
+            Ok(v1::FolderState::Reborn) => FolderState::Reborn,
+            Ok(v1::FolderState::Disputed) => FolderState::Disputed,
+            Ok(v1::FolderState::Unspecified) | Err(_) => {
+                return Err(ConvertError::missing("folders.state"));
+            }
+        };
+        let incarnation = Incarnation(folder.incarnation);
+        Ok((NodeId(folder.node_id), PeerFolder { incarnation, state }))
+    };
+    folders.iter().map(folder).collect()
 }
 
 /// Who takes part in a group, for the wire.
@@ -84,7 +131,7 @@ impl Hello {
 pub fn membership_to_wire(group: GroupId, at: &MembershipAt) -> v1::GroupMembership {
     v1::GroupMembership {
         group: group.0,
-        since: (at.id != EntryId::ZERO).then(|| words::entry_to_wire(at.id)),
+        since: since_out(at.id),
         membership: at.membership.encode(),
     }
 }
@@ -99,10 +146,7 @@ pub fn membership_from_wire(
     if wire.group == 0 {
         return Err(ConvertError::missing("group"));
     }
-    let id = match wire.since {
-        Some(since) => words::entry_from_wire(since).map_err(|error| error.inside("since"))?,
-        None => EntryId::ZERO,
-    };
+    let id = since_in(wire.since, "since")?;
     let membership = Membership::decode(&wire.membership)
         .map_err(|error| ConvertError::malformed("membership", error.to_string()))?;
     Ok((GroupId(wire.group), MembershipAt { id, membership }))
@@ -169,11 +213,14 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
             ballot: ballot_out(ballot),
             handover_from: handover_from.map(words::ballot_to_wire),
         }),
-        Message::Promise(Promise { ballot, last, slot_committed }) => Body::Promise(v1::Promise {
-            ballot: ballot_out(ballot),
-            last: entry_out(last),
-            slot_committed: slot_committed.0,
-        }),
+        Message::Promise(Promise { ballot, last, slot_committed, seats }) => {
+            Body::Promise(v1::Promise {
+                ballot: ballot_out(ballot),
+                last: entry_out(last),
+                slot_committed: slot_committed.0,
+                seats: seats.as_ref().map(seating_out),
+            })
+        }
         Message::Reject(Reject { ballot, promised }) => {
             Body::Reject(v1::Reject { ballot: ballot_out(ballot), promised: ballot_out(promised) })
         }
@@ -223,6 +270,12 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
         Message::Behind(Behind { ballot, trimmed }) => {
             Body::Behind(v1::Behind { ballot: ballot_out(ballot), trimmed: entry_out(trimmed) })
         }
+        Message::Seats(Seats { ballot, at }) => {
+            Body::Seats(v1::Seats { ballot: ballot_out(ballot), at: Some(seating_out(&at)) })
+        }
+        Message::SeatsKept(SeatsKept { ballot, id }) => {
+            Body::SeatsKept(v1::SeatsKept { ballot: ballot_out(ballot), id: since_out(id) })
+        }
     }
 }
 
@@ -232,7 +285,7 @@ fn message_from_wire(body: v1::peer_message::Body) -> Result<Message, ConvertErr
         Body::PreVote(body) => ("pre_vote", pre_vote_in(body).map(Message::PreVote)),
         Body::PreVoteAck(body) => ("pre_vote_ack", pre_vote_ack_in(body).map(Message::PreVoteAck)),
         Body::Prepare(body) => ("prepare", prepare_in(&body).map(Message::Prepare)),
-        Body::Promise(body) => ("promise", promise_in(&body).map(Message::Promise)),
+        Body::Promise(body) => ("promise", promise_in(body).map(Message::Promise)),
         Body::Reject(body) => ("reject", reject_in(&body).map(Message::Reject)),
         Body::Fetch(body) => ("fetch", fetch_in(&body).map(Message::Fetch)),
         Body::FetchReply(body) => ("fetch_reply", fetch_reply_in(body).map(Message::FetchReply)),
@@ -251,6 +304,8 @@ fn message_from_wire(body: v1::peer_message::Body) -> Result<Message, ConvertErr
         Body::Ask(body) => ("ask", ask_in(&body).map(Message::Ask)),
         Body::Told(body) => ("told", told_in(&body).map(Message::Told)),
         Body::Behind(body) => ("behind", behind_in(&body).map(Message::Behind)),
+        Body::Seats(body) => ("seats", seats_in(body).map(Message::Seats)),
+        Body::SeatsKept(body) => ("seats_kept", seats_kept_in(&body).map(Message::SeatsKept)),
     };
     message.map_err(|error| error.inside(name))
 }
@@ -330,12 +385,44 @@ fn prepare_in(body: &v1::Prepare) -> Result<Prepare, ConvertError> {
     Ok(Prepare { ballot, handover_from: body.handover_from.map(words::ballot_from_wire) })
 }
 
-fn promise_in(body: &v1::Promise) -> Result<Promise, ConvertError> {
+fn promise_in(body: v1::Promise) -> Result<Promise, ConvertError> {
+    let seats = body.seats.map(seating_in).transpose();
     Ok(Promise {
         ballot: ballot_in(body.ballot, "ballot")?,
         last: entry_in(body.last, "last")?,
         slot_committed: Slot(body.slot_committed),
+        seats: seats.map_err(|error| error.inside("seats"))?,
     })
+}
+
+/// How a group began has no entry.
+fn since_out(id: EntryId) -> Option<v1::EntryId> {
+    (id != EntryId::ZERO).then(|| words::entry_to_wire(id))
+}
+
+fn since_in(since: Option<v1::EntryId>, field: &'static str) -> Result<EntryId, ConvertError> {
+    let since = since.map(words::entry_from_wire).transpose();
+    Ok(since.map_err(|error| error.inside(field))?.unwrap_or(EntryId::ZERO))
+}
+
+fn seating_out(at: &MembershipAt) -> v1::Seating {
+    v1::Seating { since: since_out(at.id), membership: at.membership.encode() }
+}
+
+fn seating_in(wire: v1::Seating) -> Result<MembershipAt, ConvertError> {
+    let id = since_in(wire.since, "since")?;
+    let membership = Membership::decode(&wire.membership)
+        .map_err(|error| ConvertError::malformed("membership", error.to_string()))?;
+    Ok(MembershipAt { id, membership })
+}
+
+fn seats_in(body: v1::Seats) -> Result<Seats, ConvertError> {
+    let at = seating_in(required(body.at, "at")?).map_err(|error| error.inside("at"))?;
+    Ok(Seats { ballot: ballot_in(body.ballot, "ballot")?, at })
+}
+
+fn seats_kept_in(body: &v1::SeatsKept) -> Result<SeatsKept, ConvertError> {
+    Ok(SeatsKept { ballot: ballot_in(body.ballot, "ballot")?, id: since_in(body.id, "id")? })
 }
 
 fn reject_in(body: &v1::Reject) -> Result<Reject, ConvertError> {
@@ -387,6 +474,7 @@ fn heartbeat_out(heartbeat: &Heartbeat) -> v1::Heartbeat {
         sent_at_ns: heartbeat.sent_at.0,
         slot_committed: heartbeat.slot_committed.0,
         slot_releasable: heartbeat.slot_releasable.0,
+        slot_secured: heartbeat.slot_secured.0,
     }
 }
 
@@ -396,6 +484,7 @@ fn heartbeat_in(body: &v1::Heartbeat) -> Result<Heartbeat, ConvertError> {
         sent_at: BootTime(body.sent_at_ns),
         slot_committed: Slot(body.slot_committed),
         slot_releasable: Slot(body.slot_releasable),
+        slot_secured: Slot(body.slot_secured),
     })
 }
 

@@ -46,6 +46,14 @@ fn time() -> impl Strategy<Value = BootTime> {
     any::<u64>().prop_map(BootTime)
 }
 
+fn seats() -> impl Strategy<Value = MembershipAt> {
+    let voters = vec((1..1000_u64, any::<u16>()), 1..6);
+    (entry(), voters).prop_map(|(id, voters)| {
+        let voters = voters.into_iter().map(|(id, rank)| (ReplicaId(id), rank));
+        MembershipAt { id, membership: Membership::of_voters(voters) }
+    })
+}
+
 fn election() -> impl Strategy<Value = Message> {
     prop_oneof![
         (ballot(), standing())
@@ -61,9 +69,11 @@ fn election() -> impl Strategy<Value = Message> {
         (ballot(), option::of(ballot())).prop_map(|(ballot, handover_from)| Message::Prepare(
             Prepare { ballot, handover_from }
         )),
-        (ballot(), entry(), slot()).prop_map(|(ballot, last, slot_committed)| Message::Promise(
-            Promise { ballot, last, slot_committed }
-        )),
+        (ballot(), entry(), slot(), option::of(seats())).prop_map(
+            |(ballot, last, slot_committed, seats)| {
+                Message::Promise(Promise { ballot, last, slot_committed, seats })
+            }
+        ),
         (ballot(), ballot())
             .prop_map(|(ballot, promised)| Message::Reject(Reject { ballot, promised })),
         (ballot(), entry()).prop_map(|(ballot, prev)| Message::Fetch(Fetch { ballot, prev })),
@@ -90,14 +100,19 @@ fn replication() -> impl Strategy<Value = Message> {
         (ballot(), entry(), slot()).prop_map(|(ballot, last, slot_committed)| Message::Mismatch(
             Mismatch { ballot, last, slot_committed }
         )),
-        (ballot(), time(), slot(), slot()).prop_map(
-            |(ballot, sent_at, slot_committed, slot_releasable)| Message::Heartbeat(Heartbeat {
-                ballot,
-                sent_at,
-                slot_committed,
-                slot_releasable
-            })
+        (ballot(), time(), slot(), slot(), slot()).prop_map(
+            |(ballot, sent_at, slot_committed, slot_releasable, slot_secured)| {
+                Message::Heartbeat(Heartbeat {
+                    ballot,
+                    sent_at,
+                    slot_committed,
+                    slot_releasable,
+                    slot_secured,
+                })
+            }
         ),
+        (ballot(), seats()).prop_map(|(ballot, at)| Message::Seats(Seats { ballot, at })),
+        (ballot(), entry()).prop_map(|(ballot, id)| Message::SeatsKept(SeatsKept { ballot, id })),
         (ballot(), time(), slot(), slot(), option::of(slot()), standing()).prop_map(
             |(ballot, sent_at, slot_verified, slot_synced, slot_refilling, standing)| {
                 Message::HeartbeatAck(HeartbeatAck {
@@ -247,12 +262,22 @@ fn greetings_round_trip() {
         topology_version: 3,
         lease_ms: 1000,
         reborn: true,
+        folders: [FolderState::First, FolderState::Reborn, FolderState::Disputed]
+            .into_iter()
+            .zip(2..)
+            .map(|(state, node)| {
+                (NodeId(node), PeerFolder { incarnation: Incarnation(u64::from(node)), state })
+            })
+            .collect(),
     };
     let encoded = hello.to_wire().encode_to_vec();
     let decoded = v1::Hello::decode(&encoded[..]).expect("we encoded it");
     assert_eq!(Hello::from_wire(&decoded), Ok(hello.clone()));
     let nameless = v1::Hello { node_id: 0, ..hello.to_wire() };
     assert_eq!(Hello::from_wire(&nameless), Err(ConvertError::missing("node_id")));
+    let unsaid = v1::PeerFolder { node_id: 2, incarnation: 1, state: 0 };
+    let vague = v1::Hello { folders: vec![unsaid], ..hello.to_wire() };
+    assert_eq!(Hello::from_wire(&vague), Err(ConvertError::missing("folders.state")));
     let stray = v1::Hello { cluster_id: "cluster one".into(), ..hello.to_wire() };
     assert_eq!(Hello::from_wire(&stray).expect_err("it is no id").field(), "cluster_id");
 }

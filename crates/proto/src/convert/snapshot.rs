@@ -184,6 +184,7 @@ mod tests {
             topology_version: 4,
             lease_ms: 5,
             reborn: false,
+            folders: std::collections::BTreeMap::new(),
         };
         for resume in [None, Some((u128::MAX - 1, Bytes::from_static(b"key")))] {
             let ask =

@@ -1,10 +1,9 @@
 //! What a shard is asked about who takes part in its groups, and replicas that are made while it runs.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_paxos::{Input, Membership, Restored};
-use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId};
+use quorate_types::{BootTime, Code, EntryId, Error, GroupId, ReplicaId};
 use tokio::sync::oneshot;
 use tracing::info;
 
@@ -13,9 +12,6 @@ use crate::event::Event;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::LogCommand;
 use crate::refuse;
-
-/// Groups whose new replicas are not durable yet, and who waits for that.
-pub(super) type Rebirth = (BTreeSet<GroupId>, oneshot::Sender<Result<(), Error>>);
 
 /// A replica that is being made.
 #[derive(Debug)]
@@ -59,18 +55,24 @@ impl Shard {
             Event::Rebirth { options, reply } => {
                 self.rebirth(now, options, reply, fx)?;
             }
-            Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
-            Event::PinLeader { group, pinned, reply } => {
-                let noted = match self.groups.get_mut(&group) {
-                    Some(driver) => {
-                        fx.touched.push(group);
-                        driver.step(now, Input::Pin(pinned), fx)?;
-                        Ok(())
-                    }
-                    None => Err(refuse::wrong_node(group)),
-                };
-                let _gone = reply.send(noted).is_err(); // The caller may have left.
+            Event::Reborn => {
+                if let Some(reply) = self.rebirth.take() {
+                    let _gone = reply.send(Ok(())).is_err(); // The caller may have left.
+                }
             }
+            Event::Own { group, reply } => {
+                let own = self.groups.get(&group).map(GroupDriver::own);
+                let _gone = reply.send(own).is_err(); // The caller may have left.
+            }
+            Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
+            Event::PinLeader { group, pinned, reply } => match self.groups.get_mut(&group) {
+                Some(driver) => {
+                    fx.touched.push(group);
+                    driver.step(now, Input::Pin(pinned), fx)?;
+                    self.log.send(LogCommand::PinLeader { group, pinned, reply });
+                }
+                None => drop(reply.send(Err(refuse::wrong_node(group)))),
+            },
             Event::SetDrained { drained, reply } => {
                 self.is_told_to_drain = drained;
                 self.tell_health(now, fx)?;
@@ -110,11 +112,12 @@ impl Shard {
         }
         let replica = options.paxos.replica;
         self.making.insert(group, Making { options, replies: vec![reply] });
-        self.log.send(LogCommand::Create(vec![(group, replica, Ballot::ZERO)]));
+        self.log.send(LogCommand::Create { group, replica });
     }
 
-    /// Replaces replicas that have written nothing. Whatever is on its way to the log thread for them was
-    /// sent before, and is a promise at most: the new ones take those over.
+    /// Replaces replicas that groups began with here and that have written nothing. Whatever is on its way to the
+    /// log thread for them was sent before, and is a promise at most: the new ones take those over. Replicas that
+    /// were made later belong to this data folder, and stay.
     fn rebirth(
         &mut self,
         now: BootTime,
@@ -122,8 +125,11 @@ impl Shard {
         reply: oneshot::Sender<Result<(), Error>>,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        let first = ReplicaId::first_on(self.options.node);
+        let is_first = |driver: &GroupDriver| driver.options.paxos.replica == first;
         let has_log = |driver: &GroupDriver| driver.core.log().last() != EntryId::ZERO;
-        if let Some((group, _)) = self.groups.iter().find(|(_, driver)| has_log(driver)) {
+        let wrote = |driver: &GroupDriver| is_first(driver) && has_log(driver);
+        if let Some((group, _)) = self.groups.iter().find(|(_, driver)| wrote(driver)) {
             let message =
                 format!("this node has written a log of {group} beside the one its peers know");
             let error = Error::new(Code::IncarnationMismatch, message);
@@ -133,6 +139,9 @@ impl Shard {
         let mut replicas = Vec::new();
         for options in options {
             let (group, replica) = (options.paxos.group, options.paxos.replica);
+            if !self.groups.get(&group).is_some_and(is_first) {
+                continue;
+            }
             let Some(driver) = self.groups.remove(&group) else { continue };
             self.deadlines.remove(&(driver.alarm, group));
             let promised = driver.core.promised();
@@ -143,22 +152,17 @@ impl Shard {
             added.map_err(|source| Fatal::Store { group, source })?;
             self.tell_health_to(now, group, fx)?;
         }
-        if replicas.is_empty() {
-            let _gone = reply.send(Ok(())).is_err(); // A node of no group; the caller may have left.
-            return Ok(());
-        }
-        // Before that is durable nobody may hear of it: after a crash the old ids would be back.
-        self.rebirth = Some((replicas.iter().map(|(group, ..)| *group).collect(), reply));
-        self.log.send(LogCommand::Create(replicas));
+        // Before that is durable nobody may hear of it: after a crash the old ids would be back. A node of no
+        // group has to remember it too.
+        self.rebirth = Some(reply);
+        self.log.send(LogCommand::Rebirth(replicas));
         Ok(())
     }
 
     /// The replica is durable: from here on it promises and accepts, and waits for somebody to take it in.
     fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
-        let Some(Making { options, replies }) = self.making.remove(&group) else {
-            self.reborn(group);
-            return Ok(());
-        };
+        let making = self.making.remove(&group);
+        let Making { options, replies } = making.expect("only what is being made is reported");
         let replica = options.paxos.replica;
         let store = Arc::clone(&self.options.store);
         let added = store.add_group(group);
@@ -172,17 +176,6 @@ impl Shard {
             let _gone = reply.send(Ok(replica)).is_err(); // The caller may have left.
         }
         Ok(())
-    }
-
-    /// A replica that took the place of another is durable. Whoever asked hears when all are.
-    fn reborn(&mut self, group: GroupId) {
-        if let Some((missing, reply)) = self.rebirth.take_if(|(missing, _)| {
-            missing.remove(&group);
-            missing.is_empty()
-        }) {
-            assert!(missing.is_empty(), "checked just now");
-            let _gone = reply.send(Ok(())).is_err(); // The caller may have left.
-        }
     }
 
     /// Tells a replica that was made just now how its node is.
@@ -199,3 +192,7 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "members_test.rs"]
+mod tests;

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use quorate_types::{BootTime, CheckMessage, Code, Error, GroupId, NodeId, Slot};
+use quorate_types::{BootTime, CheckMessage, Code, Error, GroupId, NodeId, ReplicaId, Slot};
+use tracing::debug;
 
 use super::{Shard, off_task};
 use crate::event::Event;
-use crate::group::{Effects, Fatal};
+use crate::group::{Effects, Fatal, GroupDriver};
 use crate::hashing::HashJob;
 use crate::refill::{self, Wanted};
 use crate::refuse;
@@ -21,15 +22,20 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         match event {
-            Event::Refilled { group, outcome } => {
+            Event::Refilled { group, replica, outcome } => {
                 fx.touched.push(group);
-                self.driver(group).on_refilled(now, outcome, fx)?;
+                match self.same_driver(group, replica) {
+                    Some(driver) => driver.on_refilled(now, outcome, fx)?,
+                    None => debug!(%group, %replica, "rows came for a replica that is gone"),
+                }
             }
-            Event::Switched { group, loaded } => {
+            Event::Switched { group, replica, loaded } => {
                 self.is_switching = false;
                 fx.touched.push(group);
-                if let Some(loaded) = loaded {
-                    self.driver(group).switched(now, *loaded, fx)?;
+                match (self.same_driver(group, replica), loaded) {
+                    (Some(driver), Some(loaded)) => driver.switched(now, *loaded, fx)?,
+                    (Some(_), None) => {}
+                    (None, _) => debug!(%group, %replica, "rows of a replica that is gone count"),
                 }
             }
             Event::Checks { messages, permit } => {
@@ -54,6 +60,12 @@ impl Shard {
         Ok(())
     }
 
+    /// The driver of a group, if it is still that of this replica: another one may have taken its place while
+    /// work was done for it elsewhere.
+    fn same_driver(&mut self, group: GroupId, replica: ReplicaId) -> Option<&mut GroupDriver> {
+        self.groups.get_mut(&group).filter(|driver| driver.options.paxos.replica == replica)
+    }
+
     /// Sends off what the groups of this round want with rows.
     pub(super) fn carry_out_rows(
         &mut self,
@@ -62,8 +74,8 @@ impl Shard {
         checks: Vec<(NodeId, CheckMessage)>,
         hashes: Vec<HashJob>,
     ) {
-        for Wanted { group, at_least, sources } in refills {
-            let done = refill::report(group, self.sender.clone());
+        for Wanted { group, replica, at_least, sources } in refills {
+            let done = refill::report(group, replica, self.sender.clone());
             let store = Arc::clone(&self.options.store);
             self.options.network.refill(group, at_least, sources, store, done);
         }
@@ -89,12 +101,12 @@ impl Shard {
         let Some(switch) = self.switches.pop_front() else { return };
         self.is_switching = true;
         let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-        let group = switch.group();
+        let (group, replica) = (switch.group(), switch.replica());
         off_task(move || match switch.run() {
             // The shard is gone only when the node stops.
             Ok(loaded) => {
                 let loaded = loaded.map(Box::new);
-                drop(sender.send(Event::Switched { group, loaded }));
+                drop(sender.send(Event::Switched { group, replica, loaded }));
             }
             Err(error) => stop.stop(&error),
         });
@@ -115,6 +127,7 @@ impl Shard {
     pub(super) fn snapshot(
         &mut self,
         group: GroupId,
+        asks: NodeId,
         at_least: Slot,
     ) -> Result<Result<SnapshotSource, Error>, Fatal> {
         if self.health.draining || 0 < self.health.fatal_faults {
@@ -122,7 +135,7 @@ impl Shard {
             return Ok(Err(refuse::of_group(error, group)));
         }
         match self.groups.get_mut(&group) {
-            Some(driver) => driver.snapshot(at_least),
+            Some(driver) => driver.snapshot(asks, at_least),
             None => Ok(Err(refuse::wrong_node(group))),
         }
     }

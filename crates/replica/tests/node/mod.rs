@@ -15,14 +15,14 @@ use quorate_log::{
 use quorate_paxos::{LeaseMode, Membership, MembershipAt, Options, Timing};
 use quorate_replica::log_thread::floors;
 use quorate_replica::{
-    Answer, Clock, GroupOptions, LogThread, Network, PeerMessage, RefillDone, Restore,
+    Answer, Clock, GroupOptions, LogThread, Network, PeerFolders, PeerMessage, RefillDone, Restore,
     RestoreError, Shard, ShardHandle, ShardOptions, Stop, restore,
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, GroupId, Incarnation,
-    Mutation, NodeId, ReplicaId, ReplyBody, Request, RequestBody, RowAddress, SliceId, Slot,
-    TableId, Uid, Value,
+    Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, FolderState, GroupId,
+    Incarnation, Mutation, NodeId, PeerFolder, ReplicaId, ReplicaKind, ReplyBody, Request,
+    RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -76,7 +76,7 @@ impl Clock for Hurrying {
 
 fn fresh_record() -> GroupRecord {
     let membership = MembershipRecord::default();
-    GroupRecord { replica: ME, promised: Ballot::ZERO, membership }
+    GroupRecord { replica: ME, promised: Ballot::ZERO, pinned: false, membership }
 }
 
 struct Nobody;
@@ -154,7 +154,9 @@ pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation)
         let (handle, _tasks) = open(disk, twin, stopped).expect("it starts");
         // Once it serves, no promise of its own is on the way to disk that could take the peer along.
         get(&handle, "anything").await;
-        handle.pin(peer, incarnation, false).await.expect("the shard runs")
+        let folder = PeerFolder { incarnation, state: FolderState::First };
+        let known = handle.meet(peer, folder, PeerFolders::default()).await;
+        known.expect("the shard runs").incarnation
     })
 }
 
@@ -219,6 +221,7 @@ fn open(
         checkpoints: eager(),
         request_bytes_max: 1 << 20,
         peer_bytes_max: 1 << 20,
+        log_keep_max: u64::MAX,
         stop: stop.clone(),
     };
     let promised = [GROUP, RESTS].map(|group| (group, record.groups[&group].promised));
@@ -248,6 +251,7 @@ fn fresh() -> NodeRecord {
         incarnation: Incarnation(1),
         lease_ns_max: 0,
         log: LogMark::default(),
+        reborn: false,
         peers: BTreeMap::new(),
         groups: [GROUP, RESTS].map(|group| (group, fresh_record())).into(),
     }
@@ -269,7 +273,14 @@ fn group_options(group: GroupId) -> GroupOptions {
         ..Timing::lan()
     };
     GroupOptions {
-        paxos: Options { group, replica: ME, timing, pinned: false, log_budget_bytes: u64::MAX },
+        paxos: Options {
+            group,
+            replica: ME,
+            kind: ReplicaKind::Full,
+            timing,
+            pinned: false,
+            log_budget_bytes: u64::MAX,
+        },
         slice_of: Arc::new(|_, _| SliceId(0)),
         group_of: Arc::new(move |_, _| Some(group)),
         numbering: group,

@@ -50,6 +50,10 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::SingleStep
         | Bug::JointUnchosen
         | Bug::AdoptUncounted
+        | Bug::SuspendOnAppend
+        | Bug::DeafToArbiter
+        | Bug::KeptBeforeSync
+        | Bug::LogOnlyDrops
         | Bug::FreshFromReceipt => None,
         Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),
         Bug::ReadUnconfirmed => Some(Scenario::Kill),

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::GroupId;
+use quorate_types::{GroupId, ReplicaKind};
 
 use super::places::Places;
 use super::units::{UnitDraft, Units, parse_slices};
 use super::{limits, refuse_repeats};
 use crate::file::{RawFile, RawGroup};
-use crate::locality::{LeaderOrder, Locality, ReplicaKind};
+use crate::locality::{LeaderOrder, Locality};
 use crate::model::UnitKind;
 use crate::problem::Problems;
 use crate::reader::{At, Given};

@@ -271,6 +271,7 @@ fn told(members: &[(u32, u16, MemberRole)], changing: bool) -> Told {
         lag_bytes: 0,
         refilling: false,
         fit: true,
+        kind: ReplicaKind::Full,
     };
     let since = EntryId { ballot: Ballot { round: 3, replica: ReplicaId(1) }, slot: Slot(9) };
     let members = members.iter().map(report).collect();

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use quorate_paxos::{LeaseMode, Timing};
+use quorate_types::ReplicaKind;
 
 use super::rng::Rng;
 use crate::common::cluster::{Clock, Setup};
+use crate::common::members;
 
 /// Short, so that leaderships go home in the middle of other things.
 const SETTLE: Duration = Duration::from_millis(400);
 
 /// No more replicas than sets of links have bits for.
 const REPLICAS_MAX: u64 = 7;
+
+/// Longer than a lease and an election, and short enough to happen often.
+const SUSPEND_AFTER: Duration = Duration::from_millis(1_800);
 
 /// How wild a schedule is. Drawn per seed and printed with a failure.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +57,8 @@ pub struct Weather {
     pub drift_ppm: u64,
     /// The lease margin covers rate errors up to this.
     pub covered_ppm: u64,
+    /// Some members hold less than others.
+    pub has_kinds: bool,
 }
 
 impl Weather {
@@ -81,6 +88,7 @@ impl Weather {
             hangs_disk: rng.chance(25),
             drift_ppm,
             covered_ppm: drift_ppm,
+            has_kinds: rng.chance(40),
         };
         if mode == LeaseMode::Lease && rng.chance(10) {
             // Nobody promised to survive that: leases overlap, and reads may be stale.
@@ -110,6 +118,27 @@ impl Weather {
         Duration::from_micros(2 * lease_us * self.covered_ppm / 1_000_000 + 1000)
     }
 
+    /// What each replica holds. The first one is full.
+    fn kinds(&self, rng: &mut Rng) -> Vec<ReplicaKind> {
+        let layouts: &[&str] = match self.voters {
+            _ if !self.has_kinds => &["FFFFFFF"],
+            2 => &["FFR", "FR"],
+            3 => &["FFA", "FFA", "FFA", "FFL", "FFL", "FFR"],
+            4 => &["FFAR", "FFLL", "FFFA", "FFRA"],
+            5 => &["FFFFA", "FFFFA", "FFFFL", "FFFLL", "FFALR"],
+            6 => &["FFFLLR"],
+            _ => &["FFFFFFF"],
+        };
+        let layout = members::kinds(*rng.one_of(layouts));
+        let others = members::kinds(if self.has_kinds { "FFFLRA" } else { "F" });
+        let voters = usize::try_from(self.voters).expect("a few");
+        let spares = usize::try_from(self.spares).expect("a few");
+        let mut kinds: Vec<ReplicaKind> = layout.into_iter().take(voters).collect();
+        kinds.resize(voters, ReplicaKind::Full);
+        kinds.extend((0..spares).map(|_| *rng.one_of(&others)));
+        kinds
+    }
+
     pub fn setup(&self, rng: &mut Rng) -> Setup {
         let drift = self.drift_ppm as i64;
         let clocks = (0..self.replicas()).map(|_| Clock {
@@ -126,6 +155,8 @@ impl Weather {
             clocks: clocks.collect(),
             ranks: (1..=self.replicas()).map(|id| id as u16 / 2).collect(),
             spares: self.spares as usize,
+            kinds: self.kinds(rng),
+            suspend_after: SUSPEND_AFTER,
             beyond_margin: self.is_beyond_margin(),
             log_budget: self.log_budget,
         }

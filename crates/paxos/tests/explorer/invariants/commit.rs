@@ -34,7 +34,7 @@ impl Commit {
             assert_eq!(*first, entry, "{id} takes another entry for chosen at slot {committed}");
             return;
         }
-        require(id, entry, cluster.is_kept(entry));
+        require(id, entry, cluster.is_chosen(entry));
         self.seen.insert(committed, entry);
     }
 

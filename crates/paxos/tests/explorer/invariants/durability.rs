@@ -14,7 +14,7 @@ pub struct Durability {
 impl Durability {
     /// An entry is applied for the first time anywhere.
     pub fn chosen(&mut self, cluster: &Cluster, id: EntryId) {
-        require(id, cluster.is_kept(id));
+        require(id, cluster.is_chosen(id));
         self.chosen.push(id);
     }
 

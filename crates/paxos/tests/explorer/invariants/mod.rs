@@ -115,6 +115,7 @@ impl Judge {
             | Input::Message { .. }
             | Input::Synced { .. }
             | Input::PromiseSynced { .. }
+            | Input::Kept(_)
             | Input::LogRead { .. }
             | Input::Health(_)
             | Input::HandOver(_)

@@ -28,6 +28,10 @@ impl Told {
                     self.promise(id, m.ballot, disk.promised);
                     log(id, m.slot_synced, disk.last());
                 }
+                Message::SeatsKept(m) => {
+                    self.promise(id, m.ballot, disk.promised);
+                    assert!(m.id <= disk.membership.id, "{id} keeps what is not on disk");
+                }
                 Message::HeartbeatAck(m) => {
                     self.promise(id, m.ballot, disk.promised);
                     log(id, m.slot_synced, disk.last());

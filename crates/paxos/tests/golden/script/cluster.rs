@@ -107,7 +107,7 @@ impl Stage {
         self.cluster.links.is_empty()
             && self.cluster.nodes.iter().all(|(id, node)| {
                 self.stalled.contains(id)
-                    || (node.unsynced.is_empty() && node.unsynced_promises.is_empty())
+                    || (node.unsynced.is_empty() && !node.has_unsynced_promises())
             })
     }
 
@@ -233,6 +233,9 @@ impl Stage {
             let is_lost = self.manner == Manner::Handy && self.is_lost((id, *to));
             let mark = if is_lost { " (lost)" } else { "" };
             self.tell(Detail::All, format!("{id} -> {to}: {}{mark}", print::message(message)));
+        }
+        if let Some(at) = &out.keep {
+            self.tell(Detail::All, format!("{id} writes {}", print::seats(at)));
         }
         for append in &out.appends {
             self.tell(Detail::All, format!("{id} writes {}", print::batch(&append.batch)));

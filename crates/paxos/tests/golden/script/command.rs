@@ -43,6 +43,8 @@
 //! | `start ... settle=400ms` | another settling time |
 //! | `start ... clocks=1000ms+20000ppm,...` | what clocks show and how much too fast they are |
 //! | `start ... spares=2` | the last two begin as nobody's members |
+//! | `start ... suspend=1800ms` | for how long an unheard voter is waited for |
+//! | `start ... kinds=FFA` | what each holds: full, log-only, read-only, arbiter |
 //! | `start ... budget=300` | leaders keep so many bytes of log for those that lag |
 //! | `start ... beyond-margin` | the margin does not cover that: leases may overlap |
 //! | `pass +10ms` | time goes on for all, each clock at its own rate |
@@ -59,6 +61,7 @@ use crate::common::calm::Player;
 use crate::common::cluster::{Clock, Setup};
 use crate::common::event::{Event, Ids};
 use crate::common::links::{Kind, Link, Pick};
+use crate::common::members;
 
 pub fn run(stage: &mut Option<Stage>, command: &str) {
     let words: Vec<&str> = command.split_whitespace().collect();
@@ -192,6 +195,8 @@ fn start(count: &str, mode: &str, options: &[&str]) -> Stage {
             ("by-hand", "") => manner = Manner::ByHand,
             ("budget", bytes) => setup.log_budget = bytes.parse().expect("bytes"),
             ("spares", count) => setup.spares = number(count),
+            ("suspend", span) => setup.suspend_after = duration(span),
+            ("kinds", kinds) => setup.kinds = members::kinds(kinds),
             ("beyond-margin", "") => setup.beyond_margin = true,
             ("margin", span) => setup.lease_margin = Duration::from_nanos(nanos(span)),
             ("settle", span) => setup.settle = duration(span),

@@ -1,9 +1,10 @@
 //! One readable line for each thing that happens.
 
 use quorate_paxos::{
-    Batch, BatchKind, Message, NotChanged, NotServing, ReadPurpose, ReadVerdict, RoleChange, Status,
+    Batch, BatchKind, MembershipAt, Message, NotChanged, NotServing, ReadPurpose, ReadVerdict,
+    RoleChange, Status,
 };
-use quorate_types::ReplicaId;
+use quorate_types::{ReplicaId, Slot};
 
 use crate::common::members;
 
@@ -44,6 +45,10 @@ pub fn not_changed(why: NotChanged) -> String {
     }
 }
 
+pub fn seats(at: &MembershipAt) -> String {
+    format!("[{}] of {}", members::show(&at.membership), at.id)
+}
+
 pub fn message(message: &Message) -> String {
     match message {
         Message::PreVote(m) => format!("would you promise {}?", m.ballot),
@@ -56,8 +61,12 @@ pub fn message(message: &Message) -> String {
             None => format!("prepare {}", m.ballot),
         },
         Message::Promise(m) => {
-            format!("promise {}: last {}, committed {}", m.ballot, m.last, m.slot_committed)
+            let kept =
+                m.seats.as_ref().map_or_else(String::new, |at| format!(", keeps {}", seats(at)));
+            format!("promise {}: last {}, committed {}{kept}", m.ballot, m.last, m.slot_committed)
         }
+        Message::Seats(m) => format!("under {} keep {}", m.ballot, seats(&m.at)),
+        Message::SeatsKept(m) => format!("keeps the members of {} under {}", m.id, m.ballot),
         Message::Reject(m) => format!("reject {}: promised {}", m.ballot, m.promised),
         Message::Fetch(m) => format!("fetch for {} what follows {}", m.ballot, m.prev),
         Message::FetchReply(m) => match &m.batches {
@@ -80,8 +89,16 @@ pub fn message(message: &Message) -> String {
             m.ballot, m.last, m.slot_committed
         ),
         Message::Heartbeat(m) => format!(
-            "heartbeat {} sent {}, committed {}, releasable {}",
-            m.ballot, m.sent_at, m.slot_committed, m.slot_releasable
+            "heartbeat {} sent {}, committed {}, releasable {}{}",
+            m.ballot,
+            m.sent_at,
+            m.slot_committed,
+            m.slot_releasable,
+            if m.slot_secured == Slot::ZERO {
+                String::new()
+            } else {
+                format!(", secured {}", m.slot_secured)
+            }
         ),
         Message::HeartbeatAck(m) => format!(
             "heartbeat {} sent {} acked, verified {}, synced {}",

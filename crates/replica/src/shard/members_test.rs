@@ -1,0 +1,350 @@
+//! Replicas that are made and that begin anew, on a shard that is stepped by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_log::{
+    Disk, GroupRecord, Log, LogMark, LogOptions, MembershipRecord, NodeRecord, Opened, PromiseFile,
+    SimDisk,
+};
+use quorate_paxos::message::{Behind, Heartbeat, Prepare};
+use quorate_paxos::{MembershipAt, Message, Options, Timing};
+use quorate_store::{CheckpointPolicy, Store, Twin};
+use quorate_types::{
+    Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
+    ReplicaKind, SliceId, Slot,
+};
+
+use super::*;
+use crate::clock::Clock;
+use crate::log_thread::{LogThread, Stop};
+use crate::network::{Network, PeerMessage};
+use crate::shard::ShardOptions;
+use crate::snapshot::RefillDone;
+
+const HERE: NodeId = NodeId(1);
+const GROUPS: [GroupId; 2] = [GroupId(1), GroupId(2)];
+const KEPT: u64 = 1200;
+
+/// What the shard asks of the network.
+#[derive(Default)]
+struct Recorder {
+    told: Mutex<Vec<(GroupId, MembershipAt)>>,
+    refills: Mutex<Vec<RefillDone>>,
+}
+
+impl Network for Recorder {
+    fn send(&self, _to: NodeId, _messages: Vec<PeerMessage>) {}
+
+    fn send_cross(&self, _to: NodeId, _messages: Vec<CrossMessage>) {}
+
+    fn membership(&self, group: GroupId, at: &MembershipAt) {
+        self.told.lock().unwrap().push((group, at.clone()));
+    }
+
+    fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
+
+    fn withdraw(&self, _group: GroupId) {}
+
+    fn refill(
+        &self,
+        _group: GroupId,
+        _at_least: Slot,
+        _sources: Vec<NodeId>,
+        _store: Arc<Store>,
+        done: RefillDone,
+    ) {
+        self.refills.lock().unwrap().push(done);
+    }
+}
+
+/// Time goes on when it is looked at, but so slowly that nobody runs for leadership.
+struct Slow(AtomicU64);
+
+impl Clock for Slow {
+    fn now(&self) -> BootTime {
+        BootTime(1_000_000_000 + self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+struct Bench {
+    shard: Shard,
+    network: Arc<Recorder>,
+    log: tokio::task::JoinHandle<()>,
+}
+
+fn options(group: GroupId, replica: ReplicaId) -> GroupOptions {
+    let (timing, log_budget_bytes) = (Timing::lan(), u64::MAX);
+    GroupOptions {
+        paxos: Options {
+            group,
+            replica,
+            kind: ReplicaKind::Full,
+            timing,
+            pinned: false,
+            log_budget_bytes,
+        },
+        slice_of: Arc::new(|_, _| SliceId(0)),
+        group_of: Arc::new(move |_, _| Some(group)),
+        numbering: group,
+        check_every: std::time::Duration::ZERO,
+    }
+}
+
+fn voters(nodes: &[u32]) -> Membership {
+    Membership::of_voters(nodes.iter().map(|node| (ReplicaId::first_on(NodeId(*node)), 0)))
+}
+
+fn at(round: u64, slot: u64, nodes: &[u32]) -> MembershipAt {
+    let ballot = Ballot { round, replica: ReplicaId::first_on(NodeId(2)) };
+    MembershipAt { id: EntryId { ballot, slot: Slot(slot) }, membership: voters(nodes) }
+}
+
+impl Bench {
+    /// A node with these groups on an empty disk.
+    fn open(disk: &SimDisk, groups: &[(GroupId, Restored)]) -> Bench {
+        let replica = ReplicaId::first_on(HERE);
+        let membership = MembershipRecord::default();
+        let began = GroupRecord { replica, promised: Ballot::ZERO, pinned: false, membership };
+        let mut record = NodeRecord {
+            version: 0,
+            cluster: ClusterId(1),
+            node: HERE,
+            incarnation: Incarnation(1),
+            lease_ns_max: 0,
+            log: LogMark::default(),
+            reborn: false,
+            peers: BTreeMap::new(),
+            groups: groups.iter().map(|(group, _)| (*group, began.clone())).collect(),
+        };
+        let disk: Arc<dyn Disk> = disk.mount();
+        let (mut promises, _) = PromiseFile::open(Arc::clone(&disk)).expect("it works");
+        promises.store(&record).expect("it works");
+        let (writer, reader, _) =
+            Log::open(Arc::clone(&disk), LogOptions::small(), 1).expect("a fresh disk");
+        record.log = writer.mark();
+        promises.store(&record).expect("it works");
+        let all = groups.iter().map(|(group, _)| *group);
+        let store = Arc::new(Store::open(Arc::new(Twin::new()), all).expect("a fresh engine"));
+        let network = Arc::new(Recorder::default());
+        let stop = Stop::new(|_| {});
+        let options_of_shard = ShardOptions {
+            node: HERE,
+            members: groups.iter().map(|(group, _)| (*group, vec![NodeId(2)])).collect(),
+            clock: Arc::new(Slow(AtomicU64::new(0))),
+            network: Arc::clone(&network) as Arc<dyn Network>,
+            store,
+            reader,
+            checkpoints: CheckpointPolicy::small(),
+            request_bytes_max: 1 << 20,
+            peer_bytes_max: 1 << 20,
+            log_keep_max: KEPT,
+            stop: stop.clone(),
+        };
+        let thread = LogThread { writer, promises, record, disk, stop };
+        let (mut shard, log) = Shard::new(options_of_shard, thread);
+        for (group, restored) in groups {
+            shard.add(options(*group, replica), restored.clone()).expect("a fresh engine");
+        }
+        Bench { shard, network, log: tokio::spawn(log) }
+    }
+
+    fn fresh(disk: &SimDisk) -> Bench {
+        Bench::open(disk, &GROUPS.map(|group| (group, Restored::fresh(voters(&[1, 2, 3])))))
+    }
+
+    fn round(&mut self, event: Event) {
+        self.shard.round(vec![event]).expect("nothing is wrong");
+    }
+
+    /// Handles what comes until this holds, or the log thread has ended.
+    async fn until(&mut self, mut is_so: impl FnMut(&mut Bench) -> bool) {
+        while !is_so(self) && !self.log.is_finished() {
+            // The log thread tells of itself again and again.
+            match self.shard.events.try_recv() {
+                Ok(event) => self.round(event),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+
+    fn hear(&mut self, from: ReplicaId, message: Message) {
+        let to = ReplicaId::first_on(HERE);
+        let permit = self.shard.handle().peer_permit(1).expect("there is room");
+        let message = PeerMessage { group: GROUPS[0], from, to, message };
+        self.round(Event::Peer { messages: vec![message], permit });
+    }
+
+    fn begin_rebirth(&mut self) -> oneshot::Receiver<Result<(), Error>> {
+        let (reply, told) = oneshot::channel();
+        let options = GROUPS.map(|group| options(group, later(group))).into();
+        self.round(Event::Rebirth { options, reply });
+        told
+    }
+
+    fn budgets(&self) -> u64 {
+        self.shard.groups.values().map(|it| it.core.log_budget()).sum()
+    }
+}
+
+fn later(group: GroupId) -> ReplicaId {
+    ReplicaId::later_on(HERE, 70 + group.0)
+}
+
+/// What a start would find.
+fn found(disk: &SimDisk) -> NodeRecord {
+    match PromiseFile::open(disk.mount()).expect("it works") {
+        (_, Opened::Valid(record)) => record,
+        (_, other) => panic!("{other:?}"),
+    }
+}
+
+/// Goal: a node that begins anew does so with all its groups or with none, whenever the power goes; and by the time
+/// that anybody may be told, it is on the disk.
+#[tokio::test]
+async fn rebirth_is_durable_for_all_groups_before_it_is_told() {
+    let mut told_after = None;
+    for steps in 0..24 {
+        let disk = SimDisk::new();
+        let mut bench = Bench::fresh(&disk);
+        disk.stop_after(steps);
+        let mut told = bench.begin_rebirth();
+        assert!(told.try_recv().is_err(), "nothing was stored yet");
+        let mut is_told = false;
+        bench
+            .until(|_| {
+                is_told |= matches!(told.try_recv(), Ok(Ok(())));
+                is_told
+            })
+            .await;
+        bench.log.abort();
+        disk.crash(steps);
+        let record = found(&disk);
+        let replicas = GROUPS.map(|group| record.groups[&group].replica);
+        if record.reborn {
+            assert_eq!(replicas, GROUPS.map(later));
+        } else {
+            assert!(!is_told, "peers forget the old folder, and it would be back");
+            assert_eq!(replicas, [ReplicaId::first_on(HERE); 2]);
+        }
+        told_after = told_after.or(is_told.then_some(steps));
+    }
+    assert!(told_after.is_some_and(|steps| 0 < steps), "{told_after:?}");
+}
+
+/// Goal: a node of no group remembers that it began anew: its next group would not be safe otherwise.
+#[tokio::test]
+async fn a_node_of_no_group_remembers_its_rebirth() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::open(&disk, &[]);
+    let mut told = bench.begin_rebirth();
+    bench.until(|_| told.try_recv().is_ok()).await;
+    disk.crash(1);
+    assert!(found(&disk).reborn);
+}
+
+/// Goal: the replica whose rows were being fetched may be gone when they come: then they are nobody's, and the node
+/// lives.
+#[tokio::test]
+async fn rows_that_come_for_a_replica_that_is_gone_are_ignored() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::fresh(&disk);
+    let leader = ReplicaId::first_on(NodeId(2));
+    let ballot = Ballot { round: 1, replica: leader };
+    bench.hear(leader, Message::Prepare(Prepare { ballot, handover_from: None }));
+    let is_promised = |bench: &mut Bench| {
+        // Until its promise is durable it does not obey.
+        let (slot_committed, slot_releasable) = (Slot(8), Slot::ZERO);
+        let sent_at = BootTime(1);
+        let slot_secured = Slot::ZERO;
+        let beat = Heartbeat { ballot, sent_at, slot_committed, slot_releasable, slot_secured };
+        bench.hear(leader, Message::Heartbeat(beat));
+        let trimmed = EntryId { ballot, slot: Slot(5) };
+        bench.hear(leader, Message::Behind(Behind { ballot, trimmed }));
+        !bench.network.refills.lock().unwrap().is_empty()
+    };
+    bench.until(is_promised).await;
+    let fetching = bench.network.refills.lock().unwrap().pop().expect("it asks for rows");
+    let mut told = bench.begin_rebirth();
+    fetching(Err(Error::new(Code::SnapshotUnavailable, "nobody has them")));
+    bench.until(|_| told.try_recv().is_ok()).await;
+    assert_eq!(bench.shard.groups[&GROUPS[0]].options.paxos.replica, later(GROUPS[0]));
+    let old = ReplicaId::first_on(HERE);
+    bench.round(Event::Switched { group: GROUPS[0], replica: old, loaded: None });
+    bench.round(Event::Switched { group: GroupId(77), replica: old, loaded: None });
+}
+
+/// Goal: what is kept for members that lag stays within the limit of the node, however many groups come to it
+/// later.
+#[tokio::test]
+async fn groups_that_come_later_share_the_log_that_is_kept() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::fresh(&disk);
+    assert_eq!(bench.budgets(), KEPT);
+    for group in 3..=6 {
+        let (reply, mut made) = oneshot::channel();
+        let group = GroupId(group);
+        let options = Box::new(options(group, later(group)));
+        bench.round(Event::Create { options, reply });
+        bench.until(|_| made.try_recv().is_ok()).await;
+        assert_eq!(bench.shard.groups.len(), group.0 as usize);
+        assert_eq!(bench.budgets(), KEPT, "with {group}");
+    }
+}
+
+/// Goal: what a replica has in its log and does not know to be chosen is told to nobody after a start; what it
+/// knows is, and messages to the group go where it is.
+#[tokio::test]
+async fn after_a_start_only_chosen_members_are_told() {
+    let disk = SimDisk::new();
+    let (chosen, later) = (at(1, 4, &[1, 2]), at(1, 9, &[1, 3]));
+    let ballot = later.id.ballot;
+    let tail = quorate_paxos::Tail { id: later.id, ..quorate_paxos::Tail::default() };
+    let restored = Restored {
+        promised: ballot,
+        trimmed: EntryId { ballot, slot: Slot(8) },
+        slot_applied: Slot(8),
+        runs: vec![(Slot(9), ballot)],
+        tail,
+        membership: chosen.clone(),
+        memberships_in_log: vec![later.clone()],
+        ..Restored::fresh(Membership::default())
+    };
+    let groups = [(GROUPS[0], restored), (GROUPS[1], Restored::fresh(voters(&[1, 2, 3])))];
+    let mut bench = Bench::open(&disk, &groups);
+    let told = |bench: &Bench| bench.network.told.lock().unwrap().clone();
+    assert_eq!(
+        told(&bench),
+        [(GROUPS[0], chosen)],
+        "nothing of a group as the cluster file has it"
+    );
+
+    let goes_to = |bench: &Bench| {
+        let attempt = Attempt { group: GROUPS[1], ballot: Ballot::ZERO, counter: 1 };
+        let (from, to) = (GROUPS[1], GROUPS[0]);
+        let body = CrossBody::Ask { attempt };
+        let message = CrossMessage { from, to, cut: CutId::NONE, body };
+        let now = BootTime(9_000_000_000);
+        bench.shard.leaders.route(now, vec![message]).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(goes_to(&bench), [NodeId(1), NodeId(2)]);
+    bench.shard.tell_membership(GROUPS[0], &later);
+    assert_eq!(goes_to(&bench), [NodeId(1), NodeId(3)]);
+    assert_eq!(told(&bench).last(), Some(&(GROUPS[0], later)));
+}
+
+/// Goal: an operator's wish who leads outlives a restart.
+#[tokio::test]
+async fn a_pinned_leader_is_remembered() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::fresh(&disk);
+    for pinned in [true, false, true] {
+        let (reply, mut noted) = oneshot::channel();
+        bench.round(Event::PinLeader { group: GROUPS[0], pinned, reply });
+        bench.until(|_| noted.try_recv().is_ok()).await;
+    }
+    disk.crash(1);
+    let record = found(&disk);
+    assert_eq!(GROUPS.map(|group| record.groups[&group].pinned), [true, false]);
+}
