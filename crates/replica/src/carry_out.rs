@@ -161,7 +161,11 @@ impl GroupDriver {
             let opened = EntryId { slot: batch.first(), ..entry };
             let row =
                 is_loss.then(|| self.loss_row(opened, batch.log_time(), payload)).transpose()?;
-            self.store.apply(group, entry.slot, row.into_iter().collect());
+            let mut rows: Vec<Change> = row.into_iter().collect();
+            if let Some(at) = batch.membership().filter(|at| at.id == entry) {
+                rows.extend(self.single_copy_rows(entry, batch.log_time(), &at.membership)?);
+            }
+            self.store.apply(group, entry.slot, rows);
             return Ok((Err(refuse::replaced(group)), None)); // Nobody waits for it.
         }
         let applied = quorate_txn::apply(

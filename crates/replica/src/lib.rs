@@ -40,6 +40,7 @@ mod group;
 mod handle;
 mod hashing;
 mod leaders;
+mod ledger;
 mod peer_folders;
 mod refill;
 mod refuse;

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use quorate_client::{LossEntry, LossKind};
 use quorate_topology::{Group, Topology};
-use quorate_types::{Code, GroupId, ReplicaId, Slot};
+use quorate_types::{Code, GroupId, LogTime, ReplicaId, Slot};
 use serde_json::{Value, json};
 
 use crate::args;
@@ -124,7 +124,7 @@ fn say_list(topology: &Topology, told: &[Told<'_>], out: &Output) {
             table.row([
                 Cell::from(name_of(group, entry)),
                 loss.kind.word().into(),
-                rfc3339(UNIX_EPOCH + Duration::from_millis(entry.opened_at.0)).into(),
+                when_words(entry).into(),
                 thousands(loss.proven_through.0).into(),
                 at_risk_words(entry).into(),
                 lost_words(entry).into(),
@@ -182,7 +182,30 @@ fn nodes(topology: &Topology, replicas: &[ReplicaId]) -> Vec<String> {
     replicas.iter().map(|replica| node_name(topology, replica.node())).collect()
 }
 
+/// Log time is no clock: it counts from the beginning of the group, while somebody leads.
+fn log_time(at: LogTime) -> String {
+    let seconds = at.0 / 1000;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn when_words(entry: &LossEntry) -> String {
+    match entry.loss.told_at_ms {
+        0 => format!("log time {}", log_time(entry.opened_at)),
+        told => rfc3339(UNIX_EPOCH + Duration::from_millis(told)),
+    }
+}
+
+/// What the loss of one more disk would take, or takes.
 fn at_risk_words(entry: &LossEntry) -> String {
+    if entry.loss.kind == LossKind::SingleCopy {
+        let from = thousands(entry.opened.slot.0);
+        return match &entry.closed {
+            Some((closed, _)) => {
+                format!("no more: {from} to {} had one copy", thousands(closed.slot.0))
+            }
+            None => format!("{from} on: one copy"),
+        };
+    }
     match entry.loss.at_risk() {
         Some((from, to)) if from == to => thousands(from.0),
         Some((from, to)) => format!("{} to {}", thousands(from.0), thousands(to.0)),
@@ -200,20 +223,19 @@ fn lost_words(entry: &LossEntry) -> String {
 
 fn lines(topology: &Topology, group: &Group, entry: &LossEntry) -> Vec<String> {
     let loss = &entry.loss;
-    let time = |ms: u64| rfc3339(UNIX_EPOCH + Duration::from_millis(ms));
     let or = |text: &str, nothing: &str| {
         if text.is_empty() { nothing.to_owned() } else { text.to_owned() }
     };
     let all = |replicas: &[ReplicaId]| or(&nodes(topology, replicas).join(", "), "nobody");
     let closed = match (&entry.closed, loss.kind) {
-        (Some((closed, at)), _) => format!("by entry {closed} at log time {}", time(at.0)),
+        (Some((closed, at)), _) => format!("by entry {closed} at log time {}", log_time(*at)),
         (None, LossKind::ForcedRecovery) => "it is for ever".to_owned(),
         (None, LossKind::SingleCopy) => "not yet".to_owned(),
     };
     let mut lines = vec![
         name_of(group, entry),
         format!("  kind: {}", loss.kind.word()),
-        format!("  opened: by entry {} at log time {}", entry.opened, time(entry.opened_at.0)),
+        format!("  opened: by entry {} at log time {}", entry.opened, log_time(entry.opened_at)),
         format!("  closed: {closed}"),
         format!("  history: {} before, {} after", loss.history_before, loss.history_after),
         format!(
@@ -231,10 +253,7 @@ fn lines(topology: &Topology, group: &Group, entry: &LossEntry) -> Vec<String> {
     lines.push(format!("  reason: {}", or(&loss.reason, "none was given")));
     lines.push(format!("  operator: {}", or(&loss.operator, "nobody")));
     if 0 < loss.told_at_ms {
-        lines.push(format!(
-            "  asked for at {}, by the clock of the operator",
-            time(loss.told_at_ms)
-        ));
+        lines.push(format!("  asked for at {}, by the clock of the operator", when_words(entry)));
     }
     lines
 }
@@ -269,7 +288,7 @@ fn item(topology: &Topology, group: &Group, entry: &LossEntry) -> Value {
 #[cfg(test)]
 mod tests {
     use quorate_topology::presets::{Options, one_city_three_idcs};
-    use quorate_types::{Ballot, ClusterId, EntryId, LogTime, NodeId};
+    use quorate_types::{Ballot, ClusterId, EntryId, NodeId};
 
     use super::*;
 
@@ -321,5 +340,16 @@ mod tests {
         }
         let json = item(&topology, group, &entry);
         assert_eq!((&json["at_risk_from"], &json["lost_from"]), (&json!("1042"), &json!("1044")));
+
+        let single =
+            quorate_client::Loss { kind: LossKind::SingleCopy, told_at_ms: 0, ..entry.loss };
+        let open = LossEntry { opened_at: LogTime(3_661_000), loss: single, ..entry };
+        assert_eq!(when_words(&open), "log time 1:01:01");
+        assert_eq!(at_risk_words(&open), "1,044 on: one copy");
+        let closed = EntryId { slot: Slot(1_100), ballot };
+        let over = LossEntry { closed: Some((closed, LogTime(3_700_000))), ..open };
+        assert_eq!(at_risk_words(&over), "no more: 1,044 to 1,100 had one copy");
+        let said = lines(&topology, group, &over).join("\n");
+        assert!(said.contains("closed: by entry") && said.contains("log time 1:01:40"), "{said}");
     }
 }
