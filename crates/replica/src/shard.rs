@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{LogCounters, LogReader};
-use quorate_paxos::{Health, Input, MembershipAt, Restored};
+use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, EntryId, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
@@ -31,7 +31,7 @@ use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
-use crate::members::{leader_nodes_of, record_of};
+use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -196,14 +196,6 @@ impl Shard {
         self.groups.insert(group, driver);
         self.share_log_budget();
         Ok(())
-    }
-
-    /// What is kept of the log for members that lag is shared by the groups that the node has now.
-    fn share_log_budget(&mut self) {
-        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
-        for driver in self.groups.values_mut() {
-            driver.core.set_log_budget(each);
-        }
     }
 
     /// Runs until `shutdown` resolves, or until the node cannot go on.
@@ -614,15 +606,6 @@ impl Shard {
             });
         }
         Ok(())
-    }
-
-    /// Other members of a group are chosen: its own groups and other nodes find it there.
-    fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
-        if at.id == EntryId::ZERO {
-            return; // As in the cluster file.
-        }
-        self.leaders.moved(group, leader_nodes_of(&at.membership));
-        self.options.network.membership(group, at);
     }
 
     /// Sends what the round asked for: to the peers first, then to our own log.

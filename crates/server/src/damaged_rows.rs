@@ -92,10 +92,10 @@ pub(crate) fn may_repair(
         return refused("this node was told not to repair its rows".to_owned());
     }
     let is_alone = |members: &Membership| {
-        let voters = members.members().filter(|(_, member)| member.role.votes());
-        let mut nodes = voters.map(|(id, _)| id.node());
-        // Rows of a group that this node is no member of are of use to nobody.
-        members.members().any(|(id, _)| id.node() == node) && nodes.all(|it| it == node)
+        let rows = || members.members().filter(|(_, member)| member.kind.keeps_rows());
+        // Rows of a group that this node is no member of are of use to nobody; those of a learner may be few yet.
+        let is_here = rows().any(|(id, _)| id.node() == node);
+        is_here && rows().all(|(id, member)| id.node() == node || !member.role.votes())
     };
     match members.iter().find(|(_, members)| is_alone(members)) {
         Some((group, _)) => refused(format!("no other node has the rows of {group}")),

@@ -200,7 +200,7 @@ async fn create(context: &NodeContext, group: GroupId, (replica, kind): (Replica
     let Some(options) = (context.make_options)(group, replica, kind) else { return };
     match context.shard.create(options).await {
         Ok(made) => {
-            info!(%group, replica = %made, "a replica takes the place of one that was lost")
+            info!(%group, replica = %made, "a replica takes the place of one that was lost");
         }
         Err(error) => warn!(%group, %replica, %error, "a replica cannot be made"),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_paxos::{Input, Membership, Options, Restored};
+use quorate_paxos::{Input, Membership, MembershipAt, Options, Restored};
 use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId, ReplicaKind};
 use tokio::sync::oneshot;
 use tracing::info;
@@ -11,6 +11,7 @@ use super::Shard;
 use crate::event::Event;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::{LogCommand, Made};
+use crate::members::leader_nodes_of;
 use crate::refuse;
 
 /// A replica that is being made.
@@ -197,6 +198,23 @@ impl Shard {
             let _gone = reply.send(Ok(replica)).is_err(); // The caller may have left.
         }
         Ok(())
+    }
+
+    /// What is kept of the log for members that lag is shared by the groups that the node has now.
+    pub(super) fn share_log_budget(&mut self) {
+        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
+        for driver in self.groups.values_mut() {
+            driver.core.set_log_budget(each);
+        }
+    }
+
+    /// Other members of a group are chosen: its own groups and other nodes find it there.
+    pub(super) fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
+        if at.id == EntryId::ZERO {
+            return; // As in the cluster file.
+        }
+        self.leaders.moved(group, leader_nodes_of(&at.membership));
+        self.options.network.membership(group, at);
     }
 
     /// Tells a replica that was made just now how its node is.

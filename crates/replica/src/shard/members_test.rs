@@ -9,7 +9,7 @@ use quorate_log::{
     SimDisk,
 };
 use quorate_paxos::message::{Behind, Heartbeat, Prepare};
-use quorate_paxos::{MembershipAt, Message, Options, Timing};
+use quorate_paxos::{Message, Options, Timing};
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
@@ -100,13 +100,8 @@ impl Bench {
     fn open(disk: &SimDisk, groups: &[(GroupId, Restored)]) -> Bench {
         let replica = ReplicaId::first_on(HERE);
         let membership = MembershipRecord::default();
-        let began = GroupRecord {
-            replica,
-            kind: ReplicaKind::Full,
-            promised: Ballot::ZERO,
-            pinned: false,
-            membership,
-        };
+        let (kind, promised) = (ReplicaKind::Full, Ballot::ZERO);
+        let began = GroupRecord { replica, kind, promised, pinned: false, membership };
         let mut record = NodeRecord {
             version: 0,
             cluster: ClusterId(1),
@@ -228,7 +223,7 @@ async fn rebirth_is_durable_for_all_groups_before_it_is_told() {
             assert!(!is_told, "peers forget the old folder, and it would be back");
             assert_eq!(replicas, [ReplicaId::first_on(HERE); 2]);
         }
-        told_after = told_after.or(is_told.then_some(steps));
+        told_after = told_after.or_else(|| is_told.then_some(steps));
     }
     assert!(told_after.is_some_and(|steps| 0 < steps), "{told_after:?}");
 }
