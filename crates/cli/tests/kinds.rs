@@ -169,6 +169,7 @@ fn a_place_is_given_away_and_kinds_are_kept() {
 
     // What its old replica holds will do for reads.
     cluster.start_node(1);
+    cluster.check(&["cluster", "check", "--wait", "60s"], 0, "n1");
     cluster.check(&["group", "add", "1", "n1"], 2, "an arbiter beside 3 full replicas");
     cluster.check(&["group", "add", "1", "n1", "--kind", "log-only"], 2, "do not go together");
     let add = ["group", "add", "1", "n1", "--kind", "read-only", "--wait", "90s"];

@@ -92,9 +92,8 @@ impl Planner<'_> {
             }
             Some(_) | None => Ok(()),
         };
-        let is_suspended = |node| {
-            settled.get(&node).is_some_and(|member| member.role == MemberRole::Suspended)
-        };
+        let is_suspended =
+            |node| settled.get(&node).is_some_and(|member| member.role == MemberRole::Suspended);
         match wish {
             Wish::AddVoter(node, kind) => {
                 may_be(node, kind)?;
