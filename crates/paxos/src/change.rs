@@ -120,6 +120,7 @@ impl Replica {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });
         }
         let next = Membership::new(members).map_err(|_| NotChanged::Impossible)?;
+        let next = next.in_history(present.history());
         if next == *present {
             return Err(NotChanged::NoChange);
         }

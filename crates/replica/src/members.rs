@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_log::MembershipRecord;
 use quorate_paxos::{
     ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
 };
@@ -32,8 +31,8 @@ type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
 pub(crate) struct MembersDriver {
     /// What the core said of the change it was asked for last.
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
-    /// The entry of the membership that was sent to the promise file last.
-    pub(crate) stored: EntryId,
+    /// The membership that was sent to the promise file last.
+    pub(crate) stored: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -74,9 +73,9 @@ impl GroupDriver {
             return None; // Its core says which one it is to keep.
         }
         let at = self.core.applied_membership();
-        let is_news = self.members.stored.slot < at.id.slot && !planted(Bug::ForgetMembers);
+        let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.id;
+        self.members.stored = at.clone();
         Some(at)
     }
 
@@ -240,26 +239,6 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
         votes: member.role.wants_vote(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
-}
-
-/// A membership for the promise file.
-#[must_use]
-pub fn record_of(at: &MembershipAt) -> MembershipRecord {
-    MembershipRecord { at: at.id, bytes: at.membership.encode().to_vec() }
-}
-
-/// A membership from the promise file. One that was never stored has no members.
-///
-/// # Errors
-/// `PROMISES_UNREADABLE` if the bytes are none.
-pub fn membership_of(record: &MembershipRecord) -> Result<MembershipAt, Error> {
-    if record.bytes.is_empty() {
-        return Ok(MembershipAt::default());
-    }
-    let membership = Membership::decode(&record.bytes).map_err(|error| {
-        Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
-    })?;
-    Ok(MembershipAt { id: record.at, membership })
 }
 
 fn answer(reply: ChangeReply, answer: Result<EntryId, Error>) {

@@ -106,7 +106,9 @@ impl Shard {
         let kind = options.paxos.kind;
         if let Some(driver) = self.groups.get(&group) {
             let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
-            let answer = if driver.core.membership().get(own).is_some() {
+            let answer = if let Some(error) = driver.refuses_outlived() {
+                Err(error)
+            } else if driver.core.membership().get(own).is_some() {
                 let message = format!("this node has member {own} of {group}");
                 Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
             } else if is.holds_as(kind) {
