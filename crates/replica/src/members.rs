@@ -61,6 +61,12 @@ impl GroupDriver {
         (own, self.kind(), is_member)
     }
 
+    /// How many voters are set aside until they are back.
+    pub(crate) fn suspended(&self) -> usize {
+        let members = self.core.membership().members();
+        members.filter(|(_, member)| member.role == MemberRole::Suspended).count()
+    }
+
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         if !self.kind().keeps_log() {
