@@ -40,6 +40,8 @@ pub(crate) enum LogCommand {
     Membership { group: GroupId, membership: MembershipRecord },
     /// Remember a replica that was made just now, then say so.
     Create { group: GroupId, replica: ReplicaId },
+    /// Remember that a replica that has left goes on under this id, then say so.
+    Rename { group: GroupId, replica: ReplicaId },
     /// Remember that this is not the first data folder of the node, and the replicas that take the places of those
     /// before them and have promised this much: all in one store, then say so.
     Rebirth(Vec<(GroupId, ReplicaId, Ballot)>),
@@ -231,6 +233,12 @@ impl LogThread {
             }
             LogCommand::Create { group, replica } => {
                 self.put_replica(group, replica, Ballot::ZERO);
+                news.events.push(Event::Created { group });
+            }
+            LogCommand::Rename { group, replica } => {
+                let record = self.group_record(group);
+                record.replica = replica;
+                record.pinned = false;
                 news.events.push(Event::Created { group });
             }
             LogCommand::Rebirth(replicas) => {

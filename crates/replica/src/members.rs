@@ -5,7 +5,7 @@
 //! goes on with those under way, and lets a new replica take the place of one on the same node that lost
 //! its disk: first as a learner, then, once it has what it needs, as a voter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_log::MembershipRecord;
 use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
@@ -29,6 +29,8 @@ pub(crate) struct MembersDriver {
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
     /// The entry of the membership that was sent to the promise file last.
     pub(crate) stored: EntryId,
+    /// The id that it had before, since the start.
+    former: Option<ReplicaId>,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -54,6 +56,40 @@ impl GroupDriver {
     pub(crate) fn own(&self) -> (ReplicaId, bool) {
         let own = self.options.paxos.replica;
         (own, self.core.applied_membership().membership.get(own).is_some())
+    }
+
+    /// True if it was a member and knows that it is none any more.
+    pub(crate) fn has_left(&self) -> bool {
+        let applied = &self.core.applied_membership().membership;
+        let own = self.options.paxos.replica;
+        let is_none = |members: &Membership| members.get(own).is_none();
+        *applied != Membership::default() && is_none(applied) && is_none(self.core.membership())
+    }
+
+    /// True if nobody has taken it in yet.
+    pub(crate) fn was_never_in(&self) -> bool {
+        let own = self.options.paxos.replica;
+        let applied = &self.core.applied_membership().membership;
+        *applied == Membership::default() && self.core.membership().get(own).is_none()
+    }
+
+    /// Goes on under another id.
+    pub(crate) fn rename(
+        &mut self,
+        now: BootTime,
+        replica: ReplicaId,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        self.members.former = Some(self.options.paxos.replica);
+        self.options.paxos.replica = replica;
+        self.options.paxos.pinned = false;
+        let out = self.core.rename(now, replica);
+        self.carry_out(now, out, &mut VecDeque::new(), fx)
+    }
+
+    /// True if this is the replica, or was: what is done for it elsewhere goes on when it gets another id.
+    pub(crate) fn is_or_was(&self, replica: ReplicaId) -> bool {
+        self.options.paxos.replica == replica || self.members.former == Some(replica)
     }
 
     /// The membership as it is applied, if the promise file was not told of it.

@@ -131,7 +131,8 @@ impl v1::admin_server::Admin for AdminService {
         let caller = Caller::of(&request);
         let group = GroupId(request.into_inner().group);
         self.may_admin(&caller, "create replica", group)?;
-        let replica = self.context.later_replica(group);
+        let next = self.context.next_replica(group).await;
+        let replica = next.map_err(|error| status_from_error(&error))?;
         let options = (self.context.make_options)(group, replica).ok_or_else(|| {
             let message = format!("no group has the number {}", group.0);
             status_from_error(&Error::new(Code::UnknownGroup, message))
