@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quorate_log::Frame;
 use quorate_paxos::{
-    Batch, BatchKind, Input, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken,
+    Batch, BatchKind, Input, LogRead, Member, NotServing, Output, Proposed, ReadPurpose, ReadToken,
     ReadVerdict, RoleChange,
 };
 use quorate_store::keys::parse_row;
@@ -44,7 +44,11 @@ impl GroupDriver {
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
-        if let Some(at) = out.membership {
+        if let Some(at) = out.keep {
+            fx.kept.push((self.group, at));
+        }
+        // What an arbiter has in its promise file is what it keeps, and nothing older.
+        if let Some(at) = out.membership.filter(|_| self.kind().keeps_log()) {
             self.members.stored = at.id;
             fx.memberships.push((self.group, at));
         }
@@ -82,7 +86,7 @@ impl GroupDriver {
             self.want_rows(now, at_least, inputs, fx);
         }
         if let Some(slot) = out.install {
-            self.switch_rows(slot, fx);
+            self.switch_rows(slot, inputs, fx);
         }
         Ok(())
     }
@@ -173,7 +177,8 @@ impl GroupDriver {
     fn is_unlucky(&self, slot: Slot) -> bool {
         let here = self.options.paxos.replica;
         let members = self.core.membership().members();
-        let last = members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id).last();
+        let has_rows = |member: &Member| member.role.votes() && member.kind.keeps_rows();
+        let last = members.filter(|(_, member)| has_rows(member)).map(|(id, _)| id).last();
         let is_last = last == Some(here);
         let leads = self.core.promised().replica == here;
         is_last && !leads && slot.0.is_multiple_of(16)

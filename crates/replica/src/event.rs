@@ -6,7 +6,7 @@ use quorate_log::LogCounters;
 use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
@@ -162,6 +162,8 @@ pub enum Event {
         group: GroupId,
         /// The new replica.
         replica: ReplicaId,
+        /// What it holds.
+        kind: ReplicaKind,
         /// Told whether it is a member now.
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -184,6 +186,13 @@ pub enum Event {
     Created {
         /// The group.
         group: GroupId,
+    },
+    /// The membership of this entry is durable where an arbiter keeps it.
+    Kept {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        at: EntryId,
     },
     /// The replicas that began anew are durable.
     Reborn,
@@ -229,7 +238,7 @@ pub enum Event {
         /// The group.
         group: GroupId,
         /// Told; `None`: none.
-        reply: oneshot::Sender<Option<(ReplicaId, bool)>>,
+        reply: oneshot::Sender<Option<(ReplicaId, ReplicaKind, bool)>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {

@@ -22,7 +22,8 @@ use quorate_txn::{
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId,
-    ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
+    ReplicaId, ReplicaKind, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
+    limits,
 };
 use tracing::warn;
 
@@ -108,6 +109,8 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
+    /// Who takes part, as an arbiter keeps it: durable, then said so.
+    pub(crate) kept: Vec<(GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.
     pub(crate) hashes: Vec<HashJob>,
     /// About checks, for other replicas of the same group.
@@ -566,11 +569,21 @@ impl GroupDriver {
         self.step(now, Input::Health(health), fx)
     }
 
+    /// What this replica holds.
+    pub(crate) fn kind(&self) -> ReplicaKind {
+        self.options.paxos.kind
+    }
+
     /// How far the log may be released now, if that is further than before.
     pub(crate) fn release_upto(&mut self) -> Result<Option<Slot>, Fatal> {
         let trimmable = self.core.slot_trimmable();
         if trimmable <= self.released {
             return Ok(None);
+        }
+        if !self.kind().keeps_rows() {
+            // No rows here need it: the core knows who else does.
+            self.released = trimmable;
+            return Ok(Some(trimmable));
         }
         let persisted = self.store.persisted(self.group);
         let persisted = persisted.map_err(|source| Fatal::Store { group: self.group, source })?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quorate_paxos::ChangeRequest;
 use quorate_types::{
     Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, Request, RequestBody, Slot,
+    Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Request, RequestBody, Slot,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -230,16 +230,21 @@ impl ShardHandle {
     ///
     /// # Errors
     /// As [`ShardHandle::change_members`].
-    pub async fn join(&self, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+    pub async fn join(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        kind: ReplicaKind,
+    ) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Join { group, replica, reply })?;
+        self.send(Event::Join { group, replica, kind, reply })?;
         receive.await.map_err(|_| ended())?
     }
 
     /// Makes an empty replica of a group on this node, or names the one that is there and no member.
     ///
     /// # Errors
-    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`.
+    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`; `INVALID_REQUEST` if the one that is there holds something else.
     pub async fn create(&self, options: GroupOptions) -> Result<ReplicaId, Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Create { options: Box::new(options), reply })?;
@@ -322,11 +327,14 @@ impl ShardHandle {
         self.folders.clone()
     }
 
-    /// The replica of a group on this node, and whether it is a member as far as it knows that to be chosen.
+    /// The replica of a group on this node, what it holds, and whether it is a member as far as it knows that to be chosen.
     ///
     /// # Errors
     /// `SHUTTING_DOWN` if the shard has ended.
-    pub async fn own(&self, group: GroupId) -> Result<Option<(ReplicaId, bool)>, Error> {
+    pub async fn own(
+        &self,
+        group: GroupId,
+    ) -> Result<Option<(ReplicaId, ReplicaKind, bool)>, Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Own { group, reply })?;
         receive.await.map_err(|_| ended())

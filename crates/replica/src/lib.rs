@@ -59,7 +59,7 @@ pub use hashing::HashJob;
 pub use log_thread::{LogThread, Stop};
 pub use network::{Network, PeerMessage};
 pub use peer_folders::PeerFolders;
-pub use refill::Loaded;
+pub use refill::{Loaded, Wanted};
 pub use restore::{Restore, RestoreError, restore};
 pub use shard::{Shard, ShardOptions};
 pub use snapshot::{RefillDone, Refilled, SnapshotSource, blocking};

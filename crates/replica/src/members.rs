@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_log::MembershipRecord;
 use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
-use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId};
+use quorate_types::{
+    BootTime, Code, EntryId, Error, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind,
+};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -52,10 +54,11 @@ impl GroupDriver {
         })
     }
 
-    /// This replica, and whether it is a member, as far as that is applied here.
-    pub(crate) fn own(&self) -> (ReplicaId, bool) {
+    /// This replica, what it holds, and whether it is a member, as far as that is applied here.
+    pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
         let own = self.options.paxos.replica;
-        (own, self.core.applied_membership().membership.get(own).is_some())
+        let is_member = self.core.applied_membership().membership.get(own).is_some();
+        (own, self.kind(), is_member)
     }
 
     /// True if it was a member and knows that it is none any more.
@@ -94,6 +97,9 @@ impl GroupDriver {
 
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
+        if !self.kind().keeps_log() {
+            return None; // Its core says which one it is to keep.
+        }
         let at = self.core.applied_membership();
         let is_news = self.members.stored.slot < at.id.slot;
         let at = is_news.then(|| at.clone())?;
@@ -137,6 +143,7 @@ impl GroupDriver {
         &mut self,
         now: BootTime,
         replica: ReplicaId,
+        kind: ReplicaKind,
         fx: &mut Effects,
     ) -> Result<Result<(), Error>, Fatal> {
         let group = self.group;
@@ -156,10 +163,19 @@ impl GroupDriver {
             let error = Error::new(Code::InvalidRequest, message);
             return Ok(Err(refuse::of_group(error, group)));
         };
+        if !kind.holds_as(place.kind) {
+            let (node, was) = (replica.node(), place.kind);
+            let message = format!(
+                "the member of {group} on {node} is {was} and this replica is {kind}: remove that one with `quorate \
+                 group remove`, then add this one"
+            );
+            let error = Error::new(Code::InvalidRequest, message);
+            return Ok(Err(refuse::of_group(error, group)));
+        }
         let expected = at.id;
         let mut members = seats(&at.membership);
         // A learner that is not there any more is of no use to anybody.
-        for (id, _) in before.iter().filter(|(_, member)| !member.role.votes()) {
+        for (id, _) in before.iter().filter(|(_, member)| member.role == MemberRole::Learner) {
             members.remove(id);
         }
         members.insert(replica, Seat { rank: place.rank, kind: place.kind, votes: false });
@@ -208,10 +224,11 @@ impl GroupDriver {
             return Ok(());
         }
         let views = self.core.member_views(now);
-        let due = views.iter().filter(|view| !view.member.role.votes() && view.is_fit);
+        let is_new = |role| role == MemberRole::Learner;
+        let due = views.iter().filter(|view| is_new(view.member.role) && view.is_fit);
         let replaced = due.filter_map(|new| {
             let old = views.iter().find(|old| {
-                old.replica.node() == new.replica.node() && old.member.role.votes() && !old.is_fit
+                old.replica.node() == new.replica.node() && !is_new(old.member.role) && !old.is_fit
             });
             old.map(|old| (new.replica, old.replica, old.member))
         });
@@ -234,9 +251,10 @@ impl GroupDriver {
     }
 }
 
-/// The nodes of these members, each once.
-pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
-    let nodes: BTreeSet<NodeId> = membership.members().map(|(id, _)| id.node()).collect();
+/// The nodes of those members that may lead, each once.
+pub(crate) fn leader_nodes_of(membership: &Membership) -> Vec<NodeId> {
+    let can_lead = membership.members().filter(|(_, member)| member.kind.may_lead());
+    let nodes: BTreeSet<NodeId> = can_lead.map(|(id, _)| id.node()).collect();
     nodes.into_iter().collect()
 }
 
@@ -245,7 +263,7 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
     let seat = |member: &Member| Seat {
         rank: member.rank,
         kind: member.kind,
-        votes: member.role.votes_after(),
+        votes: member.role.wants_vote(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
 }

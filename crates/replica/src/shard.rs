@@ -184,10 +184,13 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        let chosen = restored.membership.clone();
+        let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
         driver.members.stored = chosen.id;
-        self.tell_membership(group, &chosen);
+        // What an arbiter keeps need not be chosen.
+        if kind.keeps_log() {
+            self.tell_membership(group, &chosen);
+        }
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
@@ -367,6 +370,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -449,6 +453,7 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
@@ -625,6 +630,9 @@ impl Shard {
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
             self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+        }
+        for (group, at) in fx.kept {
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

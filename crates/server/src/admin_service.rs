@@ -8,7 +8,7 @@ use quorate_proto::convert::check::report_to_wire;
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::link::{links_from_wire, links_to_wire};
-use quorate_proto::convert::members::{change_from_wire, entry_to_wire};
+use quorate_proto::convert::members::{change_from_wire, entry_to_wire, kind_from_wire};
 use quorate_proto::members::{MemberReport, Members};
 use quorate_proto::v1;
 use quorate_replica::MembersStatus;
@@ -129,11 +129,13 @@ impl v1::admin_server::Admin for AdminService {
         request: Request<v1::CreateReplicaRequest>,
     ) -> Result<Response<v1::CreateReplicaResponse>, Status> {
         let caller = Caller::of(&request);
-        let group = GroupId(request.into_inner().group);
+        let v1::CreateReplicaRequest { group, kind } = request.into_inner();
+        let group = GroupId(group);
+        let kind = kind_from_wire(kind).map_err(|error| status_from_error(&Error::from(error)))?;
         self.may_admin(&caller, "create replica", group)?;
         let next = self.context.next_replica(group).await;
         let replica = next.map_err(|error| status_from_error(&error))?;
-        let options = (self.context.make_options)(group, replica).ok_or_else(|| {
+        let options = (self.context.make_options)(group, replica, kind).ok_or_else(|| {
             let message = format!("no group has the number {}", group.0);
             status_from_error(&Error::new(Code::UnknownGroup, message))
         })?;

@@ -224,7 +224,13 @@ mod tests {
             let membership = Membership::of_voters(voters.iter().map(|id| (*id, 0)));
             let at = MembershipAt { id, membership };
             let membership = record_of(&at);
-            GroupRecord { replica: own, promised: ballot, pinned: false, membership }
+            GroupRecord {
+                replica: own,
+                kind: quorate_types::ReplicaKind::Full,
+                promised: ballot,
+                pinned: false,
+                membership,
+            }
         };
         let mut store = |voters: &[ReplicaId]| {
             let mut record = fresh_record(&topology, node, 3);

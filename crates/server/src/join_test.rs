@@ -338,7 +338,11 @@ async fn groups_that_moved_are_healed_where_they_are() {
     let all: Vec<NodeId> = nodes.machines.keys().copied().collect();
     let (old, new) = (held[2], *all.iter().find(|node| !held.contains(node)).expect("half"));
 
-    let options = (nodes.context(new).make_options)(group, nodes.context(new).later_replica(group));
+    let options = (nodes.context(new).make_options)(
+        group,
+        nodes.context(new).later_replica(group),
+        quorate_types::ReplicaKind::Full,
+    );
     let made =
         nodes.context(new).shard.create(options.expect("a group")).await.expect("it is made");
     nodes
@@ -405,7 +409,7 @@ async fn who_comes_back_gets_another_id() {
         let context = Arc::clone(nodes.context(ONE));
         let create = async || {
             let next = context.next_replica(group).await.expect("the shard runs");
-            let options = (context.make_options)(group, next).expect("a group");
+            let options = (context.make_options)(group, next, ReplicaKind::Full).expect("a group");
             context.shard.create(options).await.ok()
         };
         // Until it knows that it has left, it is a member.
@@ -415,7 +419,10 @@ async fn who_comes_back_gets_another_id() {
         drop(context);
         nodes.stop(ONE).await;
         nodes.start(ONE);
-        assert_eq!(nodes.context(ONE).shard.own(group).await, Ok(Some((made, false))));
+        assert_eq!(
+            nodes.context(ONE).shard.own(group).await,
+            Ok(Some((made, ReplicaKind::Full, false)))
+        );
         for votes in [false, true] {
             nodes
                 .change(group, |members| {
@@ -443,7 +450,13 @@ async fn rows_go_to_members_only() {
     let source = nodes.context(leader);
     let ask = |asks: NodeId| {
         let hello = nodes.context(asks).hello(leader);
-        quorate_proto::convert::SnapshotAsk { hello, group, at_least: Slot(1), resume: None }
+        quorate_proto::convert::SnapshotAsk {
+            hello,
+            group,
+            at_least: Slot(1),
+            resume: None,
+            header_only: false,
+        }
     };
     let member = *held.iter().find(|node| **node != leader).expect("three");
     crate::snapshots::serve(source, ask(member)).await.map(drop).expect("it is a member");
@@ -452,7 +465,11 @@ async fn rows_go_to_members_only() {
     assert_eq!(refused.code, Code::SnapshotUnavailable, "{refused}");
 
     // Once the leader has it for a learner it gets them.
-    let options = (nodes.context(stranger).make_options)(group, ReplicaId::later_on(stranger, 5));
+    let options = (nodes.context(stranger).make_options)(
+        group,
+        ReplicaId::later_on(stranger, 5),
+        quorate_types::ReplicaKind::Full,
+    );
     let made = nodes.context(stranger).shard.create(options.expect("a group")).await;
     let learner = made.expect("it is made");
     nodes

@@ -117,7 +117,8 @@ impl LastReads {
         for node in topology.nodes() {
             for place in places.iter().filter(|place| place.is_ledger) {
                 let group = topology.group(place.group);
-                if group.is_none_or(|group| group.member_on(node.id).is_none()) {
+                let member = group.and_then(|group| group.member_on(node.id));
+                if !member.is_some_and(|member| member.kind.may_lead()) {
                     continue;
                 }
                 if self.lead(place.group, node.id).await {
@@ -223,7 +224,8 @@ impl LastReads {
             self.client.cluster_status().await.into_iter().map(|it| it.status.ok()).collect();
         for group in self.client.topology().groups() {
             for (node, status) in self.client.topology().nodes().zip(&statuses) {
-                if group.member_on(node.id).is_some() {
+                // An arbiter applies nothing.
+                if group.member_on(node.id).is_some_and(|member| member.kind.keeps_log()) {
                     let status = status.as_ref().and_then(|status| {
                         status.groups.iter().find(|it| it.group == group.id).cloned()
                     });

@@ -33,6 +33,7 @@ pub mod survival;
 mod text;
 mod topology;
 mod validate;
+mod voters;
 mod words;
 
 pub use explain::{ExplainedMember, Explanation};
@@ -47,3 +48,4 @@ pub use slices::{SliceSet, slice_label};
 pub use survival::{ClusterSurvival, Level, Loss, Survives, survives, what_may_still_be_lost};
 pub use topology::{FILE_NAME_DEFAULT, Topology};
 pub use validate::limits;
+pub use voters::{WrongKinds, check_voters};
