@@ -191,8 +191,13 @@ mod tests {
             folders: std::collections::BTreeMap::new(),
         };
         for resume in [None, Some((u128::MAX - 1, Bytes::from_static(b"key")))] {
-            let ask =
-                SnapshotAsk { hello: hello.clone(), group: GroupId(9), at_least: Slot(8), resume };
+            let ask = SnapshotAsk {
+                hello: hello.clone(),
+                group: GroupId(9),
+                at_least: Slot(8),
+                resume,
+                header_only: false,
+            };
             assert_eq!(SnapshotAsk::from_wire(ask.clone().into_wire()), Ok(ask.clone()));
             let mut wire = ask.into_wire();
             if let Some(resume) = &mut wire.resume {

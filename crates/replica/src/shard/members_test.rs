@@ -20,6 +20,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::log_thread::{LogThread, Stop};
 use crate::network::{Network, PeerMessage};
+use crate::refill::Wanted;
 use crate::shard::ShardOptions;
 use crate::snapshot::RefillDone;
 
@@ -47,14 +48,7 @@ impl Network for Recorder {
 
     fn withdraw(&self, _group: GroupId) {}
 
-    fn refill(
-        &self,
-        _group: GroupId,
-        _at_least: Slot,
-        _sources: Vec<NodeId>,
-        _store: Arc<Store>,
-        done: RefillDone,
-    ) {
+    fn refill(&self, _wanted: Wanted, _store: Arc<Store>, done: RefillDone) {
         self.refills.lock().unwrap().push(done);
     }
 }
@@ -106,7 +100,8 @@ impl Bench {
     fn open(disk: &SimDisk, groups: &[(GroupId, Restored)]) -> Bench {
         let replica = ReplicaId::first_on(HERE);
         let membership = MembershipRecord::default();
-        let began = GroupRecord { replica, promised: Ballot::ZERO, pinned: false, membership };
+        let (kind, promised) = (ReplicaKind::Full, Ballot::ZERO);
+        let began = GroupRecord { replica, kind, promised, pinned: false, membership };
         let mut record = NodeRecord {
             version: 0,
             cluster: ClusterId(1),
