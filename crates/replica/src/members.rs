@@ -33,6 +33,9 @@ pub(crate) struct MembersDriver {
     pub(crate) stored: EntryId,
     /// The id that it had before, since the start.
     former: Option<ReplicaId>,
+    /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
+    /// more.
+    is_renamed: bool,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -66,14 +69,16 @@ impl GroupDriver {
         let applied = &self.core.applied_membership().membership;
         let own = self.options.paxos.replica;
         let is_none = |members: &Membership| members.get(own).is_none();
-        *applied != Membership::default() && is_none(applied) && is_none(self.core.membership())
+        let was_in = *applied != Membership::default() && !self.members.is_renamed;
+        was_in && is_none(applied) && is_none(self.core.membership())
     }
 
     /// True if nobody has taken it in yet.
     pub(crate) fn was_never_in(&self) -> bool {
         let own = self.options.paxos.replica;
         let applied = &self.core.applied_membership().membership;
-        *applied == Membership::default() && self.core.membership().get(own).is_none()
+        let was_none = *applied == Membership::default() || self.members.is_renamed;
+        was_none && self.core.membership().get(own).is_none()
     }
 
     /// Goes on under another id.
@@ -84,6 +89,7 @@ impl GroupDriver {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         self.members.former = Some(self.options.paxos.replica);
+        self.members.is_renamed = true;
         self.options.paxos.replica = replica;
         self.options.paxos.pinned = false;
         let out = self.core.rename(now, replica);
@@ -103,8 +109,14 @@ impl GroupDriver {
         let at = self.core.applied_membership();
         let is_news = self.members.stored.slot < at.id.slot;
         let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.id;
+        self.note_chosen(&at);
         Some(at)
+    }
+
+    /// These members are chosen, and on their way to the promise file.
+    pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
+        self.members.stored = at.id;
+        self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.

@@ -415,6 +415,7 @@ async fn who_comes_back_gets_another_id() {
         // Until it knows that it has left, it is a member.
         let made = within(create).await;
         assert!(!used.contains(&made), "{made} again");
+        assert_eq!(create().await, Some(made), "the same until it is a member");
         used.push(made);
         drop(context);
         nodes.stop(ONE).await;
