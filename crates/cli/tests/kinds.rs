@@ -161,11 +161,15 @@ fn a_place_is_given_away_and_kinds_are_kept() {
         [("n1", "full", "suspended"), ("n2", "full", "voter"), ("n3", "arbiter", "voter")];
     cluster.until(&set_aside);
     cluster.check(&["status"], 0, "suspended: n1");
+    let window = cluster.check(&["ledger", "list"], 0, "single-copy");
+    assert!(window.contains("on: one copy"), "{window}");
     let plan = cluster.check(&["node", "replace", "n1", "--by", "n4", "--dry-run"], 0, "n4");
     assert!(plan.contains("now: voters n2, n3 (arbiter), suspended n1"), "{plan}");
     cluster.check(&["node", "replace", "n1", "--by", "n4", "--yes", "--wait", "90s"], 0, "n1");
     cluster.until(&[("n2", "full", "voter"), ("n3", "arbiter", "voter"), ("n4", "full", "voter")]);
     cluster.check(&["kv", "get", "load", "1", "k"], 0, "2");
+
+    cluster.check(&["ledger", "list"], 0, "had one copy");
 
     // What its old replica holds will do for reads.
     cluster.start_node(1);

@@ -120,6 +120,7 @@ impl Replica {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });
         }
         let next = Membership::new(members).map_err(|_| NotChanged::Impossible)?;
+        let next = next.in_history(present.history());
         if next == *present {
             return Err(NotChanged::NoChange);
         }
@@ -312,7 +313,6 @@ impl Replica {
     /// are: more than a new replica needs. The id must be durable.
     #[must_use]
     pub fn rename(&mut self, now: BootTime, replica: ReplicaId) -> Output {
-        assert!(self.membership().get(replica).is_none(), "{replica} is a member already");
         let mut out = Output::default();
         if !matches!(self.duty, Duty::Follower { .. }) {
             self.become_follower(now, None, &mut out);

@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_log::MembershipRecord;
-use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
+use quorate_paxos::{
+    ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
+};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     BootTime, Code, EntryId, Error, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind,
 };
@@ -29,8 +31,8 @@ type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
 pub(crate) struct MembersDriver {
     /// What the core said of the change it was asked for last.
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
-    /// The entry of the membership that was sent to the promise file last.
-    pub(crate) stored: EntryId,
+    /// The membership that was sent to the promise file last.
+    pub(crate) stored: MembershipAt,
     /// The id that it had before, since the start.
     former: Option<ReplicaId>,
     /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
@@ -107,7 +109,7 @@ impl GroupDriver {
             return None; // Its core says which one it is to keep.
         }
         let at = self.core.applied_membership();
-        let is_news = self.members.stored.slot < at.id.slot;
+        let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
         self.note_chosen(&at);
         Some(at)
@@ -115,7 +117,7 @@ impl GroupDriver {
 
     /// These members are chosen, and on their way to the promise file.
     pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
-        self.members.stored = at.id;
+        self.members.stored = at.clone();
         self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
     }
 
@@ -229,28 +231,29 @@ impl GroupDriver {
     }
 
     /// Lets a learner take the place of a voter of the same node that is heard no more, once it can vote. Called now
-    /// and then.
+    /// and then. A node has one replica of a group: what is heard no more beside one that is heard never
+    /// comes back, and so it goes, too, where somebody has let the new one vote already.
     pub(crate) fn heal_members(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let at = self.core.membership_at();
         if at.membership.is_joint() || self.core.serving(now).is_err() {
             return Ok(());
         }
         let views = self.core.member_views(now);
-        let is_new = |role| role == MemberRole::Learner;
-        let due = views.iter().filter(|view| is_new(view.member.role) && view.is_fit);
-        let replaced = due.filter_map(|new| {
-            let old = views.iter().find(|old| {
-                old.replica.node() == new.replica.node() && !is_new(old.member.role) && !old.is_fit
-            });
-            old.map(|old| (new.replica, old.replica, old.member))
+        let mut replaced = views.iter().filter(|new| new.is_fit).filter_map(|new| {
+            let is_lost =
+                |old: &&MemberView| old.replica.node() == new.replica.node() && !old.is_fit;
+            Some((new, views.iter().find(is_lost)?))
         });
-        let Some((new, old, Member { rank, kind, .. })) = replaced.into_iter().next() else {
+        let Some((new, old)) = replaced.next() else {
             return Ok(());
         };
         let expected = at.id;
+        let votes = new.member.role.wants_vote() || old.member.role.wants_vote();
+        let (rank, kind) = (old.member.rank, new.member.kind);
+        let (new, old) = (new.replica, old.replica);
         let mut members = seats(&at.membership);
         members.remove(&old);
-        members.insert(new, Seat { rank, kind, votes: true });
+        members.insert(new, Seat { rank, kind, votes });
         match self.try_change(now, ChangeRequest { expected, members }, fx)? {
             Ok(entry) => {
                 info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another");
@@ -278,26 +281,6 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
         votes: member.role.wants_vote(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
-}
-
-/// A membership for the promise file.
-#[must_use]
-pub fn record_of(at: &MembershipAt) -> MembershipRecord {
-    MembershipRecord { at: at.id, bytes: at.membership.encode().to_vec() }
-}
-
-/// A membership from the promise file. One that was never stored has no members.
-///
-/// # Errors
-/// `PROMISES_UNREADABLE` if the bytes are none.
-pub fn membership_of(record: &MembershipRecord) -> Result<MembershipAt, Error> {
-    if record.bytes.is_empty() {
-        return Ok(MembershipAt::default());
-    }
-    let membership = Membership::decode(&record.bytes).map_err(|error| {
-        Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
-    })?;
-    Ok(MembershipAt { id: record.at, membership })
 }
 
 fn answer(reply: ChangeReply, answer: Result<EntryId, Error>) {

@@ -31,17 +31,18 @@ impl NodeContext {
         self: &Arc<NodeContext>,
         peer: NodeId,
         group: GroupId,
-        at: &MembershipAt,
+        at: MembershipAt,
     ) -> Result<(), Error> {
         if !self.directory.is_possible(&at.membership) {
             warn!(%peer, %group, since = %at.id, "told of members on nodes that do not exist");
             return Ok(());
         }
-        if self.directory.hear(group, at) {
+        if self.directory.hear(group, &at) {
             self.shard.moved(group, self.directory.leaders(group))?;
             self.look_for_place(peer, group);
         }
-        Ok(())
+        // The replica of this node may count in another history than the peer.
+        self.shard.heard(group, peer, at)
     }
 
     /// A peer knew another disk of this node, or members that are not on this one: the replicas that its groups

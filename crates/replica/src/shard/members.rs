@@ -116,12 +116,15 @@ impl Shard {
         }
         if let Some(driver) = self.groups.get(&group) {
             let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
-            if driver.has_left() && own != replica && is.holds_as(kind) {
+            let outlived = driver.refuses_outlived();
+            if outlived.is_none() && driver.has_left() && own != replica && is.holds_as(kind) {
                 self.making.insert(group, Making { options, replies: vec![reply] });
                 self.log.send(LogCommand::Rename { group, replica });
                 return;
             }
-            let answer = if !driver.has_left() && !driver.was_never_in() {
+            let answer = if let Some(error) = outlived {
+                Err(error)
+            } else if !driver.has_left() && !driver.was_never_in() {
                 let message = format!("this node has member {own} of {group}");
                 Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
             } else if is.holds_as(kind) {

@@ -9,7 +9,7 @@ use quorate_log::{
     SimDisk,
 };
 use quorate_paxos::message::{Behind, Heartbeat, Prepare};
-use quorate_paxos::{Message, Options, Timing};
+use quorate_paxos::{History, Message, Options, Timing};
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
@@ -43,6 +43,8 @@ impl Network for Recorder {
     fn membership(&self, group: GroupId, at: &MembershipAt) {
         self.told.lock().unwrap().push((group, at.clone()));
     }
+
+    fn tell_membership(&self, _to: NodeId, _group: GroupId, _at: &MembershipAt) {}
 
     fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
 
@@ -167,7 +169,8 @@ impl Bench {
     fn hear(&mut self, from: ReplicaId, message: Message) {
         let to = ReplicaId::first_on(HERE);
         let permit = self.shard.handle().peer_permit(1).expect("there is room");
-        let message = PeerMessage { group: GROUPS[0], from, to, message };
+        let message =
+            PeerMessage { group: GROUPS[0], from, to, history: History::default(), message };
         self.round(Event::Peer { messages: vec![message], permit });
     }
 

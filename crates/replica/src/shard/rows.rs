@@ -135,7 +135,10 @@ impl Shard {
             return Ok(Err(refuse::of_group(error, group)));
         }
         match self.groups.get_mut(&group) {
-            Some(driver) => driver.snapshot(asks, at_least),
+            Some(driver) => match driver.refuses_outlived() {
+                Some(error) => Ok(Err(error)),
+                None => driver.snapshot(asks, at_least),
+            },
             None => Ok(Err(refuse::wrong_node(group))),
         }
     }

@@ -127,6 +127,8 @@ impl Judge {
             | Input::RowsDamaged
             | Input::Change(_)
             | Input::ContinueChange
+            | Input::Force(_)
+            | Input::History(_)
             | Input::Pin(_)
             | Input::Trimmed(_)
             | Input::Refilling(_)
