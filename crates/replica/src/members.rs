@@ -5,7 +5,7 @@
 //! goes on with those under way, and lets a new replica take the place of one on the same node that lost
 //! its disk: first as a learner, then, once it has what it needs, as a voter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_paxos::{
     ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
@@ -33,6 +33,11 @@ pub(crate) struct MembersDriver {
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
     /// The membership that was sent to the promise file last.
     pub(crate) stored: MembershipAt,
+    /// The id that it had before, since the start.
+    former: Option<ReplicaId>,
+    /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
+    /// more.
+    is_renamed: bool,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -67,6 +72,43 @@ impl GroupDriver {
         members.filter(|(_, member)| member.role == MemberRole::Suspended).count()
     }
 
+    /// True if it was a member and knows that it is none any more.
+    pub(crate) fn has_left(&self) -> bool {
+        let applied = &self.core.applied_membership().membership;
+        let own = self.options.paxos.replica;
+        let is_none = |members: &Membership| members.get(own).is_none();
+        let was_in = *applied != Membership::default() && !self.members.is_renamed;
+        was_in && is_none(applied) && is_none(self.core.membership())
+    }
+
+    /// True if nobody has taken it in yet.
+    pub(crate) fn was_never_in(&self) -> bool {
+        let own = self.options.paxos.replica;
+        let applied = &self.core.applied_membership().membership;
+        let was_none = *applied == Membership::default() || self.members.is_renamed;
+        was_none && self.core.membership().get(own).is_none()
+    }
+
+    /// Goes on under another id.
+    pub(crate) fn rename(
+        &mut self,
+        now: BootTime,
+        replica: ReplicaId,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        self.members.former = Some(self.options.paxos.replica);
+        self.members.is_renamed = true;
+        self.options.paxos.replica = replica;
+        self.options.paxos.pinned = false;
+        let out = self.core.rename(now, replica);
+        self.carry_out(now, out, &mut VecDeque::new(), fx)
+    }
+
+    /// True if this is the replica, or was: what is done for it elsewhere goes on when it gets another id.
+    pub(crate) fn is_or_was(&self, replica: ReplicaId) -> bool {
+        self.options.paxos.replica == replica || self.members.former == Some(replica)
+    }
+
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
         if !self.kind().keeps_log() {
@@ -75,8 +117,14 @@ impl GroupDriver {
         let at = self.core.applied_membership();
         let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.clone();
+        self.note_chosen(&at);
         Some(at)
+    }
+
+    /// These members are chosen, and on their way to the promise file.
+    pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
+        self.members.stored = at.clone();
+        self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.
