@@ -125,7 +125,15 @@ mod tests {
     fn all_is_every_fault_once() {
         let words: Vec<&str> = Choice::All.faults().into_iter().map(Choice::word).collect();
         let all = [
-            "kill", "power-cut", "damage", "disk-full", "slow-disk", "pause", "refill", "replace", "bank",
+            "kill",
+            "power-cut",
+            "damage",
+            "disk-full",
+            "slow-disk",
+            "pause",
+            "refill",
+            "replace",
+            "bank",
         ];
         assert_eq!(words, all);
         assert_eq!(Choice::Pause.faults(), [Choice::Pause]);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quorate_paxos::ChangeRequest;
+use quorate_paxos::{ChangeRequest, MembershipAt};
 use quorate_types::{
     Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
     Error, GroupId, NodeId, PeerFolder, ReplicaId, Request, RequestBody, Slot,
@@ -256,12 +256,12 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Other nodes hold a group now than before.
+    /// Others are members of a group now than before, on these nodes. They are chosen.
     ///
     /// # Errors
     /// `SHUTTING_DOWN`.
-    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>) -> Result<(), Error> {
-        self.send(Event::Moved { group, nodes })
+    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>, at: MembershipAt) -> Result<(), Error> {
+        self.send(Event::Moved { group, nodes, at })
     }
 
     /// Notes whether an operator wants the replica of this node to lead.

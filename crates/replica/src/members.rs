@@ -32,6 +32,8 @@ pub(crate) struct MembersDriver {
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
     /// The entry of the membership that was sent to the promise file last.
     pub(crate) stored: EntryId,
+    /// The last members that other nodes have told of. They are chosen.
+    pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -53,10 +55,26 @@ impl GroupDriver {
         })
     }
 
-    /// This replica, and whether it is a member, as far as that is applied here.
+    /// This replica, and whether it is a member, as far as that is applied or heard here.
     pub(crate) fn own(&self) -> (ReplicaId, bool) {
         let own = self.options.paxos.replica;
-        (own, self.core.applied_membership().membership.get(own).is_some())
+        let is_member = self.core.applied_membership().membership.get(own).is_some();
+        (own, is_member && !self.has_left())
+    }
+
+    /// Other nodes tell of members, which are chosen.
+    pub(crate) fn hear_members(&mut self, at: MembershipAt) {
+        if self.members.heard.id.slot < at.id.slot {
+            self.members.heard = at;
+        }
+    }
+
+    /// It has left, and nobody may ever send it the entry that says so: a learner that was away then does not run
+    /// for leadership, and so meets no leader.
+    pub(crate) fn has_left(&self) -> bool {
+        let (heard, known) = (&self.members.heard, self.core.membership_at());
+        let own = self.options.paxos.replica;
+        known.id.slot < heard.id.slot && heard.membership.get(own).is_none()
     }
 
     /// The membership as it is applied, if the promise file was not told of it.
@@ -185,7 +203,7 @@ impl GroupDriver {
             return Ok(());
         };
         let expected = at.id;
-        let votes = new.member.role.votes() || old.member.role.votes();
+        let votes = new.member.role.wants_vote() || old.member.role.wants_vote();
         let (rank, kind) = (old.member.rank, new.member.kind);
         let (new, old) = (new.replica, old.replica);
         let mut members = seats(&at.membership);

@@ -38,7 +38,7 @@ impl NodeContext {
             return Ok(());
         }
         if self.directory.hear(group, at) {
-            self.shard.moved(group, nodes_of(&at.membership))?;
+            self.shard.moved(group, nodes_of(&at.membership), at.clone())?;
             self.look_for_place(peer, group);
         }
         Ok(())

@@ -212,10 +212,8 @@ impl Operator {
         let deadline = Instant::now() + COMMAND_PATIENCE;
         for again in 0.. {
             let mut command = (self.command)();
-            let output = command
-                .args(words.split(' '))
-                .args(["--yes", "--wait", COMMAND_WAIT])
-                .output()?;
+            let output =
+                command.args(words.split(' ')).args(["--yes", "--wait", COMMAND_WAIT]).output()?;
             if output.status.success() {
                 return Ok(again);
             }

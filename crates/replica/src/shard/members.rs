@@ -64,7 +64,12 @@ impl Shard {
                 let own = self.groups.get(&group).map(GroupDriver::own);
                 let _gone = reply.send(own).is_err(); // The caller may have left.
             }
-            Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
+            Event::Moved { group, nodes, at } => {
+                self.leaders.moved(group, nodes);
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    driver.hear_members(at);
+                }
+            }
             Event::PinLeader { group, pinned, reply } => match self.groups.get_mut(&group) {
                 Some(driver) => {
                     fx.touched.push(group);
@@ -97,7 +102,7 @@ impl Shard {
         let group = options.paxos.group;
         if let Some(driver) = self.groups.get(&group) {
             let own = driver.options.paxos.replica;
-            let answer = if driver.core.membership().get(own).is_none() {
+            let answer = if driver.core.membership().get(own).is_none() || driver.has_left() {
                 Ok(own)
             } else {
                 let message = format!("this node has member {own} of {group}");
