@@ -304,12 +304,12 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Other nodes hold a group now than before.
+    /// Others are members of a group now than before, on these nodes. They are chosen.
     ///
     /// # Errors
     /// `SHUTTING_DOWN`.
-    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>) -> Result<(), Error> {
-        self.send(Event::Moved { group, nodes })
+    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>, at: MembershipAt) -> Result<(), Error> {
+        self.send(Event::Moved { group, nodes, at })
     }
 
     /// Notes whether an operator wants the replica of this node to lead.

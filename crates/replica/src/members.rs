@@ -38,6 +38,8 @@ pub(crate) struct MembersDriver {
     /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
     /// more.
     is_renamed: bool,
+    /// The last members that other nodes have told of. They are chosen.
+    pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -59,11 +61,11 @@ impl GroupDriver {
         })
     }
 
-    /// This replica, what it holds, and whether it is a member, as far as that is applied here.
+    /// This replica, what it holds, and whether it is a member, as far as that is applied or heard here.
     pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
         let own = self.options.paxos.replica;
         let is_member = self.core.applied_membership().membership.get(own).is_some();
-        (own, self.kind(), is_member)
+        (own, self.kind(), is_member && !self.has_left())
     }
 
     /// How many voters are set aside until they are back.
@@ -72,13 +74,29 @@ impl GroupDriver {
         members.filter(|(_, member)| member.role == MemberRole::Suspended).count()
     }
 
+    /// Other nodes tell of members, which are chosen.
+    pub(crate) fn hear_members(&mut self, at: MembershipAt) {
+        let is_ours = at.membership.history() == self.core.history();
+        if is_ours && at.is_after(&self.members.heard) {
+            self.members.heard = at;
+        }
+    }
+
+    /// Nobody may ever send it the entry that says that it has left: a learner that was away then does not run for
+    /// leadership, and so meets no leader.
+    fn has_left_unsaid(&self) -> bool {
+        let (heard, known) = (&self.members.heard, self.core.membership_at());
+        heard.is_after(known) && heard.membership.get(self.options.paxos.replica).is_none()
+    }
+
     /// True if it was a member and knows that it is none any more.
     pub(crate) fn has_left(&self) -> bool {
         let applied = &self.core.applied_membership().membership;
         let own = self.options.paxos.replica;
         let is_none = |members: &Membership| members.get(own).is_none();
         let was_in = *applied != Membership::default() && !self.members.is_renamed;
-        was_in && is_none(applied) && is_none(self.core.membership())
+        let knows = is_none(applied) && is_none(self.core.membership());
+        was_in && (knows || self.has_left_unsaid())
     }
 
     /// True if nobody has taken it in yet.

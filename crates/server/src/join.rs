@@ -38,7 +38,7 @@ impl NodeContext {
             return Ok(());
         }
         if self.directory.hear(group, &at) {
-            self.shard.moved(group, self.directory.leaders(group))?;
+            self.shard.moved(group, self.directory.leaders(group), at.clone())?;
             self.look_for_place(peer, group);
         }
         // The replica of this node may count in another history than the peer.

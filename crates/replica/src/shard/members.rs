@@ -72,7 +72,12 @@ impl Shard {
                 let own = self.groups.get(&group).map(GroupDriver::own);
                 let _gone = reply.send(own).is_err(); // The caller may have left.
             }
-            Event::Moved { group, nodes } => self.leaders.moved(group, nodes),
+            Event::Moved { group, nodes, at } => {
+                self.leaders.moved(group, nodes);
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    driver.hear_members(at);
+                }
+            }
             Event::PinLeader { group, pinned, reply } => match self.groups.get_mut(&group) {
                 Some(driver) => {
                     fx.touched.push(group);
