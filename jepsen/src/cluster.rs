@@ -25,17 +25,22 @@ const PORTS: u16 = 3;
 /// From the ports of a node to those of the next.
 const PORTS_APART: u16 = 10;
 
+/// The IDCs, by the last letter of their names.
+const IDCS: [char; 3] = ['a', 'b', 'c'];
+
 /// A node of the cluster, by its number from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Node(u16);
 
 impl Node {
-    /// Every node.
+    /// Every node that holds groups at first; in most clusters there are no others.
     pub(crate) const ALL: [Node; 3] = [Node(1), Node(2), Node(3)];
+    /// Nodes to spare, each in the place of one of those.
+    pub(crate) const SPARES: [Node; 3] = [Node(4), Node(5), Node(6)];
 
     /// The node with this id.
     pub(crate) fn from_id(id: NodeId) -> Option<Node> {
-        Node::ALL.into_iter().find(|node| node.id() == id)
+        Node::ALL.into_iter().chain(Node::SPARES).find(|node| node.id() == id)
     }
 
     /// Its id in the cluster file.
@@ -96,6 +101,7 @@ pub(crate) struct Cluster {
     binary: PathBuf,
     folder: PathBuf,
     base_port: u16,
+    nodes: Vec<Node>,
     /// Put before the command of a server.
     launcher: Option<PathBuf>,
     /// Put behind it.
@@ -118,14 +124,47 @@ impl Cluster {
         base_port: u16,
         network: Option<Network>,
     ) -> io::Result<Cluster> {
-        let text = cluster_file(base_port, |node| host(network.as_ref(), node));
+        Cluster::of(binary, folder, base_port, network, Node::ALL.to_vec())
+    }
+
+    /// The same with nodes to spare.
+    pub(crate) fn with_spares(binary: &Path, folder: &Path, base_port: u16) -> io::Result<Cluster> {
+        let nodes = Node::ALL.into_iter().chain(Node::SPARES).collect();
+        Cluster::of(binary, folder, base_port, None, nodes)
+    }
+
+    fn of(
+        binary: &Path,
+        folder: &Path,
+        base_port: u16,
+        network: Option<Network>,
+        nodes: Vec<Node>,
+    ) -> io::Result<Cluster> {
+        let text = cluster_file(base_port, &nodes, |node| host(network.as_ref(), node));
         fs::write(folder.join("cluster.toml"), text)?;
         let member =
-            |node: Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
-        let members = Node::ALL.into_iter().map(member).collect();
+            |node: &Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
+        let members = nodes.iter().map(member).collect();
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
         let (launcher, arguments) = (None, Vec::new());
-        Ok(Cluster { binary, folder, base_port, launcher, arguments, members, network })
+        Ok(Cluster { binary, folder, base_port, nodes, launcher, arguments, members, network })
+    }
+
+    /// Every node of the cluster file.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.nodes.clone()
+    }
+
+    /// Makes commands of an operator of this cluster, without their words.
+    pub(crate) fn operator(&self) -> Box<dyn Fn() -> Command + Send> {
+        let (binary, endpoints) = (self.binary.clone(), self.addresses());
+        let state = self.folder.join("state");
+        Box::new(move || {
+            let mut command = Command::new(&binary);
+            command.env("QUORATE_ENDPOINTS", &endpoints).env("XDG_STATE_HOME", &state);
+            command.stdin(Stdio::null());
+            command
+        })
     }
 
     /// The network of the nodes, to be broken.
@@ -155,8 +194,12 @@ impl Cluster {
 
     /// Where clients go.
     pub(crate) fn endpoints(&self) -> String {
-        let addresses: Vec<String> = Node::ALL.into_iter().map(|node| self.address(node)).collect();
-        format!("quorate://{}", addresses.join(","))
+        format!("quorate://{}", self.addresses())
+    }
+
+    fn addresses(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| self.address(*node)).collect();
+        addresses.join(",")
     }
 
     /// Where clients reach one node.
@@ -167,7 +210,7 @@ impl Cluster {
 
     /// Fails if somebody else has one of our ports: killed processes must be ours.
     pub(crate) fn check_ports(&self) -> io::Result<()> {
-        for node in Node::ALL {
+        for node in self.nodes() {
             for port in (0..PORTS).map(|index| first_port(self.base_port, node) + index) {
                 TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| {
                     let message = format!("port {port}: {error}; choose others with --base-port");
@@ -269,7 +312,7 @@ impl Cluster {
 
     /// A node that ended without being asked to.
     pub(crate) fn ended(&mut self) -> io::Result<Option<String>> {
-        for node in Node::ALL {
+        for node in self.nodes() {
             if let Some(ending) = self.ending(node)? {
                 return Ok(Some(format!("{node} ended by itself: {}", ending.reason)));
             }
@@ -320,7 +363,7 @@ impl Cluster {
     /// Asks every running node to stop, and waits. An error if one does not end well and in time.
     pub(crate) fn stop(&mut self, patience: Duration) -> io::Result<()> {
         let running: Vec<Node> =
-            Node::ALL.into_iter().filter(|node| self.is_started(*node)).collect();
+            self.nodes().into_iter().filter(|node| self.is_started(*node)).collect();
         for node in &running {
             self.signal(*node, Signal::TERM)?;
         }
@@ -392,9 +435,9 @@ fn suspect(output: &str) -> BTreeSet<u32> {
         let message = line["message"].as_str();
         message.is_some_and(|message| message.starts_with("the log may lack what was acknowledged"))
     };
-    let groups = lines.filter(is_suspect).filter_map(|line| {
-        line["group"].as_str()?.trim_start_matches('g').parse().ok()
-    });
+    let groups = lines
+        .filter(is_suspect)
+        .filter_map(|line| line["group"].as_str()?.trim_start_matches('g').parse().ok());
     groups.collect()
 }
 
@@ -407,16 +450,25 @@ fn host(network: Option<&Network>, node: Node) -> String {
     network.map_or_else(|| Ipv4Addr::LOCALHOST.to_string(), |network| network.ip(node))
 }
 
-fn cluster_file(base_port: u16, host: impl Fn(Node) -> String) -> String {
+/// Three IDCs with a node each, and a second one where there are nodes to spare.
+fn cluster_file(base_port: u16, nodes: &[Node], host: impl Fn(Node) -> String) -> String {
     let mut text = String::from(
         "[cluster]\nname = \"kill-loop\"\nid = \"0c5d7e1f2a3b4c5d6e7f8091a2b3c4d5\"\nlease = \"lan\"\n\n\
          [[city]]\nname = \"sh\"\n",
     );
-    for (node, letter) in Node::ALL.into_iter().zip('a'..) {
-        let (client, host) = (first_port(base_port, node), host(node));
+    for letter in IDCS {
+        text += &format!("\n[[idc]]\nname = \"sh-{letter}\"\ncity = \"sh\"\n");
+    }
+    let has_spares = Node::ALL.len() < nodes.len();
+    for (index, node) in nodes.iter().enumerate() {
+        let letter = IDCS[index % IDCS.len()];
+        let zone = zone(letter, has_spares, 1 + index / IDCS.len());
+        if has_spares {
+            text += &format!("\n[[zone]]\nname = \"{zone}\"\nidc = \"sh-{letter}\"\n");
+        }
+        let (client, host) = (first_port(base_port, *node), host(*node));
         text += &format!(
-            "\n[[idc]]\nname = \"sh-{letter}\"\ncity = \"sh\"\n\n\
-             [[node]]\nid = {}\nzone = \"sh-{letter}\"\nclient = \"{host}:{client}\"\n\
+            "\n[[node]]\nid = {}\nzone = \"{zone}\"\nclient = \"{host}:{client}\"\n\
              peer = \"{host}:{}\"\nadmin = \"{host}:{}\"\n",
             node.0,
             client + 1,
@@ -424,15 +476,21 @@ fn cluster_file(base_port: u16, host: impl Fn(Node) -> String) -> String {
         );
     }
     text += "\n[[table]]\nid = 1\nname = \"purchases\"\nclass = \"unit\"\n";
-    for (group, slices, order) in [(1, "00-49", "sh-a;sh-b,sh-c"), (2, "50-99", "sh-b;sh-a,sh-c")] {
+    let [a, b, c] = IDCS.map(|letter| zone(letter, has_spares, 1));
+    for (group, slices, first, then) in [(1, "00-49", &a, &b), (2, "50-99", &b, &a)] {
         text += &format!(
             "\n[[unit]]\nname = \"RZ0{0}\"\nkind = \"rzone\"\nslices = \"{slices}\"\n\n\
-             [[group]]\nid = {group}\nunit = \"RZ0{0}\"\nlocality = \"F@sh-a,F@sh-b,F@sh-c\"\n\
-             leader-order = \"{order}\"\n",
+             [[group]]\nid = {group}\nunit = \"RZ0{0}\"\nlocality = \"F@{a},F@{b},F@{c}\"\n\
+             leader-order = \"{first};{then},{c}\"\n",
             group - 1,
         );
     }
     text
+}
+
+/// The zone of a node: its IDC, where that has no other node.
+fn zone(letter: char, has_spares: bool, number: usize) -> String {
+    if has_spares { format!("sh-{letter}-{number}") } else { format!("sh-{letter}") }
 }
 
 #[cfg(test)]
@@ -446,7 +504,8 @@ mod tests {
         let output = "{\"message\":\"group restored\",\"group\":\"g2\",\"last\":\"1300@8.2\"}\n\
                       not json\n{\"message\":\"ready\"}\n";
         assert_eq!(restored(output), [(2, 1300)].into());
-        let output = "{\"message\":\"the log may lack what was acknowledged: so\",\"group\":\"g2\"}\n{}\n";
+        let output =
+            "{\"message\":\"the log may lack what was acknowledged: so\",\"group\":\"g2\"}\n{}\n";
         assert_eq!(suspect(output), [2].into());
     }
 

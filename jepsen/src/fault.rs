@@ -7,6 +7,7 @@ pub(crate) mod kill;
 pub(crate) mod pause;
 pub(crate) mod power_cut;
 pub(crate) mod refill;
+pub(crate) mod replace;
 pub(crate) mod slow_disk;
 
 use std::path::Path;
@@ -37,6 +38,7 @@ pub(crate) async fn run(fault: Choice, order: Order<'_>) -> Result<Outcome, Fail
         Choice::SlowDisk => Box::pin(slow_disk::run(order)).await,
         Choice::Pause => Box::pin(pause::run(order)).await,
         Choice::Refill => Box::pin(refill::run(order)).await,
+        Choice::Replace => Box::pin(replace::run(order)).await,
         Choice::Bank => Box::pin(bank::run(order)).await,
     }
 }

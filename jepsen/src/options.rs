@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// The `quorate` binary.
     #[arg(long)]
     pub(crate) server: PathBuf,
-    /// How often to kill, to cut the power, to pause.
+    /// How often to kill, to cut the power, to pause, to replace everything under kills.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rounds: u64,
     /// Damages every kind of file at every offset in every way, not only a few.
@@ -73,6 +73,8 @@ pub(crate) enum Choice {
     Pause,
     /// A node is away for long, or loses its rows, and fetches those of others.
     Refill,
+    /// Every replica of every group is replaced and comes back, then again while nodes are killed.
+    Replace,
     /// Payments between units and transfers, under kills, pauses and cuts of the network. As root.
     Bank,
 }
@@ -97,6 +99,7 @@ impl Choice {
             Choice::SlowDisk => "slow-disk",
             Choice::Pause => "pause",
             Choice::Refill => "refill",
+            Choice::Replace => "replace",
             Choice::Bank => "bank",
         }
     }
@@ -121,8 +124,17 @@ mod tests {
     #[test]
     fn all_is_every_fault_once() {
         let words: Vec<&str> = Choice::All.faults().into_iter().map(Choice::word).collect();
-        let all =
-            ["kill", "power-cut", "damage", "disk-full", "slow-disk", "pause", "refill", "bank"];
+        let all = [
+            "kill",
+            "power-cut",
+            "damage",
+            "disk-full",
+            "slow-disk",
+            "pause",
+            "refill",
+            "replace",
+            "bank",
+        ];
         assert_eq!(words, all);
         assert_eq!(Choice::Pause.faults(), [Choice::Pause]);
     }

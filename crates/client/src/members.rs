@@ -132,7 +132,7 @@ impl Client {
         self.one_answer(&address, asking).await
     }
 
-    fn address_of(&self, node: NodeId) -> Result<String, Error> {
+    pub(crate) fn address_of(&self, node: NodeId) -> Result<String, Error> {
         self.inner().router.address(node).ok_or_else(|| {
             let message = format!("the cluster file has no node {node}");
             Error::local(quorate_types::Error::new(Code::WrongNode, message))

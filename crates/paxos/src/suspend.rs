@@ -81,7 +81,7 @@ impl Replica {
         };
         let member = |(id, it): (ReplicaId, &Member)| (id, Member { role: role(id, it), ..*it });
         let members: BTreeMap<ReplicaId, Member> = present.members().map(member).collect();
-        let next = Membership::new(members).ok()?;
+        let next = Membership::new(members).ok()?.in_history(present.history());
         let would_do = next.accepts_with(answers)
             && next.is_quorum(answers)
             && self.counting().all(|at| at.membership.is_quorum(answers));
@@ -121,6 +121,7 @@ impl Replica {
         let member =
             |(id, it): (ReplicaId, &Member)| (id, Member { role: role(id, it.role), ..*it });
         let next = Membership::new(present.members().map(member).collect()).ok()?;
+        let next = next.in_history(present.history());
         next.is_joint().then_some(next)
     }
 

@@ -49,7 +49,7 @@ impl GroupDriver {
         }
         // What an arbiter has in its promise file is what it keeps, and nothing older.
         if let Some(at) = out.membership.filter(|_| self.kind().keeps_log()) {
-            self.members.stored = at.id;
+            self.note_chosen(&at);
             fx.memberships.push((self.group, at));
         }
         if out.log_whole {
@@ -59,9 +59,13 @@ impl GroupDriver {
         if let Some(changed) = out.changed {
             self.members.changed = Some(changed);
         }
+        if let Some(forced) = out.forced {
+            self.force.forced = Some(forced);
+        }
+        let history = self.core.history();
         for (to, message) in out.messages {
             let from = self.options.paxos.replica;
-            let message = PeerMessage { group: self.group, from, to, message };
+            let message = PeerMessage { group: self.group, from, to, history, message };
             fx.messages.entry(to.node()).or_default().push(message);
         }
         for append in out.appends {
@@ -156,7 +160,16 @@ impl GroupDriver {
     ) -> Result<(Answer, Option<CrossEvent>), Fatal> {
         let group = self.group;
         if batch.kind() != BatchKind::Entries {
-            self.store.apply(group, entry.slot, Vec::new());
+            // Behind the members of another history stands what it may have cost.
+            let is_loss = batch.kind() == BatchKind::Membership && batch.first() < entry.slot;
+            let opened = EntryId { slot: batch.first(), ..entry };
+            let row =
+                is_loss.then(|| self.loss_row(opened, batch.log_time(), payload)).transpose()?;
+            let mut rows: Vec<Change> = row.into_iter().collect();
+            if let Some(at) = batch.membership().filter(|at| at.id == entry) {
+                rows.extend(self.single_copy_rows(entry, batch.log_time(), &at.membership)?);
+            }
+            self.store.apply(group, entry.slot, rows);
             return Ok((Err(refuse::replaced(group)), None)); // Nobody waits for it.
         }
         let applied = quorate_txn::apply(

@@ -85,6 +85,10 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if let Some(error) = self.refuses_outlived() {
+            reply.answer(Err(error));
+            return Ok(());
+        }
         let now = clock.now();
         if !self.kind().keeps_rows() {
             let message = format!("the replica here is {} and has no rows", self.kind());

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use quorate_log::LogCounters;
-use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
+use quorate_paxos::{ChangeRequest, Health, History, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Reply, Request, Slot,
+    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, ReplicaKind, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
 use crate::budget::Permit;
+use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::hashing::HashJob;
 use crate::network::PeerMessage;
@@ -196,6 +197,40 @@ pub enum Event {
         /// The group.
         group: GroupId,
     },
+    /// A node told who takes part in a group.
+    Heard {
+        /// The group.
+        group: GroupId,
+        /// Who told.
+        from: NodeId,
+        /// The members.
+        at: MembershipAt,
+    },
+    /// Where does the replica of this node stand, whoever leads?
+    Standing {
+        /// The group.
+        group: GroupId,
+        /// Which entry has it at this slot?
+        slot: Slot,
+        /// Told.
+        reply: oneshot::Sender<Result<Standing, Error>>,
+    },
+    /// Begin another history of a group, without a majority of its members.
+    Force {
+        /// The group.
+        group: GroupId,
+        /// How.
+        order: Box<ForceOrder>,
+        /// Told the history once it is durable here, or why not.
+        reply: oneshot::Sender<Result<History, Error>>,
+    },
+    /// What stands in the loss ledger of a group?
+    Losses {
+        /// The group.
+        group: GroupId,
+        /// Told, if this node leads it.
+        reply: oneshot::Sender<Result<Vec<LossEntry>, Error>>,
+    },
     /// The membership of this entry is durable where an arbiter keeps it.
     Kept {
         /// The group.
@@ -205,12 +240,14 @@ pub enum Event {
     },
     /// The replicas that began anew are durable.
     Reborn,
-    /// Other nodes hold a group now than before.
+    /// Others are members of a group now than before.
     Moved {
         /// The group.
         group: GroupId,
-        /// They.
+        /// Their nodes, those that may lead first.
         nodes: Vec<NodeId>,
+        /// They, and since when. They are chosen.
+        at: MembershipAt,
     },
     /// An operator wants the replica of this node to lead, or no longer.
     PinLeader {
@@ -356,6 +393,10 @@ pub struct GroupStatus {
     pub lease_remaining_ms: u64,
     /// Milliseconds since each member was heard, as the leader counts.
     pub heard_ms_ago: Vec<(quorate_types::ReplicaId, Option<u64>)>,
+    /// What this replica holds.
+    pub kind: ReplicaKind,
+    /// Voters that are set aside until they are back, as far as is known here.
+    pub suspended: usize,
     /// Rows on disk stand here.
     pub slot_persisted: Slot,
     /// Open sessions.
@@ -380,6 +421,10 @@ pub struct GroupStatus {
     pub refill: RefillStatus,
     /// Comparing rows.
     pub checks: CheckStatus,
+    /// The number of the history that it counts in: raised by each forced recovery.
+    pub history: u32,
+    /// A forced recovery gave this replica up.
+    pub is_outlived: bool,
     /// Entries applied since the start.
     pub applied_entries: u64,
     /// Elections won since the start.

@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
 use quorate_paxos::{
-    Health, Input, MembershipAt, Message, NotServing, Options, ReadToken, Replica, Restored,
-    Serving,
+    Health, Input, MembershipAt, NotServing, Options, ReadToken, Replica, Restored, Serving,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
@@ -25,7 +24,6 @@ use quorate_types::{
     ReplicaId, ReplicaKind, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
     limits,
 };
-use tracing::warn;
 
 use crate::arrivals::Arrivals;
 use crate::checks::CheckDriver;
@@ -35,6 +33,7 @@ use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::force::ForceDriver;
 use crate::hashing::HashJob;
 use crate::members::MembersDriver;
 use crate::network::PeerMessage;
@@ -111,6 +110,8 @@ pub(crate) struct Effects {
     pub(crate) whole_logs: Vec<(GroupId, ReplicaId)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
+    /// Nodes that are told who takes part in a group.
+    pub(crate) told: Vec<(NodeId, GroupId, MembershipAt)>,
     /// Who takes part, as an arbiter keeps it: durable, then said so.
     pub(crate) kept: Vec<(GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.
@@ -171,6 +172,8 @@ pub(crate) struct GroupDriver {
     pub(crate) refill: RefillDriver,
     /// Changes of who takes part.
     pub(crate) members: MembersDriver,
+    /// Histories that begin by force.
+    pub(crate) force: ForceDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -221,6 +224,7 @@ impl GroupDriver {
             checks,
             refill: RefillDriver::default(),
             members: MembersDriver::default(),
+            force: ForceDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -244,6 +248,10 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if let Some(error) = self.refuses_outlived() {
+            asked.reply.answer(Err(error));
+            return Ok(());
+        }
         if self.has_view_for(&asked.request.body) {
             return self.at_cut(clock.now(), asked, fx);
         }
@@ -470,19 +478,6 @@ impl GroupDriver {
         self.step(now, Input::Propose(payloads), fx)
     }
 
-    pub(crate) fn peer(
-        &mut self,
-        now: BootTime,
-        from: ReplicaId,
-        message: Message,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        if self.core.is_absurd(now, from, &message) {
-            warn!(group = %self.group, %from, ?message, "a replica that is no member says what cannot be");
-        }
-        self.step(now, Input::Message { from, message }, fx)
-    }
-
     /// Steps the core and carries its output out, and that of the log reads it asks for.
     pub(crate) fn step(
         &mut self,
@@ -625,6 +620,9 @@ impl GroupDriver {
     }
 
     pub(crate) fn serving(&self, now: BootTime) -> Result<(), Error> {
+        if let Some(error) = self.refuses_outlived() {
+            return Err(error);
+        }
         self.core.serving(now).map(|_| ()).map_err(|reason| refuse::not_serving(self.group, reason))
     }
 
@@ -641,6 +639,8 @@ impl GroupDriver {
                 .map(|member| (member.replica, heard(member.heard_at)))
                 .collect(),
             core,
+            kind: self.kind(),
+            suspended: self.suspended(),
             slot_persisted: self.store.persisted(self.group).unwrap_or(Slot::ZERO),
             sessions: self.sessions.len(),
             attempts: self.cross.rules.table().len(),
@@ -653,6 +653,8 @@ impl GroupDriver {
             log_suspect: self.core.is_log_suspect(),
             refill: self.refill_status(),
             checks: self.check_status(now),
+            history: self.core.history().number,
+            is_outlived: self.core.is_outlived(),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use quorate_paxos::ChangeRequest;
+use quorate_paxos::{ChangeRequest, History, MembershipAt};
 use quorate_types::{
     Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Request, RequestBody, Slot,
+    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, ReplicaKind, Request, RequestBody,
+    Slot,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
 use crate::event::{Event, MembersStatus, ReplyTo, ShardStatus};
+use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::log_thread::Stop;
 use crate::network::PeerMessage;
@@ -241,7 +243,8 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Makes an empty replica of a group on this node, or names the one that is there and no member.
+    /// Makes an empty replica of a group on this node, or names the one that is there and nobody has taken in yet. One
+    /// that has left goes on under the id that is given.
     ///
     /// # Errors
     /// `MEMBER_EXISTS`, `SHUTTING_DOWN`; `INVALID_REQUEST` if the one that is there holds something else.
@@ -261,12 +264,52 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Other nodes hold a group now than before.
+    /// A node told who takes part in a group.
     ///
     /// # Errors
     /// `SHUTTING_DOWN`.
-    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>) -> Result<(), Error> {
-        self.send(Event::Moved { group, nodes })
+    pub fn heard(&self, group: GroupId, from: NodeId, at: MembershipAt) -> Result<(), Error> {
+        self.send(Event::Heard { group, from, at })
+    }
+
+    /// Where the replica of this node stands, and which entry it has at `slot`.
+    ///
+    /// # Errors
+    /// `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn standing(&self, group: GroupId, slot: Slot) -> Result<Standing, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Standing { group, slot, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Begins another history of a group without those that are lost; which one, once it is durable here.
+    /// Asked again it says the same again.
+    ///
+    /// # Errors
+    /// `GROUP_NOT_LOST`, `MEMBERS_CHANGED`, `MEMBER_NOT_READY`, `INVALID_REQUEST`, `NOT_READY`, `OUTLIVED`,
+    /// `WRONG_NODE`: nothing happened. `SHUTTING_DOWN`.
+    pub async fn force(&self, group: GroupId, order: ForceOrder) -> Result<History, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Force { group, order: Box::new(order), reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// The loss ledger of a group, in the order in which its entries were opened.
+    ///
+    /// # Errors
+    /// `NOT_LEADER` if this node does not lead it, `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn losses(&self, group: GroupId) -> Result<Vec<LossEntry>, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Losses { group, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Others are members of a group now than before, on these nodes. They are chosen.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>, at: MembershipAt) -> Result<(), Error> {
+        self.send(Event::Moved { group, nodes, at })
     }
 
     /// Notes whether an operator wants the replica of this node to lead.

@@ -20,6 +20,7 @@
 pub mod budget;
 pub mod clock;
 pub mod event;
+pub mod force;
 pub mod log_thread;
 pub mod members;
 pub mod network;
@@ -40,6 +41,7 @@ mod group;
 mod handle;
 mod hashing;
 mod leaders;
+mod ledger;
 mod peer_folders;
 mod refill;
 mod refuse;
@@ -55,6 +57,7 @@ pub use event::{
     Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,
     ShardStatus,
 };
+pub use force::{ForceOrder, Standing};
 pub use group::{GroupOptions, GroupRule, SliceRule};
 pub use handle::ShardHandle;
 pub use hashing::HashJob;

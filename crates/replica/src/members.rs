@@ -5,10 +5,12 @@
 //! goes on with those under way, and lets a new replica take the place of one on the same node that lost
 //! its disk: first as a learner, then, once it has what it needs, as a voter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_log::MembershipRecord;
-use quorate_paxos::{ChangeRequest, Input, Member, Membership, MembershipAt, NotChanged, Seat};
+use quorate_paxos::{
+    ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
+};
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     BootTime, Code, EntryId, Error, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind,
 };
@@ -29,8 +31,15 @@ type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
 pub(crate) struct MembersDriver {
     /// What the core said of the change it was asked for last.
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
-    /// The entry of the membership that was sent to the promise file last.
-    pub(crate) stored: EntryId,
+    /// The membership that was sent to the promise file last.
+    pub(crate) stored: MembershipAt,
+    /// The id that it had before, since the start.
+    former: Option<ReplicaId>,
+    /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
+    /// more.
+    is_renamed: bool,
+    /// The last members that other nodes have told of. They are chosen.
+    pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
     waiting: Vec<(EntryId, ChangeReply)>,
 }
@@ -52,11 +61,70 @@ impl GroupDriver {
         })
     }
 
-    /// This replica, what it holds, and whether it is a member, as far as that is applied here.
+    /// This replica, what it holds, and whether it is a member, as far as that is applied or heard here.
     pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
         let own = self.options.paxos.replica;
         let is_member = self.core.applied_membership().membership.get(own).is_some();
-        (own, self.kind(), is_member)
+        (own, self.kind(), is_member && !self.has_left())
+    }
+
+    /// How many voters are set aside until they are back.
+    pub(crate) fn suspended(&self) -> usize {
+        let members = self.core.membership().members();
+        members.filter(|(_, member)| member.role == MemberRole::Suspended).count()
+    }
+
+    /// Other nodes tell of members, which are chosen.
+    pub(crate) fn hear_members(&mut self, at: MembershipAt) {
+        let is_ours = at.membership.history() == self.core.history();
+        if is_ours && at.is_after(&self.members.heard) {
+            self.members.heard = at;
+        }
+    }
+
+    /// Nobody may ever send it the entry that says that it has left: a learner that was away then does not run for
+    /// leadership, and so meets no leader.
+    fn has_left_unsaid(&self) -> bool {
+        let (heard, known) = (&self.members.heard, self.core.membership_at());
+        heard.is_after(known) && heard.membership.get(self.options.paxos.replica).is_none()
+    }
+
+    /// True if it was a member and knows that it is none any more.
+    pub(crate) fn has_left(&self) -> bool {
+        let applied = &self.core.applied_membership().membership;
+        let own = self.options.paxos.replica;
+        let is_none = |members: &Membership| members.get(own).is_none();
+        let was_in = *applied != Membership::default() && !self.members.is_renamed;
+        let knows = is_none(applied) && is_none(self.core.membership());
+        was_in && (knows || self.has_left_unsaid())
+    }
+
+    /// True if nobody has taken it in yet.
+    pub(crate) fn was_never_in(&self) -> bool {
+        let own = self.options.paxos.replica;
+        let applied = &self.core.applied_membership().membership;
+        let was_none = *applied == Membership::default() || self.members.is_renamed;
+        was_none && self.core.membership().get(own).is_none()
+    }
+
+    /// Goes on under another id.
+    pub(crate) fn rename(
+        &mut self,
+        now: BootTime,
+        replica: ReplicaId,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        self.members.former = Some(self.options.paxos.replica);
+        self.members.is_renamed = true;
+        self.options.paxos.replica = replica;
+        self.options.paxos.pinned = false;
+        let out = self.core.rename(now, replica);
+        self.carry_out(now, out, &mut VecDeque::new(), fx)
+    }
+
+    /// True if this is the replica, or was: what is done for it elsewhere goes on when it gets another id.
+    pub(crate) fn is_or_was(&self, replica: ReplicaId) -> bool {
+        self.options.paxos.replica == replica || self.members.former == Some(replica)
     }
 
     /// The membership as it is applied, if the promise file was not told of it.
@@ -65,10 +133,16 @@ impl GroupDriver {
             return None; // Its core says which one it is to keep.
         }
         let at = self.core.applied_membership();
-        let is_news = self.members.stored.slot < at.id.slot;
+        let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.id;
+        self.note_chosen(&at);
         Some(at)
+    }
+
+    /// These members are chosen, and on their way to the promise file.
+    pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
+        self.members.stored = at.clone();
+        self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.
@@ -181,28 +255,29 @@ impl GroupDriver {
     }
 
     /// Lets a learner take the place of a voter of the same node that is heard no more, once it can vote. Called now
-    /// and then.
+    /// and then. A node has one replica of a group: what is heard no more beside one that is heard never
+    /// comes back, and so it goes, too, where somebody has let the new one vote already.
     pub(crate) fn heal_members(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
         let at = self.core.membership_at();
         if at.membership.is_joint() || self.core.serving(now).is_err() {
             return Ok(());
         }
         let views = self.core.member_views(now);
-        let is_new = |role| role == MemberRole::Learner;
-        let due = views.iter().filter(|view| is_new(view.member.role) && view.is_fit);
-        let replaced = due.filter_map(|new| {
-            let old = views.iter().find(|old| {
-                old.replica.node() == new.replica.node() && !is_new(old.member.role) && !old.is_fit
-            });
-            old.map(|old| (new.replica, old.replica, old.member))
+        let mut replaced = views.iter().filter(|new| new.is_fit).filter_map(|new| {
+            let is_lost =
+                |old: &&MemberView| old.replica.node() == new.replica.node() && !old.is_fit;
+            Some((new, views.iter().find(is_lost)?))
         });
-        let Some((new, old, Member { rank, kind, .. })) = replaced.into_iter().next() else {
+        let Some((new, old)) = replaced.next() else {
             return Ok(());
         };
         let expected = at.id;
+        let votes = new.member.role.wants_vote() || old.member.role.wants_vote();
+        let (rank, kind) = (old.member.rank, new.member.kind);
+        let (new, old) = (new.replica, old.replica);
         let mut members = seats(&at.membership);
         members.remove(&old);
-        members.insert(new, Seat { rank, kind, votes: true });
+        members.insert(new, Seat { rank, kind, votes });
         match self.try_change(now, ChangeRequest { expected, members }, fx)? {
             Ok(entry) => {
                 info!(group = %self.group, %old, %new, %entry, "a replica takes the place of another");
@@ -230,26 +305,6 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
         votes: member.role.wants_vote(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
-}
-
-/// A membership for the promise file.
-#[must_use]
-pub fn record_of(at: &MembershipAt) -> MembershipRecord {
-    MembershipRecord { at: at.id, bytes: at.membership.encode().to_vec() }
-}
-
-/// A membership from the promise file. One that was never stored has no members.
-///
-/// # Errors
-/// `PROMISES_UNREADABLE` if the bytes are none.
-pub fn membership_of(record: &MembershipRecord) -> Result<MembershipAt, Error> {
-    if record.bytes.is_empty() {
-        return Ok(MembershipAt::default());
-    }
-    let membership = Membership::decode(&record.bytes).map_err(|error| {
-        Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
-    })?;
-    Ok(MembershipAt { id: record.at, membership })
 }
 
 fn answer(reply: ChangeReply, answer: Result<EntryId, Error>) {

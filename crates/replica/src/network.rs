@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_paxos::{MembershipAt, Message};
+use quorate_paxos::{History, MembershipAt, Message};
 use quorate_store::Store;
 use quorate_types::{CheckMessage, CrossMessage, GroupId, NodeId, ReplicaId};
 
@@ -18,6 +18,8 @@ pub struct PeerMessage {
     pub from: ReplicaId,
     /// The receiver.
     pub to: ReplicaId,
+    /// The history that the sender counts in.
+    pub history: History,
     /// What is said.
     pub message: Message,
 }
@@ -32,6 +34,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Other members of a group are chosen now, or known from the start. Never waits.
     fn membership(&self, group: GroupId, at: &MembershipAt);
+
+    /// Tells one node of the members of a group: it was heard to count in another history. Never waits.
+    fn tell_membership(&self, to: NodeId, group: GroupId, at: &MembershipAt);
 
     /// Queues messages about checks to a node, in the same way.
     fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>);

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quorate_types::planted::{Bug, planted};
 use quorate_types::{FolderState, NodeId, PeerFolder};
 use tracing::warn;
 
@@ -56,6 +57,7 @@ pub(crate) fn meet(
 ) -> (PeerFolder, bool) {
     let before = known.get(&node).copied();
     let after = match (before, comes.state) {
+        _ if planted(Bug::OldName) => comes,
         (Some(before), FolderState::First | FolderState::Disputed) => before,
         (None, _) | (_, FolderState::Reborn) => comes,
     };

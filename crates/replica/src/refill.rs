@@ -41,7 +41,7 @@ enum Phase {
     Idle,
     Fetching,
     /// Waits until the core can take it; since when.
-    Fetched(BootTime, Refilled),
+    Fetched(BootTime, Box<Refilled>),
     /// The core logs its last batch. What it gets as incarnation.
     Logging(u32),
     /// The store switches.
@@ -188,7 +188,7 @@ impl GroupDriver {
                 self.give_up_refill(now, fx)
             }
             Ok(refilled) => {
-                self.refill.phase = Phase::Fetched(now, refilled);
+                self.refill.phase = Phase::Fetched(now, Box::new(refilled));
                 self.try_install(now, fx)
             }
             Err(error) => {
@@ -207,11 +207,15 @@ impl GroupDriver {
                 return Ok(());
             }
         };
-        let Refilled { last, incarnation, .. } = &refilled;
+        let Refilled { last, incarnation, membership, .. } = refilled.as_ref();
+        if membership.membership.history() != self.core.history() {
+            warn!(group = %self.group, "rows that came are thrown away: they are of another history");
+            return self.give_up_refill(now, fx);
+        }
         let is_old = last.last() <= self.core.slot_applied();
         if self.core.may_install(last.last_id()) {
             self.refill.phase = Phase::Logging(*incarnation);
-            let Refilled { last, membership, .. } = refilled;
+            let Refilled { last, membership, .. } = *refilled;
             self.step(now, Input::Install { last, membership }, fx)
         } else if is_old || since + KEEP_MAX < now {
             self.give_up_refill(now, fx)

@@ -86,6 +86,8 @@ pub struct Restore<'a> {
     pub promised: Ballot,
     /// The last membership that was known to be chosen.
     pub membership: MembershipAt,
+    /// The group goes on without what this replica holds, for ever.
+    pub is_outlived: bool,
     /// The longest lease the node ever granted; 0 on a fresh disk.
     pub lease_ns_max: u64,
     /// What the replica holds.
@@ -115,7 +117,16 @@ pub fn restore(
     reader: &LogReader,
     store: &Store,
 ) -> Result<Restored, RestoreError> {
-    let Restore { group, promised, membership, lease_ns_max, kind, log_suspect, found } = from;
+    let Restore {
+        group,
+        promised,
+        membership,
+        is_outlived,
+        lease_ns_max,
+        kind,
+        log_suspect,
+        found,
+    } = from;
     if let Some((from, upto)) = found.and_then(|found| found.gap) {
         info!(%group, %from, %upto, "the log goes on behind a gap");
     }
@@ -155,6 +166,7 @@ pub fn restore(
         log_suspect,
         membership,
         memberships_in_log: memberships,
+        is_outlived,
     })
 }
 

@@ -72,7 +72,17 @@ impl Node {
             membership: Membership::of_voters([1, 2, 3].map(|id| (ReplicaId(id), id as u16))),
         };
         let (promised, lease_ns_max, found) = (ballot(9), 0, None);
-        let from = Restore { group: G, promised, membership, lease_ns_max, kind, found };
+        let is_outlived = false;
+        let from = Restore {
+            group: G,
+            promised,
+            membership,
+            is_outlived,
+            lease_ns_max,
+            kind,
+            log_suspect: false,
+            found,
+        };
         restore(from, &self.reader, &self.store)
     }
 

@@ -4,6 +4,7 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
+mod histories;
 mod members;
 mod rows;
 
@@ -26,12 +27,12 @@ use crate::cross::Asked;
 use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::force::record_of;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
-use crate::members::record_of;
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -189,7 +190,7 @@ impl Shard {
         let reader = self.options.reader.clone();
         let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
-        driver.members.stored = chosen.id;
+        driver.members.stored = chosen.clone();
         // What an arbiter keeps need not be chosen.
         if kind.keeps_log() {
             self.tell_membership(group, &chosen);
@@ -290,6 +291,7 @@ impl Shard {
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
         driver.tick_members(now, fx)?;
+        driver.tick_force();
         if driver.core.next_deadline() <= now {
             driver.step(now, Input::Tick, fx)?;
         }
@@ -308,12 +310,12 @@ impl Shard {
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
             Event::Peer { messages, permit } => {
-                for PeerMessage { group, from, to, message } in messages {
+                for PeerMessage { group, from, to, history, message } in messages {
                     // What was meant for a replica that was here before is for nobody.
                     let driver = self.groups.get_mut(&group);
                     if let Some(driver) = driver.filter(|it| it.options.paxos.replica == to) {
                         fx.touched.push(group);
-                        driver.peer(self.options.clock.now(), from, message, fx)?;
+                        driver.peer(self.options.clock.now(), (from, history), message, fx)?;
                     }
                 }
                 drop(permit);
@@ -389,6 +391,10 @@ impl Shard {
             | Event::Moved { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
+            Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. } => self.handle_histories(now, event, fx)?,
         }
         Ok(())
     }
@@ -472,6 +478,10 @@ impl Shard {
             | Event::Reborn
             | Event::Own { .. }
             | Event::Moved { .. }
+            | Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => unreachable!("no question"),
         }
@@ -644,10 +654,16 @@ impl Shard {
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
             self.memberships_unstored += 1;
-            self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+            let driver = self.groups.get(&group);
+            let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
+            let membership = record_of(&at, is_outlived);
+            self.log.send(LogCommand::Membership { group, membership });
+        }
+        for (to, group, at) in fx.told {
+            self.options.network.tell_membership(to, group, &at);
         }
         for (group, at) in fx.kept {
-            self.log.send(LogCommand::Keep { group, membership: record_of(&at) });
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at, false) });
         }
         for (group, replica) in fx.whole_logs {
             self.log.send(LogCommand::LogWhole { group, replica });

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_log::{
     DamageKind, GroupRecord, LogOffset, LogReader, LogTrust, NodeRecord, PromiseFile, Recovered,
 };
-use quorate_replica::members::membership_of;
+use quorate_replica::force::membership_of;
 use quorate_replica::{Restore, is_whole};
 use quorate_store::Store;
 use quorate_types::{Code, Error, GroupId};
@@ -63,11 +63,12 @@ impl Judge<'_> {
         }
         let mut given_up = BTreeSet::new();
         for (group, record) in &self.record.groups {
-            let membership = membership_of(&record.membership)?;
+            let (membership, is_outlived) = membership_of(&record.membership)?;
             let from = Restore {
                 group: *group,
                 promised: record.promised,
                 membership,
+                is_outlived,
                 lease_ns_max: 0,
                 kind: record.kind,
                 log_suspect: record.log.suspect,
@@ -107,7 +108,7 @@ impl Judge<'_> {
 /// anything.
 fn can_do_without(record: &GroupRecord) -> Result<bool, Error> {
     let own = record.replica;
-    let members = membership_of(&record.membership)?.membership;
+    let members = membership_of(&record.membership)?.0.membership;
     let votes = members.get(own).is_some_and(|member| member.role.votes());
     Ok(!votes || members.is_quorum(|id| id != own))
 }

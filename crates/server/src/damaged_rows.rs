@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use quorate_log::{Disk, GroupRecord, Opened, PromiseFile};
 use quorate_paxos::Membership;
-use quorate_replica::members::membership_of;
+use quorate_replica::force::membership_of;
 use quorate_store::StoreError;
 use quorate_topology::Topology;
 use quorate_types::{Code, Error, GroupId, NodeId};
@@ -121,7 +121,7 @@ pub(crate) fn known_members(
         }
         Opened::Valid(record) => {
             let members = |(group, record): (&GroupId, &GroupRecord)| {
-                membership_of(&record.membership).map(|at| (*group, at.membership))
+                membership_of(&record.membership).map(|(at, _)| (*group, at.membership))
             };
             record.groups.iter().map(members).collect()
         }
@@ -195,7 +195,7 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
 mod tests {
     use quorate_log::SimDisk;
     use quorate_paxos::MembershipAt;
-    use quorate_replica::members::record_of;
+    use quorate_replica::force::record_of;
     use quorate_topology::presets;
     use quorate_types::{Ballot, ClusterId, EntryId, ReplicaId, Slot};
 
@@ -223,7 +223,7 @@ mod tests {
             let id = EntryId { ballot, slot: Slot(9) };
             let membership = Membership::of_voters(voters.iter().map(|id| (*id, 0)));
             let at = MembershipAt { id, membership };
-            let membership = record_of(&at);
+            let membership = record_of(&at, false);
             GroupRecord {
                 replica: own,
                 kind: quorate_types::ReplicaKind::Full,

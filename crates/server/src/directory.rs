@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quorate_paxos::{Member, Membership, MembershipAt};
 use quorate_topology::{Group, Topology};
-use quorate_types::{EntryId, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind};
+use quorate_types::{GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind};
 
 /// The members of all groups, as far as this node has heard.
 pub(crate) struct Directory {
@@ -25,10 +25,12 @@ impl Directory {
     /// Takes in who takes part in a group; true if that is news.
     pub(crate) fn hear(&self, group: GroupId, at: &MembershipAt) -> bool {
         let mut heard = self.heard.write().unwrap_or_else(PoisonError::into_inner);
-        let known = heard.get(&group).map_or(EntryId::ZERO, |known| known.id);
         // How a group began is in the cluster file, and a replica that nobody took in knows nothing. Of what is
-        // chosen the later entry is that of the later ballot too; of nonsense a later leader gets rid.
-        let is_news = known < at.id && self.topology.group(group).is_some();
+        // chosen in one history the later entry is that of the later ballot too; of nonsense a later leader gets
+        // rid.
+        let order = |at: &MembershipAt| (at.membership.history(), at.id);
+        let known = heard.get(&group).map(order).unwrap_or_default();
+        let is_news = known < order(at) && self.topology.group(group).is_some();
         if is_news {
             heard.insert(group, at.clone());
         }
@@ -130,7 +132,7 @@ fn nodes_of(membership: &Membership) -> Vec<NodeId> {
 #[cfg(test)]
 mod tests {
     use quorate_topology::presets;
-    use quorate_types::{Ballot, ClusterId, Slot};
+    use quorate_types::{Ballot, ClusterId, EntryId, Slot};
 
     use super::*;
 

@@ -11,7 +11,7 @@ use quorate_log::{
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
-use quorate_replica::members::{membership_of, record_of};
+use quorate_replica::force::{membership_of, record_of};
 use quorate_replica::{
     Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore,
 };
@@ -352,10 +352,18 @@ impl Found<'_> {
         let Found { groups, recovered, lease_ns_max, reader, store } = self;
         for (group, GroupRecord { replica, kind, promised, pinned, log, membership }) in groups {
             let found = recovered.groups.get(&group);
-            let membership = membership_of(&membership)?;
+            let (membership, is_outlived) = membership_of(&membership)?;
             let log_suspect = log.suspect;
-            let from =
-                Restore { group, promised, membership, lease_ns_max, kind, log_suspect, found };
+            let from = Restore {
+                group,
+                promised,
+                membership,
+                is_outlived,
+                lease_ns_max,
+                kind,
+                log_suspect,
+                found,
+            };
             let restored =
                 restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
             if restored.log_suspect {
@@ -383,7 +391,7 @@ impl Found<'_> {
 
 /// Who takes part in a group at first, for the promise file.
 pub(crate) fn born_with(group: &Group) -> MembershipRecord {
-    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) })
+    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) }, false)
 }
 
 /// Refuses the data folder of another cluster or node.

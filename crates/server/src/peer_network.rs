@@ -211,6 +211,10 @@ impl Network for PeerNetwork {
         }
     }
 
+    fn tell_membership(&self, to: NodeId, group: GroupId, at: &MembershipAt) {
+        self.queue(to, [Outgoing::Membership(group, at.clone())].into_iter());
+    }
+
     fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>) {
         self.queue(to, messages.into_iter().map(Outgoing::Check));
     }
@@ -413,8 +417,8 @@ async fn greet(
 }
 
 fn envelope(message: PeerMessage) -> Envelope {
-    let PeerMessage { group, from, to, message } = message;
-    Envelope { group, from, to, message }
+    let PeerMessage { group, from, to, history, message } = message;
+    Envelope { group, from, to, history, message }
 }
 
 /// The data folder that a peer greets with.

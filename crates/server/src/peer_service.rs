@@ -201,7 +201,7 @@ async fn read(
         }
         for membership in frame.memberships {
             let (group, at) = membership_from_wire(membership).map_err(Error::from)?;
-            context.hear_members(peer, group, &at)?;
+            context.hear_members(peer, group, at)?;
         }
         for message in frame.cross {
             messages.extend(checked_cross(context, peer, message).map(Arriving::Cross));
@@ -322,11 +322,11 @@ fn checked(
     peer: NodeId,
     message: v1::PeerMessage,
 ) -> Result<PeerMessage, Error> {
-    let Envelope { group, from, to, message } =
+    let Envelope { group, from, to, history, message } =
         Envelope::from_wire(message).map_err(Error::from)?;
     if from.node() != peer || to.node() != context.node {
         let message = format!("{peer} sent a message from {from} to {to}");
         return Err(Error::new(Code::InvalidRequest, message));
     }
-    Ok(PeerMessage { group, from, to, message })
+    Ok(PeerMessage { group, from, to, history, message })
 }

@@ -49,7 +49,8 @@ fn flip(data: &Path, part: usize) -> PathBuf {
 }
 
 fn listed(data: &Path) -> Vec<(PathBuf, u64)> {
-    let files = fs::read_dir(data.join("log")).expect("a log").map(|entry| entry.expect("readable"));
+    let files =
+        fs::read_dir(data.join("log")).expect("a log").map(|entry| entry.expect("readable"));
     let mut files: Vec<_> =
         files.map(|it| (it.path(), it.metadata().expect("there").len())).collect();
     files.sort();

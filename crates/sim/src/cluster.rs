@@ -183,6 +183,21 @@ impl Cluster {
         true
     }
 
+    /// Ends a process, if one runs, and loses everything it had: an empty disk takes the place of its own.
+    pub fn wipe(&mut self, index: usize) -> bool {
+        self.stop(index, Death::PowerCut);
+        let seat = &self.members[index].seat;
+        seat.twin.lose();
+        seat.disk.lose();
+        true
+    }
+
+    /// The server of a node.
+    #[must_use]
+    pub fn index_of(&self, node: NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member.seat.node == node)
+    }
+
     /// Starts processes again that ended themselves, as a supervisor would. Says how many there were.
     pub async fn restart_those_that_gave_up(&mut self) -> u64 {
         let mut count = 0;

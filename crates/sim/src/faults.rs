@@ -25,6 +25,8 @@ pub enum Step {
     Start(usize),
     /// It ends, and its rows are lost.
     LoseRows(usize),
+    /// It ends, and its disk is emptied.
+    Wipe(usize),
     /// A process freezes.
     Pause(usize),
     /// It goes on.
@@ -55,6 +57,7 @@ impl Step {
             Step::Stop(_, Death::Kill) => "kill",
             Step::Stop(_, Death::PowerCut) => "power-cut",
             Step::LoseRows(_) => "lose-rows",
+            Step::Wipe(_) => "wipe",
             Step::Start(_) => "start",
             Step::Pause(_) => "pause",
             Step::Resume(_) => "resume",
@@ -80,7 +83,10 @@ pub fn schedule(options: &Options, nodes: usize, groups: &[GroupId]) -> Vec<(Dur
         maker.slow_disk(at);
     }
     if options.loses_rows && options.scenario != Scenario::Failover {
-        maker.lose_rows(options.safety);
+        maker.lose(options.safety, Step::LoseRows);
+    }
+    if options.wipes {
+        maker.lose(options.safety, Step::Wipe);
     }
     let mut at = FIRST;
     while at < options.safety {
@@ -161,11 +167,11 @@ impl Maker<'_> {
     }
 
     /// Once in a run: what the others hold must make it good.
-    fn lose_rows(&mut self, safety: Duration) {
+    fn lose(&mut self, safety: Duration, what: fn(usize) -> Step) {
         let (node, span) = (self.node(), self.span());
         let last = u64::try_from(safety.as_millis()).unwrap_or(u64::MAX).max(2_001);
         let at = self.millis(2_000..last);
-        self.steps.push((at, Step::LoseRows(node)));
+        self.steps.push((at, what(node)));
         self.steps.push((at + span, Step::Start(node)));
     }
 

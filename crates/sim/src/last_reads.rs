@@ -14,6 +14,8 @@ use crate::acknowledged::Ledger;
 use crate::history::{Action, KeyId, Outcome};
 use crate::options::Options;
 use crate::places::Place;
+use crate::settle::{Settled, compare, settle};
+use crate::trace::Trace;
 use crate::workload::{Recorder, append, register};
 
 /// Between two looks at something that is waited for.
@@ -42,6 +44,8 @@ pub struct Found {
     pub recovery: Duration,
     /// How long it took from then until all replicas held the same.
     pub agreement: Duration,
+    /// The members of all groups.
+    pub settled: Settled,
     /// Replicas that were read as leaders.
     pub replicas_read: u64,
     /// What is wrong.
@@ -73,7 +77,7 @@ impl LastReads {
                     break;
                 }
                 if self.recovery_max < started.elapsed() {
-                    let state = self.describe(place.group).await;
+                    let state = self.describe(place.group, &found.settled).await;
                     let limit = self.recovery_max;
                     found
                         .wrong
@@ -86,11 +90,24 @@ impl LastReads {
         found.recovery = started.elapsed();
     }
 
-    /// Waits until all replicas of every group have applied the same.
+    /// Waits until the members of every group are settled.
+    pub async fn settled(&self, options: &Options, trace: &Trace, found: &mut Found) {
+        found.settled = settle(&self.client, options, trace).await;
+        found.wrong.append(&mut found.settled.wrong);
+    }
+
+    /// Waits until all replicas of every group have applied the same, and has their voters compare it.
     pub async fn agreed(&self, found: &mut Found) {
+        self.applied(found).await;
+        if found.wrong.is_empty() {
+            found.wrong = compare(&self.client, &found.settled).await;
+        }
+    }
+
+    async fn applied(&self, found: &mut Found) {
         let started = Instant::now();
         loop {
-            let groups = self.groups().await;
+            let groups = self.groups(&found.settled).await;
             let apart: Vec<GroupId> = groups
                 .iter()
                 .filter(|(_, replicas)| !agree(replicas))
@@ -102,7 +119,7 @@ impl LastReads {
             }
             if self.agreement_max < started.elapsed() {
                 for group in apart {
-                    let state = self.describe(group).await;
+                    let state = self.describe(group, &found.settled).await;
                     found.wrong.push(format!("replicas of {group} do not agree: {state}"));
                 }
                 return;
@@ -116,15 +133,13 @@ impl LastReads {
         let topology = self.client.topology();
         for node in topology.nodes() {
             for place in places.iter().filter(|place| place.is_ledger) {
-                let group = topology.group(place.group);
-                let member = group.and_then(|group| group.member_on(node.id));
-                if !member.is_some_and(|member| member.kind.may_lead()) {
+                if !found.settled.may_lead(place.group, node.id) {
                     continue;
                 }
                 if self.lead(place.group, node.id).await {
                     found.replicas_read += 1;
                 } else {
-                    let state = self.describe(place.group).await;
+                    let state = self.describe(place.group, &found.settled).await;
                     let group = place.group;
                     found.wrong.push(format!("{} did not take over {group}: {state}", node.id));
                 }
@@ -217,18 +232,18 @@ impl LastReads {
         status.is_ok_and(|status| status.groups.iter().any(|it| it.group == group && it.serving))
     }
 
-    /// What every reachable replica says, by group.
-    async fn groups(&self) -> BTreeMap<GroupId, Vec<Option<GroupStatus>>> {
+    /// What every reachable replica says, by group. As long as nobody knows where a group is: all that have it.
+    async fn groups(&self, settled: &Settled) -> BTreeMap<GroupId, Vec<Option<GroupStatus>>> {
         let mut groups: BTreeMap<GroupId, Vec<Option<GroupStatus>>> = BTreeMap::new();
         let statuses: Vec<Option<NodeStatus>> =
             self.client.cluster_status().await.into_iter().map(|it| it.status.ok()).collect();
         for group in self.client.topology().groups() {
             for (node, status) in self.client.topology().nodes().zip(&statuses) {
-                // An arbiter applies nothing.
-                if group.member_on(node.id).is_some_and(|member| member.kind.keeps_log()) {
-                    let status = status.as_ref().and_then(|status| {
-                        status.groups.iter().find(|it| it.group == group.id).cloned()
-                    });
+                let status = status.as_ref().and_then(|status| {
+                    status.groups.iter().find(|it| it.group == group.id).cloned()
+                });
+                let is_known = settled.members.contains_key(&group.id);
+                if settled.keeps_log(group.id, node.id) || (!is_known && status.is_some()) {
                     groups.entry(group.id).or_default().push(status);
                 }
             }
@@ -236,8 +251,8 @@ impl LastReads {
         groups
     }
 
-    async fn describe(&self, group: GroupId) -> String {
-        let groups = self.groups().await;
+    async fn describe(&self, group: GroupId, settled: &Settled) -> String {
+        let groups = self.groups(settled).await;
         let replicas = groups.get(&group).map(Vec::as_slice).unwrap_or_default();
         let texts: Vec<String> = replicas
             .iter()

@@ -6,6 +6,7 @@
 //!                                      |-- network    what happens to single messages between them
 //!                                      |-- faults     what breaks when; nemesis carries it out and mends
 //!                                      |-- failover   or one fault at a time, and how long it hurts
+//!                                      |-- churn      members that come and go meanwhile; settle: and at the end
 //!                                      |-- workload   clients as they ship; every call in the history
 //!                                      |-- beside     bank, money, list_append: transactions, transfers
 //!                                      |-- resender   a client that asks again on purpose
@@ -29,6 +30,8 @@ pub mod sessions;
 pub mod bank;
 #[cfg(madsim)]
 pub mod beside;
+#[cfg(madsim)]
+pub mod churn;
 #[cfg(madsim)]
 pub mod clock;
 #[cfg(madsim)]
@@ -57,6 +60,8 @@ pub mod random;
 pub mod resender;
 #[cfg(madsim)]
 pub mod run;
+#[cfg(madsim)]
+pub mod settle;
 #[cfg(madsim)]
 pub mod trace;
 #[cfg(madsim)]

@@ -6,8 +6,10 @@ use std::time::Duration;
 use madsim::runtime::NodeHandle;
 use quorate_client::Client;
 use quorate_types::{GroupId, NodeId};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::churn::Interruption;
 use crate::cluster::{Cluster, Death};
 use crate::faults::{STALLED, Step};
 use crate::trace::Trace;
@@ -28,6 +30,9 @@ pub struct Nemesis<'a> {
     hidden: BTreeMap<usize, u32>,
     /// Servers whose disk hung once: the write that began then may still hang.
     stalled: BTreeSet<usize>,
+    /// Who changes members wants a process killed, and when it is to start again.
+    interruptions: mpsc::UnboundedReceiver<Interruption>,
+    interrupted: Vec<(Instant, usize)>,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -39,6 +44,7 @@ impl<'a> Nemesis<'a> {
         admin: &'a NodeHandle,
         admin_client: Client,
         trace: &'a Trace,
+        interruptions: mpsc::UnboundedReceiver<Interruption>,
     ) -> Nemesis<'a> {
         Nemesis {
             cluster,
@@ -49,6 +55,8 @@ impl<'a> Nemesis<'a> {
             held: BTreeMap::new(),
             hidden: BTreeMap::new(),
             stalled: BTreeSet::new(),
+            interruptions,
+            interrupted: Vec::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -82,10 +90,34 @@ impl<'a> Nemesis<'a> {
                 *self.counts.entry("gave-up").or_default() += gave_up;
             }
             let now = Instant::now();
+            self.start_interrupted(now).await;
             if at <= now {
                 return;
             }
-            tokio::time::sleep_until(at.min(now + SUPERVISED_EVERY)).await;
+            tokio::select! {
+                biased;
+                Some(interruption) = self.interruptions.recv() => self.interrupt(interruption),
+                () = tokio::time::sleep_until(at.min(now + SUPERVISED_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Kills a process at the moment that somebody else has chosen.
+    fn interrupt(&mut self, interruption: Interruption) {
+        let Interruption { node, death, down } = interruption;
+        let Some(index) = self.cluster.index_of(node) else { return };
+        if self.cluster.stop(index, death) {
+            self.trace.event(&format!("{node} is interrupted: {death:?}"));
+            *self.counts.entry("interrupted").or_default() += 1;
+            self.interrupted.push((Instant::now() + down, index));
+        }
+    }
+
+    async fn start_interrupted(&mut self, now: Instant) {
+        let due: Vec<(Instant, usize)> =
+            self.interrupted.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, index) in due {
+            self.cluster.restart(index).await;
         }
     }
 
@@ -95,6 +127,7 @@ impl<'a> Nemesis<'a> {
         let happened = match step {
             Step::Stop(node, death) => self.cluster.stop(node, death),
             Step::LoseRows(node) => self.cluster.lose_rows(node),
+            Step::Wipe(node) => self.cluster.wipe(node),
             Step::Start(node) => self.cluster.restart(node).await,
             Step::Pause(node) => self.cluster.pause(node),
             Step::Resume(node) => self.cluster.resume(node),

@@ -106,6 +106,11 @@ pub struct Options {
     pub log_keep: Option<u64>,
     /// The rows of a server are lost once.
     pub loses_rows: bool,
+    /// There are nodes to spare, and the members of groups change all the time.
+    pub has_churn: bool,
+    /// The disk of a server is emptied once. Never together with `loses_rows`: what one of them takes, the
+    /// other replicas must make good.
+    pub wipes: bool,
 }
 
 impl Options {
@@ -147,7 +152,10 @@ impl Options {
             attempt_timeout: Duration::from_millis(pick(&mut rng, &[300, 1_000])),
             log_keep: pick(&mut rng, &[None, Some(8 * 1024), Some(64 * 1024)]),
             loses_rows: rng.random_bool(0.3),
+            has_churn: rng.random_bool(0.4),
+            wipes: rng.random_bool(0.3),
         };
+        let options = Options { loses_rows: options.loses_rows && !options.wipes, ..options };
         match scenario {
             Scenario::Failover => options.for_measuring(),
             // The cluster is down for a good part of the run: callers that hardly ask would prove nothing.
@@ -174,8 +182,16 @@ impl Options {
             think: Duration::from_millis(60),
             request_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(1),
+            has_churn: false,
+            wipes: false,
             ..self
         }
+    }
+
+    /// Voters that a group keeps while its members change. Fewer than three cannot make good what one loses.
+    #[must_use]
+    pub fn voters_min(&self) -> usize {
+        if self.loses_rows || self.wipes { 3 } else { 1 }
     }
 
     /// The configuration of the simulator.
@@ -201,6 +217,7 @@ impl fmt::Display for Options {
         let (request, attempt) = (self.request_timeout, self.attempt_timeout);
         write!(f, "request-timeout={request:?} attempt-timeout={attempt:?} ")?;
         let keeps = self.log_keep.map_or_else(|| "all".to_owned(), |bytes| bytes.to_string());
-        write!(f, "log-keep={keeps} loses-rows={}", self.loses_rows)
+        let Options { loses_rows, has_churn, wipes, .. } = self;
+        write!(f, "log-keep={keeps} loses-rows={loses_rows} churn={has_churn} wipes={wipes}")
     }
 }

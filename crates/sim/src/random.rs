@@ -17,6 +17,8 @@ pub enum Draw {
     Network,
     /// What a worker of the workload asks.
     Worker(u32),
+    /// Changes of members that an operator asks for.
+    Churn(u32),
     /// Random bits of a node at a start.
     Node(u32, u64),
 }
@@ -30,6 +32,7 @@ pub fn random(seed: u64, draw: Draw) -> SmallRng {
         Draw::Crashes => (3, 0),
         Draw::Worker(worker) => (4, u64::from(worker)),
         Draw::Network => (6, 0),
+        Draw::Churn(operator) => (7, u64::from(operator)),
         Draw::Node(node, start) => (5, u64::from(node) << 32 | start),
     };
     let mixed =

@@ -10,9 +10,11 @@ use madsim::runtime::{Handle, NodeHandle};
 use quorate_client::Client;
 use quorate_topology::Topology;
 use quorate_types::GroupId;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::beside::{Beside, Closed};
+use crate::churn::{Churn, OPERATORS};
 use crate::cluster::Cluster;
 use crate::failover::Failover;
 use crate::faults::schedule;
@@ -98,14 +100,31 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
         wrong.extend(gaps.wrong);
     } else {
         let schedule = schedule(&options, cluster.size(), &groups);
-        let nemesis = Nemesis::new(&mut cluster, &machines, &admin, admin_client.clone(), &trace);
+        let (interrupt, interruptions) = mpsc::unbounded_channel();
+        let mut operators = Vec::new();
+        for number in 0..if options.has_churn { OPERATORS } else { 0 } {
+            let (client, interrupt) = (admin_client.clone(), interrupt.clone());
+            let churn = Churn::new(number, &options, client, interrupt, trace.clone());
+            operators.push(admin.spawn(churn.run(ending.clone())));
+        }
+        let asking = admin_client.clone();
+        let nemesis = Nemesis::new(&mut cluster, &machines, &admin, asking, &trace, interruptions);
         faults.extend(nemesis.run(schedule, options.safety).await);
+        ending.set();
+        let mut changes: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for operator in operators {
+            let began = operator.await.unwrap_or_else(|error| panic!("an operator ended: {error}"));
+            for (what, count) in began {
+                *changes.entry(what).or_default() += count;
+            }
+        }
+        faults.extend(changes);
     }
     ending.set();
     let resent = resending.await.unwrap_or_else(|error| panic!("the resender ended: {error}"));
 
     let last = LastReads::new(&admin_client, recorder.clone(), &options);
-    let looking = look(&admin, last, workers, Arc::clone(&places));
+    let looking = look(&admin, last, workers, Arc::clone(&places), options.clone(), trace.clone());
     let mut found = looking.await.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
 
     let history = recorder.history();
@@ -128,6 +147,8 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     counts.extend(cluster.network().counts());
     counts.push(("recovery-ms", found.recovery.as_millis() as u64));
     counts.push(("agreement-ms", found.agreement.as_millis() as u64));
+    counts.push(("settling-ms", found.settled.took.as_millis() as u64));
+    counts.push(("helped", found.settled.helped));
     counts.push(("replicas-read", found.replicas_read));
     counts.push(("events", trace.events()));
     counts.push(("virtual-ms", trace.now() / 1_000_000));
@@ -249,12 +270,17 @@ fn look(
     last: LastReads,
     workers: Vec<JoinHandle<()>>,
     places: Arc<Vec<Place>>,
+    options: Options,
+    trace: Trace,
 ) -> JoinHandle<Found> {
     admin.spawn(async move {
         let mut found = Found::default();
         last.recovered(&places, &mut found).await;
         for worker in workers {
             worker.await.unwrap_or_else(|error| panic!("a client ended: {error}"));
+        }
+        if found.wrong.is_empty() {
+            last.settled(&options, &trace, &mut found).await;
         }
         if found.wrong.is_empty() {
             last.agreed(&mut found).await;

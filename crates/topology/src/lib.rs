@@ -26,6 +26,7 @@ pub mod new_file;
 pub mod presets;
 mod problem;
 mod reader;
+pub mod recovery;
 mod route;
 mod slices;
 mod suggest;

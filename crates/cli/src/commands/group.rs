@@ -5,6 +5,7 @@ mod check;
 mod list;
 mod pin;
 mod transfer_leader;
+mod unsafe_recover;
 
 use clap::{Args, Subcommand};
 use quorate_topology::change::Wish;
@@ -44,6 +45,8 @@ enum GroupCommand {
     Pin(pin::PinArgs),
     /// Have the replicas of groups compare their rows, and show what they found
     Check(CheckArgs),
+    /// Go on without a majority that is lost for ever: acknowledged writes may be lost
+    UnsafeRecover(unsafe_recover::RecoverArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -119,5 +122,6 @@ pub(crate) async fn run(args: GroupArgs, global: &Global, out: &Output) -> Resul
         GroupCommand::TransferLeader(args) => transfer_leader::run(args, global, out).await,
         GroupCommand::Pin(args) => pin::run(&args, global, out).await,
         GroupCommand::Check(args) => check::run(args, global, out).await,
+        GroupCommand::UnsafeRecover(args) => unsafe_recover::run(&args, global, out).await,
     }
 }

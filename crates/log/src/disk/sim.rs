@@ -90,6 +90,14 @@ impl SimDisk {
         self.lock().restart();
     }
 
+    /// An empty disk takes the place of this one.
+    pub fn lose(&self) {
+        let mut state = self.lock();
+        state.restart();
+        state.files = Files::default();
+        state.dirs = BTreeSet::new();
+    }
+
     /// Lets `steps` more steps happen; then everything fails until the next crash or kill.
     pub fn stop_after(&self, steps: u64) {
         self.lock().steps_left = Some(steps);

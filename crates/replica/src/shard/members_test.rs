@@ -9,7 +9,7 @@ use quorate_log::{
     PromiseFile, SimDisk,
 };
 use quorate_paxos::message::{Behind, Heartbeat, Prepare};
-use quorate_paxos::{Message, Options, Timing};
+use quorate_paxos::{History, Message, Options, Timing};
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
@@ -43,6 +43,8 @@ impl Network for Recorder {
     fn membership(&self, group: GroupId, at: &MembershipAt) {
         self.told.lock().unwrap().push((group, at.clone()));
     }
+
+    fn tell_membership(&self, _to: NodeId, _group: GroupId, _at: &MembershipAt) {}
 
     fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
 
@@ -174,7 +176,8 @@ impl Bench {
     fn hear(&mut self, from: ReplicaId, message: Message) {
         let to = ReplicaId::first_on(HERE);
         let permit = self.shard.handle().peer_permit(1).expect("there is room");
-        let message = PeerMessage { group: GROUPS[0], from, to, message };
+        let message =
+            PeerMessage { group: GROUPS[0], from, to, history: History::default(), message };
         self.round(Event::Peer { messages: vec![message], permit });
     }
 
@@ -334,6 +337,40 @@ async fn after_a_start_only_chosen_members_are_told() {
     bench.shard.tell_membership(GROUPS[0], &later);
     assert_eq!(goes_to(&bench), [NodeId(1), NodeId(3)]);
     assert_eq!(told(&bench).last(), Some(&(GROUPS[0], later)));
+}
+
+/// Goal: a learner that left while it was away is sent nothing any more, so it never reads in its log that it left. It
+/// hears of that from other nodes, and then it can be taken in again.
+#[tokio::test]
+async fn a_replica_hears_that_it_has_left() {
+    let mut bench = Bench::fresh(&SimDisk::new());
+    let create = |bench: &mut Bench| {
+        let (reply, mut made) = oneshot::channel();
+        let options = Box::new(options(GROUPS[0], later(GROUPS[0])));
+        bench.round(Event::Create { options, reply });
+        made.try_recv().expect("answered at once").map_err(|error| error.code)
+    };
+    let own = |bench: &mut Bench| {
+        let (reply, mut told) = oneshot::channel();
+        bench.round(Event::Own { group: GROUPS[0], reply });
+        told.try_recv().expect("answered at once")
+    };
+    let hears = |bench: &mut Bench, at: MembershipAt| {
+        let nodes = crate::members::nodes_of(&at.membership);
+        bench.round(Event::Moved { group: GROUPS[0], nodes, at });
+    };
+    let first = ReplicaId::first_on(HERE);
+    assert_eq!(create(&mut bench), Err(Code::MemberExists));
+    hears(&mut bench, at(1, 7, &[1, 2]));
+    assert_eq!(own(&mut bench), Some((first, true)));
+    hears(&mut bench, at(1, 9, &[2, 3]));
+    assert_eq!(own(&mut bench), Some((first, false)));
+    assert_eq!(create(&mut bench), Ok(first));
+    // What is told later and is older changes nothing.
+    hears(&mut bench, at(1, 8, &[1, 3]));
+    assert_eq!(own(&mut bench), Some((first, false)));
+    hears(&mut bench, at(1, 11, &[1, 3]));
+    assert_eq!(own(&mut bench), Some((first, true)));
 }
 
 /// Goal: an operator's wish who leads outlives a restart.

@@ -63,7 +63,7 @@ impl Shard {
     /// The driver of a group, if it is still that of this replica: another one may have taken its place while
     /// work was done for it elsewhere.
     fn same_driver(&mut self, group: GroupId, replica: ReplicaId) -> Option<&mut GroupDriver> {
-        self.groups.get_mut(&group).filter(|driver| driver.options.paxos.replica == replica)
+        self.groups.get_mut(&group).filter(|driver| driver.is_or_was(replica))
     }
 
     /// Sends off what the groups of this round want with rows.
@@ -135,7 +135,10 @@ impl Shard {
             return Ok(Err(refuse::of_group(error, group)));
         }
         match self.groups.get_mut(&group) {
-            Some(driver) => driver.snapshot(asks, at_least),
+            Some(driver) => match driver.refuses_outlived() {
+                Some(error) => Ok(Err(error)),
+                None => driver.snapshot(asks, at_least),
+            },
             None => Ok(Err(refuse::wrong_node(group))),
         }
     }

@@ -96,6 +96,8 @@ impl Network for Nobody {
 
     fn membership(&self, _group: GroupId, _at: &MembershipAt) {}
 
+    fn tell_membership(&self, _to: NodeId, _group: GroupId, _at: &MembershipAt) {}
+
     fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
 
     fn withdraw(&self, _group: GroupId) {}
@@ -231,8 +233,17 @@ fn open(
         let found = recovered.groups.get(&group);
         let membership =
             MembershipAt { id: EntryId::ZERO, membership: Membership::of_voters([(ME, 0)]) };
-        let kind = ReplicaKind::Full;
-        let from = Restore { group, promised, membership, lease_ns_max: 0, kind, found };
+        let (is_outlived, lease_ns_max, kind) = (false, 0, ReplicaKind::Full);
+        let from = Restore {
+            group,
+            promised,
+            membership,
+            is_outlived,
+            lease_ns_max,
+            kind,
+            log_suspect: false,
+            found,
+        };
         let restored = match restore(from, &reader, &store) {
             Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
             other => other.expect("log and rows fit together"),

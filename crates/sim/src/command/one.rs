@@ -9,7 +9,8 @@ use madsim::runtime::Runtime;
 use quorate_sim::options::Options;
 use quorate_sim::places::on_simulated_machines;
 use quorate_sim::run::{Report, run};
-use quorate_topology::{LeaseProfile, Topology, presets};
+use quorate_topology::presets::{self, Layout};
+use quorate_topology::{LeaseProfile, Topology};
 use quorate_types::ClusterId;
 use quorate_types::planted;
 use tracing_subscriber::EnvFilter;
@@ -92,17 +93,20 @@ fn on_a_thread_of_its_own(
 
 fn preset(options: &Options) -> String {
     let lease = if options.has_leases { LeaseProfile::Lan } else { LeaseProfile::Off };
-    let write = if options.is_wide {
-        presets::three_cities_five_idcs
-    } else {
-        presets::one_city_three_idcs
+    // With nodes to spare every group is on half of them.
+    let (layout, nodes_per_idc) = match (options.is_wide, options.has_churn) {
+        (false, false) => (Layout::OneCity, 1),
+        (false, true) => (Layout::OneCity, 2),
+        (true, false) => (Layout::ThreeCities, 1),
+        (true, true) => (Layout::TwoCities, 2),
     };
-    write(&presets::Options {
+    let preset = presets::Options {
         name: "sim".to_owned(),
         hosts: presets::Hosts::Numbered { prefix: "10.0.0.".to_owned() },
         lease,
         ..presets::Options::demo(ClusterId(0x51e9))
-    })
+    };
+    presets::of_layout(layout, nodes_per_idc, &preset)
 }
 
 fn describe(options: &Options, topology: &Topology) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Counts that are worth a total, in the order in which they are printed.
-const TOTALS: [(&str, &str); 15] = [
+const TOTALS: [(&str, &str); 21] = [
     ("asked", "calls"),
     ("applied", "acknowledged"),
     ("unknown", "with unknown outcome"),
@@ -19,6 +19,12 @@ const TOTALS: [(&str, &str); 15] = [
     ("pause", "pauses"),
     ("slow-disk", "slow or hanging disks"),
     ("hand-over", "hand-overs"),
+    ("taken-in", "learners taken in"),
+    ("voters-changed", "changes of voters"),
+    ("dropped", "learners dropped"),
+    ("interrupted", "changes interrupted"),
+    ("wipe", "emptied disks"),
+    ("lose-rows", "lost rows"),
     ("lost-messages", "lost messages"),
 ];
 

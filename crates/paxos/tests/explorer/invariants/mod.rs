@@ -128,6 +128,8 @@ impl Judge {
             | Input::LogWhole
             | Input::Change(_)
             | Input::ContinueChange
+            | Input::Force(_)
+            | Input::History(_)
             | Input::Pin(_)
             | Input::Trimmed(_)
             | Input::Refilling(_)
