@@ -345,20 +345,13 @@ impl Shard {
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
-            Event::LogWhole { group, replica } => {
-                self.log_is_whole(now, group, replica, fx)?;
-            }
+            Event::LogWhole { group, replica } => self.log_is_whole(now, group, replica, fx)?,
             Event::MembershipsStored(count) => self.memberships_unstored -= count,
             Event::LogProgress { has_room, log_bytes, counters } => {
                 fx.disk_ok_at = now;
                 self.progressed(now, has_room, counters, log_bytes);
             }
-            Event::Released => {
-                for (group, driver) in &mut self.groups {
-                    fx.touched.push(*group);
-                    driver.trimmed(now, fx)?;
-                }
-            }
+            Event::Released => self.released(now, fx)?,
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
             Event::Refilled { .. }
             | Event::Switched { .. }
@@ -407,6 +400,14 @@ impl Shard {
             return Ok(());
         }
         driver.step(now, Input::LogWhole, fx)
+    }
+
+    fn released(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        for (group, driver) in &mut self.groups {
+            fx.touched.push(*group);
+            driver.trimmed(now, fx)?;
+        }
+        Ok(())
     }
 
     fn progressed(&mut self, now: BootTime, has_room: bool, counters: LogCounters, bytes: u64) {
