@@ -2,7 +2,7 @@
 //!
 //! Knows the command line of `quorate server` and what it prints when it ends, and nothing else of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -332,6 +332,11 @@ impl Cluster {
         Ok(restored(&self.output(node)?))
     }
 
+    /// Groups whose log the present process of a node did not rely on when it started.
+    pub(crate) fn suspect(&self, node: Node) -> io::Result<BTreeSet<u32>> {
+        Ok(suspect(&self.output(node)?))
+    }
+
     /// How often the present process of a node has switched to rows that came from another one.
     pub(crate) fn switched(&self, node: Node) -> io::Result<usize> {
         let output = self.output(node)?;
@@ -423,6 +428,19 @@ fn restored(output: &str) -> BTreeMap<u32, u64> {
     groups.collect()
 }
 
+/// The groups that a node says may lack what it had acknowledged.
+fn suspect(output: &str) -> BTreeSet<u32> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_suspect = |line: &Value| {
+        let message = line["message"].as_str();
+        message.is_some_and(|message| message.starts_with("the log may lack what was acknowledged"))
+    };
+    let groups = lines
+        .filter(is_suspect)
+        .filter_map(|line| line["group"].as_str()?.trim_start_matches('g').parse().ok());
+    groups.collect()
+}
+
 fn first_port(base_port: u16, node: Node) -> u16 {
     base_port + PORTS_APART * (node.0 - 1)
 }
@@ -486,6 +504,9 @@ mod tests {
         let output = "{\"message\":\"group restored\",\"group\":\"g2\",\"last\":\"1300@8.2\"}\n\
                       not json\n{\"message\":\"ready\"}\n";
         assert_eq!(restored(output), [(2, 1300)].into());
+        let output =
+            "{\"message\":\"the log may lack what was acknowledged: so\",\"group\":\"g2\"}\n{}\n";
+        assert_eq!(suspect(output), [2].into());
     }
 
     #[test]

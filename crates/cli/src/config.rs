@@ -170,6 +170,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "a start moves damaged rows aside and fetches others, instead of refusing",
     },
     Setting {
+        key: "storage.repair-log",
+        flag: "--repair-log",
+        kind: Kind::Boolean,
+        unset: Unset::Value("true"),
+        about: "a start with a damaged log fetches what is missing from others, instead of refusing",
+    },
+    Setting {
         key: "log.format",
         flag: "--log-format",
         kind: Kind::Words(&["json", "text"]),

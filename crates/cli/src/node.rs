@@ -53,6 +53,8 @@ pub(crate) struct NodeOptions {
     pub(crate) check_interval: Option<Duration>,
     /// It moves damaged rows aside instead of refusing to start.
     pub(crate) repair_rows: bool,
+    /// It fetches what a damaged log lacks instead of refusing to start.
+    pub(crate) repair_log: bool,
     /// Bytes of unanswered requests, where the profile's are not wanted.
     pub(crate) request_bytes_max: Option<u64>,
     /// How long it tries to hand leaderships over when it is stopped, where the usual is not wanted.
@@ -99,6 +101,7 @@ pub(crate) async fn serve(
                 .check_interval
                 .unwrap_or_else(|| Tuning::default().check_interval),
             repair_rows: options.repair_rows,
+            repair_log: options.repair_log,
             request_bytes_max: options.request_bytes_max,
             leave_timeout: options.leave_timeout.unwrap_or_else(|| Tuning::default().leave_timeout),
             ..Tuning::default()
@@ -145,6 +148,8 @@ mod tests {
         assert!(matches!(checks, Unset::Value(text) if text == format!("{minutes}m")));
         let repair = Setting::of("storage.repair-rows").expect("a setting").unset;
         assert!(matches!(repair, Unset::Value(text) if text == tuning.repair_rows.to_string()));
+        let repair = Setting::of("storage.repair-log").expect("a setting").unset;
+        assert!(matches!(repair, Unset::Value(text) if text == tuning.repair_log.to_string()));
         let leave = Setting::of("server.leave-timeout").expect("a setting").unset;
         let seconds = tuning.leave_timeout.as_secs();
         assert!(matches!(leave, Unset::Value(text) if text == format!("{seconds}s")));

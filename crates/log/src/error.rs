@@ -104,6 +104,12 @@ pub enum LogError {
     },
 }
 
+impl From<LogError> for quorate_types::Error {
+    fn from(error: LogError) -> quorate_types::Error {
+        quorate_types::Error::new(error.code(), error.to_string())
+    }
+}
+
 impl LogError {
     /// A failed call to the disk.
     pub(crate) fn io(operation: &'static str, path: &str, source: io::Error) -> LogError {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::disk::DiskFile;
 use crate::frame::{LogOffset, SegmentId};
+use crate::index::SegmentState;
 use crate::scan::{Found, Scan};
 use crate::segment::SegmentHead;
 
@@ -27,6 +28,12 @@ impl Segment {
     /// The base, unless nothing in the file tells it.
     pub(crate) fn base(&self) -> Option<LogOffset> {
         if self.is_foreign { None } else { self.scan.base }
+    }
+
+    /// As part of an index, without frames.
+    pub(crate) fn state(&self, is_damaged: bool) -> SegmentState {
+        let file = Arc::clone(&self.file);
+        SegmentState { file, file_bytes: self.file_bytes, live_frames: 0, is_damaged }
     }
 
     /// The bytes that the file had when it was made and has not now.

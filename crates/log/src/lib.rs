@@ -43,7 +43,7 @@ pub use frame::{Frame, HEADER_BYTES, LogOffset, SegmentId};
 pub use options::LogOptions;
 pub use promises::{Opened, PromiseFile, check_floors};
 pub use reader::LogReader;
-pub use record::{GroupRecord, LogMark, MembershipRecord, NodeRecord};
+pub use record::{GroupRecord, LogMark, LogTrust, MembershipRecord, NodeRecord};
 pub use recovered::{Cut, Damage, DamageKind, FrameInfo, Recovered, RecoveredGroup};
 pub use recovery::Log;
 pub use writer::{LogCounters, LogStats, LogWriter};

@@ -7,7 +7,7 @@ use quorate_types::{ClusterId, Incarnation, NodeId, ReplicaId, ReplicaKind};
 use super::*;
 use crate::disk::sim::{CrashMode, SimDisk};
 use crate::frame::{LogOffset, SegmentId};
-use crate::record::{GroupRecord, LogMark, MembershipRecord};
+use crate::record::{GroupRecord, LogMark, LogTrust, MembershipRecord};
 
 fn record(round: u64) -> NodeRecord {
     let promised = Ballot { round, replica: ReplicaId(1) };
@@ -21,6 +21,7 @@ fn record(round: u64) -> NodeRecord {
                     kind: ReplicaKind::Full,
                     promised,
                     pinned: false,
+                    log: LogTrust::default(),
                     membership: MembershipRecord::default(),
                 },
             )

@@ -10,7 +10,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic, `QPR1` |
 //! | 4 | 4 | crc32c of everything from byte 8 to the end |
-//! | 8 | 4 | format, 5 |
+//! | 8 | 4 | format, 6 |
 //! | 12 | 4 | length of what follows |
 //! | 16 | 8 | version |
 //! | 24 | 16 | cluster |
@@ -23,9 +23,9 @@
 //! | 80 | 4 | number of groups |
 //! | 84 | 1 | 1 if the data folder is not the first of its node, else 0 |
 //! | 85 | 13 each | peers: node (4), incarnation (8), 1 first, 2 reborn or 3 disputed |
-//! | | 58 and more each | groups: group (4), replica (8), its kind (1), promised round (8) and replica (8); 1 if the
-//! replica is pinned, else 0; the entry of the membership: slot (8), round (8) and replica (8); its length (4) and
-//! bytes |
+//! | | 67 and more each | groups: group (4), replica (8), its kind (1), promised round (8) and replica (8); 1 if the
+//! replica is pinned, else 0; 1 if its log is suspect, else 0; the log offset from which on its frames count (8); the
+//! entry of the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
 //!
 //! Kinds: 0 full, 1 log-only, 2 read-only, 3 arbiter.
 
@@ -40,7 +40,7 @@ use crate::frame::{LogOffset, SegmentId};
 
 const MAGIC: [u8; 4] = *b"QPR1";
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 5;
+pub(crate) const FORMAT: u32 = 6;
 const HEADER_BYTES: usize = 16;
 /// More than any membership takes.
 const MEMBERSHIP_BYTES_MAX: usize = 1024;
@@ -56,8 +56,20 @@ pub struct GroupRecord {
     pub promised: Ballot,
     /// An operator wants it to lead.
     pub pinned: bool,
+    /// What of its log counts.
+    pub log: LogTrust,
     /// The last membership that it knows to be chosen. The log may hold later ones.
     pub membership: MembershipRecord,
+}
+
+/// How far the log of a replica may be relied on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogTrust {
+    /// Something that it had acknowledged may be missing: the replica must not vote. Set by a start that found
+    /// damage, before it wrote anything else; taken back once the log is whole again.
+    pub suspect: bool,
+    /// Frames of the group that begin below do not count: they were given up as damaged. Never falls.
+    pub counts_from: LogOffset,
 }
 
 /// Who takes part in a group, as bytes that this crate does not read.
@@ -144,6 +156,8 @@ impl NodeRecord {
             body.extend_from_slice(&record.promised.round.to_le_bytes());
             body.extend_from_slice(&record.promised.replica.0.to_le_bytes());
             body.push(u8::from(record.pinned));
+            body.push(u8::from(record.log.suspect));
+            body.extend_from_slice(&record.log.counts_from.0.to_le_bytes());
             let MembershipRecord { at, bytes } = &record.membership;
             assert!(bytes.len() <= MEMBERSHIP_BYTES_MAX, "a membership of {} bytes", bytes.len());
             body.extend_from_slice(&at.slot.0.to_le_bytes());
@@ -218,12 +232,13 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
         let kind = ReplicaKind::of_number(body.take::<1>()?[0])?;
         let promised = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
         let pinned = body.flag()?;
+        let log = LogTrust { suspect: body.flag()?, counts_from: LogOffset(body.u64()?) };
         let slot = Slot(body.u64()?);
         let ballot = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
         let length = body.u32()? as usize;
         let bytes = body.slice(length.min(MEMBERSHIP_BYTES_MAX + 1))?.to_vec();
         let membership = MembershipRecord { at: EntryId { ballot, slot }, bytes };
-        let replica = GroupRecord { replica, kind, promised, pinned, membership };
+        let replica = GroupRecord { replica, kind, promised, pinned, log, membership };
         record.groups.insert(group, replica);
     }
     body.0.is_empty().then_some(record)

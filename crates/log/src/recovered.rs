@@ -21,6 +21,9 @@ pub struct FrameInfo {
     /// Damage lies before it in the log: something of its group may be missing in between, even a
     /// frame that replaced slots which now seem to be there.
     pub after_damage: bool,
+    /// All damage that this start found lies before it, but for what only an [earlier](DamageKind::Earlier) one
+    /// noticed.
+    pub behind_damage: bool,
 }
 
 /// The frames of a group.
@@ -90,6 +93,8 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
     /// In order of position. Not empty: no replica of this node may assume its log complete.
     pub damage: Vec<Damage>,
+    /// The damage is such that frames may be missing behind all that were found.
+    pub end_lost: bool,
     /// Promise floors of the newest segment; see [`crate::check_floors`].
     pub floors: BTreeMap<GroupId, Ballot>,
     /// `None` for a new log.
@@ -98,11 +103,11 @@ pub struct Recovered {
     pub decisions: Vec<String>,
 }
 
-/// Describes the groups of an index; `damage_at` is where the first damage lies, as segment and
-/// position in it.
+/// Describes the groups of an index; the damages are those that lie first and last, as segment and position in it.
 pub(crate) fn groups(
     index: &Index,
     damage_at: Option<(SegmentId, u64)>,
+    damage_last: Option<(SegmentId, u64)>,
 ) -> BTreeMap<GroupId, RecoveredGroup> {
     let mut groups = BTreeMap::new();
     for (group, live) in &index.groups {
@@ -123,6 +128,7 @@ pub(crate) fn groups(
                 bytes: u64::from(frame.header.body_bytes),
                 offset: frame.header.offset,
                 after_damage: damage_at.is_some_and(|damage| damage <= place),
+                behind_damage: damage_last.is_none_or(|damage| damage <= place),
             });
         }
         if let (None, Some(last)) = (recovered.gap, recovered.frames.last()) {

@@ -18,13 +18,17 @@
 //!    reported. The old segment is never appended to again: a frame written there could end exactly
 //!    where an old one, torn off by the cut, still begins.
 //!
+//! Between 3 and 4 the caller may give groups up, of which something is missing. Nothing is written before it has
+//! done so, and their frames are not copied.
+//!
 //! A power cut during all this leaves the old log as it was, or the new segment complete.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-use quorate_types::Slot;
+use quorate_types::{GroupId, Slot};
 use tracing::{error, info, warn};
 
 use crate::disk::{Disk, DiskFile};
@@ -74,6 +78,33 @@ impl Log {
         random: u64,
         mark: LogMark,
     ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
+        Log::open_judged(
+            disk,
+            options,
+            random,
+            mark,
+            BTreeMap::new(),
+            |_, _, _| Ok(BTreeSet::new()),
+        )
+    }
+
+    /// Opens a log that reaches `mark` at least, without the frames of groups that begin below `counts_from`.
+    ///
+    /// `judge` is called when all is read and nothing is written yet, with what was found, a reader of it, and the
+    /// offset at which the log will go on. It returns the groups to give up: the log begins anew with none of
+    /// their frames. What it decides must be durable when it returns, the offset included.
+    ///
+    /// # Errors
+    /// `LOG_DAMAGED` if the newest segment of the mark is missing, and whatever `judge` says, both with nothing
+    /// written; otherwise as [`Log::open`].
+    pub fn open_judged<E: From<LogError>>(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        random: u64,
+        mark: LogMark,
+        counts_from: BTreeMap<GroupId, LogOffset>,
+        judge: impl FnOnce(&Recovered, &LogReader, LogOffset) -> Result<BTreeSet<GroupId>, E>,
+    ) -> Result<(LogWriter, LogReader, Recovered), E> {
         options.validate()?;
         disk.create_dir_all(DIR).map_err(|e| LogError::io("create folder", DIR, e))?;
         disk.sync_dir("").map_err(|e| LogError::io("sync folder", ".", e))?;
@@ -83,10 +114,15 @@ impl Log {
         // A killed process may have renamed a segment away without the name being durable. Its file
         // must not get new content while a power cut could bring the old name back.
         disk.sync_dir(DIR).map_err(|e| LogError::io("sync folder", DIR, e))?;
-        let mut recovery =
-            Recovery { out: Recovered::default(), damage_at: None, durable: mark.durable };
+        let mut recovery = Recovery {
+            out: Recovered::default(),
+            damage_at: None,
+            damage_last: None,
+            durable: mark.durable,
+            counts_from,
+        };
         let (segments, random) = recovery.read(files, random)?;
-        recovery.decide(disk, options, pool, segments, random)
+        recovery.decide(disk, options, pool, segments, random, judge)
     }
 }
 
@@ -128,8 +164,12 @@ struct Recovery {
     out: Recovered,
     /// Segment and position of the first damage.
     damage_at: Option<(SegmentId, u64)>,
+    /// The same of the last that is there to see.
+    damage_last: Option<(SegmentId, u64)>,
     /// Everything below was durable, says the promise file.
     durable: LogOffset,
+    /// Frames of these groups that begin below do not count.
+    counts_from: BTreeMap<GroupId, LogOffset>,
 }
 
 impl Recovery {
@@ -157,16 +197,18 @@ impl Recovery {
         Ok((segments, random))
     }
 
-    fn decide(
+    fn decide<E: From<LogError>>(
         mut self,
         disk: Arc<dyn Disk>,
         options: LogOptions,
         mut pool: Pool,
         segments: Vec<Segment>,
         random: u64,
-    ) -> Result<(LogWriter, LogReader, Recovered), LogError> {
+        judge: impl FnOnce(&Recovered, &LogReader, LogOffset) -> Result<BTreeSet<GroupId>, E>,
+    ) -> Result<(LogWriter, LogReader, Recovered), E> {
         let trusted = segments.iter().map(Segment::says_synced).fold(self.durable, Ord::max);
-        let mut index = Index::default();
+        // What there is, and what there will be, but for the copies.
+        let (mut seen, mut index) = (Index::default(), Index::default());
         let mut base = trusted;
         let mut tail = Vec::new();
         for (place, segment) in segments.iter().enumerate() {
@@ -192,18 +234,21 @@ impl Recovery {
             }
             self.note_damage(segment, &parts, is_last);
             self.note_missing(segment, next);
-            index.segments.insert(
-                segment.id,
-                SegmentState {
-                    file: Arc::clone(&segment.file),
-                    file_bytes: segment.file_bytes,
-                    live_frames: 0,
-                    is_damaged: damage_before < self.out.damage.len(),
-                },
-            );
-            push(&mut index, &parts.trusted);
+            for index in [&mut seen, &mut index] {
+                let is_damaged = damage_before < self.out.damage.len();
+                index.segments.insert(segment.id, segment.state(is_damaged));
+                self.push(index, &parts.trusted);
+            }
             tail = parts.tail;
         }
+        self.push(&mut seen, &tail);
+        self.out.groups = recovered::groups(&seen, self.damage_at, self.damage_last);
+        let seen = LogReader::new(Arc::new(Shared::new(seen, random)));
+        let given_up = judge(&self.out, &seen, base)?;
+        for group in &given_up {
+            index.release(*group, Slot(u64::MAX));
+        }
+        tail.retain(|found| self.counts(found) && !given_up.contains(&found.header.group));
         let ignored = segments.last().map_or(0, |last| last.ignored_bytes(base, &tail));
         let segment_bytes = options.segment_bytes;
         let new =
@@ -214,9 +259,9 @@ impl Recovery {
             new.head.id,
             SegmentState { file: Arc::clone(&file), file_bytes, live_frames: 0, is_damaged: false },
         );
-        push(&mut index, &new.copies);
+        self.push(&mut index, &new.copies);
         self.note_cut(segments.last(), &new, ignored, &mut index);
-        self.out.groups = recovered::groups(&index, self.damage_at);
+        self.out.groups = recovered::groups(&index, self.damage_at, self.damage_last);
         self.note_groups();
         let shared = Arc::new(Shared::new(index, random));
         let reader = LogReader::new(Arc::clone(&shared));
@@ -226,6 +271,8 @@ impl Recovery {
     }
 
     fn note_damage(&mut self, segment: &Segment, parts: &Parts, is_last: bool) {
+        self.out.end_lost |= is_last
+            && (segment.is_foreign || segment.head.is_none() || segment.cut_off().is_some());
         if segment.is_foreign {
             return self.damage(segment, DamageKind::Foreign, 0..segment.file_bytes);
         }
@@ -266,6 +313,9 @@ impl Recovery {
         ));
         let place = (segment.id, at.start);
         self.damage_at = Some(self.damage_at.map_or(place, |first| first.min(place)));
+        if kind != DamageKind::Earlier {
+            self.damage_last = self.damage_last.max(Some(place));
+        }
         self.out.damage.push(Damage { segment: segment.id, kind, offset, bytes });
     }
 
@@ -276,6 +326,7 @@ impl Recovery {
         self.out.decisions.push(format!("segments {first} to {upto}: damage, files are missing"));
         let place = (first, 0);
         self.damage_at = Some(self.damage_at.map_or(place, |at| at.min(place)));
+        self.damage_last = self.damage_last.max(Some(place));
         let kind = DamageKind::Missing { upto };
         self.out.damage.push(Damage { segment: first, kind, offset: None, bytes: 0 });
     }
@@ -322,6 +373,19 @@ impl Recovery {
         }
     }
 
+    fn push(&self, index: &mut Index, frames: &[Found]) {
+        let is_batch = |found: &&Found| found.header.kind == Kind::Batch;
+        for found in frames.iter().filter(is_batch).filter(|found| self.counts(found)) {
+            index.push(found.header, found.at);
+        }
+    }
+
+    /// False for a frame of what was given up.
+    fn counts(&self, found: &Found) -> bool {
+        let from = self.counts_from.get(&found.header.group);
+        from.is_none_or(|from| *from <= found.header.offset)
+    }
+
     fn note_groups(&mut self) {
         for (group, found) in &self.out.groups {
             let first = found.frames.first().map_or_else(Default::default, |frame| frame.first);
@@ -337,11 +401,5 @@ impl Recovery {
                 }
             }
         }
-    }
-}
-
-fn push(index: &mut Index, frames: &[Found]) {
-    for found in frames.iter().filter(|found| found.header.kind == Kind::Batch) {
-        index.push(found.header, found.at);
     }
 }

@@ -28,6 +28,9 @@ impl Replica {
             self.send_reject(from, msg.ballot, out);
             return;
         }
+        if self.is_log_suspect() {
+            return; // What it has may not be all that it acknowledged.
+        }
         if msg.ballot == self.promised {
             self.promise_owed_to = Some(from); // A repetition: only its owner can have sent it.
             self.give_owed_promise(now, out);
@@ -236,6 +239,7 @@ impl Replica {
         };
         self.send(from, Message::HeartbeatAck(ack), out);
         self.ask_for_rows(out);
+        self.ask_for_end(now, out);
         self.ask_now_and_then(now, out);
     }
 

@@ -137,6 +137,8 @@ impl Replica {
         if msg.ballot != self.promised
             || self.promised_synced != self.promised
             || msg.ballot.replica != from
+            || self.is_log_suspect()
+        // It may have lost what it promised with.
         {
             return;
         }

@@ -75,10 +75,11 @@ impl Replica {
                 let free = self.is_lease_over(now) && self.silent_until <= now;
                 // Where others keep only the log, one of them may have what is gone elsewhere, and cannot lead.
                 let needs_rows = self.needs_refill() && !self.membership().has_log_only();
-                let cannot = self.lacks_rows() || needs_rows || !self.may_lead();
+                let cannot =
+                    self.lacks_rows() || needs_rows || self.is_log_suspect() || !self.may_lead();
                 let unfit = self.health.draining || cannot;
                 if free && *election_at <= now && unfit {
-                    // A node that leaves must not lead again; who needs a snapshot, or does not vote, cannot.
+                    // A node that leaves must not lead again; who needs a snapshot or log, or does not vote, cannot.
                     self.wait_for_leader(now);
                 } else if free && *election_at <= now {
                     self.ask_pre_votes(now, out);
@@ -131,6 +132,7 @@ impl Replica {
         }
         let free = self.is_lease_over(now)
             && self.silent_until <= now
+            && !self.is_log_suspect()
             && !matches!(self.duty, Duty::Leader(_));
         let standing = self.standing();
         let granted =

@@ -84,13 +84,20 @@ impl Replica {
         if told.is_some() || asked.back().is_some_and(|asked| now < *asked + again) {
             return;
         }
+        self.ask_leader(now, out);
+    }
+
+    /// Asks the leader, if there is one.
+    pub(crate) fn ask_leader(&mut self, now: BootTime, out: &mut Output) {
         let Duty::Follower { .. } = self.duty else { return };
         let Some(leader) = self.leader else { return };
+        let asked = &mut self.freshness.asked;
         if asked.len() == ASKED_MAX {
             asked.pop_front();
         }
         asked.push_back(now);
-        self.send(leader, Message::Ask(Ask { ballot: self.promised, asked_at: now }), out);
+        let (ballot, left) = (self.promised, self.slot_left());
+        self.send(leader, Message::Ask(Ask { ballot, asked_at: now, left }), out);
     }
 
     /// The leader lives: asks it when the last answer is old.
@@ -105,6 +112,7 @@ impl Replica {
     /// A follower asks where we stand. Answered like a read: under a lease at once, else after a round
     /// of heartbeats.
     pub(crate) fn on_ask(&mut self, now: BootTime, from: ReplicaId, msg: Ask, out: &mut Output) {
+        self.note_lost(from, &msg, out);
         if msg.ballot != self.promised || self.serving(now).is_err() {
             return; // It asks again, whoever leads then.
         }
@@ -122,6 +130,7 @@ impl Replica {
         if !self.freshness.asked.contains(&msg.asked_at) {
             return;
         }
+        self.note_end(msg);
         let asked_at = if planted(Bug::FreshFromReceipt) { now } else { msg.asked_at };
         self.freshness.asked.retain(|asked| msg.asked_at < *asked);
         if self.freshness.told.is_some_and(|(before, _)| asked_at <= before) {

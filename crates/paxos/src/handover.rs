@@ -172,6 +172,7 @@ impl Replica {
             || !follows
             || self.health.draining
             || self.needs_refill()
+            || self.is_log_suspect()
             || !self.may_lead()
             || !self.membership().keeps_voter(self.options.replica)
             || now < self.silent_until

@@ -93,6 +93,10 @@ pub enum Input {
         /// The membership that was in force there.
         membership: MembershipAt,
     },
+    /// That the log is whole again, as [`Output::log_whole`] said, is durable: the replica votes from now on.
+    ///
+    /// [`Output::log_whole`]: crate::Output::log_whole
+    LogWhole,
     /// The answer to [`Output::install`].
     ///
     /// [`Output::install`]: crate::Output::install
@@ -124,6 +128,11 @@ pub struct Restored {
     pub applied_last: Option<Batch>,
     /// The rows are lost, damaged, or older than the log begins: they must come from another replica.
     pub rows_missing: bool,
+    /// Rows that come from another replica must stand at this slot or later: those on disk stand there. Above
+    /// the applied position only where the log has lost what they hold.
+    pub rows_at_least: Slot,
+    /// The log may lack entries that it had: the replica does not vote before it is whole again.
+    pub log_suspect: bool,
     /// The last membership that was made durable because it is chosen. A replica that nobody has taken in
     /// yet has one without members.
     pub membership: MembershipAt,
@@ -154,6 +163,8 @@ impl Restored {
             slot_applied: Slot::ZERO,
             applied_last: None,
             rows_missing: false,
+            rows_at_least: Slot::ZERO,
+            log_suspect: false,
             membership: MembershipAt { id: EntryId::ZERO, membership },
             memberships_in_log: Vec::new(),
             is_outlived: false,

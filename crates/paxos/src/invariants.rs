@@ -11,7 +11,8 @@
 //! | a leader serves only after its `StartWork` | `start_work.rs` |
 //! | no follower is ahead of its leader | `peers.rs` |
 //! | reads are answered in order, none during a hand-over | `reads.rs` |
-//! | nothing is told that is not durable | `told.rs` |
+//! | who may have lost log follows | `suspect.rs` |
+//! | nothing is told that is not durable, and no vote of who may have lost log | `told.rs` |
 
 mod leader;
 mod log;
@@ -20,6 +21,7 @@ mod peers;
 mod promise;
 mod reads;
 mod start_work;
+mod suspect;
 mod told;
 mod watermarks;
 
@@ -40,6 +42,7 @@ impl Replica {
         start_work::check(self);
         peers::check(self);
         reads::check(self);
+        suspect::check(self);
     }
 
     /// Checks that nothing in `out` tells of what is not durable.

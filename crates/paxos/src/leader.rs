@@ -66,7 +66,8 @@ pub(crate) enum Reader {
 /// What the leader knows of a follower.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
-    /// Durable there and equal to our log through here. Only rises within a leadership.
+    /// Durable there and equal to our log through here. Only rises within a leadership, but for who says that
+    /// it has lost some of it.
     pub(crate) slot_synced: Slot,
     /// The next slot to send.
     pub(crate) next: Slot,

@@ -79,6 +79,7 @@ impl Replica {
             return;
         }
         let (ballot, slot_applied) = (self.promised, self.slot_applied);
+        let slot_last = self.log.last().slot;
         while let Some((asked_at, reader)) = leader.reads.front().copied() {
             if !leased && confirmed.is_none_or(|at| at < asked_at) {
                 return;
@@ -87,7 +88,7 @@ impl Replica {
             match reader {
                 Reader::Local(token) => out.reads.push((token, ReadVerdict::Confirmed)),
                 Reader::Follower { replica, asked_at } => {
-                    let told = Told { ballot, asked_at, slot_applied };
+                    let told = Told { ballot, asked_at, slot_applied, slot_last };
                     out.messages.push((replica, Message::Told(told)));
                 }
             }

@@ -45,6 +45,7 @@ mod lease;
 mod quorum;
 mod refill;
 mod replica;
+mod suspect;
 mod suspend;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};

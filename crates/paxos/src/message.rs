@@ -171,6 +171,9 @@ pub struct Ask {
     pub ballot: Ballot,
     /// The sender's clock; echoed, never compared with another clock.
     pub asked_at: BootTime,
+    /// The sender may have lost log that it had acknowledged: it is durable and equal to the leader's through
+    /// here. `None` from all others.
+    pub left: Option<Slot>,
 }
 
 /// The sender still led after it was asked, and had applied this much.
@@ -182,6 +185,8 @@ pub struct Told {
     pub asked_at: BootTime,
     /// Everything that anybody was told before is at or below this slot.
     pub slot_applied: Slot,
+    /// The end of the sender's log: everything that it was acknowledged under this ballot is at or below.
+    pub slot_last: Slot,
 }
 
 /// The leader's log begins above what the receiver has of it: it needs a snapshot, unless it holds this

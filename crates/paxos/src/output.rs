@@ -158,6 +158,9 @@ pub struct Output {
     pub roles: Vec<RoleChange>,
     /// Verdicts on reads.
     pub reads: Vec<(ReadToken, ReadVerdict)>,
+    /// The log that was suspect is whole again: make that durable after the appends so far, then say
+    /// `Input::LogWhole`.
+    pub log_whole: bool,
     /// Fetch a snapshot at this slot or later from any replica, unless one is on its way. Said again as
     /// long as it is needed.
     pub refill: Option<Slot>,

@@ -62,7 +62,7 @@ impl Replica {
             self.behind = Some(trimmed);
         }
         if !self.is_installing() {
-            out.refill = Some(trimmed.slot);
+            out.refill = Some(trimmed.slot.max(self.slot_wanted()));
         }
     }
 
@@ -92,7 +92,7 @@ impl Replica {
 
     /// Rows that stand here or later will do.
     fn slot_wanted(&self) -> Slot {
-        self.log.trimmed().max(self.slot_applied)
+        self.log.trimmed().max(self.slot_applied).max(self.rows_at_least)
     }
 
     /// A snapshot at `slot` is being fetched, or none any more.

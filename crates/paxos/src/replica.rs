@@ -4,8 +4,8 @@
 //! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
 //! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
 //! gives leadership away, `change.rs` changes who takes part, `suspend.rs` sets voters aside, `arbiter.rs` keeps
-//! who takes part where no log is, `force.rs` begins another history where a majority is lost, `learner.rs`
-//! commits and applies.
+//! who takes part where no log is, `force.rs` begins another history where a majority is lost, `suspect.rs` keeps a
+//! damaged log from voting, `learner.rs` commits and applies.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -26,6 +26,7 @@ use crate::options::Options;
 use crate::output::{Append, NotServing, Output, ReadPurpose, RoleChange};
 use crate::priority::{Health, Standing};
 use crate::refill::Refill;
+use crate::suspect::Suspicion;
 
 /// So many places in the log are remembered for each budget of log, at most one for each batch.
 const BUDGET_MARKS: u64 = 16;
@@ -74,6 +75,10 @@ pub struct Replica {
     /// There are no rows, or damaged ones: nothing is applied before a snapshot is installed.
     pub(crate) rows_missing: bool,
     pub(crate) refill: Refill,
+    /// Rows that come must stand here or later: those on disk did.
+    pub(crate) rows_at_least: Slot,
+    /// The log may lack what was acknowledged.
+    pub(crate) suspicion: Option<Suspicion>,
     /// Through here others have recycled their logs, while ours lacked some of it.
     pub(crate) behind: Option<EntryId>,
     /// No ballot but `promised` gets a promise before this time. Only rises.
@@ -195,6 +200,8 @@ impl Replica {
             applied_last: restored.applied_last,
             rows_missing: restored.rows_missing,
             refill: Refill::None,
+            rows_at_least: restored.rows_at_least,
+            suspicion: Replica::suspicion_of(restored.log_suspect),
             behind: None,
             lease_until: BootTime::ZERO,
             silent_until,
@@ -247,11 +254,13 @@ impl Replica {
                 self.on_install(now, last, membership, &mut out);
             }
             Input::Installed { is_done } => self.on_installed(is_done, &mut out),
+            Input::LogWhole => self.on_log_whole(now),
         }
         self.fire_timers(now, &mut out);
         self.continue_install(&mut out);
         self.advance_apply(&mut out);
         self.settle_freshness();
+        self.settle_suspicion(&mut out);
         self.announce_serving(&mut out);
         self.announce_commit(&mut out);
         self.continue_handover(now, &mut out);
@@ -519,7 +528,8 @@ impl Replica {
 
     /// How well this replica would lead.
     pub(crate) fn standing(&self) -> Standing {
-        let cannot_lead = self.needs_refill() || !self.options.kind.keeps_rows();
+        let cannot_lead =
+            self.needs_refill() || self.is_log_suspect() || !self.options.kind.keeps_rows();
         let fatal_faults = if cannot_lead { Health::CANNOT_LEAD } else { self.health.fatal_faults };
         Standing {
             replica: self.options.replica,

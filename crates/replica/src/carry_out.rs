@@ -52,6 +52,10 @@ impl GroupDriver {
             self.note_chosen(&at);
             fx.memberships.push((self.group, at));
         }
+        if out.log_whole {
+            info!(group = %self.group, "the log is whole again");
+            fx.whole_logs.push((self.group, self.options.paxos.replica));
+        }
         if let Some(changed) = out.changed {
             self.members.changed = Some(changed);
         }

@@ -86,6 +86,15 @@ pub enum Event {
     },
     /// The log is on disk: for each group, the number of the last write that is.
     Synced(Vec<(GroupId, u64)>),
+    /// That the log of this replica is whole again is on disk.
+    LogWhole {
+        /// The group.
+        group: GroupId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// So many memberships are on disk.
+    MembershipsStored(u64),
     /// Promises are on disk.
     PromisesSynced(Vec<(GroupId, Ballot)>),
     /// The log finished a write or a probe.
@@ -406,6 +415,8 @@ pub struct GroupStatus {
     pub fences: usize,
     /// Views at cuts.
     pub cuts: CutStatus,
+    /// Its log may lack what it had acknowledged: it does not vote before it has it again.
+    pub log_suspect: bool,
     /// Rows from other nodes.
     pub refill: RefillStatus,
     /// Comparing rows.

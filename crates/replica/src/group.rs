@@ -106,6 +106,8 @@ pub(crate) struct Effects {
     /// Pages to be read off the shard task.
     pub(crate) cut_reads: Vec<CutRead>,
     pub(crate) promises: Vec<(GroupId, Ballot)>,
+    /// Replicas whose suspect logs are whole again.
+    pub(crate) whole_logs: Vec<(GroupId, ReplicaId)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
     /// Nodes that are told who takes part in a group.
@@ -648,6 +650,7 @@ impl GroupDriver {
             escrow_transfers: self.cross.rules.escrow().len(),
             fences: self.cross.rules.escrow().fences(),
             cuts: self.cuts.status(now),
+            log_suspect: self.core.is_log_suspect(),
             refill: self.refill_status(),
             checks: self.check_status(now),
             history: self.core.history().number,

@@ -34,6 +34,7 @@ mod checkpoints;
 mod checks;
 mod cross;
 mod cuts;
+mod damaged_log;
 mod disk_health;
 mod elsewhere;
 mod group;
@@ -50,6 +51,7 @@ mod waiters;
 
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
+pub use damaged_log::is_whole;
 pub use disk_health::DiskHangs;
 pub use event::{
     Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,

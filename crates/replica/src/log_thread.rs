@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{
-    Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
+    Disk, Frame, GroupRecord, LogError, LogTrust, LogWriter, MembershipRecord, NodeRecord,
+    PromiseFile,
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Slot};
@@ -36,7 +37,9 @@ pub(crate) enum LogCommand {
     Append { frames: Vec<Frame>, writes: Vec<(GroupId, u64)> },
     /// Make a promise durable.
     Promise { group: GroupId, ballot: Ballot },
-    /// Make durable who takes part in a group, before any frame that is sent later.
+    /// The suspect log of a replica is whole again: remember it, then say so.
+    LogWhole { group: GroupId, replica: ReplicaId },
+    /// Make durable who takes part in a group, before any frame that is sent later, then say so.
     Membership { group: GroupId, membership: MembershipRecord },
     /// The same at an arbiter, which waits until it is.
     Keep { group: GroupId, membership: MembershipRecord },
@@ -242,11 +245,18 @@ impl LogThread {
             }
             LogCommand::Membership { group, membership } => {
                 self.group_record(group).membership = membership;
+                news.memberships += 1;
             }
             LogCommand::Keep { group, membership } => {
                 let at = membership.at;
                 self.group_record(group).membership = membership;
                 news.events.push(Event::Kept { group, at });
+            }
+            LogCommand::LogWhole { group, replica } => {
+                let record = self.group_record(group);
+                record.log.suspect &= record.replica != replica;
+                news.has_whole = true;
+                news.events.push(Event::LogWhole { group, replica });
             }
             LogCommand::Create(made) => {
                 self.put_replica(made);
@@ -284,7 +294,10 @@ impl LogThread {
     fn put_replica(&mut self, made: Made) {
         let Made { group, replica, kind, promised } = made;
         let membership = MembershipRecord::default();
-        let record = GroupRecord { replica, kind, promised, pinned: false, membership };
+        // It has told of nothing. What was given up of the log before stays so.
+        let before = self.record.groups.get(&group).map(|record| record.log).unwrap_or_default();
+        let log = LogTrust { suspect: false, ..before };
+        let record = GroupRecord { replica, kind, promised, pinned: false, log, membership };
         self.record.groups.insert(group, record);
     }
 
@@ -295,10 +308,17 @@ impl LogThread {
 
     /// Stores the record if anything was noted in it, and says so.
     async fn tell_news(&mut self, news: News, tell: &Tell) -> Result<(), LogError> {
-        let News { is_any, promised, events, pinned, met, has_folders } = news;
+        let News { is_any, promised, memberships, has_whole, events, pinned, met, has_folders } =
+            news;
         if is_any {
             self.store().await?;
             self.writer.set_floors(floors(&self.record));
+        }
+        if has_whole && self.record.groups.values().all(|group| !group.log.suspect) {
+            self.writer.clear_damage()?;
+        }
+        if 0 < memberships {
+            send(&tell.events, Event::MembershipsStored(memberships));
         }
         if has_folders {
             tell.folders.send_replace(PeerFolders::new(self.record.peers.clone()));
@@ -360,6 +380,10 @@ struct News {
     events: Vec<Event>,
     pinned: Vec<oneshot::Sender<Result<(), Error>>>,
     met: Vec<(NodeId, oneshot::Sender<PeerFolder>)>,
+    /// So many memberships.
+    memberships: u64,
+    /// A log that was suspect is whole again.
+    has_whole: bool,
     /// More is known of the folders of peers.
     has_folders: bool,
 }

@@ -92,6 +92,8 @@ pub struct Restore<'a> {
     pub lease_ns_max: u64,
     /// What the replica holds.
     pub kind: ReplicaKind,
+    /// The log may lack what the replica had acknowledged.
+    pub log_suspect: bool,
     /// What recovery found in the log; `None` if it found nothing.
     pub found: Option<&'a RecoveredGroup>,
 }
@@ -104,7 +106,8 @@ pub struct Restore<'a> {
 /// find, which knows what was durable; nothing here could tell.)
 ///
 /// Rows that the log does not reach down to are missing, and so are all rows if the store is lost, or were
-/// found to be wrong: they must come from another replica. A replica that keeps none has applied everything that its
+/// found to be wrong: they must come from another replica. So are those that a suspect log does not reach up to: it is
+/// written anew. A replica that keeps none has applied everything that its
 /// log does not reach down to.
 ///
 /// # Errors
@@ -114,40 +117,40 @@ pub fn restore(
     reader: &LogReader,
     store: &Store,
 ) -> Result<Restored, RestoreError> {
-    let Restore { group, promised, membership, is_outlived, lease_ns_max, kind, found } = from;
+    let Restore {
+        group,
+        promised,
+        membership,
+        is_outlived,
+        lease_ns_max,
+        kind,
+        log_suspect,
+        found,
+    } = from;
     if let Some((from, upto)) = found.and_then(|found| found.gap) {
         info!(%group, %from, %upto, "the log goes on behind a gap");
     }
     let keeps_rows = kind.keeps_rows();
-    let slot_applied = if keeps_rows { store.applied(group) } else { Slot::ZERO };
-    let mut run = Run::default();
-    let mut next = Slot::ZERO;
+    let rows_at_least = if keeps_rows { store.applied(group) } else { Slot::ZERO };
     let mut applied_last = None;
-    loop {
-        let frames = read_frames(group, next, Slot(u64::MAX), CHUNK_BYTES, reader)?;
-        let Some((last, _)) = frames.last().filter(|(last, _)| next <= *last) else {
-            break;
-        };
-        // Where the frame ends: a later one may have cut it inside its batch.
-        next = last.next();
-        for (_, batch) in frames {
-            run.note(&batch);
-            if batch.last() == slot_applied {
-                applied_last = Some(batch);
-            }
+    let run = read_run(group, reader, |batch| {
+        if batch.last() == rows_at_least {
+            applied_last = Some(batch);
         }
-    }
+    })?;
     let Run { trimmed, runs, tail, memberships } = run;
-    let last = tail.id;
-    if last.slot < slot_applied {
+    let (last, slot_applied) = (tail.id, rows_at_least);
+    let is_short = last.slot < slot_applied;
+    if is_short && !log_suspect {
         return Err(RestoreError::Missing { group, from: last.slot.next(), upto: slot_applied });
     }
     if promised < last.ballot {
         return Err(RestoreError::BeyondPromise { group, entry: last, promised });
     }
     // Without rows nothing can be missing below the log.
-    let slot_applied = if keeps_rows { slot_applied } else { trimmed.slot };
-    let rows_missing = keeps_rows && (slot_applied < trimmed.slot || store.is_quarantined(group));
+    let slot_applied = if keeps_rows && !is_short { slot_applied } else { trimmed.slot };
+    let lacks_rows = is_short || slot_applied < trimmed.slot || store.is_quarantined(group);
+    let rows_missing = keeps_rows && lacks_rows;
     // What stood there before a break is not what the rows end with.
     let applied_last = applied_last.filter(|batch| trimmed.slot < batch.last());
     Ok(Restored {
@@ -159,6 +162,8 @@ pub fn restore(
         slot_applied,
         applied_last,
         rows_missing,
+        rows_at_least,
+        log_suspect,
         membership,
         memberships_in_log: memberships,
         is_outlived,
@@ -167,11 +172,12 @@ pub fn restore(
 
 /// Batches that continue each other.
 #[derive(Default)]
-struct Run {
+pub(crate) struct Run {
     /// The entry before the first.
-    trimmed: EntryId,
-    runs: Vec<(Slot, Ballot)>,
-    tail: Tail,
+    pub(crate) trimmed: EntryId,
+    /// Runs of one ballot.
+    pub(crate) runs: Vec<(Slot, Ballot)>,
+    pub(crate) tail: Tail,
     memberships: Vec<MembershipAt>,
 }
 
@@ -186,6 +192,28 @@ impl Run {
         }
         self.tail = batch.tail();
         self.memberships.extend(batch.membership());
+    }
+}
+
+/// The log of a group from its last break on; `note` sees all of it.
+pub(crate) fn read_run(
+    group: GroupId,
+    reader: &LogReader,
+    mut note: impl FnMut(Batch),
+) -> Result<Run, RestoreError> {
+    let mut run = Run::default();
+    let mut next = Slot::ZERO;
+    loop {
+        let frames = read_frames(group, next, Slot(u64::MAX), CHUNK_BYTES, reader)?;
+        let Some((last, _)) = frames.last().filter(|(last, _)| next <= *last) else {
+            return Ok(run);
+        };
+        // Where the frame ends: a later one may have cut it inside its batch.
+        next = last.next();
+        for (_, batch) in frames {
+            run.note(&batch);
+            note(batch);
+        }
     }
 }
 

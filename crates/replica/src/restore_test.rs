@@ -73,8 +73,16 @@ impl Node {
         };
         let (promised, lease_ns_max, found) = (ballot(9), 0, None);
         let is_outlived = false;
-        let from =
-            Restore { group: G, promised, membership, is_outlived, lease_ns_max, kind, found };
+        let from = Restore {
+            group: G,
+            promised,
+            membership,
+            is_outlived,
+            lease_ns_max,
+            kind,
+            log_suspect: false,
+            found,
+        };
         restore(from, &self.reader, &self.store)
     }
 

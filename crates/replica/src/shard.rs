@@ -90,6 +90,8 @@ pub struct Shard {
     sender: mpsc::UnboundedSender<Event>,
     log: LogQueue,
     checkpoints: Checkpoints,
+    /// Memberships on their way to the promise file. Rows wait for them: what rows hold may be lost from the log.
+    memberships_unstored: u64,
     /// Rows to switch to between two checkpoints.
     switches: VecDeque<Switch>,
     /// A switch is under way, off this task.
@@ -138,6 +140,7 @@ impl Shard {
         let log_loop = log.run(commands, sender.clone(), folders, gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),
+            memberships_unstored: 0,
             switches: VecDeque::new(),
             is_switching: false,
             hashing: Hashing::default(),
@@ -340,6 +343,15 @@ impl Shard {
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
+            Event::LogWhole { group, replica } => {
+                fx.touched.push(group);
+                let driver = self.driver(group);
+                // Another one may have taken its place.
+                if driver.options.paxos.replica == replica {
+                    driver.step(now, Input::LogWhole, fx)?;
+                }
+            }
+            Event::MembershipsStored(count) => self.memberships_unstored -= count,
             Event::LogProgress { has_room, log_bytes, counters } => {
                 self.disk_ok_at = now;
                 fx.disk_ok_at = now;
@@ -447,6 +459,8 @@ impl Shard {
             | Event::Cross { .. }
             | Event::Synced(_)
             | Event::PromisesSynced(_)
+            | Event::LogWhole { .. }
+            | Event::MembershipsStored(_)
             | Event::LogProgress { .. }
             | Event::Released
             | Event::Checkpointed { .. }
@@ -600,7 +614,7 @@ impl Shard {
         }
         self.look_at_disk(now, fx)?;
         self.send_home(now, fx)?;
-        if self.is_switching || !self.switches.is_empty() {
+        if self.is_switching || !self.switches.is_empty() || 0 < self.memberships_unstored {
             return Ok(()); // Then come the checkpoints.
         }
         let held_back = self.groups.values_mut().map(|driver| HeldBack {
@@ -642,6 +656,7 @@ impl Shard {
             let driver = self.groups.get(&group);
             let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
             let membership = record_of(&at, is_outlived);
+            self.memberships_unstored += 1;
             self.log.send(LogCommand::Membership { group, membership });
         }
         for (to, group, at) in fx.told {
@@ -649,6 +664,9 @@ impl Shard {
         }
         for (group, at) in fx.kept {
             self.log.send(LogCommand::Keep { group, membership: record_of(&at, false) });
+        }
+        for (group, replica) in fx.whole_logs {
+            self.log.send(LogCommand::LogWhole { group, replica });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

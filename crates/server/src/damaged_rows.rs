@@ -229,6 +229,7 @@ mod tests {
                 kind: quorate_types::ReplicaKind::Full,
                 promised: ballot,
                 pinned: false,
+                log: quorate_log::LogTrust::default(),
                 membership,
             }
         };

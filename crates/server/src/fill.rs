@@ -17,7 +17,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_log::{Disk, Frame, GroupRecord, Log, LogMark, Opened, PromiseFile, RealDisk};
+use quorate_log::{
+    Disk, Frame, GroupRecord, Log, LogMark, LogTrust, Opened, PromiseFile, RealDisk,
+};
 use quorate_paxos::{Batch, BatchKind, Tail};
 use quorate_store::{Base, Engine, Installer, Rocks, RocksOptions, Store, StoreError};
 use quorate_topology::{Group, Topology};
@@ -143,7 +145,14 @@ impl Fill {
             let replica = quorate_types::ReplicaId::first_on(node);
             let promised = batch.ballot();
             let (kind, membership) = (kind_on(group, node), born_with(group));
-            let began = GroupRecord { replica, kind, promised, pinned: false, membership };
+            let began = GroupRecord {
+                replica,
+                kind,
+                promised,
+                pinned: false,
+                log: LogTrust::default(),
+                membership,
+            };
             record.groups.insert(group.id, began);
             if !kind.keeps_log() {
                 continue;

@@ -51,6 +51,7 @@ mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
 #[cfg(all(not(madsim), feature = "process"))]
+mod damaged_log;
 mod damaged_rows;
 #[cfg(all(not(madsim), feature = "process"))]
 pub mod fill;

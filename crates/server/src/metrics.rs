@@ -285,6 +285,9 @@ fn register_node(registry: &mut Registry, context: &NodeContext, shard: &ShardSt
     );
     let help = "1 if this start found damaged rows and moved them aside";
     node_gauge(registry, "rows_repaired", help, u64::from(context.repaired.is_some()));
+    let help = "Groups whose log was damaged, and whose replica here does not vote until it is whole again";
+    let suspect = shard.groups.iter().filter(|group| group.log_suspect).count();
+    node_gauge(registry, "log_suspect_groups", help, suspect as u64);
     node_gauge(registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
     if let (Some(access), Some(tls)) = (&context.access, &context.tls) {
         let (requests, connections) = access.refused();

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, LogReader, MembershipRecord, NodeRecord, Opened,
-    PromiseFile, Recovered, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogReader, LogTrust, MembershipRecord, NodeRecord,
+    Opened, PromiseFile, Recovered, check_floors,
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
@@ -30,6 +30,7 @@ use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, MakeOptions, NodeContext};
 use crate::cut_service::CutService;
+use crate::damaged_log::{self, Judge};
 use crate::directory::{Directory, genesis, kind_on};
 use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
@@ -99,22 +100,41 @@ impl Node {
         let lease_ns = lease_ns(&topology);
         let (mut promises, mut record, lease_ns_max) =
             open_record(&disk, &topology, node, lease_ns, random[0])?;
-        let (mut writer, reader, recovered) =
-            Log::open_from(Arc::clone(&disk), tuning.log(profile), random[1], record.log)
-                .map_err(|error| log_error(&error))?;
-        refuse_damage(&recovered)?;
+        let is_known = |group: &GroupId| topology.group(*group).is_some();
+        let known = record.groups.keys().copied().filter(is_known);
+        let store = Store::open(engine, known.collect::<Vec<_>>())
+            .map_err(|error| Error::new(error.code(), error.to_string()))?;
+        let store = Arc::new(store);
+        let (mark, counts_from) = (record.log, damaged_log::counts_from(&record));
+        let options = tuning.log(profile);
+        let (mut writer, reader, recovered) = Log::open_judged(
+            Arc::clone(&disk),
+            options,
+            random[1],
+            mark,
+            counts_from,
+            |found, log, end| {
+                let is_wanted = tuning.repair_log;
+                let judge = Judge {
+                    record: &mut record,
+                    promises: &mut promises,
+                    store: &store,
+                    is_wanted,
+                };
+                judge.give_up(found, log, end)
+            },
+        )?;
         check_floors(&record, &recovered.floors).map_err(|error| log_error(&error))?;
         writer.set_floors(quorate_replica::log_thread::floors(&record));
         // The segment that this start began is durable, and from here on what is in it counts.
         record.log = writer.mark();
         promises.store(&record).map_err(|error| log_error(&error))?;
-        let is_known = |group: &GroupId| topology.group(*group).is_some();
+        if record.groups.values().all(|group| !group.log.suspect) {
+            writer.clear_damage()?; // Whatever there is to see, nothing is missing.
+        }
         let groups: BTreeMap<GroupId, GroupRecord> =
             record.groups.clone().into_iter().filter(|(group, _)| is_known(group)).collect();
         let reborn = record.reborn;
-        let store = Store::open(engine, groups.keys().copied())
-            .map_err(|error| Error::new(error.code(), error.to_string()))?;
-        let store = Arc::new(store);
 
         let client_listener = Listener::bind(&entry.client)?;
         let peer_listener = Listener::bind(&entry.peer)?;
@@ -306,6 +326,7 @@ fn open_record(
             kind: kind_on(group, node),
             promised: Ballot::ZERO,
             pinned: false,
+            log: LogTrust::default(),
             membership: born_with(group),
         });
     }
@@ -329,13 +350,26 @@ impl Found<'_> {
     /// Restores every group and hands it to the shard.
     fn add_to(self, shard: &mut Shard, make_options: &MakeOptions) -> Result<(), Error> {
         let Found { groups, recovered, lease_ns_max, reader, store } = self;
-        for (group, GroupRecord { replica, kind, promised, pinned, membership }) in groups {
+        for (group, GroupRecord { replica, kind, promised, pinned, log, membership }) in groups {
             let found = recovered.groups.get(&group);
             let (membership, is_outlived) = membership_of(&membership)?;
-            let from =
-                Restore { group, promised, membership, is_outlived, lease_ns_max, kind, found };
+            let log_suspect = log.suspect;
+            let from = Restore {
+                group,
+                promised,
+                membership,
+                is_outlived,
+                lease_ns_max,
+                kind,
+                log_suspect,
+                found,
+            };
             let restored =
                 restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
+            if restored.log_suspect {
+                warn!(%group, last = %restored.tail.id, code = Code::LogDamaged.name(),
+                    "the log may lack what was acknowledged: this replica does not vote before it has it from its leader");
+            }
             if restored.rows_missing {
                 let (rows, log) = (restored.slot_applied, restored.trimmed.slot);
                 warn!(%group, %rows, %log, "rows are missing below the log: they must come from another node");
@@ -391,22 +425,6 @@ pub(crate) fn fresh_record(topology: &Topology, node: NodeId, random: u64) -> No
         peers: BTreeMap::new(),
         groups: BTreeMap::new(),
     }
-}
-
-/// Damage below what was durable: the node stays down rather than vote without what it has promised to
-/// hold. Its peers go on without it.
-fn refuse_damage(recovered: &Recovered) -> Result<(), Error> {
-    let Some(first) = recovered.damage.first() else {
-        return Ok(());
-    };
-    let message = format!(
-        "the log is damaged in {} places, the first in segment {}: {:?}, {} bytes",
-        recovered.damage.len(),
-        first.segment,
-        first.kind,
-        first.bytes
-    );
-    Err(Error::new(Code::LogDamaged, message).with("segment", first.segment))
 }
 
 fn snapshot_options(tuning: Tuning, random: [u64; 2]) -> SnapshotOptions {

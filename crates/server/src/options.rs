@@ -105,6 +105,8 @@ pub struct Tuning {
     pub check_interval: Duration,
     /// A start moves damaged rows aside and fetches others, instead of refusing.
     pub repair_rows: bool,
+    /// A start with a damaged log gives up what is not certain and fetches it from others, instead of refusing.
+    pub repair_log: bool,
 }
 
 impl Default for Tuning {
@@ -121,6 +123,7 @@ impl Default for Tuning {
             snapshots_served_max: 2,
             check_interval: Duration::from_secs(600),
             repair_rows: true,
+            repair_log: true,
         }
     }
 }

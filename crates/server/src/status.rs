@@ -50,6 +50,10 @@ impl NodeContext {
                 notices.push(format!(
                     "its rows of {label} were not those of the majority: it does not serve them and fetches them anew"
                 ));
+            } else if group.log_suspect {
+                notices.push(format!(
+                    "its log of {label} is damaged: it fetches what is missing, and does not vote before it has it"
+                ));
             } else if group.refill.is_missing {
                 notices.push(format!("it has no rows of {label} yet and fetches them"));
             }

@@ -206,6 +206,13 @@ async fn another_lease_is_refused() {
     assert_ne!(cluster.topology.node(leader).expect("known").name, "n3");
 }
 
+/// The options of a node that does not repair its log.
+fn without_repair(cluster: &Cluster, name: &str) -> quorate_server::ServerOptions {
+    let mut options = cluster.options(name);
+    options.tuning.repair_log = false;
+    options
+}
+
 /// Goal: damage below what was durable is found at start and named.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_in_the_middle_of_the_log_stops_the_start() {
@@ -219,7 +226,7 @@ async fn damage_in_the_middle_of_the_log_stops_the_start() {
     let mut bytes = std::fs::read(&path).expect("readable");
     bytes[20_000] ^= 0x40;
     std::fs::write(path, bytes).expect("writable");
-    assert_eq!(serve_once(cluster.options("n2")).await.code, Code::LogDamaged);
+    assert_eq!(serve_once(without_repair(&cluster, "n2")).await.code, Code::LogDamaged);
 }
 
 /// Goal: a node whose newest segment is gone, or the whole log, does not start, however often it is
@@ -263,7 +270,7 @@ async fn a_short_newest_segment_stops_the_start() {
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("it is there");
     file.set_len(file.metadata().expect("asked").len() - 1).expect("cut");
     for _ in 0..2 {
-        assert_eq!(serve_once(cluster.options("n2")).await.code, Code::LogDamaged);
+        assert_eq!(serve_once(without_repair(&cluster, "n2")).await.code, Code::LogDamaged);
     }
 }
 

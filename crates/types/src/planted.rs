@@ -67,6 +67,7 @@ bugs! {
     KeptBeforeSync "kept-before-sync" "An arbiter says that it keeps who takes part before that is on its disk."
     LogOnlyDrops "log-only-drops" "Who keeps only the log drops it before enough full voters have it (trap 25)."
     InstallUnpromised "install-unpromised" "A snapshot is installed although it ends with a ballot that was never promised here."
+    TrustDamagedLog "trust-damaged-log" "A replica whose log has lost entries votes as if it had them."
     AckBeforeSync "ack-before-sync" "Log writes are reported durable before the sync (traps 1 and 2)."
     LostPromise "lost-promise" "Promises are reported durable and never written."
     RecycleEarly "recycle-early" "The log is recycled once applied, not once the rows are on disk (trap 8)."

@@ -8,7 +8,8 @@
 //! in nothing since. If it did start, an older copy would bring back older promises; then only the
 //! bytes that were changed are put back, if they are still there.
 //!
-//! A node whose log lost its end must refuse: it would vote without what it had acknowledged. A byte
+//! A node whose log lost its end must refuse, or fetch what it lost before it votes: it would vote without what it had
+//! acknowledged. A byte
 //! of the last write, hit before anything was written behind it, is the exception: on the disk it
 //! looks like a write that a power cut tore. A node that forgot that write is named and counted.
 
@@ -118,13 +119,18 @@ async fn try_case(trial: &mut Trial, case: Case, node: Node) -> Result<String, F
     trial.wait_done(PROGRESS).await?;
     match started {
         Started::Ready => {
+            let repairs = trial.cluster.suspect(node)?;
+            let synced = synced.into_iter().filter(|(group, _)| !repairs.contains(group)).collect();
             let forgot = forgotten(&synced, &trial.cluster.restored(node)?);
-            if case.must_be_refused() {
+            if case.must_be_noticed() && repairs.is_empty() {
                 trial.note_wrong(format!("{}: {node} started without its end", named(case)));
             } else if 0 < forgot && !case.may_look_torn() {
                 trial.note_wrong(format!("{}: {node} forgot {forgot} slots", named(case)));
             }
             let mut what = use_it(trial, case, node, &damages, forgot).await?;
+            if !repairs.is_empty() {
+                what += ", repaired its log";
+            }
             if aside(&data)? != aside_before {
                 if !case.kind.is_of_rows() {
                     trial.note_wrong(format!("{}: {node} moved whole rows aside", named(case)));
@@ -202,7 +208,7 @@ async fn judge_refusal(
 ) -> Result<String, Failure> {
     let what = match &ending.way {
         Way::Coded(code) => {
-            if case.must_be_refused() && code != LOG_DAMAGED {
+            if case.must_be_noticed() && code != LOG_DAMAGED {
                 trial.note_wrong(format!("{}: {node} refused with {code}", named(case)));
             }
             if case.kind.is_of_rows() && code == STORE_DAMAGED {

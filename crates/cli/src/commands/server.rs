@@ -85,6 +85,10 @@ pub(crate) struct ServerArgs {
     /// [env: QUORATE__STORAGE__REPAIR_ROWS] [default: true]
     #[arg(long, value_name = "BOOLEAN", value_parser = value_of("storage.repair-rows"))]
     repair_rows: Option<String>,
+    /// Fetch what a damaged log lacks from other nodes, instead of refusing to start
+    /// [env: QUORATE__STORAGE__REPAIR_LOG] [default: true]
+    #[arg(long, value_name = "BOOLEAN", value_parser = value_of("storage.repair-log"))]
+    repair_log: Option<String>,
     /// How log lines on stderr look: json or text; json unless stdout is a terminal [env: QUORATE__LOG__FORMAT]
     #[arg(long, value_name = "FORMAT", value_parser = value_of("log.format"))]
     log_format: Option<String>,
@@ -154,6 +158,7 @@ impl ServerArgs {
             ("storage.snapshot-rate-max", &self.snapshot_rate_max),
             ("storage.check-interval", &self.check_interval),
             ("storage.repair-rows", &self.repair_rows),
+            ("storage.repair-log", &self.repair_log),
             ("log.format", &self.log_format),
             ("log.filter", &self.log_filter),
         ];
@@ -190,6 +195,7 @@ impl ServerConfig {
             snapshot_rate_max: settings.typed("storage.snapshot-rate-max", config::size)?,
             check_interval: settings.typed("storage.check-interval", config::time_or_never)?,
             repair_rows: settings.get("storage.repair-rows") != Some("false"),
+            repair_log: settings.get("storage.repair-log") != Some("false"),
             request_bytes_max: settings.typed("server.request-bytes-max", config::size)?,
             leave_timeout: settings.typed("server.leave-timeout", args::duration)?,
             security: security(settings)?,

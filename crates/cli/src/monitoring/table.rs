@@ -133,6 +133,14 @@ pub(super) const ALERTS: &[Alert] = &[
         action: "check its disk; `quorate status` names the folder the old rows are in",
     },
     Alert {
+        name: "QuorateLogSuspect",
+        expression: "quorate_log_suspect_groups > 0",
+        lasts: "5m",
+        severity: Critical,
+        summary: "{{ $labels.instance }} found its log damaged and does not vote in {{ $value }} groups before it has it again",
+        action: "check its disk; see that these groups have a leader: `quorate status`, `quorate error LOG_DAMAGED`",
+    },
+    Alert {
         name: "QuorateReplicaBehind",
         expression: "quorate_replica_lag_slots > 8192",
         lasts: "2m",

@@ -3,8 +3,10 @@
 use super::Page;
 
 pub(super) const LOG_DAMAGED: Page = Page {
-    meaning: "Bytes of the log are changed or missing that were once safely on the disk. The node does \
-              not start: it may have forgotten what it acknowledged.",
+    meaning: "Bytes of the log are changed or missing that were once safely on the disk. A node repairs that \
+              by itself at its start: it fetches what is missing and does not vote before it has it. This one \
+              does not start: it was told not to repair its log (`--repair-log false`), the other voters of a \
+              group are no majority without it, or the newest file of the log is gone.",
     causes: &[
         "the disk lost or changed bytes",
         "a file of the log was removed, cut or replaced by an older copy",
@@ -13,6 +15,8 @@ pub(super) const LOG_DAMAGED: Page = Page {
         "keep the folder as it is and leave the node down: the others go on as long as they are a majority",
         "if a file was only moved away, put that same file back; never an older copy",
         "check the disk before anything else is written to it",
+        "if it was started with `--repair-log false`, start it without",
+        "if too few others are left, the group has lost its majority: restore a backup",
     ],
 };
 

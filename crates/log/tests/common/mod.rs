@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use quorate_log::{
-    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogWriter,
-    MembershipRecord, NodeRecord, Recovered,
+    Disk, Frame, GroupRecord, Log, LogError, LogMark, LogOffset, LogOptions, LogReader, LogTrust,
+    LogWriter, MembershipRecord, NodeRecord, Recovered,
 };
 use quorate_types::{
     Ballot, ClusterId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId,
@@ -67,6 +67,7 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
         kind: ReplicaKind::Full,
         promised: ballot(round),
         pinned: round % 2 == 0,
+        log: LogTrust { suspect: round % 3 == 0, counts_from: LogOffset(round) },
         membership: MembershipRecord::default(),
     };
     let folder =

@@ -15,6 +15,7 @@ fn check_message(replica: &Replica, message: &Message) {
     let (promised, synced) = (replica.promised_synced, replica.slot_synced);
     match message {
         Message::Promise(msg) => {
+            assert!(!replica.is_log_suspect(), "promises with a log that may lack entries");
             assert!(msg.ballot <= promised, "promise sent before it is durable");
             assert!(msg.last.slot <= synced, "promise names a log that is not durable");
             let kept = replica.seats_kept();
@@ -38,8 +39,14 @@ fn check_message(replica: &Replica, message: &Message) {
         Message::Told(msg) => {
             assert!(msg.slot_applied <= replica.slot_applied, "told of what is not applied");
         }
+        Message::PreVoteAck(msg) => {
+            let is_suspect = replica.is_log_suspect();
+            assert!(
+                !msg.granted || !is_suspect,
+                "welcomes a candidate with a log that may lack entries"
+            );
+        }
         Message::PreVote(_)
-        | Message::PreVoteAck(_)
         | Message::Reject(_)
         | Message::Fetch(_)
         | Message::FetchReply(_)

@@ -108,6 +108,7 @@ impl Setup {
             unsynced: Default::default(),
             unsynced_promises: Default::default(),
             unsynced_kept: Default::default(),
+            unsynced_whole: false,
             applied: Vec::new(),
             log_reads: Default::default(),
             clock_ppm: self.clocks[index].ppm,
@@ -197,6 +198,12 @@ impl Cluster {
                 self.lose_rows(id);
                 None
             }
+            Event::LoseLog { id, keep } => {
+                if self.is_spared(id) && self.node(id).core.is_none() {
+                    self.node(id).lose_log(keep);
+                }
+                None
+            }
             Event::Vanish(id) => {
                 if self.has_left(id) {
                     self.node(id).vanish();
@@ -236,6 +243,7 @@ impl Cluster {
     fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
         let real_ns = self.real_ns;
         let is_spared = matches!(event, Event::DamageRows(_)) && self.is_spared(id);
+        let is_one_suspect = self.nodes.values().any(|node| node.disk.is_suspect);
         let gone = &self.gone;
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
@@ -261,6 +269,8 @@ impl Cluster {
                 None
             }
             Event::Trim(_) => node.trim().map(Input::Trimmed),
+            // Who is suspect does not vote: others are not to become too few to do without.
+            Event::Change { .. } if is_one_suspect => None,
             Event::Change { voters, learners, .. } => {
                 let core = node.core.as_ref().expect("checked");
                 let expected = core.membership_at().id;
@@ -299,6 +309,7 @@ impl Cluster {
             | Event::Duplicate(_)
             | Event::Crash { .. }
             | Event::LoseRows(_)
+            | Event::LoseLog { .. }
             | Event::Vanish(_)
             | Event::Snapshot { .. }
             | Event::Tell { .. }
@@ -355,6 +366,7 @@ impl Cluster {
         }
         node.log_reads.extend(out.log_reads);
         node.wants_rows = out.refill.or(node.wants_rows);
+        node.unsynced_whole |= out.log_whole;
         if let Some(slot) = out.install {
             let arriving = node.arriving.as_mut().expect("it was handed in");
             assert_eq!((arriving.phase, arriving.last.last()), (Phase::Logging, slot));
@@ -370,10 +382,12 @@ impl Cluster {
         }
     }
 
-    /// No rows are lost or damaged, and the others have a quorum without this node, by whatever membership
+    /// No rows or logs are lost or damaged, and the others have a quorum without this node, by whatever membership
     /// counts: one disk may fail.
     fn is_spared(&self, id: ReplicaId) -> bool {
-        let is_whole = |node: &Node| node.disk.lost.is_empty() && !node.disk.is_damaged;
+        let is_whole = |node: &Node| {
+            node.disk.lost.is_empty() && !node.disk.is_damaged && !node.disk.is_suspect
+        };
         self.setup.kinds[id.0 as usize - 1].keeps_rows()
             && self.nodes.values().all(is_whole)
             && self.all_memberships().all(|at| at.membership.is_quorum(|other| other != id))

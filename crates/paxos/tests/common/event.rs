@@ -89,6 +89,11 @@ pub enum Event {
     Vanish(ReplicaId),
     /// The rows of a node that is down are lost.
     LoseRows(ReplicaId),
+    /// The log of a node that is down is lost, but for so many batches; the node notices.
+    LoseLog {
+        id: ReplicaId,
+        keep: usize,
+    },
     /// The rows of a node that runs are found to be damaged.
     DamageRows(ReplicaId),
     /// Rows of another replica arrive,
@@ -133,6 +138,7 @@ impl Event {
             | Event::Checkpoint(id)
             | Event::Trim(id)
             | Event::LoseRows(id)
+            | Event::LoseLog { id, .. }
             | Event::DamageRows(id)
             | Event::Change { id, .. }
             | Event::Force { id, .. }
@@ -180,6 +186,7 @@ impl fmt::Display for Event {
             Event::Checkpoint(id) => write!(f, "checkpoint {id}"),
             Event::Trim(id) => write!(f, "trim {id}"),
             Event::LoseRows(id) => write!(f, "lose-rows {id}"),
+            Event::LoseLog { id, keep } => write!(f, "lose-log {id} keep {keep}"),
             Event::DamageRows(id) => write!(f, "damage-rows {id}"),
             Event::Change { id, voters, learners } => {
                 write!(f, "change {id} voters={voters} learners={learners}")

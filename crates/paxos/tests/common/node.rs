@@ -24,6 +24,10 @@ pub struct Disk {
     pub lost: Vec<(EntryId, Bytes)>,
     /// The rows were found to be damaged, and others have not taken their place yet.
     pub is_damaged: bool,
+    /// Log that is lost, while the replica is not whole again.
+    pub lost_log: Vec<Batch>,
+    /// The log may lack what was acknowledged.
+    pub is_suspect: bool,
     pub ever_started: bool,
 }
 
@@ -57,8 +61,8 @@ impl Disk {
         self.log.push(batch);
     }
 
-    /// True if the entry is on this disk, in rows or log. Rows that are lost count: that they are is the
-    /// one fault more which the others must make good.
+    /// True if the entry is on this disk, in rows or log. What is lost counts: that it is is the one fault more
+    /// which the others must make good.
     pub fn has(&self, id: EntryId) -> bool {
         let is_row = |rows: &[(EntryId, Bytes)]| {
             let index = usize::try_from(id.slot.0 - 1).expect("small");
@@ -67,9 +71,27 @@ impl Disk {
         if is_row(&self.rows) || is_row(&self.lost) {
             return true;
         }
-        let after = self.log.partition_point(|batch| batch.first() <= id.slot);
-        let batch = after.checked_sub(1).and_then(|index| self.log.get(index));
-        batch.is_some_and(|batch| id.slot <= batch.last() && batch.ballot() == id.ballot)
+        let is_in = |log: &[Batch]| {
+            let after = log.partition_point(|batch| batch.first() <= id.slot);
+            let batch = after.checked_sub(1).and_then(|index| log.get(index));
+            batch.is_some_and(|batch| id.slot <= batch.last() && batch.ballot() == id.ballot)
+        };
+        is_in(&self.log) || is_in(&self.lost_log)
+    }
+
+    /// All but the first `keep` batches of the log are lost. Where the rows are ahead of what is left, that is of
+    /// no use either.
+    fn lose_log(&mut self, keep: usize) {
+        let (_, log) = self.history();
+        let mut log = log.to_vec();
+        self.lost_log = log.split_off(keep.min(log.len()));
+        if log.last().is_none_or(|last| last.last() < self.rows_upto()) {
+            log.append(&mut self.lost_log);
+            self.lost_log = std::mem::take(&mut log);
+            self.trimmed = EntryId::ZERO;
+        }
+        self.log = log;
+        self.is_suspect = true;
     }
 
     /// The last entry on this disk.
@@ -102,15 +124,22 @@ impl Disk {
                 runs.push((batch.first(), batch.ballot()));
             }
         }
+        let tail = log.last().map_or_else(Tail::default, Batch::tail);
+        let is_short = kind.keeps_rows() && tail.id.slot < self.rows_upto();
+        assert!(!is_short || self.is_suspect, "the rows are ahead of the log");
+        let has_rows = kind.keeps_rows() && !is_short;
         Restored {
             promised: self.promised,
             lease_ns_max: if self.ever_started { lease_ns_max } else { 0 },
             trimmed: before,
             runs,
-            tail: log.last().map_or_else(Tail::default, Batch::tail),
-            slot_applied: if kind.keeps_rows() { self.rows_upto() } else { before.slot },
+            tail,
+            slot_applied: if has_rows { self.rows_upto() } else { before.slot },
             applied_last: log.iter().find(|batch| batch.last() == self.rows_upto()).cloned(),
-            rows_missing: kind.keeps_rows() && (self.is_damaged || self.rows_upto() < before.slot),
+            rows_missing: is_short
+                || kind.keeps_rows() && (self.is_damaged || self.rows_upto() < before.slot),
+            rows_at_least: self.rows_upto(),
+            log_suspect: self.is_suspect,
             membership: self.membership.clone(),
             memberships_in_log: log.iter().filter_map(Batch::membership).collect(),
             is_outlived: self.is_outlived,
@@ -131,6 +160,8 @@ pub struct Node {
     pub unsynced_promises: VecDeque<Ballot>,
     /// Memberships that an arbiter is to keep.
     pub unsynced_kept: VecDeque<MembershipAt>,
+    /// The log is whole again, which is not on disk yet.
+    pub unsynced_whole: bool,
     /// Log reads asked for and not answered.
     pub log_reads: VecDeque<LogRead>,
     /// Everything applied since slot 1, as the rows would show it.
@@ -171,6 +202,10 @@ impl Node {
         if keep_promise && let Some(at) = self.unsynced_kept.pop_back() {
             self.disk.membership = at;
         }
+        if keep_promise && self.unsynced_whole {
+            self.make_whole();
+        }
+        self.unsynced_whole = false;
         self.unsynced_promises.clear();
         self.unsynced_kept.clear();
         self.wants_rows = None;
@@ -205,6 +240,17 @@ impl Node {
     pub fn vanish(&mut self) {
         self.crash(0, false);
         self.disk = Disk::default();
+    }
+
+    /// Part of the log is lost with the node down.
+    pub fn lose_log(&mut self, keep: usize) {
+        assert!(self.core.is_none() && self.disk.lost_log.is_empty());
+        self.disk.lose_log(keep);
+    }
+
+    fn make_whole(&mut self) {
+        self.disk.is_suspect = false;
+        self.disk.lost_log.clear();
     }
 
     /// The rows are lost with the node down, and with them where they came from.
@@ -286,13 +332,17 @@ impl Node {
 
     /// True if something is on its way to the promise file.
     pub fn has_unsynced_promises(&self) -> bool {
-        !self.unsynced_promises.is_empty() || !self.unsynced_kept.is_empty()
+        !self.unsynced_promises.is_empty() || !self.unsynced_kept.is_empty() || self.unsynced_whole
     }
 
     /// The first promise that waits becomes durable; if there is none, the first membership that an arbiter is
-    /// to keep.
+    /// to keep, or that the log is whole again.
     pub fn sync_promise(&mut self) -> Option<Input> {
         let Some(ballot) = self.unsynced_promises.pop_front() else {
+            if std::mem::take(&mut self.unsynced_whole) {
+                self.make_whole();
+                return Some(Input::LogWhole);
+            }
             let at = self.unsynced_kept.pop_front()?;
             assert!(self.disk.membership.id < at.id, "an arbiter goes back");
             let id = at.id;

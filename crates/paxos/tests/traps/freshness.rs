@@ -51,8 +51,12 @@ fn fresh_after(timing: Timing, round_trip: Duration) -> Option<BootTime> {
         }
         for (_, message) in outs.into_iter().flat_map(|out| out.messages) {
             if let Message::Ask(ask) = message {
-                let told =
-                    Told { ballot: ask.ballot, asked_at: ask.asked_at, slot_applied: Slot::ZERO };
+                let told = Told {
+                    ballot: ask.ballot,
+                    asked_at: ask.asked_at,
+                    slot_applied: Slot::ZERO,
+                    slot_last: Slot::ZERO,
+                };
                 answers.push_back((now + round_trip, told));
             }
         }
@@ -118,11 +122,21 @@ fn an_answer_to_what_was_not_asked_says_nothing() {
     let _ = it.step(now, Input::AskFresh);
     let stamps = [BootTime(899_999_999), BootTime(900_000_001)];
     for asked_at in stamps {
-        let told = Message::Told(Told { ballot, asked_at, slot_applied: Slot::ZERO });
+        let told = Message::Told(Told {
+            ballot,
+            asked_at,
+            slot_applied: Slot::ZERO,
+            slot_last: Slot::ZERO,
+        });
         let _ = it.step(now, Input::Message { from: ReplicaId(1), message: told });
         assert_eq!(it.fresh_at(now), None);
     }
-    let told = Message::Told(Told { ballot, asked_at: now, slot_applied: Slot::ZERO });
+    let told = Message::Told(Told {
+        ballot,
+        asked_at: now,
+        slot_applied: Slot::ZERO,
+        slot_last: Slot::ZERO,
+    });
     let _ = it.step(now, Input::Message { from: ReplicaId(1), message: told });
     assert_eq!(it.fresh_at(now), Some(now));
 }
@@ -137,7 +151,8 @@ fn a_position_that_never_comes_is_given_up() {
     };
     assert!(asks(&mut it, 10));
     let asked_at = BootTime(10_000_000);
-    let told = Message::Told(Told { ballot, asked_at, slot_applied: Slot(99) });
+    let told =
+        Message::Told(Told { ballot, asked_at, slot_applied: Slot(99), slot_last: Slot(99) });
     let _ = it.step(BootTime(11_000_000), Input::Message { from: ReplicaId(1), message: told });
     assert!(!asks(&mut it, 500), "an answer is there");
     // It still follows.
@@ -162,7 +177,7 @@ fn two_questions_of_a_follower_wait_at_the_leader() {
     let mut bench = Bench::serving(LeaseMode::ReadIndex);
     bench.pass(Duration::from_millis(10));
     let ballot = bench.core.promised();
-    let ask = |asked_at| Message::Ask(Ask { ballot, asked_at: BootTime(asked_at) });
+    let ask = |asked_at| Message::Ask(Ask { ballot, asked_at: BootTime(asked_at), left: None });
     for asked_at in 1..=5 {
         bench.hear(R2, ask(asked_at));
     }

@@ -264,13 +264,16 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
         Message::TakeOver(TakeOver { ballot }) => {
             Body::TakeOver(v1::TakeOver { ballot: ballot_out(ballot) })
         }
-        Message::Ask(Ask { ballot, asked_at }) => {
-            Body::Ask(v1::Ask { ballot: ballot_out(ballot), asked_at: asked_at.0 })
-        }
-        Message::Told(Told { ballot, asked_at, slot_applied }) => Body::Told(v1::Told {
+        Message::Ask(Ask { ballot, asked_at, left }) => Body::Ask(v1::Ask {
+            ballot: ballot_out(ballot),
+            asked_at: asked_at.0,
+            left: left.map(|slot| slot.0),
+        }),
+        Message::Told(Told { ballot, asked_at, slot_applied, slot_last }) => Body::Told(v1::Told {
             ballot: ballot_out(ballot),
             asked_at: asked_at.0,
             slot_applied: slot_applied.0,
+            slot_last: slot_last.0,
         }),
         Message::Behind(Behind { ballot, trimmed }) => {
             Body::Behind(v1::Behind { ballot: ballot_out(ballot), trimmed: entry_out(trimmed) })
@@ -522,7 +525,7 @@ fn commit_in(body: &v1::Commit) -> Result<Commit, ConvertError> {
 
 fn ask_in(body: &v1::Ask) -> Result<Ask, ConvertError> {
     let ballot = ballot_in(body.ballot, "ballot")?;
-    Ok(Ask { ballot, asked_at: BootTime(body.asked_at) })
+    Ok(Ask { ballot, asked_at: BootTime(body.asked_at), left: body.left.map(Slot) })
 }
 
 fn told_in(body: &v1::Told) -> Result<Told, ConvertError> {
@@ -530,6 +533,7 @@ fn told_in(body: &v1::Told) -> Result<Told, ConvertError> {
         ballot: ballot_in(body.ballot, "ballot")?,
         asked_at: BootTime(body.asked_at),
         slot_applied: Slot(body.slot_applied),
+        slot_last: Slot(body.slot_last),
     })
 }
 

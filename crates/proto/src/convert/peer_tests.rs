@@ -83,10 +83,16 @@ fn election() -> impl Strategy<Value = Message> {
             }
         ),
         ballot().prop_map(|ballot| Message::TakeOver(TakeOver { ballot })),
-        (ballot(), time()).prop_map(|(ballot, asked_at)| Message::Ask(Ask { ballot, asked_at })),
-        (ballot(), time(), slot()).prop_map(|(ballot, asked_at, slot_applied)| Message::Told(
-            Told { ballot, asked_at, slot_applied }
-        )),
+        (ballot(), time(), option::of(slot()))
+            .prop_map(|(ballot, asked_at, left)| Message::Ask(Ask { ballot, asked_at, left })),
+        (ballot(), time(), slot(), slot()).prop_map(
+            |(ballot, asked_at, slot_applied, slot_last)| Message::Told(Told {
+                ballot,
+                asked_at,
+                slot_applied,
+                slot_last
+            })
+        ),
     ]
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, MembershipRecord, NodeRecord, Opened,
-    PromiseFile, SimDisk, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, LogTrust, MembershipRecord, NodeRecord,
+    Opened, PromiseFile, SimDisk, check_floors,
 };
 use quorate_paxos::{LeaseMode, Membership, MembershipAt, Options, Timing};
 use quorate_replica::log_thread::floors;
@@ -77,7 +77,14 @@ impl Clock for Hurrying {
 fn fresh_record() -> GroupRecord {
     let membership = MembershipRecord::default();
     let kind = ReplicaKind::Full;
-    GroupRecord { replica: ME, kind, promised: Ballot::ZERO, pinned: false, membership }
+    GroupRecord {
+        replica: ME,
+        kind,
+        promised: Ballot::ZERO,
+        pinned: false,
+        log: LogTrust::default(),
+        membership,
+    }
 }
 
 struct Nobody;
@@ -227,7 +234,16 @@ fn open(
         let membership =
             MembershipAt { id: EntryId::ZERO, membership: Membership::of_voters([(ME, 0)]) };
         let (is_outlived, lease_ns_max, kind) = (false, 0, ReplicaKind::Full);
-        let from = Restore { group, promised, membership, is_outlived, lease_ns_max, kind, found };
+        let from = Restore {
+            group,
+            promised,
+            membership,
+            is_outlived,
+            lease_ns_max,
+            kind,
+            log_suspect: false,
+            found,
+        };
         let restored = match restore(from, &reader, &store) {
             Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
             other => other.expect("log and rows fit together"),

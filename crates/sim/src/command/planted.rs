@@ -54,6 +54,7 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::DeafToArbiter
         | Bug::KeptBeforeSync
         | Bug::LogOnlyDrops
+        | Bug::TrustDamagedLog
         | Bug::FreshFromReceipt => None,
         Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),
         Bug::ReadUnconfirmed => Some(Scenario::Kill),

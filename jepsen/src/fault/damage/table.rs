@@ -50,14 +50,14 @@ impl Case {
 
     /// True if the end of the log is gone, which a node must notice: it may not vote without what it
     /// had acknowledged.
-    pub(super) fn must_be_refused(self) -> bool {
+    pub(super) fn must_be_noticed(self) -> bool {
         self.kind == Kind::NewestSegment && (self.how != How::Flip || self.place == Place::Start)
     }
 
     /// True if a byte may be hit in the last frame of the log, before anything was written behind it.
     /// On the disk that looks like a write that a power cut tore.
     pub(super) fn may_look_torn(self) -> bool {
-        self.kind == Kind::NewestSegment && !self.must_be_refused()
+        self.kind == Kind::NewestSegment && !self.must_be_noticed()
     }
 
     /// The way, as the title of its column.
@@ -106,14 +106,14 @@ mod tests {
 
     #[test]
     fn only_flipped_bytes_of_the_newest_segment_may_look_torn() {
-        // Goal: a lost end of the log must be refused, and no other file excuses a node that forgets.
+        // Goal: a lost end of the log must be noticed, and no other file excuses a node that forgets.
         let case = |kind, how, place| Case { kind, how, place };
         let newest = |how, place| case(Kind::NewestSegment, how, place);
-        assert!(newest(How::Remove, Place::Start).must_be_refused());
-        assert!(newest(How::Truncate, Place::End).must_be_refused());
+        assert!(newest(How::Remove, Place::Start).must_be_noticed());
+        assert!(newest(How::Truncate, Place::End).must_be_noticed());
         assert!(newest(How::Flip, Place::End).may_look_torn());
         assert!(
-            Case::all(true).iter().all(|case| !case.must_be_refused() || !case.may_look_torn())
+            Case::all(true).iter().all(|case| !case.must_be_noticed() || !case.may_look_torn())
         );
         assert!(!case(Kind::OlderSegment, How::Flip, Place::End).may_look_torn());
     }

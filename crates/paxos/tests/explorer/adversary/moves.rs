@@ -60,6 +60,9 @@ impl Adversary {
         if self.rng.below(1000) < weather.lose_rows_permille {
             return self.lose_rows(cluster, id);
         }
+        if self.rng.below(1000) < weather.lose_log_permille {
+            return self.lose_log(cluster, id);
+        }
         if cluster.nodes[&id].arriving.is_some() && self.rng.chance(30) {
             return self.go_on_with_snapshot(cluster, id);
         }
@@ -180,6 +183,21 @@ impl Adversary {
             self.pending.push_back(Event::Crash { id, keep, keep_promise: true });
         }
         self.pending.push_back(Event::LoseRows(id));
+    }
+
+    /// A node loses part of its log when it goes down, most of the time the end. What it had sent before may
+    /// still be on its way.
+    fn lose_log(&mut self, cluster: &Cluster, id: ReplicaId) {
+        if cluster.nodes[&id].core.is_some() {
+            self.pending.push_back(Event::Crash { id, keep: usize::MAX, keep_promise: true });
+        }
+        let len = cluster.nodes[&id].disk.log.len();
+        let from = if self.rng.chance(70) { len.saturating_sub(4) } else { 0 };
+        let keep = from + self.rng.index(len - from + 1);
+        self.pending.push_back(Event::LoseLog { id, keep });
+        if self.rng.chance(70) {
+            self.pending.push_back(Event::Start(id));
+        }
     }
 
     fn client_of(

@@ -50,6 +50,7 @@ pub struct Weather {
     pub snapshot_permille: u64,
     /// How often the rows of a node are lost.
     pub lose_rows_permille: u64,
+    pub lose_log_permille: u64,
     /// How often a plot begins; see `plots.rs`.
     pub plot_permille: u64,
     /// When all is over, the leader's disk hangs.
@@ -87,6 +88,7 @@ impl Weather {
             log_budget: *rng.one_of(&[u64::MAX, 200, 1000]),
             snapshot_permille: *rng.one_of(&[0, 3, 15]),
             lose_rows_permille: *rng.one_of(&[0, 0, 2]),
+            lose_log_permille: 0,
             plot_permille: *rng.one_of(&[0, 3, 10, 30]),
             hangs_disk: rng.chance(25),
             drift_ppm,
@@ -103,6 +105,7 @@ impl Weather {
             weather.spares = rng.below(4).min(REPLICAS_MAX - weather.voters);
             weather.change_permille = *rng.one_of(&[10, 30, 60]);
         }
+        weather.lose_log_permille = *rng.one_of(&[0, 0, 3, 10]);
         weather
     }
 

@@ -125,6 +125,7 @@ impl Judge {
             | Input::GiveWay
             | Input::GoHome
             | Input::RowsDamaged
+            | Input::LogWhole
             | Input::Change(_)
             | Input::ContinueChange
             | Input::Force(_)

@@ -187,6 +187,7 @@ impl Stage {
             Input::Trimmed(slot) => {
                 self.tell(Detail::All, format!("{id} recycles its log through {slot}"));
             }
+            Input::LogWhole => self.tell(Detail::Outcomes, format!("{id} votes again")),
             Input::Installed { is_done } => {
                 let rows = if *is_done { "the rows of the snapshot" } else { "its old rows" };
                 self.tell(Detail::Outcomes, format!("{id} goes on with {rows}"));
@@ -286,6 +287,9 @@ impl Stage {
         for (token, verdict) in &out.reads {
             let name = self.reads[token].clone();
             self.tell(Detail::Outcomes, format!("{id} read {name}: {}", print::verdict(*verdict)));
+        }
+        if out.log_whole {
+            self.tell(Detail::Outcomes, format!("{id} has its whole log again"));
         }
         if let Some(slot) = out.refill {
             self.tell(Detail::Outcomes, format!("{id} asks for rows through {slot} or later"));

@@ -18,6 +18,7 @@
 //! | `snapshot r1 r2` | rows of r2 arrive at r1, if it asks for none that are newer |
 //! | `install r1`, `switch r1`, `installed r1` | it waits for them, its disk has them, it hears of that |
 //! | `lose-rows r1` | the rows of a node that is down are lost |
+//! | `lose-log r1 keep 2` | the log of a node that is down is lost, but for the first two batches |
 //! | `damage-rows r1` | the rows of a node that runs are found to be damaged |
 //! | `change r1 voters=r1,r2,r4 learners=r5` | r1 is asked for these members |
 //! | `continue r1` | it goes on with a change, if it is time |
@@ -169,6 +170,7 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["tell", id, from] => Event::Tell { id: replica(id), from: replica(from) },
         ["vanish", id] => Event::Vanish(replica(id)),
         ["lose-rows", id] => Event::LoseRows(replica(id)),
+        ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
         ["damage-rows", id] => Event::DamageRows(replica(id)),
         ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
         ["install", id] => Event::Install(replica(id)),

@@ -120,12 +120,16 @@ pub fn message(message: &Message) -> String {
         ),
         Message::Commit(m) => format!("committed {} under {}", m.slot_committed, m.ballot),
         Message::TakeOver(m) => format!("take over from {}", m.ballot),
-        Message::Ask(m) => format!("asked {}: where does {} stand?", m.asked_at, m.ballot),
+        Message::Ask(m) => {
+            let left = m.left.map(|slot| format!(" (its log is left through {slot})"));
+            let left = left.unwrap_or_default();
+            format!("asked {}: where does {} stand?{left}", m.asked_at, m.ballot)
+        }
         Message::Behind(m) => format!("behind: {} keeps what follows {}", m.ballot, m.trimmed),
         Message::Told(m) => {
             format!(
-                "to what was asked {}: applied {} under {}",
-                m.asked_at, m.slot_applied, m.ballot
+                "to what was asked {}: applied {} of {} under {}",
+                m.asked_at, m.slot_applied, m.slot_last, m.ballot
             )
         }
     }
