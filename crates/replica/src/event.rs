@@ -231,12 +231,14 @@ pub enum Event {
     },
     /// The replicas that began anew are durable.
     Reborn,
-    /// Other nodes hold a group now than before.
+    /// Others are members of a group now than before.
     Moved {
         /// The group.
         group: GroupId,
-        /// They.
+        /// Their nodes, those that may lead first.
         nodes: Vec<NodeId>,
+        /// They, and since when. They are chosen.
+        at: MembershipAt,
     },
     /// An operator wants the replica of this node to lead, or no longer.
     PinLeader {

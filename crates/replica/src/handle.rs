@@ -243,7 +243,8 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Makes an empty replica of a group on this node, or names the one that is there and no member.
+    /// Makes an empty replica of a group on this node, or names the one that is there and nobody has taken in yet. One
+    /// that has left goes on under the id that is given.
     ///
     /// # Errors
     /// `MEMBER_EXISTS`, `SHUTTING_DOWN`; `INVALID_REQUEST` if the one that is there holds something else.
@@ -303,12 +304,12 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Other nodes hold a group now than before.
+    /// Others are members of a group now than before, on these nodes. They are chosen.
     ///
     /// # Errors
     /// `SHUTTING_DOWN`.
-    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>) -> Result<(), Error> {
-        self.send(Event::Moved { group, nodes })
+    pub fn moved(&self, group: GroupId, nodes: Vec<NodeId>, at: MembershipAt) -> Result<(), Error> {
+        self.send(Event::Moved { group, nodes, at })
     }
 
     /// Notes whether an operator wants the replica of this node to lead.

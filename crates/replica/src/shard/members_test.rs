@@ -332,6 +332,40 @@ async fn after_a_start_only_chosen_members_are_told() {
     assert_eq!(told(&bench).last(), Some(&(GROUPS[0], later)));
 }
 
+/// Goal: a learner that left while it was away is sent nothing any more, so it never reads in its log that it left. It
+/// hears of that from other nodes, and then it can be taken in again.
+#[tokio::test]
+async fn a_replica_hears_that_it_has_left() {
+    let mut bench = Bench::fresh(&SimDisk::new());
+    let create = |bench: &mut Bench| {
+        let (reply, mut made) = oneshot::channel();
+        let options = Box::new(options(GROUPS[0], later(GROUPS[0])));
+        bench.round(Event::Create { options, reply });
+        made.try_recv().expect("answered at once").map_err(|error| error.code)
+    };
+    let own = |bench: &mut Bench| {
+        let (reply, mut told) = oneshot::channel();
+        bench.round(Event::Own { group: GROUPS[0], reply });
+        told.try_recv().expect("answered at once")
+    };
+    let hears = |bench: &mut Bench, at: MembershipAt| {
+        let nodes = crate::members::nodes_of(&at.membership);
+        bench.round(Event::Moved { group: GROUPS[0], nodes, at });
+    };
+    let first = ReplicaId::first_on(HERE);
+    assert_eq!(create(&mut bench), Err(Code::MemberExists));
+    hears(&mut bench, at(1, 7, &[1, 2]));
+    assert_eq!(own(&mut bench), Some((first, true)));
+    hears(&mut bench, at(1, 9, &[2, 3]));
+    assert_eq!(own(&mut bench), Some((first, false)));
+    assert_eq!(create(&mut bench), Ok(first));
+    // What is told later and is older changes nothing.
+    hears(&mut bench, at(1, 8, &[1, 3]));
+    assert_eq!(own(&mut bench), Some((first, false)));
+    hears(&mut bench, at(1, 11, &[1, 3]));
+    assert_eq!(own(&mut bench), Some((first, true)));
+}
+
 /// Goal: an operator's wish who leads outlives a restart.
 #[tokio::test]
 async fn a_pinned_leader_is_remembered() {
