@@ -4,8 +4,8 @@
 //! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
 //! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
 //! gives leadership away, `change.rs` changes who takes part, `suspend.rs` sets voters aside, `arbiter.rs` keeps
-//! who takes part where no log is, `suspect.rs` keeps a damaged log from voting, `force.rs` begins another history
-//! where a majority is lost, `learner.rs` commits and applies.
+//! who takes part where no log is, `force.rs` begins another history where a majority is lost, `suspect.rs` keeps a
+//! damaged log from voting, `learner.rs` commits and applies.
 
 use std::collections::{BTreeSet, VecDeque};
 

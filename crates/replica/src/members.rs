@@ -86,7 +86,8 @@ impl GroupDriver {
     /// leadership, and so meets no leader.
     fn has_left_unsaid(&self) -> bool {
         let (heard, known) = (&self.members.heard, self.core.membership_at());
-        heard.is_after(known) && heard.membership.get(self.options.paxos.replica).is_none()
+        let has_own = |at: &MembershipAt| at.membership.get(self.options.paxos.replica).is_some();
+        heard.is_after(known) && has_own(known) && !has_own(heard)
     }
 
     /// True if it was a member and knows that it is none any more.
@@ -95,8 +96,8 @@ impl GroupDriver {
         let own = self.options.paxos.replica;
         let is_none = |members: &Membership| members.get(own).is_none();
         let was_in = *applied != Membership::default() && !self.members.is_renamed;
-        let knows = is_none(applied) && is_none(self.core.membership());
-        was_in && (knows || self.has_left_unsaid())
+        let knows = was_in && is_none(applied) && is_none(self.core.membership());
+        knows || self.has_left_unsaid()
     }
 
     /// True if nobody has taken it in yet.

@@ -675,6 +675,7 @@ impl Shard {
             let driver = self.groups.get(&group);
             let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
             let membership = record_of(&at, is_outlived);
+            self.memberships_unstored += 1;
             self.log.send(LogCommand::Membership { group, membership });
         }
         for (to, group, at) in fx.told {

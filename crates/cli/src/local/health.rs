@@ -161,7 +161,13 @@ fn judge(topology: &Topology, reports: &[NodeReport], wanted: &Wanted) -> Result
         }
         for (node, follower) in statuses(reports, group.id) {
             let reached = follower.slot_applied.0.saturating_add(LAG_SLOTS_MAX);
-            if !wanted.links_cut && wanted.up.contains(&node) && reached < status.slot_committed.0 {
+            // An arbiter applies nothing.
+            let applies = group.member_on(node).is_none_or(|member| member.kind.keeps_log());
+            if applies
+                && !wanted.links_cut
+                && wanted.up.contains(&node)
+                && reached < status.slot_committed.0
+            {
                 return Err(format!("{label} on {node} is still catching up"));
             }
         }
