@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 const INCLUDE: &str = "../../proto";
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "quorate/v1/common.proto",
     "quorate/v1/error.proto",
     "quorate/v1/money.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 9] = [
     "quorate/v1/bank.proto",
     "quorate/v1/cut.proto",
     "quorate/v1/topology.proto",
+    "quorate/v1/recovery.proto",
     "quorate/v1/admin.proto",
     "quorate/v1/peer.proto",
 ];

@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Backup(commands::backup::BackupArgs),
     /// Look after groups: who takes part, who leads
     Group(commands::group::GroupArgs),
+    /// Say what may be lost, and since when: the loss ledger of the groups
+    Ledger(commands::ledger::LedgerArgs),
     /// Take nodes out of use, and put others in their place
     Node(commands::node::NodeArgs),
     /// Look at transactions over several groups
@@ -244,6 +246,8 @@ mod tests {
             ("group pin 1", "the following required arguments were not provided: <NODE>"),
             ("group pin 1 n1 --none", "cannot be used with"),
             ("group replace 1 n1", "--by <NODE>"),
+            ("group unsafe-recover 1 --dry-run --confirm RZ00/g1", "cannot be used with"),
+            ("ledger show g1", "\"g1\" is no entry; write it as the list shows it: g2@1234"),
             ("node drain n1 --undo --dry-run", "cannot be used with"),
             ("import f.csv --table t --uid-column u --concurrency 0", "0 is not in 1..=4096"),
         ];

@@ -14,6 +14,7 @@ pub(crate) mod generate;
 pub(crate) mod group;
 pub(crate) mod import;
 pub(crate) mod kv;
+pub(crate) mod ledger;
 pub(crate) mod node;
 pub(crate) mod route;
 pub(crate) mod server;

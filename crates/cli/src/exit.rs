@@ -66,7 +66,8 @@ impl Exit {
             | Code::TransferRefused
             | Code::MembersChanged
             | Code::MemberExists
-            | Code::LessRedundancy => Exit::Conflict,
+            | Code::LessRedundancy
+            | Code::GroupNotLost => Exit::Conflict,
             Code::OutcomeUnknown | Code::SessionExpired => Exit::OutcomeUnknown,
             Code::NotLeader
             | Code::WrongNode
@@ -77,6 +78,7 @@ impl Exit {
             | Code::Unreachable
             | Code::MemberNotReady
             | Code::SnapshotUnavailable
+            | Code::Outlived
             | Code::ShuttingDown => Exit::Unreachable,
             Code::InvalidRequest => Exit::Usage,
             Code::Unauthenticated
@@ -269,7 +271,8 @@ mod tests {
                 "TRANSFER_REFUSED",
                 "MEMBERS_CHANGED",
                 "MEMBER_EXISTS",
-                "LESS_REDUNDANCY"
+                "LESS_REDUNDANCY",
+                "GROUP_NOT_LOST"
             ]
         );
         assert_eq!(with(5), ["OUTCOME_UNKNOWN", "SESSION_EXPIRED"]);
@@ -285,6 +288,7 @@ mod tests {
                 "UNREACHABLE",
                 "MEMBER_NOT_READY",
                 "SNAPSHOT_UNAVAILABLE",
+                "OUTLIVED",
                 "SHUTTING_DOWN"
             ]
         );

@@ -27,6 +27,7 @@ mod node;
 mod output;
 mod pages;
 mod reading;
+mod recovery;
 mod scheduling;
 mod scrape;
 mod signals;
@@ -126,6 +127,7 @@ async fn run(cli: Cli, out: &Output) -> Result<(), Failure> {
         Command::Backup(args) => Box::pin(commands::backup::run(args, &global, out)).await,
         Command::Bench(args) => Box::pin(bench::run(args, &global, out)).await,
         Command::Txn(args) => Box::pin(commands::txn::run(args, &global, out)).await,
+        Command::Ledger(args) => Box::pin(commands::ledger::run(args, &global, out)).await,
         Command::Group(args) => Box::pin(commands::group::run(args, &global, out)).await,
         Command::Node(args) => Box::pin(commands::node::run(args, &global, out)).await,
         Command::Cert(args) => commands::cert::run(args, &global, out),

@@ -56,6 +56,7 @@ mod mux;
 mod policy;
 mod reads;
 mod records;
+mod recovery;
 mod retry;
 mod router;
 mod scan;
@@ -77,6 +78,7 @@ pub use cut::{Cut, CutAccounts, CutScan, CutTable};
 pub use error::{Error, Outcome, Phase};
 pub use policy::{RetryBudget, RetryPolicy};
 pub use reads::Reads;
+pub use recovery::NodeStanding;
 pub use router::RouteInfo;
 pub use scan::{Scan, TableScan};
 pub use search::CutTransfers;
@@ -92,12 +94,14 @@ pub use quorate_tls::{Paths, Tls};
 
 pub use bytes::Bytes;
 pub use quorate_proto::members::{MemberReport, Members};
+pub use quorate_proto::recovery::{HistoryReport, RecoveryOrder, StandingReport};
 pub use quorate_proto::status::{GroupStatus, MemberProgress, NodeStatus, Role};
 pub use quorate_topology::Topology;
 pub use quorate_types::Error as ServerError;
 pub use quorate_types::{
     Account, AccountAddress, AccountChange, AccountSettings, Attempt, AttemptState, AttemptStatus,
     ClusterId, Code, CutId, EntryId, GroupId, HistoryEntry, HistoryPosition, Hold, Invalid, Link,
-    LogTime, MemberRole, MemberSeat, NodeId, RecordsPage, ReplicaId, ScannedRow, SliceId, Slot,
-    TableId, Transfer, TransferId, TransferKind, TransferRecord, Uid, Value, Verdict,
+    LogTime, Loss, LossEntry, LossKind, MemberRole, MemberSeat, NodeId, RecordsPage, ReplicaId,
+    ScannedRow, SliceId, Slot, TableId, Transfer, TransferId, TransferKind, TransferRecord, Uid,
+    Value, Verdict,
 };

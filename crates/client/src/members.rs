@@ -1,7 +1,7 @@
 //! Who takes part in a group, and changes of that: unary calls to leaders, and to the node they are about.
 
 use quorate_proto::convert::members::{change_to_wire, kind_to_wire, since_from_wire};
-use quorate_proto::members::Members;
+use quorate_proto::members::{MemberReport, Members};
 use quorate_proto::v1;
 use quorate_proto::v1::admin_client::AdminClient;
 use quorate_types::{Code, EntryId, GroupId, MemberSeat, NodeId, ReplicaId, ReplicaKind};
@@ -27,8 +27,11 @@ impl Client {
             Members::from_wire(answer.into_inner()).map_err(|error| End::Refused(error.into()))
         };
         let members = self.call().one_read("members", group, attempt).await?;
-        let voters = members.members.iter().filter(|member| member.role.votes_after());
-        inner.router.note_members(group, voters.map(|member| member.node));
+        let all = || members.members.iter();
+        let leads = |member: &&MemberReport| member.role.votes_after() && member.kind.may_lead();
+        let leaders = all().filter(leads).map(|member| member.node);
+        let readers = all().filter(|member| member.kind == ReplicaKind::ReadOnly);
+        inner.router.note_members(group, leaders, readers.map(|member| member.node));
         if let Some(leader) = members.leader() {
             inner.router.note_leader(group, leader);
         }
@@ -129,7 +132,7 @@ impl Client {
         self.one_answer(&address, asking).await
     }
 
-    fn address_of(&self, node: NodeId) -> Result<String, Error> {
+    pub(crate) fn address_of(&self, node: NodeId) -> Result<String, Error> {
         self.inner().router.address(node).ok_or_else(|| {
             let message = format!("the cluster file has no node {node}");
             Error::local(quorate_types::Error::new(Code::WrongNode, message))

@@ -156,6 +156,8 @@ impl Attempts {
                 Some(hint) => self.again(hint, error),
                 None => self.again(Target::NextMember, error),
             },
+            // It will never serve the group again; others may.
+            Code::Outlived => self.again(Target::NextMember, error),
             // The group is elsewhere than the cluster file says, and the node knows where.
             Code::WrongNode if hint.is_some() => {
                 let hint = hint.expect("checked just now");
@@ -403,6 +405,7 @@ mod tests {
         let mut attempts = new(Kind::Write);
         assert_eq!(target_of(attempts.after(refused(Code::WrongNode))), Target::FreshRoute);
         assert_eq!(target_of(attempts.after(refused(Code::WrongNode))), Target::NextMember);
+        assert_eq!(target_of(attempts.after(refused(Code::Outlived))), Target::NextMember);
         let stop = stop_of(attempts.after(refused(Code::WrongUnit)));
         assert_eq!(stop, (Code::WrongUnit, Outcome::NotApplied));
     }

@@ -53,6 +53,8 @@ struct State {
 struct Moved {
     /// Nodes that lead or led the group, or were told to be members, without being so in the file.
     members: BTreeSet<NodeId>,
+    /// Nodes with read-only replicas that the file does not have.
+    readers: BTreeSet<NodeId>,
     /// A member of the file said that it has no replica: anybody may have one.
     is_lost: bool,
 }
@@ -68,6 +70,20 @@ impl State {
             let all = self.topology.nodes().map(|node| node.id);
             let others: Vec<NodeId> = all.filter(|node| !nodes.contains(node)).collect();
             nodes.extend(others);
+        }
+        Ok(nodes)
+    }
+
+    /// The nodes that may answer reads of a group whoever leads: those that may lead it, then the read-only ones.
+    fn readers(&self, group: GroupId) -> Result<Vec<NodeId>, Error> {
+        let mut nodes = self.candidates(group)?;
+        let members = &require_group(&self.topology, group)?.members;
+        let listed = members.iter().filter(|member| member.kind == ReplicaKind::ReadOnly);
+        let told = self.moved.get(&group).into_iter().flat_map(|moved| &moved.readers).copied();
+        for node in listed.map(|member| member.node).chain(told) {
+            if !nodes.contains(&node) {
+                nodes.push(node);
+            }
         }
         Ok(nodes)
     }
@@ -138,7 +154,7 @@ impl Router {
         now: Instant,
     ) -> Result<NodeId, Error> {
         let state = self.lock();
-        let found = state.candidates(group)?;
+        let found = state.readers(group)?;
         let idcs = state.topology.idcs();
         let idc = idcs.iter().find(|idc| Some(idc.name.as_str()) == near);
         let city = idc.map(|idc| idc.city.as_str()).or(near);
@@ -196,12 +212,22 @@ impl Router {
         }
     }
 
-    /// The members of a group that may lead, as its leader told them.
-    pub(crate) fn note_members(&self, group: GroupId, nodes: impl Iterator<Item = NodeId>) {
+    /// The members of a group, as its leader told them: those that may lead, and those that only answer reads.
+    pub(crate) fn note_members(
+        &self,
+        group: GroupId,
+        nodes: impl Iterator<Item = NodeId>,
+        readers: impl Iterator<Item = NodeId>,
+    ) {
         let mut state = self.lock();
         for node in nodes {
             if state.is_stranger(group, node) {
                 state.moved.entry(group).or_default().members.insert(node);
+            }
+        }
+        for node in readers {
+            if state.is_stranger(group, node) {
+                state.moved.entry(group).or_default().readers.insert(node);
             }
         }
     }
@@ -349,6 +375,30 @@ mod tests {
     }
 
     #[test]
+    fn read_only_replicas_answer_reads_that_any_may_answer_and_no_others() {
+        // Goal: a replica in the city of the caller is used for what it can do, and one without rows for nothing.
+        let text = presets::three_cities_five_idcs(&presets::Options::demo(ClusterId(7)));
+        let five = Arc::new(Topology::parse(&text).expect("presets are valid"));
+        let text = text.replace("F@hz-b,L@sz-a", "R@hz-b,R@sz-a");
+        let orders = [("hz-b;hz-a", "hz-a"), (";hz-a,hz-b", ";hz-a"), ("hz-a;hz-b", "hz-a")];
+        let text = orders.into_iter().fold(text, |text, (from, to)| text.replace(from, to));
+        let readers = Arc::new(Topology::parse(&text).expect("three full and two read-only"));
+        let (group, now) = (GroupId(1), Instant::now());
+        let router = Router::new(five);
+        assert_ne!(router.nearest(group, Some("sz"), now).unwrap(), NodeId(5), "it has no rows");
+        let router = Router::new(readers);
+        assert_eq!(router.nearest(group, Some("sz"), now).unwrap(), NodeId(5));
+        let mut node = router.first(group).unwrap();
+        for _ in 0..5 {
+            assert!(node.0 < 4, "{node} cannot lead");
+            node = router.next(group, node).unwrap();
+        }
+        let router = Router::new(topology(1));
+        router.note_members(group, std::iter::empty(), [NodeId(3)].into_iter());
+        assert_eq!(router.nearest(group, Some("sh-c"), now).unwrap(), NodeId(3), "as it was");
+    }
+
+    #[test]
     fn the_leader_cache_learns_and_forgets() {
         // Goal: the last known leader is asked first until it is known not to lead.
         let router = Router::new(topology(1));
@@ -389,7 +439,7 @@ mod tests {
             nodes.iter().map(|node| node.0).collect::<Vec<u32>>()
         };
         assert_eq!(ring(), [1, 2, 3]);
-        router.note_members(group, [2, 3, 5].map(NodeId).into_iter());
+        router.note_members(group, [2, 3, 5].map(NodeId).into_iter(), std::iter::empty());
         assert_eq!(ring(), [1, 2, 3, 5]);
         router.note_absent(group, NodeId(1));
         assert_eq!(ring(), [1, 2, 3, 5, 4], "anybody may have it");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{ClusterId, Incarnation, NodeId, ReplicaId};
+use quorate_types::{ClusterId, Incarnation, NodeId, ReplicaId, ReplicaKind};
 
 use super::*;
 use crate::disk::sim::{CrashMode, SimDisk};
@@ -18,6 +18,7 @@ fn record(round: u64) -> NodeRecord {
                 GroupId(group),
                 GroupRecord {
                     replica: ReplicaId(1),
+                    kind: ReplicaKind::Full,
                     promised,
                     pinned: false,
                     membership: MembershipRecord::default(),

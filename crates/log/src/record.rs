@@ -10,7 +10,7 @@
 //! |---:|---:|---|
 //! | 0 | 4 | magic, `QPR1` |
 //! | 4 | 4 | crc32c of everything from byte 8 to the end |
-//! | 8 | 4 | format, 4 |
+//! | 8 | 4 | format, 5 |
 //! | 12 | 4 | length of what follows |
 //! | 16 | 8 | version |
 //! | 24 | 16 | cluster |
@@ -23,21 +23,24 @@
 //! | 80 | 4 | number of groups |
 //! | 84 | 1 | 1 if the data folder is not the first of its node, else 0 |
 //! | 85 | 13 each | peers: node (4), incarnation (8), 1 first, 2 reborn or 3 disputed |
-//! | | 57 and more each | groups: group (4), replica (8), promised round (8) and replica (8); 1 if the replica is
-//! pinned, else 0; the entry of the membership: slot (8), round (8) and replica (8); its length (4) and bytes |
+//! | | 58 and more each | groups: group (4), replica (8), its kind (1), promised round (8) and replica (8); 1 if the
+//! replica is pinned, else 0; the entry of the membership: slot (8), round (8) and replica (8); its length (4) and
+//! bytes |
+//!
+//! Kinds: 0 full, 1 log-only, 2 read-only, 3 arbiter.
 
 use std::collections::BTreeMap;
 
 use quorate_types::{
     Ballot, ClusterId, EntryId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId,
-    Slot,
+    ReplicaKind, Slot,
 };
 
 use crate::frame::{LogOffset, SegmentId};
 
 const MAGIC: [u8; 4] = *b"QPR1";
 /// The format this program writes.
-pub(crate) const FORMAT: u32 = 4;
+pub(crate) const FORMAT: u32 = 5;
 const HEADER_BYTES: usize = 16;
 /// More than any membership takes.
 const MEMBERSHIP_BYTES_MAX: usize = 1024;
@@ -47,6 +50,8 @@ const MEMBERSHIP_BYTES_MAX: usize = 1024;
 pub struct GroupRecord {
     /// The replica this node is.
     pub replica: ReplicaId,
+    /// What it was made to hold: the same for life.
+    pub kind: ReplicaKind,
     /// The greatest ballot it promised.
     pub promised: Ballot,
     /// An operator wants it to lead.
@@ -135,6 +140,7 @@ impl NodeRecord {
         for (group, record) in &self.groups {
             body.extend_from_slice(&group.0.to_le_bytes());
             body.extend_from_slice(&record.replica.0.to_le_bytes());
+            body.push(record.kind.number());
             body.extend_from_slice(&record.promised.round.to_le_bytes());
             body.extend_from_slice(&record.promised.replica.0.to_le_bytes());
             body.push(u8::from(record.pinned));
@@ -209,6 +215,7 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
     for _ in 0..groups {
         let group = GroupId(body.u32()?);
         let replica = ReplicaId(body.u64()?);
+        let kind = ReplicaKind::of_number(body.take::<1>()?[0])?;
         let promised = Ballot { round: body.u64()?, replica: ReplicaId(body.u64()?) };
         let pinned = body.flag()?;
         let slot = Slot(body.u64()?);
@@ -216,7 +223,8 @@ fn decode_body(mut body: Input<'_>) -> Option<NodeRecord> {
         let length = body.u32()? as usize;
         let bytes = body.slice(length.min(MEMBERSHIP_BYTES_MAX + 1))?.to_vec();
         let membership = MembershipRecord { at: EntryId { ballot, slot }, bytes };
-        record.groups.insert(group, GroupRecord { replica, promised, pinned, membership });
+        let replica = GroupRecord { replica, kind, promised, pinned, membership };
+        record.groups.insert(group, replica);
     }
     body.0.is_empty().then_some(record)
 }

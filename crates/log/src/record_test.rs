@@ -14,7 +14,7 @@ fn record() -> impl Strategy<Value = NodeRecord> {
         .prop_map(|(number, state)| PeerFolder { incarnation: Incarnation(number), state });
     let peers = proptest::collection::btree_map(any::<u32>(), folder, 0..20);
     let members = proptest::collection::vec(any::<u8>(), 0..60);
-    let group = (any::<[u64; 6]>(), any::<bool>(), members);
+    let group = (any::<[u64; 6]>(), (0..4_u8, any::<bool>()), members);
     let groups = proptest::collection::btree_map(any::<u32>(), group, 0..40);
     (any::<[u64; 5]>(), any::<bool>(), any::<u128>(), any::<u32>(), peers, groups).prop_map(
         |(numbers, reborn, cluster, node, peers, groups)| NodeRecord {
@@ -28,14 +28,21 @@ fn record() -> impl Strategy<Value = NodeRecord> {
             peers: peers.into_iter().map(|(id, folder)| (NodeId(id), folder)).collect(),
             groups: groups
                 .into_iter()
-                .map(|(group, ([replica, round, owner, slot, at_round, at], pinned, bytes))| {
-                    let promised = Ballot { round, replica: ReplicaId(owner) };
-                    let ballot = Ballot { round: at_round, replica: ReplicaId(at) };
-                    let at = EntryId { ballot, slot: Slot(slot) };
-                    let membership = MembershipRecord { at, bytes };
-                    let replica = ReplicaId(replica);
-                    (GroupId(group), GroupRecord { replica, promised, pinned, membership })
-                })
+                .map(
+                    |(
+                        group,
+                        ([replica, round, owner, slot, at_round, at], (kind, pinned), bytes),
+                    )| {
+                        let promised = Ballot { round, replica: ReplicaId(owner) };
+                        let ballot = Ballot { round: at_round, replica: ReplicaId(at) };
+                        let at = EntryId { ballot, slot: Slot(slot) };
+                        let membership = MembershipRecord { at, bytes };
+                        let replica = ReplicaId(replica);
+                        let kind = ReplicaKind::of_number(kind).expect("one of four");
+                        let record = GroupRecord { replica, kind, promised, pinned, membership };
+                        (GroupId(group), record)
+                    },
+                )
                 .collect(),
         },
     )

@@ -101,7 +101,7 @@ impl Replica {
         };
         let promise = Promise {
             ballot: self.promised,
-            last: self.log.last(),
+            last: self.last_to_promise(),
             slot_committed: self.slot_committed,
             seats: self.seats_kept(),
         };
@@ -153,6 +153,10 @@ impl Replica {
         out: &mut Output,
     ) {
         if !self.options.kind.keeps_log() || !self.obeys(now, from, msg.ballot, out) {
+            return;
+        }
+        if self.parts_ways(&msg.batch) {
+            self.outlive(out);
             return;
         }
         let prev = msg.batch.prev();

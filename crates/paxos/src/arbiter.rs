@@ -7,6 +7,8 @@
 //! (`suspend.rs`) at once, because that one counts only when a quorum that votes knows of it, by every
 //! membership that may still count: whoever is elected without a log that has it then hears of it from the arbiter.
 
+use std::collections::BTreeSet;
+
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{BootTime, EntryId, ReplicaId, ReplicaKind};
 
@@ -26,10 +28,11 @@ impl Replica {
         self.is_arbiter().then(|| self.memberships.last().clone())
     }
 
-    /// False at an arbiter that knows that this replica does not vote: it would not be elected.
-    pub(crate) fn may_arbitrate_for(&self, candidate: ReplicaId) -> bool {
+    /// False at an arbiter that knows that this replica does not vote, and that its log ends before that is said: it
+    /// would not be elected. Whoever has more may know better.
+    pub(crate) fn may_arbitrate_for(&self, candidate: ReplicaId, its_last: EntryId) -> bool {
         let at = self.memberships.last();
-        !self.is_arbiter() || at.id == EntryId::ZERO || at.membership.has_voter(candidate)
+        !self.is_arbiter() || at.id <= its_last || at.membership.has_voter(candidate)
     }
 
     /// A leader tells this arbiter who takes part.
@@ -90,6 +93,9 @@ impl Replica {
 
     /// Tells arbiters what they have to know and were not told.
     pub(crate) fn tell_arbiters(&mut self, out: &mut Output) {
+        // Also one that is being replaced: what sets voters aside must be known by all that may still vote.
+        let arbiters: BTreeSet<ReplicaId> =
+            self.counting().flat_map(|at| at.membership.arbiters()).collect();
         let at = self.memberships.last();
         let is_due = at.membership.is_degraded() || at.id.slot <= self.slot_committed;
         let Duty::Leader(leader) = &mut self.duty else {
@@ -98,7 +104,7 @@ impl Replica {
         if !is_due {
             return;
         }
-        let arbiters = at.membership.arbiters().filter(|id| *id != self.options.replica);
+        let arbiters = arbiters.into_iter().filter(|id| *id != self.options.replica);
         for id in arbiters {
             if let Some(peer) = leader.peers.get_mut(&id).filter(|peer| peer.seats_told < at.id) {
                 peer.seats_told = at.id;

@@ -38,7 +38,8 @@ pub enum BatchKind {
     Entries,
     /// The single empty entry by which a new leader commits everything before it.
     StartWork,
-    /// A single entry that says who takes part from here on; a [`Membership`].
+    /// An entry that says who takes part from here on; a [`Membership`]. Where it begins another history a
+    /// second entry follows, for the driver: what that may have cost.
     Membership,
 }
 
@@ -193,7 +194,11 @@ impl Batch {
             || ballot < prev_ballot
             || starts_log != (prev_ballot == Ballot::ZERO)
             || log_bytes < encoded.len() as u64
-            || (kind != BatchKind::Entries && count != 1)
+            || match kind {
+                BatchKind::Entries => false,
+                BatchKind::StartWork => count != 1,
+                BatchKind::Membership => 2 < count,
+            }
         {
             return Err(BatchError::Shape);
         }

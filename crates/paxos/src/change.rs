@@ -120,6 +120,7 @@ impl Replica {
             members.entry(id).or_insert(Member { role: Role::Leaving, ..*member });
         }
         let next = Membership::new(members).map_err(|_| NotChanged::Impossible)?;
+        let next = next.in_history(present.history());
         if next == *present {
             return Err(NotChanged::NoChange);
         }
@@ -215,9 +216,8 @@ impl Replica {
         }
         if at.membership.is_joint() {
             // Who keeps only the log may have dropped what the old full voters have: first the new ones have it.
-            let keeps_rows = |(_, member): (ReplicaId, &Member)| member.kind.keeps_rows();
             let is_secured = at.id.slot <= self.slot_secured();
-            if !at.membership.members().all(keeps_rows) && !is_secured {
+            if at.membership.has_log_only() && !is_secured {
                 return None;
             }
             return Some(NextChange::To(at.membership.in_the_end()));
@@ -275,11 +275,22 @@ impl Replica {
     pub(crate) fn seat_peers(&mut self) {
         let own = self.options.replica;
         let first = self.log.last().slot;
+        // Who is needed by a membership before that still counts is heard, whether it stays or not.
+        let needed = self.counting().flat_map(|at| at.membership.members());
+        let needed = needed.filter(|(id, it)| it.role.votes() && *id != own);
+        let needed: BTreeMap<ReplicaId, bool> =
+            needed.map(|(id, it)| (id, it.kind == ReplicaKind::Arbiter)).collect();
         let current = self.memberships.current();
         let Duty::Leader(leader) = &mut self.duty else {
             return;
         };
-        leader.peers.retain(|id, peer| current.get(*id).is_some() || !peer.is_leaving);
+        for (id, is_arbiter) in &needed {
+            let peer = leader.peers.entry(*id).or_insert_with(|| Progress::new(first, false));
+            peer.is_arbiter = *is_arbiter;
+        }
+        leader.peers.retain(|id, peer| {
+            current.get(*id).is_some() || !peer.is_leaving || needed.contains_key(id)
+        });
         let may_lead = |id| {
             let is_full = |member: &Member| member.kind.may_lead() && member.role.votes_after();
             current.get(id).is_some_and(is_full)

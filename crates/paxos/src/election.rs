@@ -133,7 +133,8 @@ impl Replica {
             && self.silent_until <= now
             && !matches!(self.duty, Duty::Leader(_));
         let standing = self.standing();
-        let granted = free && self.promised < msg.ballot && self.may_arbitrate_for(from);
+        let granted =
+            free && self.promised < msg.ballot && self.may_arbitrate_for(from, msg.standing.last);
         let ack = PreVoteAck { ballot: msg.ballot, granted, promised: self.promised, standing };
         self.send(from, Message::PreVoteAck(ack), out);
         self.note_stranger(from);
@@ -424,7 +425,10 @@ impl Replica {
         let told = self.seats_told();
         if let (Some(told), Duty::Candidate(candidacy)) = (&told, &self.duty) {
             if !told.membership.has_voter(own) {
-                self.become_follower(now, None, out); // We were set aside, and are taken back in time.
+                // We were set aside, and are taken back in time. Whoever has promised us waits a round as well, and goes
+                // first.
+                self.become_follower(now, None, out);
+                self.wait_for_leader(now + self.options.timing.round * 2);
                 return;
             }
             if !told.membership.is_quorum(|id| candidacy.promises.contains_key(&id)) {

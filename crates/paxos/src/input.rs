@@ -5,6 +5,7 @@ use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
 
 use crate::batch::{Batch, Tail};
 use crate::change::ChangeRequest;
+use crate::force::ForceRequest;
 use crate::membership::{Membership, MembershipAt};
 use crate::message::Message;
 use crate::output::{ReadPurpose, ReadToken};
@@ -68,6 +69,11 @@ pub enum Input {
     ///
     /// [`Replica::is_change_due`]: crate::Replica::is_change_due
     ContinueChange,
+    /// An operator has given up a majority for ever: begin another history without it. Answered with
+    /// `Output::forced`.
+    Force(ForceRequest),
+    /// Somebody told of the members of the group, which are of a later history than those here.
+    History(MembershipAt),
     /// An operator wants this replica to lead whenever it can, or no longer.
     Pin(bool),
     /// The log through this slot, the end of a batch, is gone from disk.
@@ -123,6 +129,8 @@ pub struct Restored {
     pub membership: MembershipAt,
     /// The memberships in the log, in order.
     pub memberships_in_log: Vec<MembershipAt>,
+    /// The group goes on without what this replica holds, for ever.
+    pub is_outlived: bool,
 }
 
 impl Restored {
@@ -130,7 +138,7 @@ impl Restored {
     #[must_use]
     pub fn in_force(&self) -> MembershipAt {
         let last = self.memberships_in_log.last();
-        let last = last.filter(|at| self.membership.id.slot < at.id.slot);
+        let last = last.filter(|at| at.is_after(&self.membership));
         last.unwrap_or(&self.membership).clone()
     }
 
@@ -148,6 +156,7 @@ impl Restored {
             rows_missing: false,
             membership: MembershipAt { id: EntryId::ZERO, membership },
             memberships_in_log: Vec::new(),
+            is_outlived: false,
         }
     }
 }

@@ -339,9 +339,11 @@ impl Replica {
         let mut reached = members.accepted_by_fewer(fewer, synced).expect("a group has voters");
         let counts = !members.is_degraded() || leader.in_force == Some(at.id);
         if !counts && !planted(Bug::SuspendOnAppend) {
-            // Until it counts, who is set aside in it is needed as before.
-            let whole = members.whole().accepted(synced).expect("a group has voters");
-            reached = reached.min(whole);
+            // Until it counts, what came before it does, to whoever knows of no more.
+            for at in self.counting() {
+                let also = at.membership.accepted(synced).expect("a group has voters");
+                reached = reached.min(also);
+            }
         }
         let Duty::Leader(leader) = &mut self.duty else {
             return;

@@ -34,6 +34,7 @@ mod arbiter;
 mod catch_up;
 mod change;
 mod election;
+mod force;
 mod freshness;
 mod handover;
 mod home;
@@ -48,8 +49,9 @@ mod suspend;
 
 pub use batch::{Batch, BatchError, BatchKind, Tail};
 pub use change::{ChangeRequest, MemberView, Seat};
+pub use force::{ForceRequest, NotForced};
 pub use input::{Input, Restored};
-pub use membership::{Member, Membership, MembershipAt, MembershipError, Role};
+pub use membership::{History, Member, Membership, MembershipAt, MembershipError, Role};
 pub use message::Message;
 pub use options::{LeaseMode, Options, Timing};
 pub use output::{

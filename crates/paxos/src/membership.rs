@@ -18,7 +18,7 @@ mod history;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_types::{ReplicaId, ReplicaKind, limits};
+use quorate_types::{EntryId, ReplicaId, ReplicaKind, limits};
 
 pub use code::MembershipError;
 pub use history::MembershipAt;
@@ -38,6 +38,17 @@ pub struct Member {
     pub kind: ReplicaKind,
 }
 
+/// Which life of a group this is. Forced recovery begins another one, in which some entries may not be that
+/// were acknowledged in the one before; replicas of different histories never count together (`force.rs`). Of
+/// two the greater one counts: two that began by mistake from the same one are told apart by their entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct History {
+    /// 0 at first, raised by one by each forced recovery.
+    pub number: u32,
+    /// The entry that it began with; zero for the first one.
+    pub since: EntryId,
+}
+
 /// The members of a group at some entry of its log.
 ///
 /// Invariants: at most [`limits::GROUP_MEMBERS_MAX`]; a full voter before and after, unless there is no member
@@ -49,6 +60,7 @@ pub struct Membership {
     members: BTreeMap<ReplicaId, Member>,
     /// Old and new voters differ.
     is_joint: bool,
+    history: History,
 }
 
 impl Membership {
@@ -80,7 +92,19 @@ impl Membership {
             }
         }
         let is_joint = members.values().any(|it| it.role.votes_before() != it.role.votes_after());
-        Ok(Membership { members, is_joint })
+        Ok(Membership { members, is_joint, history: History::default() })
+    }
+
+    /// The same members in another history.
+    #[must_use]
+    pub fn in_history(self, history: History) -> Membership {
+        Membership { history, ..self }
+    }
+
+    /// The history that they are members in.
+    #[must_use]
+    pub fn history(&self) -> History {
+        self.history
     }
 
     /// Voters alone: how a group begins.
@@ -155,7 +179,8 @@ impl Membership {
         let whole = |role| if role == Role::Suspended { Role::Voter } else { role };
         let member =
             |(id, it): (&ReplicaId, &Member)| (*id, Member { role: whole(it.role), ..*it });
-        Membership { members: self.members.iter().map(member).collect(), is_joint: self.is_joint }
+        let members = self.members.iter().map(member).collect();
+        Membership { members, ..*self }
     }
 
     /// True if those for whom this holds are a quorum that votes: a majority of the voters; of the old and of
@@ -257,7 +282,7 @@ impl Membership {
             member.role.in_the_end().map(|role| (*id, Member { role, ..*member }))
         };
         let members = self.members.iter().filter_map(stays).collect();
-        Membership { members, is_joint: false }
+        Membership { members, is_joint: false, history: self.history }
     }
 }
 

@@ -3,6 +3,7 @@
 use quorate_types::{Ballot, EntryId, ReplicaId, Slot};
 
 use crate::batch::Batch;
+use crate::force::NotForced;
 use crate::membership::MembershipAt;
 use crate::message::Message;
 
@@ -135,9 +136,12 @@ pub struct Output {
     pub proposed: Option<Proposed>,
     /// The answer to `Input::Change`: the entry that begins it, which counts once it is applied.
     pub changed: Option<Result<EntryId, NotChanged>>,
+    /// The answer to `Input::Force`: whether another history is about to begin. It has once
+    /// `Replica::told_history` says so.
+    pub forced: Option<Result<(), NotForced>>,
     /// Make this promise durable, then say `Input::PromiseSynced`.
     pub promise: Option<Ballot>,
-    /// This membership is chosen: make it durable before the appends of this step, and before any log is
+    /// This membership is chosen, or was told to be the one of a later history: make it durable before the appends of this step, and before any log is
     /// released that holds it.
     pub membership: Option<MembershipAt>,
     /// An arbiter keeps this membership: make it durable, then say `Input::Kept`.

@@ -194,11 +194,11 @@ impl Replica {
     }
 
     /// True if this replica cannot lead before a snapshot is installed: it could not evaluate anything,
-    /// or no log that it may have to adopt reaches back to its own.
+    /// or no log that it may have to adopt reaches back to its own; or its own log is of an older history.
     pub(crate) fn needs_refill(&self) -> bool {
         // It may have got that log from another leader after all.
         let is_behind = |id: EntryId| self.slot_committed < id.slot && !self.log.holds_exactly(id);
-        self.lacks_rows() || self.behind.is_some_and(is_behind)
+        self.lacks_rows() || self.behind.is_some_and(is_behind) || self.is_crossing()
     }
 
     fn is_installing(&self) -> bool {

@@ -4,7 +4,8 @@
 //! counts, `catch_up.rs` sends followers what they lack, `refill.rs` gets rows from elsewhere, `lease.rs`
 //! keeps the leader's right to answer reads, `freshness.rs` tells how fresh the rows are, `handover.rs`
 //! gives leadership away, `change.rs` changes who takes part, `suspend.rs` sets voters aside, `arbiter.rs` keeps
-//! who takes part where no log is, `learner.rs` commits and applies.
+//! who takes part where no log is, `force.rs` begins another history where a majority is lost, `learner.rs`
+//! commits and applies.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -13,6 +14,7 @@ use quorate_types::{Ballot, BootTime, EntryId, LogTime, ReplicaId, Slot};
 
 use crate::batch::{Batch, Tail};
 use crate::election::{Candidacy, PreCandidacy};
+use crate::force::Force;
 use crate::freshness::Freshness;
 use crate::home::Homing;
 use crate::input::{Input, Restored};
@@ -96,6 +98,8 @@ pub struct Replica {
     pub(crate) read_ahead: VecDeque<Batch>,
     pub(crate) freshness: Freshness,
     pub(crate) homing: Homing,
+    /// Histories that begin by force.
+    pub(crate) force: Force,
     pub(crate) duty: Duty,
 }
 
@@ -204,6 +208,7 @@ impl Replica {
             read_ahead: VecDeque::new(),
             freshness: Freshness::unknown(now),
             homing: Homing::new(&options.timing),
+            force: Force::restored(now, restored.is_outlived),
             duty: Duty::Follower { election_at: silent_until },
             options,
         };
@@ -232,6 +237,8 @@ impl Replica {
             Input::GoHome => self.on_go_home(now, &mut out),
             Input::Change(request) => self.on_change(now, &request, &mut out),
             Input::ContinueChange => self.on_continue_change(now, &mut out),
+            Input::Force(request) => self.on_force(now, request, &mut out),
+            Input::History(at) => self.on_history(now, at, &mut out),
             Input::Pin(pinned) => self.options.pinned = pinned,
             Input::Trimmed(slot) => self.log.trim(slot.min(self.slot_applied)),
             Input::RowsDamaged => self.on_rows_damaged(now, &mut out),
@@ -248,6 +255,7 @@ impl Replica {
         self.announce_serving(&mut out);
         self.announce_commit(&mut out);
         self.continue_handover(now, &mut out);
+        self.continue_force(now, &mut out);
         // Without rows nothing is applied for long: what is on disk is read back when it is wanted.
         let idle = if self.rows_missing { self.slot_synced } else { self.slot_applied };
         self.log.evict(idle);
@@ -258,9 +266,13 @@ impl Replica {
         if from == self.options.replica {
             return; // An envelope that went astray.
         }
+        if self.is_outlived() {
+            return;
+        }
         if self.is_absurd(now, from, &message) {
             return; // Its driver has told.
         }
+        self.note_heard(now, from);
         // Who is no member for us may be one for whoever has more of the log, so everybody is heard; what
         // counts is decided where it is counted.
         match message {
@@ -495,7 +507,7 @@ impl Replica {
     pub(crate) fn may_lead(&self) -> bool {
         let member = self.membership().get(self.options.replica);
         let is_full = member.is_some_and(|it| it.kind.may_lead() && it.role.votes());
-        is_full && self.options.kind.keeps_rows()
+        is_full && self.options.kind.keeps_rows() && !self.is_outlived()
     }
 
     /// Those whose votes a candidate needs by its log, but itself.

@@ -22,6 +22,7 @@ use crate::batch::{Batch, BatchKind};
 use crate::leader::Leader;
 use crate::membership::{Member, Membership, MembershipAt, Role};
 use crate::output::Output;
+use crate::priority::{Health, Standing};
 use crate::replica::{Duty, Replica};
 
 impl Leader {
@@ -56,7 +57,7 @@ impl Replica {
         };
         let present = self.memberships.current();
         let own = self.options.replica;
-        if !present.has_arbiter() || leader.handover.is_some() || !present.keeps_voter(own) {
+        if !present.has_arbiter() || leader.handover.is_some() {
             return None;
         }
         let answers = |id| self.answers(leader, now, id);
@@ -72,17 +73,20 @@ impl Replica {
                 let stays = answers(id) || !member.kind.keeps_log();
                 if stays { Role::Voter } else { Role::Suspended }
             }
-            Role::Joining if only_adds && member.kind.keeps_log() => Role::Suspended,
+            Role::Joining if member.kind.keeps_log() && (only_adds || !answers(id)) => {
+                Role::Suspended
+            }
             Role::Joining | Role::Learner => Role::Learner,
             Role::Suspended => Role::Suspended,
         };
         let member = |(id, it): (ReplicaId, &Member)| (id, Member { role: role(id, it), ..*it });
         let members: BTreeMap<ReplicaId, Member> = present.members().map(member).collect();
-        let next = Membership::new(members).ok()?;
+        let next = Membership::new(members).ok()?.in_history(present.history());
         let would_do = next.accepts_with(answers)
             && next.is_quorum(answers)
             && self.counting().all(|at| at.membership.is_quorum(answers));
-        (would_do && next.is_degraded() && next != *present).then_some(next)
+        (would_do && next.keeps_voter(own) && next.is_degraded() && next != *present)
+            .then_some(next)
     }
 
     /// True if a member is not known to be away: it was heard lately, and is not what everything waits for.
@@ -117,6 +121,7 @@ impl Replica {
         let member =
             |(id, it): (ReplicaId, &Member)| (id, Member { role: role(id, it.role), ..*it });
         let next = Membership::new(present.members().map(member).collect()).ok()?;
+        let next = next.in_history(present.history());
         next.is_joint().then_some(next)
     }
 
@@ -129,7 +134,14 @@ impl Replica {
         if present.members().all(|(_, member)| member.kind.keeps_rows()) {
             return Slot::ZERO; // Nobody asks.
         }
-        let secured = present.whole().secured(|id| self.synced_at(leader, id));
+        // Where rows are on their way, the log begins behind them, and they may be lost on it.
+        let has_rows = |id| {
+            let standing = leader.peers.get(&id).map(|peer| peer.standing);
+            let can_lead = |it: Standing| it.health.fatal_faults < Health::CANNOT_LEAD;
+            standing.is_none_or(|standing| standing.is_some_and(can_lead))
+        };
+        let synced = |id| if has_rows(id) { self.synced_at(leader, id) } else { Slot::ZERO };
+        let secured = present.whole().secured(synced);
         secured.unwrap_or(Slot::ZERO).min(self.slot_committed)
     }
 }

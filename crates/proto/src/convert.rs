@@ -13,6 +13,7 @@ pub mod many;
 pub mod members;
 pub mod money;
 pub mod peer;
+pub mod recovery;
 pub mod reply;
 pub mod request;
 pub mod snapshot;

@@ -14,6 +14,7 @@
 
 pub mod convert;
 pub mod members;
+pub mod recovery;
 pub mod status;
 
 /// What the build script generated from `proto/quorate/v1`: messages, service traits, clients.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use quorate_log::Frame;
 use quorate_paxos::{
-    Batch, BatchKind, Input, LogRead, NotServing, Output, Proposed, ReadPurpose, ReadToken,
+    Batch, BatchKind, Input, LogRead, Member, NotServing, Output, Proposed, ReadPurpose, ReadToken,
     ReadVerdict, RoleChange,
 };
 use quorate_store::keys::parse_row;
@@ -44,16 +44,24 @@ impl GroupDriver {
             None => {}
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
-        if let Some(at) = out.membership {
-            self.members.stored = at.id;
+        if let Some(at) = out.keep {
+            fx.kept.push((self.group, at));
+        }
+        // What an arbiter has in its promise file is what it keeps, and nothing older.
+        if let Some(at) = out.membership.filter(|_| self.kind().keeps_log()) {
+            self.members.stored = at.clone();
             fx.memberships.push((self.group, at));
         }
         if let Some(changed) = out.changed {
             self.members.changed = Some(changed);
         }
+        if let Some(forced) = out.forced {
+            self.force.forced = Some(forced);
+        }
+        let history = self.core.history();
         for (to, message) in out.messages {
             let from = self.options.paxos.replica;
-            let message = PeerMessage { group: self.group, from, to, message };
+            let message = PeerMessage { group: self.group, from, to, history, message };
             fx.messages.entry(to.node()).or_default().push(message);
         }
         for append in out.appends {
@@ -82,7 +90,7 @@ impl GroupDriver {
             self.want_rows(now, at_least, inputs, fx);
         }
         if let Some(slot) = out.install {
-            self.switch_rows(slot, fx);
+            self.switch_rows(slot, inputs, fx);
         }
         Ok(())
     }
@@ -148,7 +156,16 @@ impl GroupDriver {
     ) -> Result<(Answer, Option<CrossEvent>), Fatal> {
         let group = self.group;
         if batch.kind() != BatchKind::Entries {
-            self.store.apply(group, entry.slot, Vec::new());
+            // Behind the members of another history stands what it may have cost.
+            let is_loss = batch.kind() == BatchKind::Membership && batch.first() < entry.slot;
+            let opened = EntryId { slot: batch.first(), ..entry };
+            let row =
+                is_loss.then(|| self.loss_row(opened, batch.log_time(), payload)).transpose()?;
+            let mut rows: Vec<Change> = row.into_iter().collect();
+            if let Some(at) = batch.membership().filter(|at| at.id == entry) {
+                rows.extend(self.single_copy_rows(entry, batch.log_time(), &at.membership)?);
+            }
+            self.store.apply(group, entry.slot, rows);
             return Ok((Err(refuse::replaced(group)), None)); // Nobody waits for it.
         }
         let applied = quorate_txn::apply(
@@ -173,7 +190,8 @@ impl GroupDriver {
     fn is_unlucky(&self, slot: Slot) -> bool {
         let here = self.options.paxos.replica;
         let members = self.core.membership().members();
-        let last = members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id).last();
+        let has_rows = |member: &Member| member.role.votes() && member.kind.keeps_rows();
+        let last = members.filter(|(_, member)| has_rows(member)).map(|(id, _)| id).last();
         let is_last = last == Some(here);
         let leads = self.core.promised().replica == here;
         is_last && !leads && slot.0.is_multiple_of(16)

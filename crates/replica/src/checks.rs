@@ -14,11 +14,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_paxos::Input;
+use quorate_paxos::{Input, Member, Membership};
 use quorate_txn::Proposal;
 use quorate_types::{
     BootTime, CheckBody, CheckMessage, CheckReport, CheckState, Code, Difference, EntryId, Error,
-    NodeId, ReplicaId, RowsDigest,
+    MemberRole, NodeId, ReplicaId, RowsDigest,
 };
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -299,9 +299,7 @@ impl GroupDriver {
         let Some(own) = round.own_digest() else { return Ok(()) };
         let difference = own.difference(majority);
         round.settled_with = Some(leader);
-        if difference == Difference::default()
-            || !membership.is_quorum(|replica| agreeing.contains(&replica))
-        {
+        if difference == Difference::default() || !is_majority_of_rows(membership, agreeing) {
             return Ok(());
         }
         let at = round.at;
@@ -365,7 +363,7 @@ impl GroupDriver {
         }
         let membership = self.core.membership();
         let mut held = holders.into_iter();
-        let found = held.find(|(_, who)| membership.is_quorum(|replica| who.contains(&replica)));
+        let found = held.find(|(_, who)| is_majority_of_rows(membership, who));
         found.map(|(digest, who)| (digest.clone(), who))
     }
 
@@ -527,9 +525,22 @@ impl GroupDriver {
         self.options.paxos.replica
     }
 
-    /// Whose rows are compared: those that count in some quorum.
+    /// Whose rows are compared: those that have some and count in some quorum.
     fn check_voters(&self) -> Vec<ReplicaId> {
         let members = self.core.membership().members();
-        members.filter(|(_, member)| member.role.votes()).map(|(id, _)| id).collect()
+        let compares = |member: &Member| member.role.votes() && member.kind.keeps_rows();
+        members.filter(|(_, member)| compares(member)).map(|(id, _)| id).collect()
     }
+}
+
+/// True if these are a majority of the voters that have rows; of the old and of the new ones while voters
+/// change. Who has none says nothing about what the rows should be.
+fn is_majority_of_rows(membership: &Membership, these: &[ReplicaId]) -> bool {
+    [MemberRole::votes_before, MemberRole::votes_after].into_iter().all(|votes| {
+        let voters = membership.members().filter(|(_, it)| votes(it.role) && it.kind.keeps_rows());
+        let (count, agreeing) = voters.fold((0, 0), |(count, agreeing), (id, _)| {
+            (count + 1, agreeing + usize::from(these.contains(&id)))
+        });
+        count < 2 * agreeing
+    })
 }

@@ -85,7 +85,16 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if let Some(error) = self.refuses_outlived() {
+            reply.answer(Err(error));
+            return Ok(());
+        }
         let now = clock.now();
+        if !self.kind().keeps_rows() {
+            let message = format!("the replica here is {} and has no rows", self.kind());
+            reply.answer(Err(self.ask_leader(now, &message).with(FACT_BEHIND, true)));
+            return Ok(());
+        }
         let Elsewhere { at_least, stale_max, around_locks } = elsewhere;
         let fresh_since = stale_max.map(|age| now - age);
         let need = Need { at_least, fresh_since, around_locks };

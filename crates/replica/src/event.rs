@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use quorate_log::LogCounters;
-use quorate_paxos::{ChangeRequest, Health, MemberView, MembershipAt, Status};
+use quorate_paxos::{ChangeRequest, Health, History, MemberView, MembershipAt, Status};
 use quorate_types::{
     Attempt, AttemptStatus, Ballot, CheckMessage, CheckReport, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, Reply, Request, Slot,
+    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, ReplicaKind, Reply, Request, Slot,
 };
 use tokio::sync::oneshot;
 
 use crate::budget::Permit;
+use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::hashing::HashJob;
 use crate::network::PeerMessage;
@@ -162,6 +163,8 @@ pub enum Event {
         group: GroupId,
         /// The new replica.
         replica: ReplicaId,
+        /// What it holds.
+        kind: ReplicaKind,
         /// Told whether it is a member now.
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -184,6 +187,47 @@ pub enum Event {
     Created {
         /// The group.
         group: GroupId,
+    },
+    /// A node told who takes part in a group.
+    Heard {
+        /// The group.
+        group: GroupId,
+        /// Who told.
+        from: NodeId,
+        /// The members.
+        at: MembershipAt,
+    },
+    /// Where does the replica of this node stand, whoever leads?
+    Standing {
+        /// The group.
+        group: GroupId,
+        /// Which entry has it at this slot?
+        slot: Slot,
+        /// Told.
+        reply: oneshot::Sender<Result<Standing, Error>>,
+    },
+    /// Begin another history of a group, without a majority of its members.
+    Force {
+        /// The group.
+        group: GroupId,
+        /// How.
+        order: Box<ForceOrder>,
+        /// Told the history once it is durable here, or why not.
+        reply: oneshot::Sender<Result<History, Error>>,
+    },
+    /// What stands in the loss ledger of a group?
+    Losses {
+        /// The group.
+        group: GroupId,
+        /// Told, if this node leads it.
+        reply: oneshot::Sender<Result<Vec<LossEntry>, Error>>,
+    },
+    /// The membership of this entry is durable where an arbiter keeps it.
+    Kept {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        at: EntryId,
     },
     /// The replicas that began anew are durable.
     Reborn,
@@ -231,7 +275,7 @@ pub enum Event {
         /// The group.
         group: GroupId,
         /// Told; `None`: none.
-        reply: oneshot::Sender<Option<(ReplicaId, bool)>>,
+        reply: oneshot::Sender<Option<(ReplicaId, ReplicaKind, bool)>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {
@@ -362,6 +406,10 @@ pub struct GroupStatus {
     pub refill: RefillStatus,
     /// Comparing rows.
     pub checks: CheckStatus,
+    /// The number of the history that it counts in: raised by each forced recovery.
+    pub history: u32,
+    /// A forced recovery gave this replica up.
+    pub is_outlived: bool,
     /// Entries applied since the start.
     pub applied_entries: u64,
     /// Elections won since the start.

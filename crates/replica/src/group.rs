@@ -10,8 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
 use quorate_paxos::{
-    Health, Input, MembershipAt, Message, NotServing, Options, ReadToken, Replica, Restored,
-    Serving,
+    Health, Input, MembershipAt, NotServing, Options, ReadToken, Replica, Restored, Serving,
 };
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
@@ -22,9 +21,9 @@ use quorate_txn::{
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId,
-    ReplicaId, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
+    ReplicaId, ReplicaKind, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
+    limits,
 };
-use tracing::warn;
 
 use crate::arrivals::Arrivals;
 use crate::checks::CheckDriver;
@@ -34,6 +33,7 @@ use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
 use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::force::ForceDriver;
 use crate::hashing::HashJob;
 use crate::members::MembersDriver;
 use crate::network::PeerMessage;
@@ -108,6 +108,10 @@ pub(crate) struct Effects {
     pub(crate) promises: Vec<(GroupId, Ballot)>,
     /// Who takes part, as it is chosen: durable before the frames below.
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
+    /// Nodes that are told who takes part in a group.
+    pub(crate) told: Vec<(NodeId, GroupId, MembershipAt)>,
+    /// Who takes part, as an arbiter keeps it: durable, then said so.
+    pub(crate) kept: Vec<(GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.
     pub(crate) hashes: Vec<HashJob>,
     /// About checks, for other replicas of the same group.
@@ -166,6 +170,8 @@ pub(crate) struct GroupDriver {
     pub(crate) refill: RefillDriver,
     /// Changes of who takes part.
     pub(crate) members: MembersDriver,
+    /// Histories that begin by force.
+    pub(crate) force: ForceDriver,
     pub(crate) waiters: Waiters,
     /// Payloads evaluated in this round, to be proposed at its end.
     pub(crate) proposals: Vec<Bytes>,
@@ -216,6 +222,7 @@ impl GroupDriver {
             checks,
             refill: RefillDriver::default(),
             members: MembersDriver::default(),
+            force: ForceDriver::default(),
             waiters: Waiters::default(),
             proposals: Vec::new(),
             proposals_at: EntryId::ZERO,
@@ -239,6 +246,10 @@ impl GroupDriver {
         has_room: bool,
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
+        if let Some(error) = self.refuses_outlived() {
+            asked.reply.answer(Err(error));
+            return Ok(());
+        }
         if self.has_view_for(&asked.request.body) {
             return self.at_cut(clock.now(), asked, fx);
         }
@@ -465,19 +476,6 @@ impl GroupDriver {
         self.step(now, Input::Propose(payloads), fx)
     }
 
-    pub(crate) fn peer(
-        &mut self,
-        now: BootTime,
-        from: ReplicaId,
-        message: Message,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        if self.core.is_absurd(now, from, &message) {
-            warn!(group = %self.group, %from, ?message, "a replica that is no member says what cannot be");
-        }
-        self.step(now, Input::Message { from, message }, fx)
-    }
-
     /// Steps the core and carries its output out, and that of the log reads it asks for.
     pub(crate) fn step(
         &mut self,
@@ -566,11 +564,21 @@ impl GroupDriver {
         self.step(now, Input::Health(health), fx)
     }
 
+    /// What this replica holds.
+    pub(crate) fn kind(&self) -> ReplicaKind {
+        self.options.paxos.kind
+    }
+
     /// How far the log may be released now, if that is further than before.
     pub(crate) fn release_upto(&mut self) -> Result<Option<Slot>, Fatal> {
         let trimmable = self.core.slot_trimmable();
         if trimmable <= self.released {
             return Ok(None);
+        }
+        if !self.kind().keeps_rows() {
+            // No rows here need it: the core knows who else does.
+            self.released = trimmable;
+            return Ok(Some(trimmable));
         }
         let persisted = self.store.persisted(self.group);
         let persisted = persisted.map_err(|source| Fatal::Store { group: self.group, source })?;
@@ -610,6 +618,9 @@ impl GroupDriver {
     }
 
     pub(crate) fn serving(&self, now: BootTime) -> Result<(), Error> {
+        if let Some(error) = self.refuses_outlived() {
+            return Err(error);
+        }
         self.core.serving(now).map(|_| ()).map_err(|reason| refuse::not_serving(self.group, reason))
     }
 
@@ -637,6 +648,8 @@ impl GroupDriver {
             cuts: self.cuts.status(now),
             refill: self.refill_status(),
             checks: self.check_status(now),
+            history: self.core.history().number,
+            is_outlived: self.core.is_outlived(),
             applied_entries: self.applied_entries,
             leaderships: self.leaderships,
         }

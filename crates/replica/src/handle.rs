@@ -3,16 +3,18 @@
 
 use std::time::Duration;
 
-use quorate_paxos::{ChangeRequest, MembershipAt};
+use quorate_paxos::{ChangeRequest, History, MembershipAt};
 use quorate_types::{
     Attempt, AttemptStatus, CheckMessage, CheckReport, Code, CrossMessage, Elsewhere, EntryId,
-    Error, GroupId, NodeId, PeerFolder, ReplicaId, Request, RequestBody, Slot,
+    Error, GroupId, LossEntry, NodeId, PeerFolder, ReplicaId, ReplicaKind, Request, RequestBody,
+    Slot,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
 use crate::event::{Event, MembersStatus, ReplyTo, ShardStatus};
+use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::log_thread::Stop;
 use crate::network::PeerMessage;
@@ -230,16 +232,21 @@ impl ShardHandle {
     ///
     /// # Errors
     /// As [`ShardHandle::change_members`].
-    pub async fn join(&self, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+    pub async fn join(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        kind: ReplicaKind,
+    ) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
-        self.send(Event::Join { group, replica, reply })?;
+        self.send(Event::Join { group, replica, kind, reply })?;
         receive.await.map_err(|_| ended())?
     }
 
     /// Makes an empty replica of a group on this node, or names the one that is there and no member.
     ///
     /// # Errors
-    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`.
+    /// `MEMBER_EXISTS`, `SHUTTING_DOWN`; `INVALID_REQUEST` if the one that is there holds something else.
     pub async fn create(&self, options: GroupOptions) -> Result<ReplicaId, Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Create { options: Box::new(options), reply })?;
@@ -253,6 +260,46 @@ impl ShardHandle {
     pub async fn rebirth(&self, options: Vec<GroupOptions>) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Rebirth { options, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// A node told who takes part in a group.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub fn heard(&self, group: GroupId, from: NodeId, at: MembershipAt) -> Result<(), Error> {
+        self.send(Event::Heard { group, from, at })
+    }
+
+    /// Where the replica of this node stands, and which entry it has at `slot`.
+    ///
+    /// # Errors
+    /// `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn standing(&self, group: GroupId, slot: Slot) -> Result<Standing, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Standing { group, slot, reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// Begins another history of a group without those that are lost; which one, once it is durable here.
+    /// Asked again it says the same again.
+    ///
+    /// # Errors
+    /// `GROUP_NOT_LOST`, `MEMBERS_CHANGED`, `MEMBER_NOT_READY`, `INVALID_REQUEST`, `NOT_READY`, `OUTLIVED`,
+    /// `WRONG_NODE`: nothing happened. `SHUTTING_DOWN`.
+    pub async fn force(&self, group: GroupId, order: ForceOrder) -> Result<History, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Force { group, order: Box::new(order), reply })?;
+        receive.await.map_err(|_| ended())?
+    }
+
+    /// The loss ledger of a group, in the order in which its entries were opened.
+    ///
+    /// # Errors
+    /// `NOT_LEADER` if this node does not lead it, `WRONG_NODE`, `SHUTTING_DOWN`.
+    pub async fn losses(&self, group: GroupId) -> Result<Vec<LossEntry>, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Losses { group, reply })?;
         receive.await.map_err(|_| ended())?
     }
 
@@ -322,11 +369,14 @@ impl ShardHandle {
         self.folders.clone()
     }
 
-    /// The replica of a group on this node, and whether it is a member as far as it knows that to be chosen.
+    /// The replica of a group on this node, what it holds, and whether it is a member as far as it knows that to be chosen.
     ///
     /// # Errors
     /// `SHUTTING_DOWN` if the shard has ended.
-    pub async fn own(&self, group: GroupId) -> Result<Option<(ReplicaId, bool)>, Error> {
+    pub async fn own(
+        &self,
+        group: GroupId,
+    ) -> Result<Option<(ReplicaId, ReplicaKind, bool)>, Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Own { group, reply })?;
         receive.await.map_err(|_| ended())

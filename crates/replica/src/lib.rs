@@ -20,6 +20,7 @@
 pub mod budget;
 pub mod clock;
 pub mod event;
+pub mod force;
 pub mod log_thread;
 pub mod members;
 pub mod network;
@@ -39,6 +40,7 @@ mod group;
 mod handle;
 mod hashing;
 mod leaders;
+mod ledger;
 mod peer_folders;
 mod refill;
 mod refuse;
@@ -53,13 +55,14 @@ pub use event::{
     Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,
     ShardStatus,
 };
+pub use force::{ForceOrder, Standing};
 pub use group::{GroupOptions, GroupRule, SliceRule};
 pub use handle::ShardHandle;
 pub use hashing::HashJob;
 pub use log_thread::{LogThread, Stop};
 pub use network::{Network, PeerMessage};
 pub use peer_folders::PeerFolders;
-pub use refill::Loaded;
+pub use refill::{Loaded, Wanted};
 pub use restore::{Restore, RestoreError, restore};
 pub use shard::{Shard, ShardOptions};
 pub use snapshot::{RefillDone, Refilled, SnapshotSource, blocking};

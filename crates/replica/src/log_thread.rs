@@ -13,7 +13,7 @@ use quorate_log::{
     Disk, Frame, GroupRecord, LogError, LogWriter, MembershipRecord, NodeRecord, PromiseFile,
 };
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, Slot};
+use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, ReplicaKind, Slot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk_health::DiskGauge;
@@ -38,17 +38,29 @@ pub(crate) enum LogCommand {
     Promise { group: GroupId, ballot: Ballot },
     /// Make durable who takes part in a group, before any frame that is sent later.
     Membership { group: GroupId, membership: MembershipRecord },
+    /// The same at an arbiter, which waits until it is.
+    Keep { group: GroupId, membership: MembershipRecord },
     /// Remember a replica that was made just now, then say so.
-    Create { group: GroupId, replica: ReplicaId },
+    Create(Made),
     /// Remember that this is not the first data folder of the node, and the replicas that take the places of those
-    /// before them and have promised this much: all in one store, then say so.
-    Rebirth(Vec<(GroupId, ReplicaId, Ballot)>),
+    /// before them: all in one store, then say so.
+    Rebirth(Vec<Made>),
     /// Remember whether an operator wants the replica to lead, then answer.
     PinLeader { group: GroupId, pinned: bool, reply: oneshot::Sender<Result<(), Error>> },
     /// The group does not need its log through this slot any more.
     Release { group: GroupId, upto: Slot },
     /// Remember what is said of data folders.
     Meet(Meeting),
+}
+
+/// A replica that was made just now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) group: GroupId,
+    pub(crate) replica: ReplicaId,
+    pub(crate) kind: ReplicaKind,
+    /// What it takes over from the one before it.
+    pub(crate) promised: Ballot,
 }
 
 /// What a peer says of data folders.
@@ -229,15 +241,18 @@ impl LogThread {
             LogCommand::Membership { group, membership } => {
                 self.group_record(group).membership = membership;
             }
-            LogCommand::Create { group, replica } => {
-                self.put_replica(group, replica, Ballot::ZERO);
-                news.events.push(Event::Created { group });
+            LogCommand::Keep { group, membership } => {
+                let at = membership.at;
+                self.group_record(group).membership = membership;
+                news.events.push(Event::Kept { group, at });
+            }
+            LogCommand::Create(made) => {
+                self.put_replica(made);
+                news.events.push(Event::Created { group: made.group });
             }
             LogCommand::Rebirth(replicas) => {
                 self.record.reborn = true;
-                for (group, replica, promised) in replicas {
-                    self.put_replica(group, replica, promised);
-                }
+                replicas.into_iter().for_each(|made| self.put_replica(made));
                 news.events.push(Event::Reborn);
             }
             LogCommand::PinLeader { group, pinned, reply } => {
@@ -258,9 +273,10 @@ impl LogThread {
         news.is_any |= is_news;
     }
 
-    fn put_replica(&mut self, group: GroupId, replica: ReplicaId, promised: Ballot) {
+    fn put_replica(&mut self, made: Made) {
+        let Made { group, replica, kind, promised } = made;
         let membership = MembershipRecord::default();
-        let record = GroupRecord { replica, promised, pinned: false, membership };
+        let record = GroupRecord { replica, kind, promised, pinned: false, membership };
         self.record.groups.insert(group, record);
     }
 

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_log::MembershipRecord;
 use quorate_paxos::{
     ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
 };
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, EntryId, Error, GroupId, NodeId, ReplicaId};
+use quorate_types::{
+    BootTime, Code, EntryId, Error, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind,
+};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -30,8 +31,8 @@ type ChangeReply = oneshot::Sender<Result<EntryId, Error>>;
 pub(crate) struct MembersDriver {
     /// What the core said of the change it was asked for last.
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
-    /// The entry of the membership that was sent to the promise file last.
-    pub(crate) stored: EntryId,
+    /// The membership that was sent to the promise file last.
+    pub(crate) stored: MembershipAt,
     /// The last members that other nodes have told of. They are chosen.
     pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
@@ -55,16 +56,16 @@ impl GroupDriver {
         })
     }
 
-    /// This replica, and whether it is a member, as far as that is applied or heard here.
-    pub(crate) fn own(&self) -> (ReplicaId, bool) {
+    /// This replica, what it holds, and whether it is a member, as far as that is applied or heard here.
+    pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
         let own = self.options.paxos.replica;
         let is_member = self.core.applied_membership().membership.get(own).is_some();
-        (own, is_member && !self.has_left())
+        (own, self.kind(), is_member && !self.has_left())
     }
 
     /// Other nodes tell of members, which are chosen.
     pub(crate) fn hear_members(&mut self, at: MembershipAt) {
-        if self.members.heard.id.slot < at.id.slot {
+        if at.is_after(&self.members.heard) {
             self.members.heard = at;
         }
     }
@@ -73,16 +74,21 @@ impl GroupDriver {
     /// for leadership, and so meets no leader.
     pub(crate) fn has_left(&self) -> bool {
         let (heard, known) = (&self.members.heard, self.core.membership_at());
-        let own = self.options.paxos.replica;
-        known.id.slot < heard.id.slot && heard.membership.get(own).is_none()
+        let is_newer = heard.is_after(known)
+            // Whoever counts in an older history has not left: nothing it has is of use any more.
+            && heard.membership.history() == known.membership.history();
+        is_newer && heard.membership.get(self.options.paxos.replica).is_none()
     }
 
     /// The membership as it is applied, if the promise file was not told of it.
     pub(crate) fn unstored_membership(&mut self) -> Option<MembershipAt> {
+        if !self.kind().keeps_log() {
+            return None; // Its core says which one it is to keep.
+        }
         let at = self.core.applied_membership();
-        let is_news = self.members.stored.slot < at.id.slot && !planted(Bug::ForgetMembers);
+        let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.id;
+        self.members.stored = at.clone();
         Some(at)
     }
 
@@ -122,6 +128,7 @@ impl GroupDriver {
         &mut self,
         now: BootTime,
         replica: ReplicaId,
+        kind: ReplicaKind,
         fx: &mut Effects,
     ) -> Result<Result<(), Error>, Fatal> {
         let group = self.group;
@@ -141,10 +148,19 @@ impl GroupDriver {
             let error = Error::new(Code::InvalidRequest, message);
             return Ok(Err(refuse::of_group(error, group)));
         };
+        if !kind.holds_as(place.kind) {
+            let (node, was) = (replica.node(), place.kind);
+            let message = format!(
+                "the member of {group} on {node} is {was} and this replica is {kind}: remove that one with `quorate \
+                 group remove`, then add this one"
+            );
+            let error = Error::new(Code::InvalidRequest, message);
+            return Ok(Err(refuse::of_group(error, group)));
+        }
         let expected = at.id;
         let mut members = seats(&at.membership);
         // A learner that is not there any more is of no use to anybody.
-        for (id, _) in before.iter().filter(|(_, member)| !member.role.votes()) {
+        for (id, _) in before.iter().filter(|(_, member)| member.role == MemberRole::Learner) {
             members.remove(id);
         }
         members.insert(replica, Seat { rank: place.rank, kind: place.kind, votes: false });
@@ -221,9 +237,10 @@ impl GroupDriver {
     }
 }
 
-/// The nodes of these members, each once.
-pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
-    let nodes: BTreeSet<NodeId> = membership.members().map(|(id, _)| id.node()).collect();
+/// The nodes of those members that may lead, each once.
+pub(crate) fn leader_nodes_of(membership: &Membership) -> Vec<NodeId> {
+    let can_lead = membership.members().filter(|(_, member)| member.kind.may_lead());
+    let nodes: BTreeSet<NodeId> = can_lead.map(|(id, _)| id.node()).collect();
     nodes.into_iter().collect()
 }
 
@@ -232,29 +249,9 @@ fn seats(membership: &Membership) -> BTreeMap<ReplicaId, Seat> {
     let seat = |member: &Member| Seat {
         rank: member.rank,
         kind: member.kind,
-        votes: member.role.votes_after(),
+        votes: member.role.wants_vote(),
     };
     membership.members().map(|(id, member)| (id, seat(member))).collect()
-}
-
-/// A membership for the promise file.
-#[must_use]
-pub fn record_of(at: &MembershipAt) -> MembershipRecord {
-    MembershipRecord { at: at.id, bytes: at.membership.encode().to_vec() }
-}
-
-/// A membership from the promise file. One that was never stored has no members.
-///
-/// # Errors
-/// `PROMISES_UNREADABLE` if the bytes are none.
-pub fn membership_of(record: &MembershipRecord) -> Result<MembershipAt, Error> {
-    if record.bytes.is_empty() {
-        return Ok(MembershipAt::default());
-    }
-    let membership = Membership::decode(&record.bytes).map_err(|error| {
-        Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
-    })?;
-    Ok(MembershipAt { id: record.at, membership })
 }
 
 fn answer(reply: ChangeReply, answer: Result<EntryId, Error>) {

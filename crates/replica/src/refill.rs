@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The switch waits for the disk, and loading reads it: both run off the shard task. The core applies
-//! nothing meanwhile.
+//! nothing meanwhile. A log-only replica fetches no more than what such rows end with, and switches to nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ enum Phase {
     Idle,
     Fetching,
     /// Waits until the core can take it; since when.
-    Fetched(BootTime, Refilled),
+    Fetched(BootTime, Box<Refilled>),
     /// The core logs its last batch. What it gets as incarnation.
     Logging(u32),
     /// The store switches.
@@ -66,15 +66,19 @@ pub(crate) struct RefillDriver {
 }
 
 /// Rows to fetch.
-#[derive(Debug)]
-pub(crate) struct Wanted {
-    pub(crate) group: GroupId,
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The group.
+    pub group: GroupId,
     /// The replica that wants them.
-    pub(crate) replica: ReplicaId,
+    pub replica: ReplicaId,
     /// They must stand here or later.
-    pub(crate) at_least: Slot,
+    pub at_least: Slot,
     /// From which nodes; empty: from any.
-    pub(crate) sources: Vec<NodeId>,
+    pub sources: Vec<NodeId>,
+    /// False for a replica that keeps no rows: all it needs is the batch that they end with, and who took part in
+    /// the group there.
+    pub rows: bool,
 }
 
 /// A change of which rows count, to be made durable off the shard task.
@@ -164,7 +168,8 @@ impl GroupDriver {
         self.refill.phase = Phase::Fetching;
         let sources = self.refill.sources.clone();
         let (group, replica) = (self.group, self.options.paxos.replica);
-        fx.refills.push(Wanted { group, replica, at_least, sources });
+        let rows = self.kind().keeps_rows();
+        fx.refills.push(Wanted { group, replica, at_least, sources, rows });
         // The snapshot stands at this slot or later: the log above will do.
         inputs.push_back(Input::Refilling(Some(at_least)));
     }
@@ -183,7 +188,7 @@ impl GroupDriver {
                 self.give_up_refill(now, fx)
             }
             Ok(refilled) => {
-                self.refill.phase = Phase::Fetched(now, refilled);
+                self.refill.phase = Phase::Fetched(now, Box::new(refilled));
                 self.try_install(now, fx)
             }
             Err(error) => {
@@ -202,11 +207,15 @@ impl GroupDriver {
                 return Ok(());
             }
         };
-        let Refilled { last, incarnation, .. } = &refilled;
+        let Refilled { last, incarnation, membership, .. } = refilled.as_ref();
+        if membership.membership.history() != self.core.history() {
+            warn!(group = %self.group, "rows that came are thrown away: they are of another history");
+            return self.give_up_refill(now, fx);
+        }
         let is_old = last.last() <= self.core.slot_applied();
         if self.core.may_install(last.last_id()) {
             self.refill.phase = Phase::Logging(*incarnation);
-            let Refilled { last, membership, .. } = refilled;
+            let Refilled { last, membership, .. } = *refilled;
             self.step(now, Input::Install { last, membership }, fx)
         } else if is_old || since + KEEP_MAX < now {
             self.give_up_refill(now, fx)
@@ -216,11 +225,22 @@ impl GroupDriver {
         }
     }
 
-    /// The core waits for the rows of the snapshot.
-    pub(crate) fn switch_rows(&mut self, slot: Slot, fx: &mut Effects) {
+    /// The core waits for the rows of the snapshot. A replica that keeps none has them at once.
+    pub(crate) fn switch_rows(
+        &mut self,
+        slot: Slot,
+        inputs: &mut VecDeque<Input>,
+        fx: &mut Effects,
+    ) {
         let Phase::Logging(incarnation) = std::mem::take(&mut self.refill.phase) else {
             panic!("{}: no snapshot to switch to", self.group);
         };
+        if !self.kind().keeps_rows() {
+            let installed = self.refill.installed + 1;
+            self.refill = RefillDriver { installed, ..Default::default() };
+            inputs.push_back(Input::Installed { is_done: true });
+            return;
+        }
         self.refill.phase = Phase::Switching;
         let (group, replica) = (self.group, self.options.paxos.replica);
         let (store, to) = (Arc::clone(&self.store), Some((slot, incarnation)));

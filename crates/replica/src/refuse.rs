@@ -71,6 +71,12 @@ pub(crate) fn wrong_node(group: GroupId) -> Error {
         .with("group", group)
 }
 
+/// A forced recovery gave this replica up.
+pub(crate) fn outlived(group: GroupId, history: u32) -> Error {
+    let message = format!("{group} goes on in history {history} without this replica");
+    Error::new(Code::Outlived, message).with("group", group)
+}
+
 /// Names the group of an error.
 pub(crate) fn of_group(error: Error, group: GroupId) -> Error {
     error.with("group", group)

@@ -4,7 +4,7 @@
 use quorate_log::{LogError, LogReader, RecoveredGroup};
 use quorate_paxos::{Batch, BatchError, MembershipAt, Restored, Tail};
 use quorate_store::{Store, StoreError};
-use quorate_types::{Ballot, Code, EntryId, GroupId, Slot};
+use quorate_types::{Ballot, Code, EntryId, GroupId, ReplicaKind, Slot};
 use tracing::info;
 
 /// Bytes of log read at a time.
@@ -86,8 +86,12 @@ pub struct Restore<'a> {
     pub promised: Ballot,
     /// The last membership that was known to be chosen.
     pub membership: MembershipAt,
+    /// The group goes on without what this replica holds, for ever.
+    pub is_outlived: bool,
     /// The longest lease the node ever granted; 0 on a fresh disk.
     pub lease_ns_max: u64,
+    /// What the replica holds.
+    pub kind: ReplicaKind,
     /// What recovery found in the log; `None` if it found nothing.
     pub found: Option<&'a RecoveredGroup>,
 }
@@ -100,7 +104,8 @@ pub struct Restore<'a> {
 /// find, which knows what was durable; nothing here could tell.)
 ///
 /// Rows that the log does not reach down to are missing, and so are all rows if the store is lost, or were
-/// found to be wrong: they must come from another replica.
+/// found to be wrong: they must come from another replica. A replica that keeps none has applied everything that its
+/// log does not reach down to.
 ///
 /// # Errors
 /// `RestoreError` says what does not fit; the node must not start with it.
@@ -109,11 +114,12 @@ pub fn restore(
     reader: &LogReader,
     store: &Store,
 ) -> Result<Restored, RestoreError> {
-    let Restore { group, promised, membership, lease_ns_max, found } = from;
+    let Restore { group, promised, membership, is_outlived, lease_ns_max, kind, found } = from;
     if let Some((from, upto)) = found.and_then(|found| found.gap) {
         info!(%group, %from, %upto, "the log goes on behind a gap");
     }
-    let slot_applied = store.applied(group);
+    let keeps_rows = kind.keeps_rows();
+    let slot_applied = if keeps_rows { store.applied(group) } else { Slot::ZERO };
     let mut run = Run::default();
     let mut next = Slot::ZERO;
     let mut applied_last = None;
@@ -139,7 +145,9 @@ pub fn restore(
     if promised < last.ballot {
         return Err(RestoreError::BeyondPromise { group, entry: last, promised });
     }
-    let rows_missing = slot_applied < trimmed.slot || store.is_quarantined(group);
+    // Without rows nothing can be missing below the log.
+    let slot_applied = if keeps_rows { slot_applied } else { trimmed.slot };
+    let rows_missing = keeps_rows && (slot_applied < trimmed.slot || store.is_quarantined(group));
     // What stood there before a break is not what the rows end with.
     let applied_last = applied_last.filter(|batch| trimmed.slot < batch.last());
     Ok(Restored {
@@ -153,6 +161,7 @@ pub fn restore(
         rows_missing,
         membership,
         memberships_in_log: memberships,
+        is_outlived,
     })
 }
 

@@ -63,12 +63,18 @@ impl Node {
     }
 
     fn restore(&self) -> Result<Restored, RestoreError> {
+        self.restore_as(ReplicaKind::Full)
+    }
+
+    fn restore_as(&self, kind: ReplicaKind) -> Result<Restored, RestoreError> {
         let membership = MembershipAt {
             id: EntryId::ZERO,
             membership: Membership::of_voters([1, 2, 3].map(|id| (ReplicaId(id), id as u16))),
         };
         let (promised, lease_ns_max, found) = (ballot(9), 0, None);
-        let from = Restore { group: G, promised, membership, lease_ns_max, found };
+        let is_outlived = false;
+        let from =
+            Restore { group: G, promised, membership, is_outlived, lease_ns_max, kind, found };
         restore(from, &self.reader, &self.store)
     }
 
@@ -96,6 +102,21 @@ fn a_log_without_a_base_counts_as_a_whole() {
     node.log(&chosen);
     node.apply(7);
     assert_eq!(node.starts(), (0, vec![(1, 1)], 20, 7, false));
+}
+
+/// Goal: a log-only replica misses no rows wherever its log begins, and an arbiter starts from nothing.
+#[test]
+fn a_replica_without_rows_starts_where_its_log_begins() {
+    let (chosen, _) = histories();
+    let mut node = Node::new();
+    let arbiter = node.restore_as(ReplicaKind::Arbiter).expect("nothing is wrong");
+    assert_eq!((arbiter.tail.id, arbiter.rows_missing), (EntryId::ZERO, false));
+    node.log(&chosen[3..]);
+    assert!(node.starts().4, "a full replica needs rows below");
+    let it = node.restore_as(ReplicaKind::LogOnly).expect("it fits");
+    assert_eq!(it.slot_applied, it.trimmed.slot);
+    assert_eq!((it.slot_applied, it.tail.id.slot), (Slot(6), Slot(20)));
+    assert!(!it.rows_missing && it.applied_last.is_none());
 }
 
 /// Goal: a log that has the entry the rows end with keeps what stands above it, which may be acknowledged.

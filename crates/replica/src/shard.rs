@@ -4,6 +4,7 @@
 //! turns, proposes, and only then sends: so a batch is whatever a group was asked during the last round,
 //! and appends go to the peers before they go to our own log.
 
+mod histories;
 mod members;
 mod rows;
 
@@ -12,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_log::{LogCounters, LogReader};
-use quorate_paxos::{Health, Input, MembershipAt, Restored};
+use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, EntryId, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
@@ -26,12 +27,12 @@ use crate::cross::Asked;
 use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::force::record_of;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
 use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
-use crate::members::{nodes_of, record_of};
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -184,23 +185,18 @@ impl Shard {
         let group = options.paxos.group;
         let store = Arc::clone(&self.options.store);
         let reader = self.options.reader.clone();
-        let chosen = restored.membership.clone();
+        let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
-        driver.members.stored = chosen.id;
-        self.tell_membership(group, &chosen);
+        driver.members.stored = chosen.clone();
+        // What an arbiter keeps need not be chosen.
+        if kind.keeps_log() {
+            self.tell_membership(group, &chosen);
+        }
         driver.cuts.ready = self.ready.clone();
         self.deadlines.insert((driver.alarm, group));
         self.groups.insert(group, driver);
         self.share_log_budget();
         Ok(())
-    }
-
-    /// What is kept of the log for members that lag is shared by the groups that the node has now.
-    fn share_log_budget(&mut self) {
-        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
-        for driver in self.groups.values_mut() {
-            driver.core.set_log_budget(each);
-        }
     }
 
     /// Runs until `shutdown` resolves, or until the node cannot go on.
@@ -292,6 +288,7 @@ impl Shard {
         driver.tick_cross(self.options.clock.as_ref(), self.has_room, fx)?;
         driver.propose(now, fx)?;
         driver.tick_members(now, fx)?;
+        driver.tick_force();
         if driver.core.next_deadline() <= now {
             driver.step(now, Input::Tick, fx)?;
         }
@@ -310,12 +307,12 @@ impl Shard {
         match event {
             Event::Request { .. } => unreachable!("requests are handled after everything else"),
             Event::Peer { messages, permit } => {
-                for PeerMessage { group, from, to, message } in messages {
+                for PeerMessage { group, from, to, history, message } in messages {
                     // What was meant for a replica that was here before is for nobody.
                     let driver = self.groups.get_mut(&group);
                     if let Some(driver) = driver.filter(|it| it.options.paxos.replica == to) {
                         fx.touched.push(group);
-                        driver.peer(self.options.clock.now(), from, message, fx)?;
+                        driver.peer(self.options.clock.now(), (from, history), message, fx)?;
                     }
                 }
                 drop(permit);
@@ -375,12 +372,17 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
             | Event::Moved { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => self.handle_members(now, event, fx)?,
+            Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. } => self.handle_histories(now, event, fx)?,
         }
         Ok(())
     }
@@ -457,10 +459,15 @@ impl Shard {
             | Event::Join { .. }
             | Event::Create { .. }
             | Event::Created { .. }
+            | Event::Kept { .. }
             | Event::Rebirth { .. }
             | Event::Reborn
             | Event::Own { .. }
             | Event::Moved { .. }
+            | Event::Heard { .. }
+            | Event::Standing { .. }
+            | Event::Force { .. }
+            | Event::Losses { .. }
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => unreachable!("no question"),
         }
@@ -611,15 +618,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Other members of a group are chosen: its own groups and other nodes find it there.
-    fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
-        if at.id == EntryId::ZERO {
-            return; // As in the cluster file.
-        }
-        self.leaders.moved(group, nodes_of(&at.membership));
-        self.options.network.membership(group, at);
-    }
-
     /// Sends what the round asked for: to the peers first, then to our own log.
     fn carry_out(&mut self, fx: Effects) {
         for (node, messages) in fx.messages {
@@ -641,7 +639,16 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
-            self.log.send(LogCommand::Membership { group, membership: record_of(&at) });
+            let driver = self.groups.get(&group);
+            let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
+            let membership = record_of(&at, is_outlived);
+            self.log.send(LogCommand::Membership { group, membership });
+        }
+        for (to, group, at) in fx.told {
+            self.options.network.tell_membership(to, group, &at);
+        }
+        for (group, at) in fx.kept {
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at, false) });
         }
         for (group, ballot) in fx.promises {
             self.log.send(LogCommand::Promise { group, ballot });

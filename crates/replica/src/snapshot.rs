@@ -104,6 +104,12 @@ impl GroupDriver {
             let error = Error::new(Code::SnapshotUnavailable, message).after(LATER);
             Ok(Err(refuse::of_group(error, group)))
         };
+        if !self.kind().keeps_rows() {
+            return refused(format!(
+                "the replica of {group} here is {} and has no rows",
+                self.kind()
+            ));
+        }
         if self.core.membership().members().all(|(id, _)| id.node() != asks) {
             return refused(format!("{asks} has no member of {group}, as far as is known here"));
         }

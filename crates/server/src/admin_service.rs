@@ -8,16 +8,20 @@ use quorate_proto::convert::check::report_to_wire;
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::link::{links_from_wire, links_to_wire};
-use quorate_proto::convert::members::{change_from_wire, entry_to_wire};
+use quorate_proto::convert::members::{change_from_wire, entry_to_wire, kind_from_wire};
+use quorate_proto::convert::recovery::{
+    history_to_wire, loss_entry_to_wire, order_from_wire, standing_to_wire,
+};
 use quorate_proto::members::{MemberReport, Members};
 use quorate_proto::v1;
 use quorate_replica::MembersStatus;
-use quorate_types::{Code, Error, GroupId, NodeId};
+use quorate_types::{Code, Error, GroupId, NodeId, Slot};
 use tonic::{Request, Response, Status};
 
 use crate::access::Caller;
 use crate::context::NodeContext;
 use crate::far_links::FarLinks;
+use crate::recovery;
 use crate::rights::Right;
 
 /// How long a caller waits for what a check finds who does not say how long,
@@ -129,10 +133,12 @@ impl v1::admin_server::Admin for AdminService {
         request: Request<v1::CreateReplicaRequest>,
     ) -> Result<Response<v1::CreateReplicaResponse>, Status> {
         let caller = Caller::of(&request);
-        let group = GroupId(request.into_inner().group);
+        let v1::CreateReplicaRequest { group, kind } = request.into_inner();
+        let group = GroupId(group);
+        let kind = kind_from_wire(kind).map_err(|error| status_from_error(&Error::from(error)))?;
         self.may_admin(&caller, "create replica", group)?;
         let replica = self.context.later_replica(group);
-        let options = (self.context.make_options)(group, replica).ok_or_else(|| {
+        let options = (self.context.make_options)(group, replica, kind).ok_or_else(|| {
             let message = format!("no group has the number {}", group.0);
             status_from_error(&Error::new(Code::UnknownGroup, message))
         })?;
@@ -166,6 +172,50 @@ impl v1::admin_server::Admin for AdminService {
         let led = self.context.shard.set_drained(request.into_inner().drained).await;
         let groups_led = led.map_err(|error| status_from_error(&error))?;
         Ok(Response::new(v1::DrainNodeResponse { groups_led }))
+    }
+
+    async fn get_standing(
+        &self,
+        request: Request<v1::GetStandingRequest>,
+    ) -> Result<Response<v1::GetStandingResponse>, Status> {
+        let caller = Caller::of(&request);
+        let admitted = self.context.admit(&caller, "get standing");
+        admitted.map_err(|error| status_from_error(&error))?;
+        let v1::GetStandingRequest { group, slot } = request.into_inner();
+        let standing = self.context.shard.standing(GroupId(group), Slot(slot)).await;
+        let standing = standing.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(standing_to_wire(recovery::report(standing))))
+    }
+
+    async fn force_recovery(
+        &self,
+        request: Request<v1::ForceRecoveryRequest>,
+    ) -> Result<Response<v1::ForceRecoveryResponse>, Status> {
+        let caller = Caller::of(&request);
+        let order = order_from_wire(request.into_inner())
+            .map_err(|error| status_from_error(&Error::from(error)))?;
+        self.may_admin(&caller, "force recovery", order.group)?;
+        let (group, order) = self
+            .context
+            .checked_order(&caller, order)
+            .map_err(|error| status_from_error(&error))?;
+        let begun = self.context.shard.force(group, order).await;
+        let history = begun.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::ForceRecoveryResponse { history: Some(history_to_wire(history)) }))
+    }
+
+    async fn list_losses(
+        &self,
+        request: Request<v1::ListLossesRequest>,
+    ) -> Result<Response<v1::ListLossesResponse>, Status> {
+        let caller = Caller::of(&request);
+        let admitted = self.context.admit(&caller, "list losses");
+        admitted.map_err(|error| status_from_error(&error))?;
+        let group = GroupId(request.into_inner().group);
+        let losses = self.context.shard.losses(group).await;
+        let losses = losses.map_err(|error| self.refuse(group, error))?;
+        let entries = losses.iter().map(loss_entry_to_wire).collect();
+        Ok(Response::new(v1::ListLossesResponse { entries }))
     }
 
     async fn list_attempts(

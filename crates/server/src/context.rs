@@ -9,7 +9,7 @@ use quorate_proto::PEER_PROTOCOL_VERSION;
 use quorate_proto::convert::Hello;
 use quorate_replica::{Clock, GroupOptions, PeerFolders, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
-use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId};
+use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind};
 use tokio::sync::watch;
 
 use crate::access::Access;
@@ -20,8 +20,9 @@ use crate::repair::Repaired;
 use crate::requests::Requests;
 use crate::snapshots::{SnapshotOptions, Snapshots};
 
-/// The options of a replica of a group with this id, if the cluster has the group.
-pub(crate) type MakeOptions = Arc<dyn Fn(GroupId, ReplicaId) -> Option<GroupOptions> + Send + Sync>;
+/// The options of a replica of a group with this id and kind, if the cluster has the group.
+pub(crate) type MakeOptions =
+    Arc<dyn Fn(GroupId, ReplicaId, ReplicaKind) -> Option<GroupOptions> + Send + Sync>;
 
 /// What a node is given and its services use.
 pub struct Given {

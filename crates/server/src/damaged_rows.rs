@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use quorate_log::{Disk, GroupRecord, Opened, PromiseFile};
 use quorate_paxos::Membership;
-use quorate_replica::members::membership_of;
+use quorate_replica::force::membership_of;
 use quorate_store::StoreError;
 use quorate_topology::Topology;
 use quorate_types::{Code, Error, GroupId, NodeId};
@@ -92,10 +92,10 @@ pub(crate) fn may_repair(
         return refused("this node was told not to repair its rows".to_owned());
     }
     let is_alone = |members: &Membership| {
-        let voters = members.members().filter(|(_, member)| member.role.votes());
-        let mut nodes = voters.map(|(id, _)| id.node());
-        // Rows of a group that this node is no member of are of use to nobody.
-        members.members().any(|(id, _)| id.node() == node) && nodes.all(|it| it == node)
+        let rows = || members.members().filter(|(_, member)| member.kind.keeps_rows());
+        // Rows of a group that this node is no member of are of use to nobody; those of a learner may be few yet.
+        let is_here = rows().any(|(id, _)| id.node() == node);
+        is_here && rows().all(|(id, member)| id.node() == node || !member.role.votes())
     };
     match members.iter().find(|(_, members)| is_alone(members)) {
         Some((group, _)) => refused(format!("no other node has the rows of {group}")),
@@ -121,7 +121,7 @@ pub(crate) fn known_members(
         }
         Opened::Valid(record) => {
             let members = |(group, record): (&GroupId, &GroupRecord)| {
-                membership_of(&record.membership).map(|at| (*group, at.membership))
+                membership_of(&record.membership).map(|(at, _)| (*group, at.membership))
             };
             record.groups.iter().map(members).collect()
         }
@@ -195,7 +195,7 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
 mod tests {
     use quorate_log::SimDisk;
     use quorate_paxos::MembershipAt;
-    use quorate_replica::members::record_of;
+    use quorate_replica::force::record_of;
     use quorate_topology::presets;
     use quorate_types::{Ballot, ClusterId, EntryId, ReplicaId, Slot};
 
@@ -223,8 +223,14 @@ mod tests {
             let id = EntryId { ballot, slot: Slot(9) };
             let membership = Membership::of_voters(voters.iter().map(|id| (*id, 0)));
             let at = MembershipAt { id, membership };
-            let membership = record_of(&at);
-            GroupRecord { replica: own, promised: ballot, pinned: false, membership }
+            let membership = record_of(&at, false);
+            GroupRecord {
+                replica: own,
+                kind: quorate_types::ReplicaKind::Full,
+                promised: ballot,
+                pinned: false,
+                membership,
+            }
         };
         let mut store = |voters: &[ReplicaId]| {
             let mut record = fresh_record(&topology, node, 3);

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use quorate_paxos::{Membership, MembershipAt};
+use quorate_paxos::{Member, Membership, MembershipAt};
 use quorate_topology::{Group, Topology};
-use quorate_types::{EntryId, GroupId, NodeId, ReplicaId};
+use quorate_types::{GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind};
 
 /// The members of all groups, as far as this node has heard.
 pub(crate) struct Directory {
@@ -25,10 +25,12 @@ impl Directory {
     /// Takes in who takes part in a group; true if that is news.
     pub(crate) fn hear(&self, group: GroupId, at: &MembershipAt) -> bool {
         let mut heard = self.heard.write().unwrap_or_else(PoisonError::into_inner);
-        let known = heard.get(&group).map_or(EntryId::ZERO, |known| known.id);
         // How a group began is in the cluster file, and a replica that nobody took in knows nothing. Of what is
-        // chosen the later entry is that of the later ballot too; of nonsense a later leader gets rid.
-        let is_news = known < at.id && self.topology.group(group).is_some();
+        // chosen in one history the later entry is that of the later ballot too; of nonsense a later leader gets
+        // rid.
+        let order = |at: &MembershipAt| (at.membership.history(), at.id);
+        let known = heard.get(&group).map(order).unwrap_or_default();
+        let is_news = known < order(at) && self.topology.group(group).is_some();
         if is_news {
             heard.insert(group, at.clone());
         }
@@ -51,6 +53,13 @@ impl Directory {
         }
     }
 
+    /// The nodes of a group with replicas that can lead it, in the leader order.
+    pub(crate) fn leaders(&self, group: GroupId) -> Vec<NodeId> {
+        let mut nodes = self.nodes(group);
+        nodes.retain(|node| self.kind_on(group, *node).may_lead());
+        nodes
+    }
+
     /// The members of a group on a node, as far as is known.
     pub(crate) fn members_on(&self, group: GroupId, node: NodeId) -> Vec<ReplicaId> {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
@@ -63,6 +72,18 @@ impl Directory {
             (None, Some(entry)) => on(&genesis(entry)),
             (None, None) => Vec::new(),
         }
+    }
+
+    /// What a node holds of a group, as far as is known.
+    pub(crate) fn kind_on(&self, group: GroupId, node: NodeId) -> ReplicaKind {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let on_node = |at: &MembershipAt| {
+            let mut members = at.membership.members();
+            members.find(|(id, _)| id.node() == node).map(|(_, member)| member.kind)
+        };
+        let heard = heard.get(&group).and_then(on_node);
+        let listed = || self.topology.group(group).map(|entry| kind_on(entry, node));
+        heard.or_else(listed).unwrap_or_default()
     }
 
     /// True if there are members, and all are on nodes of this cluster.
@@ -79,16 +100,26 @@ impl Directory {
 
 /// How a group begins, by the cluster file.
 pub(crate) fn genesis(group: &Group) -> Membership {
-    let rank = |rank: u32| u16::try_from(rank).unwrap_or(u16::MAX);
-    Membership::of_voters(
-        group.voters().map(|member| (ReplicaId::first_on(member.node), rank(member.rank))),
-    )
+    let member = |entry: &quorate_topology::Member| {
+        let rank = u16::try_from(entry.rank).unwrap_or(u16::MAX);
+        let role = if entry.kind.votes() { MemberRole::Voter } else { MemberRole::Learner };
+        (ReplicaId::first_on(entry.node), Member { rank, role, kind: entry.kind })
+    };
+    let members = group.members.iter().map(member).collect();
+    Membership::new(members).expect("the cluster file was checked for the limits of groups")
+}
+
+/// What the cluster file wants of a group on a node; a full replica where it has none there.
+pub(crate) fn kind_on(group: &Group, node: NodeId) -> ReplicaKind {
+    let member = group.members.iter().find(|member| member.node == node);
+    member.map_or(ReplicaKind::Full, |member| member.kind)
 }
 
 /// The nodes of these members, those that may lead first, in the leader order.
-pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
+fn nodes_of(membership: &Membership) -> Vec<NodeId> {
     let mut members: Vec<_> = membership.members().collect();
-    members.sort_by_key(|(id, member)| (!member.role.votes_after(), member.rank, *id));
+    let can_lead = |member: &Member| member.role.votes_after() && member.kind.may_lead();
+    members.sort_by_key(|(id, member)| (!can_lead(member), member.rank, *id));
     let mut nodes: Vec<NodeId> = Vec::new();
     for (id, _) in members {
         if !nodes.contains(&id.node()) {
@@ -101,7 +132,7 @@ pub(crate) fn nodes_of(membership: &Membership) -> Vec<NodeId> {
 #[cfg(test)]
 mod tests {
     use quorate_topology::presets;
-    use quorate_types::{Ballot, ClusterId, Slot};
+    use quorate_types::{Ballot, ClusterId, EntryId, Slot};
 
     use super::*;
 
@@ -128,6 +159,41 @@ mod tests {
         assert_eq!(directory.members_on(group, NodeId(2)), [ReplicaId::later_on(NodeId(2), 9)]);
         assert!(directory.has(group, NodeId(2)) && !directory.has(group, NodeId(3)));
         assert_eq!(directory.all(), [(group, at(7, &[1, 2]))]);
+    }
+
+    /// Goal: whoever looks for a leader is sent to no replica that cannot lead; a group begins with the kinds of the
+    /// cluster file, and goes on with those that are told.
+    #[test]
+    fn kinds_are_those_of_the_file_until_others_are_heard() {
+        let text = presets::three_cities_five_idcs(&presets::Options::demo(ClusterId(7)));
+        let text = text.replace("F@hz-b,L@sz-a", "R@hz-b,L@sz-a");
+        let orders = [("hz-b;hz-a", "hz-a"), (";hz-a,hz-b", ";hz-a"), ("hz-a;hz-b", "hz-a")];
+        let text = orders.into_iter().fold(text, |text, (from, to)| text.replace(from, to));
+        let topology = Arc::new(Topology::parse(&text).expect("the file is valid"));
+        let group = topology.groups().next().expect("there is one");
+        let members = genesis(group);
+        let roles: Vec<(MemberRole, ReplicaKind)> =
+            members.members().map(|(_, member)| (member.role, member.kind)).collect();
+        assert_eq!(roles[0], (MemberRole::Voter, ReplicaKind::Full));
+        assert_eq!(roles[3], (MemberRole::Learner, ReplicaKind::ReadOnly));
+        assert_eq!(roles[4], (MemberRole::Voter, ReplicaKind::LogOnly));
+        let (id, directory) = (group.id, Directory::new(Arc::clone(&topology)));
+        assert_eq!(directory.leaders(id), [1, 2, 3].map(NodeId));
+        assert_eq!(directory.nodes(id).len(), 5);
+        assert_eq!(directory.kind_on(id, NodeId(5)), ReplicaKind::LogOnly);
+        let kind = ReplicaKind::Arbiter;
+        let told =
+            [(1, ReplicaKind::Full), (2, ReplicaKind::Full), (5, kind)].map(|(node, kind)| {
+                let member = Member { rank: 0, role: MemberRole::Voter, kind };
+                (ReplicaId::later_on(NodeId(node), 9), member)
+            });
+        let membership = Membership::new(told.into_iter().collect()).expect("three voters");
+        let ballot = Ballot { round: 1, replica: ReplicaId(1) };
+        let at = MembershipAt { id: EntryId { ballot, slot: Slot(9) }, membership };
+        assert!(directory.hear(id, &at));
+        assert_eq!(directory.leaders(id), [1, 2].map(NodeId));
+        assert_eq!(directory.kind_on(id, NodeId(5)), kind);
+        assert_eq!(directory.kind_on(id, NodeId(4)), ReplicaKind::ReadOnly, "as in the file");
     }
 
     /// Goal: nonsense that one node tells does not keep what is true out for ever, and members on nodes that do not

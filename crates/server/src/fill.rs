@@ -24,6 +24,7 @@ use quorate_topology::{Group, Topology};
 use quorate_types::{Ballot, Code, EntryId, Error, GroupId, LogTime, NodeId, Slot};
 use tracing::info;
 
+use crate::directory::kind_on;
 use crate::folder::FILLING;
 use crate::node::{born_with, fresh_record, log_error};
 use crate::options::Profile;
@@ -130,8 +131,8 @@ impl Fill {
             let batch = first_batch(&topology, group, &beginning.1);
             let replica = quorate_types::ReplicaId::first_on(node);
             let promised = batch.ballot();
-            let membership = born_with(group);
-            let began = GroupRecord { replica, promised, pinned: false, membership };
+            let (kind, membership) = (kind_on(group, node), born_with(group));
+            let began = GroupRecord { replica, kind, promised, pinned: false, membership };
             record.groups.insert(group.id, began);
             frames.push(Frame {
                 group: group.id,

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use quorate_paxos::MembershipAt;
 use quorate_proto::convert::error::error_from_status;
+use quorate_proto::convert::members::kind_to_wire;
 use quorate_proto::v1;
-use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId};
+use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId, ReplicaKind};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
-use crate::directory::nodes_of;
 use crate::peer_network::{dial, unreachable_peer};
 
 /// Between two tries to be taken in.
@@ -31,17 +31,18 @@ impl NodeContext {
         self: &Arc<NodeContext>,
         peer: NodeId,
         group: GroupId,
-        at: &MembershipAt,
+        at: MembershipAt,
     ) -> Result<(), Error> {
         if !self.directory.is_possible(&at.membership) {
             warn!(%peer, %group, since = %at.id, "told of members on nodes that do not exist");
             return Ok(());
         }
-        if self.directory.hear(group, at) {
-            self.shard.moved(group, nodes_of(&at.membership), at.clone())?;
+        if self.directory.hear(group, &at) {
+            self.shard.moved(group, self.directory.leaders(group), at.clone())?;
             self.look_for_place(peer, group);
         }
-        Ok(())
+        // The replica of this node may count in another history than the peer.
+        self.shard.heard(group, peer, at)
     }
 
     /// A peer knew another disk of this node, or members that are not on this one: the replicas that its groups
@@ -51,8 +52,10 @@ impl NodeContext {
             return Ok(());
         }
         let groups = self.topology.groups_of_node(self.node).map(|group| group.id);
-        let options =
-            groups.filter_map(|group| (self.make_options)(group, self.later_replica(group)));
+        let options = groups.filter_map(|group| {
+            let kind = self.directory.kind_on(group, self.node);
+            (self.make_options)(group, self.later_replica(group), kind)
+        });
         let replaced = self.shard.rebirth(options.collect()).await;
         if let Err(error) = &replaced {
             self.rebirth_begun.store(false, Ordering::Release);
@@ -105,14 +108,14 @@ impl NodeContext {
         let seats = self.directory.members_on(group, self.node);
         let first = ReplicaId::first_on(self.node);
         match own {
-            Some((own, _)) if own == first && !seats.is_empty() && !seats.contains(&first) => {
+            Some((own, ..)) if own == first && !seats.is_empty() && !seats.contains(&first) => {
                 // What the group began with here has a successor, which is not on this disk.
                 if self.reborn.load(Ordering::Acquire) { Place::None } else { Place::Reborn }
             }
-            Some((_, true)) => Place::None,
-            Some((own, false)) => Place::Of(own),
+            Some((.., true)) => Place::None,
+            Some((own, kind, false)) => Place::Of(own, kind),
             None if seats.is_empty() => Place::None,
-            None => Place::New(self.later_replica(group)),
+            None => Place::New(self.later_replica(group), self.directory.kind_on(group, self.node)),
         }
     }
 
@@ -132,9 +135,9 @@ enum Place {
     /// Nothing.
     None,
     /// A place for the replica that it has.
-    Of(ReplicaId),
+    Of(ReplicaId, ReplicaKind),
     /// A replica: others know one here that is not on this disk.
-    New(ReplicaId),
+    New(ReplicaId, ReplicaKind),
     /// New ids: others know a replica here that came after the one that this disk has.
     Reborn,
 }
@@ -142,9 +145,9 @@ enum Place {
 /// Asks until the replica knows that it is a member, or the leader says that there is no place for it.
 async fn keep_joining(context: &Arc<NodeContext>, peer: NodeId, group: GroupId) {
     loop {
-        let (replica, is_new) = match context.place_in(group).await {
-            Place::Of(replica) => (replica, false),
-            Place::New(replica) => (replica, true),
+        let (replica, kind, is_new) = match context.place_in(group).await {
+            Place::Of(replica, kind) => (replica, kind, false),
+            Place::New(replica, kind) => (replica, kind, true),
             Place::Reborn => {
                 context.end_joining(group);
                 // What goes wrong is told, and the next peer that tells of the group begins it again.
@@ -160,10 +163,10 @@ async fn keep_joining(context: &Arc<NodeContext>, peer: NodeId, group: GroupId) 
                 continue;
             }
         };
-        let wait = match ask_all(context, group, replica).await {
+        let wait = match ask_all(context, group, (replica, kind)).await {
             Ok(()) => {
                 if is_new {
-                    create(context, group, replica).await;
+                    create(context, group, (replica, kind)).await;
                 }
                 AGAIN
             }
@@ -194,20 +197,24 @@ async fn keep_joining(context: &Arc<NodeContext>, peer: NodeId, group: GroupId) 
 }
 
 /// Makes the replica that the leader has taken in. (Not before: what is told of members may be old.)
-async fn create(context: &NodeContext, group: GroupId, replica: ReplicaId) {
-    let Some(options) = (context.make_options)(group, replica) else { return };
+async fn create(context: &NodeContext, group: GroupId, (replica, kind): (ReplicaId, ReplicaKind)) {
+    let Some(options) = (context.make_options)(group, replica, kind) else { return };
     match context.shard.create(options).await {
         Ok(made) => {
-            info!(%group, replica = %made, "a replica takes the place of one that was lost")
+            info!(%group, replica = %made, "a replica takes the place of one that was lost");
         }
         Err(error) => warn!(%group, %replica, %error, "a replica cannot be made"),
     }
 }
 
 /// Asks the nodes of the group, one after the other, until one has done something about it.
-async fn ask_all(context: &NodeContext, group: GroupId, replica: ReplicaId) -> Result<(), Error> {
+async fn ask_all(
+    context: &NodeContext,
+    group: GroupId,
+    replica: (ReplicaId, ReplicaKind),
+) -> Result<(), Error> {
     let mut last = Error::new(Code::Unreachable, "the group has no other node");
-    for node in context.directory.nodes(group) {
+    for node in context.directory.leaders(group) {
         if node == context.node {
             continue;
         }
@@ -224,11 +231,16 @@ async fn ask(
     context: &NodeContext,
     node: NodeId,
     group: GroupId,
-    replica: ReplicaId,
+    (replica, kind): (ReplicaId, ReplicaKind),
 ) -> Result<(), Error> {
     let mut client = v1::peer_client::PeerClient::new(dial(context, node).await?);
     let hello = Some(context.hello(node).to_wire());
-    let request = v1::JoinRequest { hello, group: group.0, replica: replica.0 };
+    let request = v1::JoinRequest {
+        hello,
+        group: group.0,
+        replica: replica.0,
+        kind: kind_to_wire(kind).into(),
+    };
     let broken = |error: String| unreachable_peer(context, node, &error);
     let answer = tokio::time::timeout(ANSWER_MAX, client.join(request)).await;
     let answer = answer.map_err(|_elapsed| broken("no answer".to_owned()))?;

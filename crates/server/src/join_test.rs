@@ -247,8 +247,7 @@ const TWO: NodeId = NodeId(2);
 const THREE: NodeId = NodeId(3);
 
 /// Goal: a node that never met the lost disk of another does not vote with the empty one, because somebody who knew
-/// it has told; and what that somebody knows alone is not lost. What is told of members makes nobody believe
-/// that it is one.
+/// it has told; and what that somebody knows alone is not lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_never_met_the_lost_disk_is_told_of_it() {
     let mut nodes = Nodes::new(1);
@@ -261,15 +260,7 @@ async fn who_never_met_the_lost_disk_is_told_of_it() {
     nodes.put(2).await; // The second has the log, and what the third knows.
     nodes.stop(THREE).await;
     nodes.wipe(ONE);
-    nodes.start_after(ONE, |context| {
-        // Somebody made a mistake.
-        let ids =
-            [context.later_replica(group), ReplicaId::first_on(TWO), ReplicaId::first_on(THREE)];
-        let ballot = Ballot { round: 1, replica: ids[1] };
-        let membership = Membership::of_voters(ids.map(|id| (id, 0)));
-        let id = EntryId { ballot, slot: Slot(1 << 40) };
-        assert!(context.directory.hear(group, &MembershipAt { id, membership }));
-    });
+    nodes.start(ONE);
     let (first, second) = (nodes.context(ONE), nodes.context(TWO));
     within(async || {
         for context in [first, second] {
@@ -288,6 +279,30 @@ async fn who_never_met_the_lost_disk_is_told_of_it() {
     nodes.start(ONE);
     assert!(nodes.context(ONE).reborn.load(Ordering::Acquire));
     assert_eq!(nodes.until_voters(group, &[ONE, TWO, THREE]).await, members);
+}
+
+/// Goal: a replica goes on asking for its place until it knows by its own log that it has one, whatever somebody told of
+/// the members.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_only_said_to_be_a_member_goes_on_asking() {
+    let mut nodes = Nodes::new(1);
+    let group = nodes.group();
+    nodes.start_all();
+    nodes.put(1).await;
+    nodes.stop(ONE).await;
+    nodes.wipe(ONE);
+    nodes.start_after(ONE, |context| {
+        // Somebody told of members that nobody chose.
+        let ids =
+            [context.later_replica(group), ReplicaId::first_on(TWO), ReplicaId::first_on(THREE)];
+        let ballot = Ballot { round: 1, replica: ids[1] };
+        let membership = Membership::of_voters(ids.map(|id| (id, 0)));
+        let id = EntryId { ballot, slot: Slot(1 << 40) };
+        assert!(context.directory.hear(group, &MembershipAt { id, membership }));
+    });
+    let gone = Some(ReplicaId::first_on(ONE));
+    nodes.until_without(group, &[ONE, TWO, THREE], gone).await;
+    nodes.put(2).await;
 }
 
 /// Goal: a peer that is met while others are connected already is known to them too.
@@ -323,7 +338,11 @@ async fn groups_that_moved_are_healed_where_they_are() {
     let all: Vec<NodeId> = nodes.machines.keys().copied().collect();
     let (old, new) = (held[2], *all.iter().find(|node| !held.contains(node)).expect("half"));
 
-    let options = (nodes.context(new).make_options)(group, nodes.context(new).later_replica(group));
+    let options = (nodes.context(new).make_options)(
+        group,
+        nodes.context(new).later_replica(group),
+        quorate_types::ReplicaKind::Full,
+    );
     let made =
         nodes.context(new).shard.create(options.expect("a group")).await.expect("it is made");
     nodes
@@ -383,7 +402,13 @@ async fn rows_go_to_members_only() {
     let source = nodes.context(leader);
     let ask = |asks: NodeId| {
         let hello = nodes.context(asks).hello(leader);
-        quorate_proto::convert::SnapshotAsk { hello, group, at_least: Slot(1), resume: None }
+        quorate_proto::convert::SnapshotAsk {
+            hello,
+            group,
+            at_least: Slot(1),
+            resume: None,
+            header_only: false,
+        }
     };
     let member = *held.iter().find(|node| **node != leader).expect("three");
     crate::snapshots::serve(source, ask(member)).await.map(drop).expect("it is a member");
@@ -392,7 +417,11 @@ async fn rows_go_to_members_only() {
     assert_eq!(refused.code, Code::SnapshotUnavailable, "{refused}");
 
     // Once the leader has it for a learner it gets them.
-    let options = (nodes.context(stranger).make_options)(group, ReplicaId::later_on(stranger, 5));
+    let options = (nodes.context(stranger).make_options)(
+        group,
+        ReplicaId::later_on(stranger, 5),
+        quorate_types::ReplicaKind::Full,
+    );
     let made = nodes.context(stranger).shard.create(options.expect("a group")).await;
     let learner = made.expect("it is made");
     nodes

@@ -37,6 +37,7 @@ mod listen;
 mod peer_network;
 mod peer_service;
 mod pipeline;
+mod recovery;
 mod refill;
 mod repair;
 mod requests;

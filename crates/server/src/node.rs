@@ -11,7 +11,7 @@ use quorate_log::{
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
-use quorate_replica::members::{membership_of, record_of};
+use quorate_replica::force::{membership_of, record_of};
 use quorate_replica::{
     Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore,
 };
@@ -30,7 +30,7 @@ use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, MakeOptions, NodeContext};
 use crate::cut_service::CutService;
-use crate::directory::{Directory, genesis};
+use crate::directory::{Directory, genesis, kind_on};
 use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
 use crate::links::Links;
@@ -125,7 +125,7 @@ impl Node {
         let incarnation = record.incarnation;
         let options = ShardOptions {
             node,
-            members: topology.groups().map(|it| (it.id, directory.nodes(it.id))).collect(),
+            members: topology.groups().map(|it| (it.id, directory.leaders(it.id))).collect(),
             clock: Arc::clone(&clock),
             network: network.clone(),
             store: Arc::clone(&store),
@@ -303,6 +303,7 @@ fn open_record(
         changed |= !record.groups.contains_key(&group.id);
         record.groups.entry(group.id).or_insert_with(|| GroupRecord {
             replica: ReplicaId::first_on(node),
+            kind: kind_on(group, node),
             promised: Ballot::ZERO,
             pinned: false,
             membership: born_with(group),
@@ -328,10 +329,11 @@ impl Found<'_> {
     /// Restores every group and hands it to the shard.
     fn add_to(self, shard: &mut Shard, make_options: &MakeOptions) -> Result<(), Error> {
         let Found { groups, recovered, lease_ns_max, reader, store } = self;
-        for (group, GroupRecord { replica, promised, pinned, membership }) in groups {
+        for (group, GroupRecord { replica, kind, promised, pinned, membership }) in groups {
             let found = recovered.groups.get(&group);
-            let membership = membership_of(&membership)?;
-            let from = Restore { group, promised, membership, lease_ns_max, found };
+            let (membership, is_outlived) = membership_of(&membership)?;
+            let from =
+                Restore { group, promised, membership, is_outlived, lease_ns_max, kind, found };
             let restored =
                 restore(from, &reader, &store).map_err(|e| Error::new(e.code(), e.to_string()))?;
             if restored.rows_missing {
@@ -339,10 +341,11 @@ impl Found<'_> {
                 warn!(%group, %rows, %log, "rows are missing below the log: they must come from another node");
             }
             info!(
-                %group, %replica, promised = %restored.promised,
+                %group, %replica, %kind, promised = %restored.promised,
                 last = %restored.tail.id, applied = %restored.slot_applied, "group restored"
             );
-            let mut options = make_options(group, replica).expect("a group of the cluster file");
+            let options = make_options(group, replica, kind);
+            let mut options = options.expect("a group of the cluster file");
             options.paxos.pinned = pinned;
             shard
                 .add(options, restored)
@@ -354,7 +357,7 @@ impl Found<'_> {
 
 /// Who takes part in a group at first, for the promise file.
 pub(crate) fn born_with(group: &Group) -> MembershipRecord {
-    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) })
+    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) }, false)
 }
 
 /// Refuses the data folder of another cluster or node.
@@ -417,14 +420,17 @@ fn snapshot_options(tuning: Tuning, random: [u64; 2]) -> SnapshotOptions {
 /// Makes the options of replicas, now and while the node runs.
 fn options_maker(topology: &Arc<Topology>, tuning: Tuning, log_budget: u64) -> MakeOptions {
     let topology = Arc::clone(topology);
-    Arc::new(move |group, replica| group_options(&topology, group, replica, tuning, log_budget))
+    Arc::new(move |group, replica, kind| {
+        let replica = (replica, kind);
+        group_options(&topology, group, replica, tuning, log_budget)
+    })
 }
 
 /// The options of a replica; `None` if the cluster file has no such group.
 fn group_options(
     topology: &Arc<Topology>,
     group: GroupId,
-    replica: ReplicaId,
+    (replica, kind): (ReplicaId, ReplicaKind),
     tuning: Tuning,
     log_budget_bytes: u64,
 ) -> Option<GroupOptions> {
@@ -434,7 +440,7 @@ fn group_options(
         paxos: Options {
             group,
             replica,
-            kind: ReplicaKind::Full,
+            kind,
             timing: tuning.timing.unwrap_or_else(|| timing(topology.lease())),
             pinned: false,
             log_budget_bytes,

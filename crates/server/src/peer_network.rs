@@ -15,10 +15,10 @@ use quorate_proto::convert::{
     Envelope, Hello, check_to_wire, cross_to_wire, folders_to_wire, membership_to_wire,
 };
 use quorate_proto::v1;
-use quorate_replica::{Network, PeerFolders, PeerMessage, RefillDone};
+use quorate_replica::{Network, PeerFolders, PeerMessage, RefillDone, Wanted};
 use quorate_store::Store;
 use quorate_types::{
-    CheckMessage, Code, CrossMessage, Error, FolderState, GroupId, NodeId, PeerFolder, Slot, limits,
+    CheckMessage, Code, CrossMessage, Error, FolderState, GroupId, NodeId, PeerFolder, limits,
 };
 use tokio::sync::{Notify, mpsc};
 use tonic::transport::{Channel, Endpoint};
@@ -211,6 +211,10 @@ impl Network for PeerNetwork {
         }
     }
 
+    fn tell_membership(&self, to: NodeId, group: GroupId, at: &MembershipAt) {
+        self.queue(to, [Outgoing::Membership(group, at.clone())].into_iter());
+    }
+
     fn send_checks(&self, to: NodeId, messages: Vec<CheckMessage>) {
         self.queue(to, messages.into_iter().map(Outgoing::Check));
     }
@@ -221,14 +225,7 @@ impl Network for PeerNetwork {
         }
     }
 
-    fn refill(
-        &self,
-        group: GroupId,
-        at_least: Slot,
-        sources: Vec<NodeId>,
-        store: Arc<Store>,
-        done: RefillDone,
-    ) {
+    fn refill(&self, wanted: Wanted, store: Arc<Store>, done: RefillDone) {
         let Some(context) = self.context.get().and_then(Weak::upgrade) else {
             return; // The node has not begun to run, or has stopped.
         };
@@ -236,7 +233,7 @@ impl Network for PeerNetwork {
             tokio::select! {
                 biased;
                 () = context.stopped() => {}
-                outcome = refill::refill(&context, &store, group, at_least, &sources) => done(outcome),
+                outcome = refill::refill(&context, &store, &wanted) => done(outcome),
             }
         });
     }
@@ -420,8 +417,8 @@ async fn greet(
 }
 
 fn envelope(message: PeerMessage) -> Envelope {
-    let PeerMessage { group, from, to, message } = message;
-    Envelope { group, from, to, message }
+    let PeerMessage { group, from, to, history, message } = message;
+    Envelope { group, from, to, history, message }
 }
 
 /// The data folder that a peer greets with.

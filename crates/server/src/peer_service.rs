@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use quorate_proto::convert::error::status_from_error;
+use quorate_proto::convert::members::kind_from_wire;
 use quorate_proto::convert::{
     Envelope, Hello, SnapshotAsk, check_from_wire, cross_from_wire, folders_from_wire,
     membership_from_wire,
@@ -75,14 +76,15 @@ impl v1::peer_server::Peer for PeerService {
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
         let caller = Caller::of(&request);
-        let v1::JoinRequest { hello, group, replica } = request.into_inner();
+        let v1::JoinRequest { hello, group, replica, kind } = request.into_inner();
         let hello = hello.ok_or_else(|| Status::invalid_argument("hello is missing"))?;
         let hello =
             Hello::from_wire(&hello).map_err(|error| status_from_error(&Error::from(error)))?;
         self.greet(&caller, &hello).await?;
         let (group, replica) = (GroupId(group), ReplicaId(replica));
+        let kind = kind_from_wire(kind).map_err(|error| status_from_error(&Error::from(error)))?;
         let joined = if replica.node() == hello.node {
-            self.context.shard.join(group, replica).await
+            self.context.shard.join(group, replica, kind).await
         } else {
             let message = format!("{} asks for {replica}", hello.node);
             Err(Error::new(Code::InvalidRequest, message))
@@ -199,7 +201,7 @@ async fn read(
         }
         for membership in frame.memberships {
             let (group, at) = membership_from_wire(membership).map_err(Error::from)?;
-            context.hear_members(peer, group, &at)?;
+            context.hear_members(peer, group, at)?;
         }
         for message in frame.cross {
             messages.extend(checked_cross(context, peer, message).map(Arriving::Cross));
@@ -320,11 +322,11 @@ fn checked(
     peer: NodeId,
     message: v1::PeerMessage,
 ) -> Result<PeerMessage, Error> {
-    let Envelope { group, from, to, message } =
+    let Envelope { group, from, to, history, message } =
         Envelope::from_wire(message).map_err(Error::from)?;
     if from.node() != peer || to.node() != context.node {
         let message = format!("{peer} sent a message from {from} to {to}");
         return Err(Error::new(Code::InvalidRequest, message));
     }
-    Ok(PeerMessage { group, from, to, message })
+    Ok(PeerMessage { group, from, to, history, message })
 }

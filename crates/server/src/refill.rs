@@ -13,9 +13,9 @@ use quorate_paxos::{Batch, MembershipAt};
 use quorate_proto::convert::error::error_from_status;
 use quorate_proto::convert::{SnapshotAsk, SnapshotPiece, SnapshotTally};
 use quorate_proto::v1;
-use quorate_replica::{Refilled, blocking};
+use quorate_replica::{Refilled, Wanted, blocking};
 use quorate_store::{Installer, Store, StoreError, decode_page};
-use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId, Slot};
+use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId};
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
@@ -33,23 +33,22 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(10);
 /// Between two pieces no more time goes by: one page takes a slow source a second.
 const PIECE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Fetches the rows of a group at `at_least` or later; only from `sources` if there are some.
+/// Fetches the rows of a group, or only what they end with.
 pub(crate) async fn refill(
     context: &NodeContext,
     store: &Arc<Store>,
-    group: GroupId,
-    at_least: Slot,
-    sources: &[NodeId],
+    wanted: &Wanted,
 ) -> Result<Refilled, Error> {
+    let group = wanted.group;
     let mut failed = Error::new(Code::SnapshotUnavailable, format!("{group} has no other replica"));
     for round in 0..ROUNDS {
         if 0 < round {
             tokio::time::sleep(PAUSE * round).await;
         }
-        for node in candidates(context, store, group, sources).await {
+        for node in candidates(context, store, group, &wanted.sources).await {
             let mut resumes = 0;
             loop {
-                let mut fetch = Fetch { context, store, group, at_least, node, has_come: false };
+                let mut fetch = Fetch { context, store, wanted, node, has_come: false };
                 failed = match fetch.run().await {
                     Ok(refilled) => return Ok(refilled),
                     Err(error) => error,
@@ -93,7 +92,8 @@ async fn candidates(
         2 - u32::from(is_same_idc) - u32::from(is_same_city)
     };
     let mut others = context.directory.nodes(group);
-    others.retain(|node| *node != context.node);
+    let has_rows = |node| context.directory.kind_on(group, node).keeps_rows();
+    others.retain(|node| *node != context.node && has_rows(*node));
     others.retain(|node| sources.is_empty() || sources.contains(node));
     others.sort_by_key(|node| {
         (begun_at != Some(*node), distance(*node), leader == Some(*node), *node)
@@ -111,8 +111,7 @@ struct Ending {
 struct Fetch<'a> {
     context: &'a NodeContext,
     store: &'a Arc<Store>,
-    group: GroupId,
-    at_least: Slot,
+    wanted: &'a Wanted,
     node: NodeId,
     /// At least one page was written.
     has_come: bool,
@@ -120,12 +119,17 @@ struct Fetch<'a> {
 
 impl Fetch<'_> {
     async fn run(&mut self) -> Result<Refilled, Error> {
-        let Fetch { context, store, group, at_least, node, .. } = *self;
-        let known = Arc::clone(store);
-        let progress = off_task(move || known.install_progress(group)).await?;
-        let resume = progress.map(|progress| (progress.snapshot, progress.after));
+        let Fetch { context, store, wanted, node, .. } = *self;
+        let Wanted { group, at_least, rows, .. } = *wanted;
+        let resume = if rows {
+            let known = Arc::clone(store);
+            let progress = off_task(move || known.install_progress(group)).await?;
+            progress.map(|progress| (progress.snapshot, progress.after))
+        } else {
+            None
+        };
         let hello = context.hello(node);
-        let ask = SnapshotAsk { hello, group, at_least, resume };
+        let ask = SnapshotAsk { hello, group, at_least, resume, header_only: !rows };
         let mut client = v1::peer_client::PeerClient::new(dial(context, node).await?);
         let broken = |error: String| unreachable_peer(context, node, &error);
         let refused = |status: tonic::Status| {
@@ -152,10 +156,15 @@ impl Fetch<'_> {
                     if membership.0 != group {
                         return Err(damaged("it has the members of another group"));
                     }
+                    let membership = membership.1;
+                    if !rows {
+                        info!(%group, source = %node, ?last, "the log can go on from here");
+                        return Ok(Refilled { group, last, membership, incarnation: 0 });
+                    }
                     info!(%group, source = %node, ?last, estimated_bytes, "fetches rows");
                     let store = Arc::clone(store);
                     let installer = off_task(move || store.begin_install(group, id)).await?;
-                    Some((installer, Ending { last, membership: membership.1 }))
+                    Some((installer, Ending { last, membership }))
                 }
                 (Ok(SnapshotPiece::Page(page)), Some((installer, end))) => {
                     Some((self.write(installer, page).await?, end))

@@ -18,7 +18,7 @@ use quorate_store::{Base, Engine, Keyspace, Portable, Tally, Twin, encode_page};
 use quorate_topology::{Topology, presets};
 use quorate_types::{
     Ballot, BootTime, ClusterId, CrossMessage, LogTime, Mutation, ReplicaId, Request, RequestBody,
-    RowAddress, TableId, Uid, Value,
+    RowAddress, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 use tonic::{Response, Status, Streaming};
@@ -79,6 +79,10 @@ fn topology() -> Arc<Topology> {
     };
     let text = presets::one_city_three_idcs(&options);
     Arc::new(Topology::parse(&text).expect("the preset is valid"))
+}
+
+fn all_rows(group: GroupId, at_least: Slot) -> Wanted {
+    Wanted { group, replica: ReplicaId(3), at_least, sources: Vec::new(), rows: true }
 }
 
 /// Nodes in this process, and the end of all of them.
@@ -190,12 +194,31 @@ async fn rows_come_over_whole_though_streams_break() {
     }
     let (store, at_least) = (empty_store(group), nodes.applied(0).await);
     let refilled =
-        refill(&nodes.contexts[2], &store, group, at_least, &[]).await.expect("it comes");
+        refill(&nodes.contexts[2], &store, &all_rows(group, at_least)).await.expect("it comes");
     assert!(at_least <= refilled.last.last());
     switch_and_compare(&nodes, &store, refilled).await;
     // A header for each of four streams, pages of two rows each and one more of two or less, the end.
     let pieces = links.pieces.load(Ordering::Relaxed);
     assert!((10..=20).contains(&pieces), "{pieces} pieces arrived");
+}
+
+// Goal: a replica that keeps no rows learns where those of others end, and nothing else comes or is kept for it.
+#[cfg_attr(madsim, tokio::test)]
+#[cfg_attr(not(madsim), tokio::test(flavor = "multi_thread", worker_threads = 2))]
+async fn a_replica_without_rows_asks_only_where_they_end() {
+    let links = Arc::new(Breaking::default());
+    let nodes = Nodes::start(1..=3, &links, Tuning::default());
+    nodes.put(1, 10).await;
+    let (group, context) = (nodes.group(), &nodes.contexts[2]);
+    let at_least = nodes.applied(0).await;
+    let store = empty_store(group);
+    let wanted = Wanted { rows: false, ..all_rows(group, at_least) };
+    let found = refill(context, &store, &wanted).await.expect("it comes");
+    assert!(at_least <= found.last.last());
+    assert_eq!(found.membership.membership.members().count(), 3);
+    assert_eq!(links.pieces.load(Ordering::Relaxed), 1, "a header");
+    assert!(store.install_progress(group).expect("readable").is_none());
+    assert!(nodes.contexts.iter().all(|context| context.snapshots.is_empty()));
 }
 
 // Goal: what a replica cannot give it refuses with a code, and nobody is asked for ever.
@@ -207,7 +230,7 @@ async fn rows_that_nobody_has_are_refused() {
     let (group, context) = (nodes.group(), &nodes.contexts[2]);
     let store = empty_store(group);
     let refused =
-        refill(context, &store, group, Slot(1 << 40), &[]).await.expect_err("in the future");
+        refill(context, &store, &all_rows(group, Slot(1 << 40))).await.expect_err("in the future");
     assert_eq!(refused.code, Code::SnapshotUnavailable, "{refused}");
     assert!(store.install_progress(group).expect("readable").is_none());
     let unknown =
@@ -229,7 +252,7 @@ async fn a_node_sends_to_few_others_and_not_too_fast() {
     }
     let ask = || {
         let hello = asks.hello(source.node);
-        SnapshotAsk { hello, group, at_least: Slot(1), resume: None }
+        SnapshotAsk { hello, group, at_least: Slot(1), resume: None, header_only: false }
     };
     let first = crate::snapshots::serve(source, ask()).await.expect("it has rows");
     let Err(refused) = crate::snapshots::serve(source, ask()).await else {
@@ -333,14 +356,9 @@ async fn what_does_not_fit_is_thrown_away() {
     for (number, wrong) in wrong.into_iter().enumerate() {
         let store = empty_store(group);
         scripts.lock().expect("no panic").push(wrong);
-        let mut fetch = Fetch {
-            context,
-            store: &store,
-            group,
-            at_least: Slot(2),
-            node: NodeId(1),
-            has_come: false,
-        };
+        let wanted = all_rows(group, Slot(2));
+        let mut fetch =
+            Fetch { context, store: &store, wanted: &wanted, node: NodeId(1), has_come: false };
         let failed = loop {
             match fetch.run().await {
                 // The source may not listen yet.
@@ -361,6 +379,7 @@ async fn what_does_not_fit_is_thrown_away() {
         vec![header(8, &last), good[1].clone(), SnapshotPiece::End(all)],
         vec![header(8, &last), good[0].clone()],
     ];
-    let refilled = refill(context, &store, group, Slot(2), &[]).await.expect("it comes in the end");
+    let refilled =
+        refill(context, &store, &all_rows(group, Slot(2))).await.expect("it comes in the end");
     assert_eq!((refilled.last, refilled.incarnation), (last, 1));
 }

@@ -138,6 +138,12 @@ impl Snapshots {
         drop(kept); // Without the lock: a view waits for whoever reads it.
     }
 
+    /// True if no view is kept.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().kept.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change is one of a single field, or stands alone in its map.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -236,6 +242,12 @@ pub(crate) async fn serve(context: &Arc<NodeContext>, ask: SnapshotAsk) -> Resul
     let (peer, group) = (ask.hello.node, ask.group);
     let snapshots = &context.snapshots;
     let turn = Arc::clone(&snapshots.served).try_acquire_owned().map_err(|_none| overloaded())?;
+    if ask.header_only {
+        let source = context.shard.snapshot(group, peer, ask.at_least).await?;
+        info!(%peer, %group, last = ?source.last(), "says where its rows end");
+        let header = header(0, &source, 0).into_wire();
+        return Ok(Box::pin(futures::stream::iter([Ok(header)])));
+    }
     let (served, after) = match snapshots.join(&ask) {
         Some(served) => (served, ask.resume.map(|(_, after)| after)),
         None => {
@@ -259,6 +271,11 @@ pub(crate) async fn serve(context: &Arc<NodeContext>, ask: SnapshotAsk) -> Resul
     Ok(Box::pin(futures::stream::unfold(receive, |mut receive| async move {
         receive.recv().await.map(|piece| (piece, receive))
     })))
+}
+
+fn header(id: u128, source: &SnapshotSource, estimated_bytes: u64) -> SnapshotPiece {
+    let (last, membership) = (source.last().clone(), source.membership().clone());
+    SnapshotPiece::Header { id, last, membership: (source.group(), membership), estimated_bytes }
 }
 
 /// Lets a view go when its time is over.
@@ -310,12 +327,7 @@ impl Sending {
     async fn pieces(&self, after: Option<Bytes>) -> Result<Result<Tally, Left>, Error> {
         let served = Arc::clone(&self.served);
         let estimated = blocking(move || served.source.estimated_bytes()).await.unwrap_or(0);
-        let header = SnapshotPiece::Header {
-            id: self.served.id,
-            last: self.served.source.last().clone(),
-            membership: (self.served.source.group(), self.served.source.membership().clone()),
-            estimated_bytes: estimated,
-        };
+        let header = header(self.served.id, &self.served.source, estimated);
         if self.put(header).await.is_err() {
             return Ok(Err(Left));
         }

@@ -41,7 +41,12 @@ impl NodeContext {
         for group in &shard.groups {
             let label = self.topology.group(group.group).map(quorate_topology::Group::label);
             let label = label.unwrap_or_else(|| group.group.to_string());
-            if group.checks.is_diverged {
+            if group.is_outlived {
+                let history = group.history;
+                notices.push(format!(
+                    "{label} goes on in history {history} without the replica of this node, which serves and votes no more: empty its data folder and add it anew"
+                ));
+            } else if group.checks.is_diverged {
                 notices.push(format!(
                     "its rows of {label} were not those of the majority: it does not serve them and fetches them anew"
                 ));

@@ -133,7 +133,7 @@ impl LastReads {
         let topology = self.client.topology();
         for node in topology.nodes() {
             for place in places.iter().filter(|place| place.is_ledger) {
-                if !found.settled.is_voter(place.group, node.id) {
+                if !found.settled.may_lead(place.group, node.id) {
                     continue;
                 }
                 if self.lead(place.group, node.id).await {
@@ -243,7 +243,7 @@ impl LastReads {
                     status.groups.iter().find(|it| it.group == group.id).cloned()
                 });
                 let is_known = settled.members.contains_key(&group.id);
-                if settled.is_member(group.id, node.id) || (!is_known && status.is_some()) {
+                if settled.keeps_log(group.id, node.id) || (!is_known && status.is_some()) {
                     groups.entry(group.id).or_default().push(status);
                 }
             }

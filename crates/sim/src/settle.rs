@@ -40,16 +40,17 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// True if a node has a vote in a group.
+    /// True if a node may lead a group.
     #[must_use]
-    pub fn is_voter(&self, group: GroupId, node: NodeId) -> bool {
-        self.on(group, node).is_some_and(|member| member.role.votes())
+    pub fn may_lead(&self, group: GroupId, node: NodeId) -> bool {
+        let may_lead = |member: &MemberReport| member.role.votes() && member.kind.may_lead();
+        self.on(group, node).is_some_and(may_lead)
     }
 
-    /// True if a node is a member of a group.
+    /// True if a node has a member of a group that keeps its log.
     #[must_use]
-    pub fn is_member(&self, group: GroupId, node: NodeId) -> bool {
-        self.on(group, node).is_some()
+    pub fn keeps_log(&self, group: GroupId, node: NodeId) -> bool {
+        self.on(group, node).is_some_and(|member| member.kind.keeps_log())
     }
 
     fn on(&self, group: GroupId, node: NodeId) -> Option<&MemberReport> {

@@ -15,6 +15,7 @@
 //! | `0x22` | attempt at a cross-unit transaction | group u32, incarnation u32, coordinating group u32, ballot round u64, ballot replica u64, counter u64 | `quorate-txn`, `cross/record.rs` |
 //! | `0x23` | watermark of a coordinating group | group u32, incarnation u32, coordinating group u32 | `quorate-txn`, `cross/record.rs` |
 //! | `0x24` | latest cut | group u32, incarnation u32 | `quorate-txn`, `cross/record.rs` |
+//! | `0x25` | entry of the loss ledger | group u32, incarnation u32, opening slot u64 | `ledger.rs` |
 //! | `0x30` | account | front, uid u64, ledger u32, code u16 | `quorate-txn`, `money/record.rs` |
 //! | `0x31` | transfer | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
 //! | `0x32` | open hold of a pending transfer | front, debit uid u64, transfer id u128 | `quorate-txn`, `money/record.rs` |
@@ -45,6 +46,7 @@ const TAG_RESULT: u8 = 0x21;
 const TAG_ATTEMPT: u8 = 0x22;
 const TAG_WATERMARK: u8 = 0x23;
 const TAG_CUT: u8 = 0x24;
+const TAG_LOSS: u8 = 0x25;
 const TAG_ACCOUNT: u8 = 0x30;
 const TAG_TRANSFER: u8 = 0x31;
 const TAG_OPEN_HOLD: u8 = 0x32;
@@ -52,13 +54,14 @@ const TAG_CLOSED_HOLD: u8 = 0x33;
 const TAG_HISTORY: u8 = 0x34;
 
 /// Every tag of a group's records, in order. A new one belongs in here and in `rest_bytes`.
-pub(crate) const TAGS: [u8; 11] = [
+pub(crate) const TAGS: [u8; 12] = [
     TAG_ROW,
     TAG_SESSION,
     TAG_RESULT,
     TAG_ATTEMPT,
     TAG_WATERMARK,
     TAG_CUT,
+    TAG_LOSS,
     TAG_ACCOUNT,
     TAG_TRANSFER,
     TAG_OPEN_HOLD,
@@ -186,6 +189,18 @@ impl Keyspace {
         Key::from_bytes(&self.front(TAG_CUT))
     }
 
+    /// The entry of the loss ledger that was opened at `slot`.
+    #[must_use]
+    pub fn loss(self, slot: Slot) -> Key {
+        Key::of_parts(&[&self.front(TAG_LOSS), &slot.0.to_be_bytes()])
+    }
+
+    /// What every entry of the loss ledger starts with.
+    #[must_use]
+    pub fn loss_prefix(self) -> Key {
+        Key::from_bytes(&self.front(TAG_LOSS))
+    }
+
     /// The record of an account.
     #[must_use]
     pub fn account(self, slice: SliceId, at: AccountAddress) -> Key {
@@ -291,7 +306,7 @@ pub(crate) fn rest_bytes(tag: u8) -> Option<RangeInclusive<usize>> {
             let before = ROW_PREFIX_BYTES - FRONT_BYTES;
             Some(before..=before + limits::KEY_BYTES_MAX)
         }
-        TAG_SESSION => Some(8..=8),
+        TAG_SESSION | TAG_LOSS => Some(8..=8),
         TAG_RESULT => Some(16..=16),
         TAG_ATTEMPT => Some(28..=28),
         TAG_WATERMARK => Some(4..=4),

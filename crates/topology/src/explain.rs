@@ -118,15 +118,14 @@ impl Explanation {
         }
         lines.push(format!("unit {} keeps it in group {group}", self.unit));
         for member in &self.members {
+            let leads = if member.kind.may_lead() {
+                format!("leader preference {}", member.rank)
+            } else {
+                "never leads".to_owned()
+            };
             lines.push(format!(
-                "leader preference {}: {} at {} in {}.{}.{}, {} replica",
-                member.rank,
-                member.node_name,
-                member.client,
-                member.city,
-                member.idc,
-                member.zone,
-                member.kind
+                "{leads}: {} at {} in {}.{}.{}, {} replica",
+                member.node_name, member.client, member.city, member.idc, member.zone, member.kind
             ));
         }
         lines

@@ -102,9 +102,10 @@ impl LeaderOrder {
         Ok(order)
     }
 
-    /// No preference: all zones equal.
+    /// No preference: all zones equal where a replica can lead.
     pub(crate) fn equal(locality: &Locality) -> LeaderOrder {
-        LeaderOrder { ranks: vec![locality.zones().map(str::to_owned).collect()] }
+        let can_lead = locality.placements.iter().filter(|it| it.kind.may_lead());
+        LeaderOrder { ranks: vec![can_lead.map(|it| it.zone.clone()).collect()] }
     }
 
     /// Every zone named, the most wanted first.

@@ -183,10 +183,15 @@ impl Group {
         self.voter_count() / 2 + 1
     }
 
-    /// The voters that should lead while all are well: those of the best rank.
+    /// The members that can lead, in order of `members`.
+    pub fn leaders(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.kind.may_lead())
+    }
+
+    /// The members that should lead while all are well: those of the best rank.
     pub fn homes(&self) -> impl Iterator<Item = &Member> {
-        let best = self.voters().map(|member| member.rank).min();
-        self.voters().filter(move |member| Some(member.rank) == best)
+        let best = self.leaders().map(|member| member.rank).min();
+        self.leaders().filter(move |member| Some(member.rank) == best)
     }
 
     /// True if a leader on this node is where it should be.

@@ -8,7 +8,8 @@ use quorate_types::ClusterId;
 
 use crate::model::{LeaseProfile, TableClass};
 use crate::presets::{
-    ADMIN_PORT, CLIENT_PORT, Layout, PEER_PORT, leader_order, port_step, slice_range,
+    ADMIN_PORT, CLIENT_PORT, Layout, PEER_PORT, leader_order, locality, port_step, slice_range,
+    with_kinds,
 };
 
 /// Slices of a new cluster.
@@ -146,8 +147,8 @@ impl NewFile {
         }
         out.push_str("[[unit]]\nname = \"GZ\"\nkind = \"gzone\"\n\n");
         out.push_str(
-            "# Groups: a unit's replicas, a full one in each IDC, and where its leader is wanted: `,` is equal, `;`\n\
-             # is then. The leader's IDC answers reads and decides writes, so put it near the callers of the unit.\n",
+            "# Groups: a unit's replicas, one in each IDC, and where its leader is wanted: `,` is equal, `;` is then.\n\
+             # F is full; L keeps the log and no rows; R has rows and no vote; A votes and keeps nothing. The leader's IDC answers reads and decides writes, so put it near the callers of the unit.\n",
         );
         for (unit, _) in shares() {
             self.write_group(unit + 1, &format!("RZ{unit:02}"), out)?;
@@ -157,11 +158,10 @@ impl NewFile {
     }
 
     fn write_group(&self, id: u32, unit: &str, out: &mut String) -> fmt::Result {
-        let replicas: Vec<String> =
-            self.places().iter().map(|(_, idc)| format!("F@{idc}")).collect();
-        let order = leader_order(self.places(), id as usize - 1);
+        let places = with_kinds(self.places(), |idc| self.layout.kind(idc));
+        let (locality, order) = (locality(&places), leader_order(&places, id as usize - 1));
         writeln!(out, "[[group]]\nid = {id}\nunit = \"{unit}\"")?;
-        writeln!(out, "locality = \"{}\"\nleader-order = \"{order}\"", replicas.join(","))
+        writeln!(out, "locality = \"{locality}\"\nleader-order = \"{order}\"")
     }
 
     fn places(&self) -> &'static [(&'static str, &'static str)] {
@@ -181,7 +181,11 @@ pub fn words(layout: Layout) -> &'static str {
              smaller one"
         }
         Layout::ThreeCities => {
-            "three cities with two, two and one IDCs, a node in each; any two IDCs or any one city may be lost"
+            "three cities with two, two and one IDCs, a node in each, the last one log-only; any two IDCs or any one \
+             city may be lost"
+        }
+        Layout::TwoAndArbiter => {
+            "one city, two IDCs and an arbiter in a third place, which keeps no data; any one of the three may be lost"
         }
     }
 }
@@ -236,6 +240,7 @@ mod tests {
             (Layout::OneCity, true, false),
             (Layout::TwoCities, true, false),
             (Layout::ThreeCities, true, true),
+            (Layout::TwoAndArbiter, true, false),
         ] {
             let topology = Topology::parse(&new_file(layout).text()).expect("a new file is valid");
             let survival = topology.survival();

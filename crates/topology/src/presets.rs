@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use quorate_types::ClusterId;
+use quorate_types::{ClusterId, ReplicaKind};
 
 use crate::model::LeaseProfile;
 
@@ -74,13 +74,16 @@ pub enum Layout {
     OneCity,
     /// Two cities with 2 and 1 IDCs: any one IDC may be lost, and the smaller city.
     TwoCities,
-    /// Three cities with 2, 2 and 1 IDCs: any two IDCs may be lost, and any one city.
+    /// Three cities with 2, 2 and 1 IDCs, the last one log-only: any two IDCs may be lost, and any one city.
     ThreeCities,
+    /// One city, two IDCs and an arbiter in a third place: any one of them may be lost.
+    TwoAndArbiter,
 }
 
 impl Layout {
     /// Every layout.
-    pub const ALL: [Layout; 3] = [Layout::OneCity, Layout::TwoCities, Layout::ThreeCities];
+    pub const ALL: [Layout; 4] =
+        [Layout::OneCity, Layout::TwoCities, Layout::ThreeCities, Layout::TwoAndArbiter];
 
     /// As on the command line: cities and IDCs.
     #[must_use]
@@ -89,6 +92,7 @@ impl Layout {
             Layout::OneCity => "1c3i",
             Layout::TwoCities => "2c3i",
             Layout::ThreeCities => "3c5i",
+            Layout::TwoAndArbiter => "1c2i1a",
         }
     }
 
@@ -96,11 +100,23 @@ impl Layout {
     #[must_use]
     pub fn places(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Layout::OneCity => &[("sh", "sh-a"), ("sh", "sh-b"), ("sh", "sh-c")],
+            Layout::OneCity | Layout::TwoAndArbiter => {
+                &[("sh", "sh-a"), ("sh", "sh-b"), ("sh", "sh-c")]
+            }
             Layout::TwoCities => &[("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a")],
             Layout::ThreeCities => {
                 &[("sh", "sh-a"), ("sh", "sh-b"), ("hz", "hz-a"), ("hz", "hz-b"), ("sz", "sz-a")]
             }
+        }
+    }
+
+    /// What each group has in an IDC.
+    #[must_use]
+    pub fn kind(self, idc: &str) -> ReplicaKind {
+        match (self, idc) {
+            (Layout::ThreeCities, "sz-a") => ReplicaKind::LogOnly,
+            (Layout::TwoAndArbiter, "sh-c") => ReplicaKind::Arbiter,
+            _ => ReplicaKind::Full,
         }
     }
 }
@@ -112,25 +128,27 @@ pub fn one_city_three_idcs(options: &Options) -> String {
     of_layout(Layout::OneCity, 1, options)
 }
 
-/// Three cities with 2, 2 and 1 IDCs and a node each: four RZones whose preferred leaders rotate
-/// over the IDCs of the first two cities, and a GZone.
+/// Three cities with 2, 2 and 1 IDCs and a node each, the last one log-only: four RZones whose preferred
+/// leaders rotate over the IDCs of the first two cities, and a GZone.
 #[must_use]
 pub fn three_cities_five_idcs(options: &Options) -> String {
     of_layout(Layout::ThreeCities, 1, options)
 }
 
 /// A layout with as many nodes in each IDC, at least one: four RZones whose preferred leaders rotate over
-/// the IDCs of the larger cities, and a GZone. Every group has one full replica in each IDC. With several
-/// nodes in an IDC each stands in a zone of its own, and the groups take turns over the zones.
+/// the IDCs of the larger cities, and a GZone. Every group has one replica in each IDC, of the kind that
+/// [`Layout::kind`] says. With several nodes in an IDC each stands in a zone of its own, and the groups take turns
+/// over the zones.
 #[must_use]
 pub fn of_layout(layout: Layout, nodes_per_idc: u32, options: &Options) -> String {
-    write(layout.places(), nodes_per_idc.max(1), options)
+    let kind = |idc: &str| layout.kind(idc);
+    write(&with_kinds(layout.places(), kind), nodes_per_idc.max(1), options)
 }
 
 /// One city, one IDC, one node: for trying things out. Survives nothing.
 #[must_use]
 pub fn one_node(options: &Options) -> String {
-    write(&[("sh", "sh-a")], 1, options)
+    write(&[("sh", "sh-a", ReplicaKind::Full)], 1, options)
 }
 
 /// The tables of every preset: number, name, class.
@@ -146,15 +164,24 @@ const RZONES: [&str; 4] = ["RZ00", "RZ01", "RZ02", "RZ03"];
 /// Slices of each of them, where its groups do not need more.
 const SLICES_PER_UNIT: u32 = 25;
 
-/// `places` are the IDCs with their cities.
-fn write(places: &[(&str, &str)], nodes_per_idc: u32, options: &Options) -> String {
+/// An IDC or a zone: its city, its name, what each group has there.
+pub(crate) type Place<'a> = (&'a str, &'a str, ReplicaKind);
+
+pub(crate) fn with_kinds<'a>(
+    places: &[(&'a str, &'a str)],
+    kind: impl Fn(&str) -> ReplicaKind,
+) -> Vec<Place<'a>> {
+    places.iter().map(|(city, idc)| (*city, *idc, kind(idc))).collect()
+}
+
+fn write(places: &[Place<'_>], nodes_per_idc: u32, options: &Options) -> String {
     let mut out = String::new();
     write_text(places, nodes_per_idc, options, &mut out).expect("writing to a string cannot fail");
     out
 }
 
 fn write_text(
-    places: &[(&str, &str)],
+    places: &[Place<'_>],
     nodes_per_idc: u32,
     options: &Options,
     out: &mut String,
@@ -194,20 +221,20 @@ fn write_text(
 
 /// Cities, IDCs, zones where an IDC has several, and nodes.
 fn write_places(
-    places: &[(&str, &str)],
+    places: &[Place<'_>],
     nodes_per_idc: u32,
     options: &Options,
     out: &mut String,
 ) -> std::fmt::Result {
-    let mut cities: Vec<&str> = places.iter().map(|(city, _)| *city).collect();
+    let mut cities: Vec<&str> = places.iter().map(|(city, ..)| *city).collect();
     cities.dedup();
     for city in cities {
         writeln!(out, "\n[[city]]\nname = \"{city}\"")?;
     }
-    for (city, idc) in places {
+    for (city, idc, _) in places {
         writeln!(out, "\n[[idc]]\nname = \"{idc}\"\ncity = \"{city}\"")?;
     }
-    let zones = || places.iter().flat_map(|(_, idc)| (0..nodes_per_idc).map(move |n| (*idc, n)));
+    let zones = || places.iter().flat_map(|(_, idc, _)| (0..nodes_per_idc).map(move |n| (*idc, n)));
     if 1 < nodes_per_idc {
         for (idc, number) in zones() {
             let zone = zone_name(idc, nodes_per_idc, number);
@@ -235,20 +262,22 @@ pub(crate) fn slice_range(first: u32, count: u32) -> String {
     format!("{first:02}-{:02}", first + count - 1)
 }
 
-/// A full replica in every IDC, in the zones of this turn; the leader of this turn.
+/// A replica in every IDC, in the zones of this turn; the leader of this turn.
 fn write_replicas(
-    places: &[(&str, &str)],
+    places: &[Place<'_>],
     nodes_per_idc: u32,
     turn: usize,
     out: &mut String,
 ) -> std::fmt::Result {
     let number = (turn % nodes_per_idc as usize) as u32;
     let zones: Vec<String> =
-        places.iter().map(|(_, idc)| zone_name(idc, nodes_per_idc, number)).collect();
-    let places: Vec<(&str, &str)> =
-        places.iter().zip(&zones).map(|((city, _), zone)| (*city, zone.as_str())).collect();
-    let replicas: Vec<String> = zones.iter().map(|zone| format!("F@{zone}")).collect();
-    writeln!(out, "locality = \"{}\"", replicas.join(","))?;
+        places.iter().map(|(_, idc, _)| zone_name(idc, nodes_per_idc, number)).collect();
+    let places: Vec<Place<'_>> = places
+        .iter()
+        .zip(&zones)
+        .map(|((city, _, kind), zone)| (*city, zone.as_str(), *kind))
+        .collect();
+    writeln!(out, "locality = \"{}\"", locality(&places))?;
     writeln!(out, "leader-order = \"{}\"", leader_order(&places, turn))
 }
 
@@ -266,21 +295,28 @@ fn address(hosts: &Hosts, id: u32, step: u32, port: u32) -> String {
     }
 }
 
-/// The IDC number `turn` first, then the other IDCs of its city, then those of other cities. A city
-/// that holds one IDC among several cities is not first for any turn.
-pub(crate) fn leader_order(places: &[(&str, &str)], turn: usize) -> String {
-    let idcs_in = |city: &str| places.iter().filter(|(other, _)| *other == city).count();
-    let mut first: Vec<&(&str, &str)> =
-        places.iter().filter(|(city, _)| 1 < idcs_in(city)).collect();
+/// `F@sh-a,F@sh-b,L@hz-a`.
+pub(crate) fn locality(places: &[Place<'_>]) -> String {
+    let replicas = places.iter().map(|(_, zone, kind)| format!("{}@{zone}", kind.letter()));
+    replicas.collect::<Vec<String>>().join(",")
+}
+
+/// The IDC number `turn` first, then the other IDCs of its city, then those of other cities; only those where a
+/// replica can lead. A city that holds one IDC among several cities is not first for any turn.
+pub(crate) fn leader_order(places: &[Place<'_>], turn: usize) -> String {
+    let places: Vec<Place<'_>> =
+        places.iter().copied().filter(|(_, _, kind)| kind.may_lead()).collect();
+    let idcs_in = |city: &str| places.iter().filter(|(other, ..)| *other == city).count();
+    let mut first: Vec<&Place<'_>> = places.iter().filter(|(city, ..)| 1 < idcs_in(city)).collect();
     if first.is_empty() {
         first = places.iter().collect();
     }
-    let (home_city, home_idc) = *first[turn % first.len()];
+    let (home_city, home_idc, _) = *first[turn % first.len()];
     let others = |same_city: fn(&str, &str) -> bool| {
         places
             .iter()
-            .filter(move |(city, idc)| same_city(city, home_city) && *idc != home_idc)
-            .map(|(_, idc)| *idc)
+            .filter(move |(city, idc, _)| same_city(city, home_city) && *idc != home_idc)
+            .map(|(_, idc, _)| *idc)
             .collect::<Vec<&str>>()
             .join(",")
     };

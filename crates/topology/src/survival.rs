@@ -1,11 +1,12 @@
-//! What may be lost, one thing at a time, with a majority of voters remaining in every group.
+//! What may be lost, one thing at a time, with a majority of voters remaining in every group, and among them
+//! one that can lead.
 //!
 //! Counts only: which nodes are down is told by the caller. The words are in `words.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use quorate_types::{GroupId, NodeId};
+use quorate_types::{GroupId, NodeId, ReplicaKind};
 
 use crate::model::{Group, Node};
 use crate::topology::Topology;
@@ -67,7 +68,7 @@ pub struct Loss {
     pub voters_held: usize,
     /// How many of those are up.
     pub voters_up: usize,
-    /// Whether a majority remains without it.
+    /// Whether a majority remains without it, and one that can lead.
     pub survived: bool,
 }
 
@@ -82,6 +83,8 @@ pub struct Survives {
     pub voter_count: usize,
     /// How many votes are a majority.
     pub majority: usize,
+    /// How many of its voters are up that can lead: the full ones.
+    pub full_up: usize,
     /// The names of its voters that are down, in order of rank.
     pub down: Vec<String>,
     /// Each place that holds voters of the group, by level, then in order of rank.
@@ -97,16 +100,16 @@ impl Survives {
         self.voter_count - self.down.len()
     }
 
-    /// Whether a majority is up.
+    /// Whether a majority is up, and among it one that can lead.
     #[must_use]
     pub fn has_majority(&self) -> bool {
-        self.majority <= self.up_count()
+        self.majority <= self.up_count() && 0 < self.full_up
     }
 
     /// How many more voters may be lost, whichever they are. Zero also without a majority.
     #[must_use]
     pub fn spare_voters(&self) -> usize {
-        self.up_count().saturating_sub(self.majority)
+        self.up_count().saturating_sub(self.majority).min(self.full_up.saturating_sub(1))
     }
 
     /// The places of one level that hold voters.
@@ -194,8 +197,8 @@ impl Topology {
     #[must_use]
     pub fn groups_stopped_by(&self, lost: &BTreeSet<NodeId>) -> Vec<GroupId> {
         let stopped = |group: &&Group| {
-            let up = group.voters().filter(|voter| !lost.contains(&voter.node)).count();
-            up < group.majority()
+            let up = || group.voters().filter(|voter| !lost.contains(&voter.node));
+            up().count() < group.majority() || !up().any(|voter| voter.kind.may_lead())
         };
         self.groups().filter(stopped).map(|group| group.id).collect()
     }
@@ -213,7 +216,7 @@ pub fn what_may_still_be_lost(topology: &Topology, down: &BTreeSet<NodeId>) -> C
 /// cluster file.
 #[must_use]
 pub fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> Survives {
-    let voters: Vec<NodeId> = group.voters().map(|voter| voter.node).collect();
+    let voters: Vec<_> = group.voters().map(|voter| (voter.node, voter.kind)).collect();
     survives_with(topology, group, &voters, down)
 }
 
@@ -222,28 +225,32 @@ pub fn survives(topology: &Topology, group: &Group, down: &BTreeSet<NodeId>) -> 
 pub(crate) fn survives_with(
     topology: &Topology,
     group: &Group,
-    voters: &[NodeId],
+    voters: &[(NodeId, ReplicaKind)],
     down: &BTreeSet<NodeId>,
 ) -> Survives {
-    let voters: Vec<&Node> = voters.iter().filter_map(|voter| topology.node(*voter)).collect();
+    let of_file = |(id, kind): &(NodeId, ReplicaKind)| Some((topology.node(*id)?, *kind));
+    let voters: Vec<(&Node, ReplicaKind)> = voters.iter().filter_map(of_file).collect();
     let majority = voters.len() / 2 + 1;
-    let is_up = |node: &&&Node| !down.contains(&node.id);
+    let is_up = |(node, _): &&(&Node, ReplicaKind)| !down.contains(&node.id);
+    let can_lead = |(_, kind): &&(&Node, ReplicaKind)| kind.may_lead();
     let up_count = voters.iter().filter(is_up).count();
+    let full_up = voters.iter().filter(is_up).filter(can_lead).count();
     let mut losses: Vec<Loss> = Vec::new();
     for level in Level::ALL {
         let mut seen: BTreeSet<&str> = BTreeSet::new();
-        for place in voters.iter().map(|node| level.place_of(node)) {
+        for place in voters.iter().map(|(node, _)| level.place_of(node)) {
             if !seen.insert(place) {
                 continue;
             }
-            let held = || voters.iter().filter(|node| level.place_of(node) == place);
+            let held = || voters.iter().filter(|(node, _)| level.place_of(node) == place);
             let voters_up = held().filter(is_up).count();
+            let full_held = held().filter(is_up).filter(can_lead).count();
             losses.push(Loss {
                 level,
                 place: place.to_owned(),
                 voters_held: held().count(),
                 voters_up,
-                survived: majority <= up_count - voters_up,
+                survived: majority <= up_count - voters_up && full_held < full_up,
             });
         }
     }
@@ -253,8 +260,9 @@ pub(crate) fn survives_with(
         label: group.label(),
         voter_count: voters.len(),
         majority,
-        down: voters.iter().filter(|node| !is_up(node)).map(|node| node.name.clone()).collect(),
+        full_up,
+        down: voters.iter().filter(|it| !is_up(it)).map(|(node, _)| node.name.clone()).collect(),
         losses,
-        zones_are_idcs: voters.iter().all(|node| zones_of(&node.idc) == 1),
+        zones_are_idcs: voters.iter().all(|(node, _)| zones_of(&node.idc) == 1),
     }
 }

@@ -16,6 +16,12 @@ pub(crate) fn group_survives(group: &Survives) -> String {
 /// voters that stay and that of those from before a change.
 pub(crate) fn sentence(counts: &[&Survives]) -> String {
     if let Some(stopped) = counts.iter().find(|count| !count.has_majority()) {
+        if stopped.majority <= stopped.up_count() {
+            return format!(
+                "stopped: no full replica is up, which could lead ({})",
+                are_down(&stopped.down)
+            );
+        }
         return format!(
             "stopped: {} of {} voters are up, {} are needed ({})",
             stopped.up_count(),
@@ -83,6 +89,9 @@ fn level_clause(counts: &[&Survives], level: Level) -> Clause {
 }
 
 fn place_words(group: &Survives, loss: &Loss) -> String {
+    if group.majority <= group.up_count() - loss.voters_up {
+        return format!("{} (only there a replica could lead)", loss.place);
+    }
     if group.down.is_empty() {
         format!("{} (it holds {} of {} voters)", loss.place, loss.voters_held, group.voter_count)
     } else {

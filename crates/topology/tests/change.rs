@@ -8,7 +8,8 @@ use quorate_topology::change::{
     in_the_end, is_joint, plan, plan_moves,
 };
 use quorate_topology::{Level, Topology};
-use quorate_types::MemberRole::{Demoted, Joining, Learner, Leaving, Voter};
+use quorate_types::MemberRole::{Demoted, Joining, Learner, Leaving, Suspended, Voter};
+use quorate_types::ReplicaKind::{self, Arbiter, Full, LogOnly, ReadOnly};
 use quorate_types::{Code, GroupId, MemberRole, NodeId};
 
 const GROUP: GroupId = GroupId(1);
@@ -50,7 +51,7 @@ fn n(number: u32) -> NodeId {
 /// Members that are all fit but for those named.
 fn members(roles: &[(u32, MemberRole)], unfit: &[u32]) -> MembersNow {
     let member = |(node, role): &(u32, MemberRole)| {
-        (n(*node), MemberNow { role: *role, fit: !unfit.contains(node) })
+        (n(*node), MemberNow { role: *role, kind: Full, fit: !unfit.contains(node) })
     };
     roles.iter().map(member).collect()
 }
@@ -85,16 +86,16 @@ fn each_wish_has_its_way() {
     let three = voters(&[1, 3, 4], &[]);
     let replace = Wish::Replace(n(1), n(5));
     let (create, take_in, await_fit) =
-        (Step::Create(n(5)), Step::TakeIn(n(5)), Step::AwaitFit(n(5)));
+        (Step::Create(n(5), Full), Step::TakeIn(n(5), Full), Step::AwaitFit(n(5), Full));
     let whole = [create.clone(), take_in.clone(), await_fit.clone(), change(&[5], &[1], &[])];
     assert_eq!(steps(&three, replace), whole);
-    let add = Wish::AddVoter(n(5));
+    let add = Wish::AddVoter(n(5), Full);
     assert_eq!(steps(&three, add)[..3], whole[..3]);
     assert_eq!(steps(&three, add)[3], change(&[5], &[], &[]));
-    assert_eq!(steps(&three, Wish::AddLearner(n(5))), whole[..3]);
+    assert_eq!(steps(&three, Wish::AddLearner(n(5), Full)), whole[..3]);
 
     let mut behind = three.clone();
-    behind.insert(n(5), MemberNow { role: Learner, fit: false });
+    behind.insert(n(5), MemberNow { role: Learner, kind: Full, fit: false });
     assert_eq!(steps(&behind, replace), whole[2..]);
     assert_eq!(steps(&behind, Wish::Promote(n(5))), [await_fit, change(&[5], &[], &[])]);
     assert_eq!(steps(&behind, Wish::Remove(n(5))), [Step::Drop(n(5))]);
@@ -107,7 +108,7 @@ fn each_wish_has_its_way() {
     assert_eq!(steps(&four, Wish::Demote(n(4))), [change(&[], &[], &[4])]);
     assert_eq!(steps(&four, Wish::Remove(n(4))), [change(&[], &[4], &[])]);
     let with_learner = members(&[(1, Voter), (3, Voter), (4, Voter), (2, Learner)], &[]);
-    let moved = [create, take_in, Step::AwaitFit(n(5)), Step::Drop(n(2))];
+    let moved = [create, take_in, Step::AwaitFit(n(5), Full), Step::Drop(n(2))];
     assert_eq!(steps(&with_learner, Wish::Replace(n(2), n(5))), moved);
 }
 
@@ -157,7 +158,7 @@ fn what_would_stop_a_group_or_leave_it_with_less_is_refused() {
         assert_eq!(refusal.code(), Code::NoQuorum);
         assert!(refusal.to_string().starts_with("the change would stop RZ00/g1: stopped: 1 of 2"));
         let two_down = voters(&[1, 3, 4], &[3, 4]);
-        let wish = Wish::AddVoter(n(5));
+        let wish = Wish::AddVoter(n(5), Full);
         let refusal = plan(&topology(), GROUP, &two_down, wish, redundancy).unwrap_err();
         assert_eq!(refusal.code(), Code::NoQuorum);
         assert!(refusal.to_string().contains("cannot change its members now"), "{refusal}");
@@ -173,7 +174,7 @@ fn wishes_that_make_no_sense_are_refused_in_words() {
     for wish in [Wish::Promote(n(7)), Wish::Demote(n(7)), Wish::Replace(n(7), n(8))] {
         assert_eq!(refused(&now, wish), (absent.0, absent.1.to_owned()));
     }
-    assert_eq!(refused(&now, Wish::AddLearner(n(1))).0, Code::MemberExists);
+    assert_eq!(refused(&now, Wish::AddLearner(n(1), Full)).0, Code::MemberExists);
     assert_eq!(refused(&now, Wish::Replace(n(1), n(3))).0, Code::MemberExists);
     assert_eq!(refused(&now, Wish::Replace(n(1), n(1))).0, Code::InvalidRequest);
     let alone = voters(&[1], &[]);
@@ -222,6 +223,82 @@ fn a_node_is_emptied_to_the_nearest_that_have_room() {
     assert_eq!(moved_to(&[voters(&[2, 3, 4], &[])], 1, &without_5), Ok(vec![]));
 }
 
+/// Fit voters of these kinds, and learners that are read-only.
+fn of_kinds(kinds: &[(u32, ReplicaKind)]) -> MembersNow {
+    let member = |(node, kind): &(u32, ReplicaKind)| {
+        let role = if kind.votes() { Voter } else { Learner };
+        (n(*node), MemberNow { role, kind: *kind, fit: true })
+    };
+    kinds.iter().map(member).collect()
+}
+
+#[test]
+fn kinds_come_with_their_wishes_and_stay_with_their_places() {
+    // Goal: a replica is made of the kind that was asked for; who takes a place over holds what was held there; on
+    // the same rows a read-only replica becomes a full one and back.
+    let three = voters(&[1, 3, 4], &[]);
+    let add = steps(&three, Wish::AddLearner(n(5), ReadOnly));
+    assert_eq!(
+        add,
+        [
+            Step::Create(n(5), ReadOnly),
+            Step::TakeIn(n(5), ReadOnly),
+            Step::AwaitFit(n(5), ReadOnly)
+        ],
+        "it never votes"
+    );
+    let five = of_kinds(&[(1, Full), (2, Full), (3, Full), (4, LogOnly), (6, ReadOnly)]);
+    let replaced = planned(&five, Wish::Replace(n(4), n(8))).unwrap();
+    assert_eq!(replaced.steps[0].step, Step::Create(n(8), LogOnly));
+    assert_eq!(replaced.end()[&n(8)], MemberNow { role: Voter, kind: LogOnly, fit: true });
+    let promoted = [Step::Turn(n(6), Full), change(&[6], &[], &[])];
+    assert_eq!(steps(&five, Wish::Promote(n(6))), promoted);
+    assert_eq!(steps(&five, Wish::AddVoter(n(6), Full)), promoted);
+    let demoted = members(&[(1, Voter), (3, Voter), (4, Voter), (6, Learner)], &[]);
+    assert_eq!(steps(&demoted, Wish::AddLearner(n(6), ReadOnly)), [Step::Turn(n(6), ReadOnly)]);
+}
+
+#[test]
+fn kinds_that_make_no_group_are_refused() {
+    // Goal: a change ends only with voters of whom one can lead whatever minority is lost, and never asks a node
+    // for a kind that its data is not.
+    let two_full = of_kinds(&[(1, Full), (3, Full), (4, LogOnly), (2, LogOnly)]);
+    let (code, words) = refused(&two_full, Wish::AddVoter(n(5), LogOnly));
+    assert_eq!(code, Code::InvalidRequest);
+    assert_eq!(
+        words,
+        "RZ00/g1 would have 2 full among 5 replicas that vote; of those, 3 must be full, because 2 may be lost and \
+         only a full one can lead"
+    );
+    assert!(planned(&two_full, Wish::AddVoter(n(5), Full)).is_ok());
+    let with_arbiter = of_kinds(&[(1, Full), (3, Full), (4, Arbiter)]);
+    assert_eq!(
+        refused(&with_arbiter, Wish::AddVoter(n(5), Full)).1,
+        "RZ00/g1 would have an arbiter beside 3 full replicas; it goes with 2 or 4 of them: an odd number needs none"
+    );
+    assert_eq!(
+        refused(&with_arbiter, Wish::AddVoter(n(4), Full)).1,
+        "n4 has a replica of RZ00/g1 that is arbiter, and it cannot become full"
+    );
+    assert!(planned(&voters(&[1, 3], &[]), Wish::AddVoter(n(4), Arbiter)).is_ok());
+}
+
+#[test]
+fn a_suspended_voter_keeps_its_vote_in_every_plan() {
+    // Goal: who is set aside for a while is not taken for a learner: its place can be given to another node, and no
+    // other wish changes it.
+    let mut now = of_kinds(&[(1, Full), (3, Full), (4, Arbiter)]);
+    now.insert(n(3), MemberNow { role: Suspended, kind: Full, fit: false });
+    assert_eq!(steps(&now, Wish::Promote(n(3))), []);
+    let replaced = planned(&now, Wish::Replace(n(3), n(7))).unwrap();
+    assert_eq!(replaced.end()[&n(7)].role, Voter);
+    assert!(!replaced.end().contains_key(&n(3)));
+    assert_eq!(
+        Standing::of(&topology(), topology().group(GROUP).unwrap(), &now).words(),
+        "does not survive the loss of any node; nor of any zone; nor of any IDC; nor of any city"
+    );
+}
+
 fn any_members() -> impl Strategy<Value = MembersNow> {
     let role = prop_oneof![
         4 => Just(Voter), 2 => Just(Learner), 1 => Just(Joining), 1 => Just(Leaving),
@@ -229,7 +306,7 @@ fn any_members() -> impl Strategy<Value = MembersNow> {
     ];
     let member = (role, prop::bool::weighted(0.8));
     prop::collection::btree_map(1_u32..=8, member, 1..=8).prop_map(|members| {
-        let member = |(node, (role, fit))| (NodeId(node), MemberNow { role, fit });
+        let member = |(node, (role, fit))| (NodeId(node), MemberNow { role, kind: Full, fit });
         members.into_iter().map(member).collect()
     })
 }
@@ -237,8 +314,8 @@ fn any_members() -> impl Strategy<Value = MembersNow> {
 fn any_wish() -> impl Strategy<Value = Wish> {
     let node = || (1_u32..=8).prop_map(NodeId);
     prop_oneof![
-        node().prop_map(Wish::AddVoter),
-        node().prop_map(Wish::AddLearner),
+        node().prop_map(|node| Wish::AddVoter(node, Full)),
+        node().prop_map(|node| Wish::AddLearner(node, Full)),
         node().prop_map(Wish::Remove),
         (node(), node()).prop_map(|(node, by)| Wish::Replace(node, by)),
         node().prop_map(Wish::Promote),
@@ -277,8 +354,8 @@ fn check_end(plan: &Plan) {
     let was = |node: NodeId| settled.get(&node).map(|member| member.role);
     assert!(!is_joint(end));
     let (named, expected): (Vec<NodeId>, _) = match wish {
-        Wish::AddVoter(node) | Wish::Promote(node) => (vec![node], Some(Voter)),
-        Wish::AddLearner(node) | Wish::Demote(node) => (vec![node], Some(Learner)),
+        Wish::AddVoter(node, _) | Wish::Promote(node) => (vec![node], Some(Voter)),
+        Wish::AddLearner(node, _) | Wish::Demote(node) => (vec![node], Some(Learner)),
         Wish::Remove(node) => (vec![node], None),
         Wish::Replace(node, by) => {
             assert_eq!(role(node), None);

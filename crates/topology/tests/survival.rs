@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use quorate_topology::presets::{Options, one_city_three_idcs, one_node, three_cities_five_idcs};
+use quorate_topology::presets::{
+    Layout, Options, of_layout, one_city_three_idcs, one_node, three_cities_five_idcs,
+};
 use quorate_topology::{Level, Node, Topology, what_may_still_be_lost};
 use quorate_types::{ClusterId, NodeId};
 
@@ -75,7 +77,8 @@ fn check_against_definition(topology: &Topology) {
 
 #[test]
 fn presets_agree_with_the_definition() {
-    for preset in [one_node as Preset, one_city_three_idcs, three_cities_five_idcs] {
+    let two_and_arbiter: Preset = |options| of_layout(Layout::TwoAndArbiter, 1, options);
+    for preset in [one_node, one_city_three_idcs, three_cities_five_idcs, two_and_arbiter] {
         check_against_definition(&build(preset));
     }
 }

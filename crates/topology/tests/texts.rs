@@ -75,11 +75,11 @@ fn five_idcs_prefer_leaders_in_the_two_larger_cities() {
     assert_eq!(
         orders,
         [
-            "sh-a;sh-b;hz-a,hz-b,sz-a",
-            "sh-b;sh-a;hz-a,hz-b,sz-a",
-            "hz-a;hz-b;sh-a,sh-b,sz-a",
-            "hz-b;hz-a;sh-a,sh-b,sz-a",
-            "sh-a;sh-b;hz-a,hz-b,sz-a",
+            "sh-a;sh-b;hz-a,hz-b",
+            "sh-b;sh-a;hz-a,hz-b",
+            "hz-a;hz-b;sh-a,sh-b",
+            "hz-b;hz-a;sh-a,sh-b",
+            "sh-a;sh-b;hz-a,hz-b",
         ]
     );
 }

@@ -113,6 +113,11 @@ codes! {
     /// This replica can give no snapshot of a group now.
     SnapshotUnavailable = (3009, "SNAPSHOT_UNAVAILABLE", Safe, "ask another replica of the group, or this one later"),
 
+    /// A forced recovery was asked for while a majority can be reached.
+    GroupNotLost = (3010, "GROUP_NOT_LOST", No, "the group is not lost: use `quorate group remove` or `quorate group replace`"),
+    /// The replica was given up by a forced recovery: the group goes on without it.
+    Outlived = (3011, "OUTLIVED", Safe, "ask the other nodes of the group; empty the data folder of this one and add it anew"),
+
     /// A queue is full.
     Overloaded = (4001, "OVERLOADED", Safe, "wait for the time the error names, then try again"),
     /// The disk has no room left.

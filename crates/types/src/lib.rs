@@ -14,6 +14,7 @@ pub mod elsewhere;
 pub mod folder;
 pub mod identity;
 pub mod ids;
+pub mod ledger;
 pub mod limits;
 pub mod link;
 pub mod many;
@@ -41,6 +42,7 @@ pub use identity::{ClientName, Identity, Who};
 pub use ids::{
     ClusterId, GroupId, Incarnation, NodeId, ReplicaId, SessionId, SliceId, TableId, Uid,
 };
+pub use ledger::{Loss, LossEntry, LossKind};
 pub use link::Link;
 pub use many::{FoundRow, FoundRows, RowVersion, WantedRow};
 pub use member::{MemberRole, MemberSeat, ReplicaKind};

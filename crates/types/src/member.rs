@@ -62,6 +62,36 @@ impl ReplicaKind {
         }
     }
 
+    /// The number under which disks keep it.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            ReplicaKind::Full => 0,
+            ReplicaKind::LogOnly => 1,
+            ReplicaKind::ReadOnly => 2,
+            ReplicaKind::Arbiter => 3,
+        }
+    }
+
+    /// The kind of a number.
+    #[must_use]
+    pub fn of_number(number: u8) -> Option<ReplicaKind> {
+        match number {
+            0 => Some(ReplicaKind::Full),
+            1 => Some(ReplicaKind::LogOnly),
+            2 => Some(ReplicaKind::ReadOnly),
+            3 => Some(ReplicaKind::Arbiter),
+            _ => None,
+        }
+    }
+
+    /// Whether a replica of this kind has on its disk what one of the other needs: full and read-only ones differ
+    /// only in what they count for.
+    #[must_use]
+    pub fn holds_as(self, other: ReplicaKind) -> bool {
+        self == other || (self.keeps_rows() && other.keeps_rows())
+    }
+
     /// Whether it keeps the log.
     #[must_use]
     pub fn keeps_log(self) -> bool {

@@ -135,7 +135,7 @@ async fn move_leader(
     let members: Vec<NodeId> = operator
         .topology()
         .group(group)
-        .map(|group| group.voters().map(|member| member.node).collect())
+        .map(|group| group.leaders().map(|member| member.node).collect())
         .unwrap_or_default();
     let mut begins = Vec::new();
     for next in members.iter().cycle().skip(1).take(usize::try_from(count).unwrap_or(usize::MAX)) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use quorate_client::Topology;
 use quorate_topology::presets::Layout;
-use quorate_types::Code;
+use quorate_types::{Code, ReplicaKind};
 
 use super::exec::ExecArgs;
 use super::script::{self, Step};
@@ -98,6 +98,9 @@ enum Preset {
     /// Three cities with two, two and one IDCs
     #[value(name = "3c5i")]
     ThreeCities,
+    /// One city, two IDCs and an arbiter
+    #[value(name = "1c2i1a")]
+    TwoAndArbiter,
 }
 
 impl From<Preset> for Layout {
@@ -106,6 +109,7 @@ impl From<Preset> for Layout {
             Preset::OneCity => Layout::OneCity,
             Preset::TwoCities => Layout::TwoCities,
             Preset::ThreeCities => Layout::ThreeCities,
+            Preset::TwoAndArbiter => Layout::TwoAndArbiter,
         }
     }
 }
@@ -208,7 +212,12 @@ impl DemoArgs {
         let of_file = Layout::ALL.into_iter().find(|layout| {
             let mut names: Vec<&str> = layout.places().iter().map(|(city, _)| *city).collect();
             names.dedup();
-            names.len() == cities && layout.places().len() == topology.idcs().len()
+            let has_arbiter = |group: &quorate_topology::Group| {
+                group.members.iter().any(|member| member.kind == ReplicaKind::Arbiter)
+            };
+            names.len() == cities
+                && layout.places().len() == topology.idcs().len()
+                && topology.groups().any(has_arbiter) == (*layout == Layout::TwoAndArbiter)
         });
         let fix = "leave --preset and --port-offset out, or take another tag";
         let Some(layout) = of_file else {

@@ -83,7 +83,7 @@ pub(super) fn story(layout: Layout, topology: &Topology, rounds: u32, seconds: u
         let mut line = |after: u64, verb: &str| text.push_str(&format!("+{after}s {verb}\n"));
         let leader = |unit: &str| Target::LeaderOf(unit.to_owned());
         match layout {
-            Layout::OneCity | Layout::TwoCities => {
+            Layout::OneCity | Layout::TwoCities | Layout::TwoAndArbiter => {
                 line(seconds, &format!("kill {}", leader(unit(0))));
                 line(seconds, "restart");
                 line(seconds, &format!("stop {}", leader(unit(1))));
@@ -113,7 +113,7 @@ pub(super) fn distances(layout: Layout) -> &'static [(&'static str, &'static str
     const NEAR: Duration = Duration::from_millis(3);
     const FAR: Duration = Duration::from_millis(15);
     match layout {
-        Layout::OneCity => &[],
+        Layout::OneCity | Layout::TwoAndArbiter => &[],
         Layout::TwoCities => &[("sh", "hz", NEAR)],
         Layout::ThreeCities => &[("sh", "hz", NEAR), ("sh", "sz", FAR), ("hz", "sz", FAR)],
     }

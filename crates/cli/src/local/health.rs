@@ -113,7 +113,7 @@ fn moves_home(topology: &Topology, reports: &[NodeReport]) -> Vec<(String, Group
     let move_of = |group: &quorate_topology::Group| {
         let (leader, _) = leader_of(reports, group.id)?;
         let rank = group.member_on(leader)?.rank;
-        let first = group.voters().find(|member| is_ready(member.node))?;
+        let first = group.leaders().find(|member| is_ready(member.node))?;
         (first.rank < rank).then(|| (group.unit.clone(), group.id, first.node))
     };
     topology.groups().filter_map(move_of).collect()

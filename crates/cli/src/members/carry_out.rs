@@ -93,9 +93,11 @@ impl Hands<'_> {
     async fn round(&self, group: &Group, members: &Members, step: &Step) -> Result<Round, Failure> {
         match step {
             Step::AwaitEnd => Ok(waits_for_quorum(group)),
-            Step::AwaitFit(node) => Ok(self.waits_for(group, members, *node)),
-            Step::Create(node) | Step::TakeIn(node) => self.take_in(group, members, *node).await,
-            Step::ChangeVoters { .. } | Step::Drop(_) => {
+            Step::AwaitFit(node, _) => Ok(self.waits_for(group, members, *node)),
+            Step::Create(node, kind) | Step::TakeIn(node, kind) => {
+                self.take_in(group, members, (*node, *kind)).await
+            }
+            Step::Turn(..) | Step::ChangeVoters { .. } | Step::Drop(_) => {
                 self.change(group, members, &seats_after(members, step)).await
             }
         }
@@ -106,10 +108,9 @@ impl Hands<'_> {
         &self,
         group: &Group,
         members: &Members,
-        node: NodeId,
+        (node, kind): (NodeId, ReplicaKind),
     ) -> Result<Round, Failure> {
-        let created =
-            Box::pin(self.cluster.client().create_replica(node, group.id, ReplicaKind::Full)).await;
+        let created = Box::pin(self.cluster.client().create_replica(node, group.id, kind)).await;
         let replica = match created {
             Ok(replica) => replica,
             // It left a moment ago and has not heard of it.
@@ -124,7 +125,7 @@ impl Hands<'_> {
         let zone = self.topology().node(node).map(|node| node.zone.as_str());
         let rank = zone.map_or(u32::MAX, |zone| group.leader_order.rank_of(zone));
         let rank = u16::try_from(rank).unwrap_or(u16::MAX);
-        seats.push(MemberSeat { replica, node, rank, kind: ReplicaKind::Full, votes: false });
+        seats.push(MemberSeat { replica, node, rank, kind, votes: false });
         self.change(group, members, &seats).await
     }
 
@@ -178,6 +179,7 @@ fn lacks(member: &MemberReport) -> String {
     match member.heard_ago {
         None => "was not heard by the leader yet".to_owned(),
         Some(_) if member.refilling => "fetches the rows of the group".to_owned(),
+        Some(_) if !member.kind.keeps_log() => "does not answer its leader".to_owned(),
         Some(_) => {
             let kib = thousands(member.lag_bytes.div_ceil(1024));
             format!("has the log through slot {slot} and lacks {kib} KiB of it")
@@ -190,7 +192,7 @@ fn seats_of(members: &Members) -> Vec<MemberSeat> {
     let seat = |member: &MemberReport| {
         let role = member.role.in_the_end()?;
         let MemberReport { replica, node, rank, kind, .. } = *member;
-        let votes = role == MemberRole::Voter;
+        let votes = role.wants_vote();
         Some(MemberSeat { replica, node, rank, kind, votes })
     };
     members.members.iter().filter_map(seat).collect()
@@ -208,8 +210,20 @@ fn seats_after(members: &Members, step: &Step) -> Vec<MemberSeat> {
                 seat.votes = joins || stays;
             }
         }
-        Step::Drop(node) => seats.retain(|seat| seat.votes || seat.node != *node),
-        Step::AwaitEnd | Step::Create(_) | Step::TakeIn(_) | Step::AwaitFit(_) => {}
+        Step::Turn(node, kind) => {
+            for seat in seats.iter_mut().filter(|seat| !seat.votes && seat.node == *node) {
+                seat.kind = *kind;
+            }
+        }
+        Step::Drop(node) => {
+            // A voter that is set aside goes too: its place was given to somebody else.
+            let votes = |seat: &MemberSeat| {
+                let member = members.members.iter().find(|it| it.replica == seat.replica);
+                member.is_some_and(|it| it.role.in_the_end() == Some(MemberRole::Voter))
+            };
+            seats.retain(|seat| votes(seat) || seat.node != *node);
+        }
+        Step::AwaitEnd | Step::Create(..) | Step::TakeIn(..) | Step::AwaitFit(..) => {}
     }
     seats
 }
@@ -296,6 +310,20 @@ mod tests {
             after(&[(1, Voter), (5, Learner), (2, Voter)], &Step::Drop(NodeId(5))),
             [(1, true), (2, true)]
         );
+        let turned = seats_after(
+            &members(&[(1, Voter), (5, Learner)]),
+            &Step::Turn(NodeId(5), ReplicaKind::ReadOnly),
+        );
+        let kinds: Vec<ReplicaKind> = turned.iter().map(|seat| seat.kind).collect();
+        assert_eq!(kinds, [ReplicaKind::Full, ReplicaKind::ReadOnly]);
+        let suspended = [(1, MemberRole::Suspended), (2, Voter), (5, Voter)];
+        let demoted = Step::ChangeVoters {
+            joining: Vec::new(),
+            leaving: Vec::new(),
+            demoted: vec![NodeId(5)],
+        };
+        assert_eq!(after(&suspended, &demoted), [(1, true), (2, true), (5, false)]);
+        assert_eq!(after(&suspended, &Step::Drop(NodeId(1))), [(2, true), (5, true)]);
         let both = after(&[(1, Voter), (1, Learner), (2, Voter)], &Step::Drop(NodeId(1)));
         assert_eq!(both, [(1, true), (2, true)]);
     }

@@ -65,7 +65,11 @@ pub(crate) async fn members_of_all(
 
 /// The members as a plan needs them.
 pub(crate) fn members_now(members: &Members) -> MembersNow {
-    let now = |member: &MemberReport| MemberNow { role: member.role, fit: is_fit(member) };
+    let now = |member: &MemberReport| MemberNow {
+        role: member.role,
+        kind: member.kind,
+        fit: is_fit(member),
+    };
     let nodes = members.members.iter().filter_map(|member| members.on(member.node));
     nodes.map(|member| (member.node, now(member))).collect()
 }

@@ -2,7 +2,7 @@
 
 use quorate_topology::Topology;
 use quorate_topology::change::{MembersNow, Plan, Refusal, Step, Wish};
-use quorate_types::{MemberRole, NodeId};
+use quorate_types::{MemberRole, NodeId, ReplicaKind};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
@@ -59,8 +59,20 @@ fn lines(topology: &Topology, plan: &Plan) -> Vec<String> {
 pub(crate) fn wish_words(topology: &Topology, wish: Wish) -> String {
     let name = |node| node_name(topology, node);
     match wish {
-        Wish::AddVoter(node) => format!("add a voter on {}", name(node)),
-        Wish::AddLearner(node) => format!("add a learner on {}", name(node)),
+        Wish::AddVoter(node, kind) => match kind {
+            ReplicaKind::Full => format!("add a voter on {}", name(node)),
+            ReplicaKind::Arbiter => format!("add an arbiter on {}", name(node)),
+            ReplicaKind::LogOnly | ReplicaKind::ReadOnly => {
+                format!("add a {kind} voter on {}", name(node))
+            }
+        },
+        Wish::AddLearner(node, kind) => match kind {
+            ReplicaKind::Full => format!("add a learner on {}", name(node)),
+            ReplicaKind::ReadOnly => format!("add a read-only replica on {}", name(node)),
+            ReplicaKind::LogOnly | ReplicaKind::Arbiter => {
+                format!("add a learner ({kind}) on {}", name(node))
+            }
+        },
         Wish::Remove(node) => format!("remove the replica on {}", name(node)),
         Wish::Replace(node, by) => format!("replace {} by {}", name(node), name(by)),
         Wish::Promote(node) => format!("let {} vote", name(node)),
@@ -73,11 +85,23 @@ pub(super) fn step_words(topology: &Topology, step: &Step) -> String {
     let name = |node: &NodeId| node_name(topology, *node);
     match step {
         Step::AwaitEnd => "wait until the change of voters that is under way is over".to_owned(),
-        Step::Create(node) => format!("make an empty replica on {}", name(node)),
-        Step::TakeIn(node) => format!("take the replica on {} in as a learner", name(node)),
-        Step::AwaitFit(node) => {
-            format!("wait until {} has the rows and nearly all of the log", name(node))
+        Step::Create(node, kind) => {
+            let kind = if *kind == ReplicaKind::Full { "" } else { kind.word() };
+            let gap = if kind.is_empty() { "" } else { " " };
+            format!("make an empty{gap}{kind} replica on {}", name(node))
         }
+        Step::TakeIn(node, _) => format!("take the replica on {} in as a learner", name(node)),
+        Step::AwaitFit(node, kind) => {
+            let what = match kind {
+                ReplicaKind::Full | ReplicaKind::ReadOnly => {
+                    "has the rows and nearly all of the log"
+                }
+                ReplicaKind::LogOnly => "has nearly all of the log",
+                ReplicaKind::Arbiter => "answers",
+            };
+            format!("wait until {} {what}", name(node))
+        }
+        Step::Turn(node, kind) => format!("make the learner on {} a {kind} replica", name(node)),
         Step::ChangeVoters { joining, leaving, demoted } => {
             let all = |nodes: &[NodeId], what: &str| {
                 nodes.iter().map(|node| format!("{} {what}", name(node))).collect::<Vec<_>>()
@@ -95,12 +119,17 @@ pub(super) fn step_words(topology: &Topology, step: &Step) -> String {
 fn members_words(topology: &Topology, members: &MembersNow) -> String {
     let with = |role: MemberRole, one: &str, many: &str| {
         let of_role = members.iter().filter(|(_, member)| member.role == role);
-        let names: Vec<String> = of_role.map(|(node, _)| node_name(topology, *node)).collect();
+        let names = of_role.map(|(node, member)| match member.kind {
+            ReplicaKind::Full => node_name(topology, *node),
+            kind => format!("{} ({kind})", node_name(topology, *node)),
+        });
+        let names: Vec<String> = names.collect();
         let word = if names.len() == 1 { one } else { many };
         (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
     };
     let roles = [
         with(MemberRole::Voter, "voter", "voters"),
+        with(MemberRole::Suspended, "suspended", "suspended"),
         with(MemberRole::Joining, "joining", "joining"),
         with(MemberRole::Leaving, "leaving", "leaving"),
         with(MemberRole::Demoted, "becoming a learner:", "becoming learners:"),
@@ -146,7 +175,7 @@ fn plan_json(topology: &Topology, plan: &Plan, made: Made) -> Value {
 fn members_json(topology: &Topology, members: &MembersNow) -> Value {
     let member = |(node, member): (&NodeId, &quorate_topology::change::MemberNow)| {
         let name = node_name(topology, *node);
-        json!({ "node": name, "role": member.role.word(), "fit": member.fit })
+        json!({ "node": name, "kind": member.kind.word(), "role": member.role.word(), "fit": member.fit })
     };
     members.iter().map(member).collect()
 }
@@ -165,6 +194,13 @@ pub(crate) fn fail(refusal: &Refusal) -> Failure {
         Refusal::LastVoter { .. } => failure.with_fix("add another voter first"),
         Refusal::SameNode(_) => failure.with_fix("name another node"),
         Refusal::TooMany(_) => failure.with_fix("remove a member first"),
+        Refusal::OtherKind { .. } => failure.with_fix(
+            "name another node, or remove the replica and empty the data folder of its node first",
+        ),
+        Refusal::WrongKinds { .. } => failure.with_fix(
+            "choose kinds that go together: docs/TOPOLOGY.md lists them. `quorate group add --kind` says which one a \
+             replica is",
+        ),
         Refusal::WouldStop { .. } => {
             failure.with_fix("start the voters that are down, or replace them first")
         }
@@ -190,7 +226,7 @@ mod tests {
     }
 
     fn planned(wish: Wish) -> Result<Plan, Refusal> {
-        let voter = MemberNow { role: MemberRole::Voter, fit: true };
+        let voter = MemberNow { role: MemberRole::Voter, kind: ReplicaKind::Full, fit: true };
         let now = [1, 3, 5].map(|node| (NodeId(node), voter)).into_iter().collect();
         plan(&topology(), GroupId(1), &now, wish, Redundancy::Keep)
     }
@@ -237,6 +273,28 @@ mod tests {
                 "  at the end: voters n1, n2, n3: survives the loss of any one node; of any one IDC; \
                  not of city sh (it holds 2 of 3 voters)",
             ]
+        );
+    }
+
+    #[test]
+    fn kinds_are_said_where_they_are_not_full() {
+        // Goal: who adds or sees a replica that is not full reads so.
+        let wish = Wish::AddVoter(NodeId(2), ReplicaKind::LogOnly);
+        let plan = planned(wish).unwrap();
+        let lines = lines(&topology(), &plan);
+        assert_eq!(lines[0], "RZ00/g1: add a log-only voter on n2");
+        assert_eq!(lines[2], "  1. make an empty log-only replica on n2");
+        assert_eq!(lines[4], "  3. wait until n2 has nearly all of the log");
+        let end = lines.last().unwrap();
+        assert!(end.starts_with("  at the end: voters n1, n2 (log-only), n3, n5: "), "{end}");
+        assert_eq!(
+            document(&topology(), &[plan], Made::Shown).items[0]["members_after"][1]["kind"],
+            json!("log-only")
+        );
+        let failure = fail(&planned(Wish::AddVoter(NodeId(2), ReplicaKind::Arbiter)).unwrap_err());
+        assert!(
+            failure.to_string().contains("would have an arbiter beside 3 full replicas"),
+            "{failure}"
         );
     }
 

@@ -9,6 +9,7 @@ mod data;
 mod markdown;
 mod members;
 mod quorum;
+mod recovery;
 mod routing;
 mod security;
 mod setup;
@@ -86,6 +87,8 @@ pub(crate) fn of(code: Code) -> &'static Page {
         Code::MemberNotReady => &members::MEMBER_NOT_READY,
         Code::MemberExists => &members::MEMBER_EXISTS,
         Code::LessRedundancy => &members::LESS_REDUNDANCY,
+        Code::GroupNotLost => &recovery::GROUP_NOT_LOST,
+        Code::Outlived => &recovery::OUTLIVED,
         Code::SnapshotUnavailable => &quorum::SNAPSHOT_UNAVAILABLE,
         Code::Overloaded => &capacity::OVERLOADED,
         Code::DiskFull => &capacity::DISK_FULL,

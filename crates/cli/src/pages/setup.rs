@@ -43,6 +43,7 @@ pub(super) const INCARNATION_MISMATCH: Page = Page {
     causes: &[
         "its data folder was emptied or deleted",
         "--data names another folder, or the disk of the folder is not mounted",
+        "it ran on two folders, and different peers met each of them: none of them is believed any more",
     ],
     steps: &[
         "stop the node and start it with its old data folder",

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_client::{
-    Code, EntryId, MemberReport, MemberRole, MemberSeat, Members, NodeId, Outcome, ReplicaId, Slot,
+    Code, EntryId, HistoryReport, Loss, LossKind, MemberReport, MemberRole, MemberSeat, Members,
+    NodeId, Outcome, RecoveryOrder, ReplicaId, Slot,
 };
 use quorate_proto::convert::members::seat_from_wire;
 use quorate_proto::v1;
@@ -117,6 +118,42 @@ async fn members_are_asked_of_the_leader_and_changed_there() {
     assert_eq!((after.since.slot, seats(&after)), (since.slot, wish.clone()));
     let error = client.change_members(ANY_GROUP, before.since, &wish).await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), (Code::MembersChanged, Outcome::NotApplied));
+}
+
+#[tokio::test]
+async fn survivors_are_asked_themselves_and_the_ledger_is_asked_of_the_leader() {
+    // Goal: what a node says of itself is not looked for elsewhere; what a group says comes from its leader.
+    let (nodes, client) = Nodes::with_client().await;
+    nodes.world().leader = 2;
+    let standings = client.standings(ANY_GROUP, Slot::ZERO).await;
+    assert!(3 <= standings.len(), "{standings:?}");
+    for standing in standings {
+        let error = standing.standing.expect_err("it holds none");
+        let is_refused = matches!(error.code(), Code::WrongNode | Code::Unreachable);
+        assert!(is_refused && error.endpoints().len() == 1, "{error:?}");
+    }
+    let order = RecoveryOrder {
+        group: ANY_GROUP,
+        confirm: "RZ00/g1".to_owned(),
+        history: HistoryReport::default(),
+        promised: Ballot::ZERO,
+        proven: EntryId::ZERO,
+        loss: Loss {
+            kind: LossKind::ForcedRecovery,
+            history_before: 0,
+            history_after: 1,
+            proven_through: Slot::ZERO,
+            kept_through: Slot::ZERO,
+            kept: vec![ReplicaId(1)],
+            given_up: vec![ReplicaId(2)],
+            operator: String::new(),
+            reason: String::new(),
+            told_at_ms: 0,
+        },
+    };
+    let error = client.force_recovery(NodeId(1), &order).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), (Code::GroupNotLost, Outcome::NotApplied));
+    assert_eq!(client.losses(ANY_GROUP).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -583,6 +583,30 @@ impl Admin for Node {
         Ok(Response::new(v1::DrainNodeResponse { groups_led: groups_led.into() }))
     }
 
+    async fn get_standing(
+        &self,
+        _request: Request<v1::GetStandingRequest>,
+    ) -> Result<Response<v1::GetStandingResponse>, Status> {
+        Err(status_from_error(&Error::new(Code::WrongNode, "this node holds none")))
+    }
+
+    async fn force_recovery(
+        &self,
+        _request: Request<v1::ForceRecoveryRequest>,
+    ) -> Result<Response<v1::ForceRecoveryResponse>, Status> {
+        Err(status_from_error(&Error::new(Code::GroupNotLost, "somebody leads")))
+    }
+
+    async fn list_losses(
+        &self,
+        request: Request<v1::ListLossesRequest>,
+    ) -> Result<Response<v1::ListLossesResponse>, Status> {
+        let mut world = self.world();
+        self.must_lead(&mut world)?;
+        assert_eq!(request.into_inner().group, ANY_GROUP.0);
+        Ok(Response::new(v1::ListLossesResponse::default()))
+    }
+
     async fn transfer_leader(
         &self,
         request: Request<v1::TransferLeaderRequest>,

@@ -11,7 +11,8 @@ use quorate_log::{
     MembershipRecord, NodeRecord, Recovered,
 };
 use quorate_types::{
-    Ballot, ClusterId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId, Slot,
+    Ballot, ClusterId, FolderState, GroupId, Incarnation, NodeId, PeerFolder, ReplicaId,
+    ReplicaKind, Slot,
 };
 
 /// Tiny segments, so that logs roll often.
@@ -63,6 +64,7 @@ pub(crate) fn record(promised: u64) -> NodeRecord {
     let ballot = |round| Ballot { round, replica: ReplicaId(7) };
     let group = |round| GroupRecord {
         replica: ReplicaId(3),
+        kind: ReplicaKind::Full,
         promised: ballot(round),
         pinned: round % 2 == 0,
         membership: MembershipRecord::default(),

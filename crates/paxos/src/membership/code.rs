@@ -4,7 +4,9 @@
 //!
 //! | bytes | field |
 //! |---:|---|
-//! | 1 | format, 2 |
+//! | 1 | format, 3 |
+//! | 4 | number of the history |
+//! | 24 | the entry that it began with: slot, ballot round, ballot replica; zero for the first one |
 //! | 1 | number of members |
 //! | 12 each | replica (8), rank (2), role (1), kind (1) |
 //!
@@ -14,11 +16,12 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quorate_types::{ReplicaId, ReplicaKind, limits};
+use quorate_types::{Ballot, EntryId, ReplicaId, ReplicaKind, Slot, limits};
 
-use super::{Member, Membership, Role};
+use super::{History, Member, Membership, Role};
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+const HEAD_BYTES: usize = 1 + 4 + 24 + 1;
 const MEMBER_BYTES: usize = 12;
 
 /// Why something is no membership.
@@ -51,6 +54,9 @@ pub enum MembershipError {
     /// More or fewer bytes than its members need.
     #[error("the bytes of a membership are of another length")]
     Length,
+    /// A later history that began with no entry, or a first one that did.
+    #[error("the history of a membership cannot be")]
+    History,
     /// Replicas out of order, or twice.
     #[error("members out of order")]
     Order,
@@ -60,8 +66,13 @@ impl Membership {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(2 + self.members.len() * MEMBER_BYTES);
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + self.members.len() * MEMBER_BYTES);
         out.put_u8(FORMAT);
+        let History { number, since } = self.history;
+        out.put_u32(number);
+        out.put_u64(since.slot.0);
+        out.put_u64(since.ballot.round);
+        out.put_u64(since.ballot.replica.0);
         out.put_u8(u8::try_from(self.members.len()).expect("bounded by GROUP_MEMBERS_MAX"));
         for (id, member) in &self.members {
             out.put_u64(id.0);
@@ -89,12 +100,20 @@ impl Membership {
     /// # Errors
     /// `MembershipError` says what is wrong.
     pub fn decode(mut bytes: &[u8]) -> Result<Membership, MembershipError> {
-        if bytes.len() < 2 {
-            return Err(MembershipError::Length);
-        }
-        let format = bytes.get_u8();
+        let format = *bytes.first().ok_or(MembershipError::Length)?;
         if format != FORMAT {
             return Err(MembershipError::Format(format));
+        }
+        if bytes.len() < HEAD_BYTES {
+            return Err(MembershipError::Length);
+        }
+        bytes.advance(1);
+        let number = bytes.get_u32();
+        let slot = Slot(bytes.get_u64());
+        let ballot = Ballot { round: bytes.get_u64(), replica: ReplicaId(bytes.get_u64()) };
+        let since = EntryId { slot, ballot };
+        if (number == 0) != (slot == Slot::ZERO) || (number == 0 && since != EntryId::ZERO) {
+            return Err(MembershipError::History);
         }
         let count = usize::from(bytes.get_u8());
         if bytes.len() != count * MEMBER_BYTES {
@@ -125,6 +144,6 @@ impl Membership {
             }
             members.insert(id, Member { rank, role, kind });
         }
-        Membership::new(members)
+        Ok(Membership::new(members)?.in_history(History { number, since }))
     }
 }

@@ -1,6 +1,8 @@
 //! The memberships that may count at a replica: the last one that is known to be chosen, and what its log
 //! holds above.
 
+use std::cmp::Ordering;
+
 use quorate_types::{EntryId, Slot};
 
 use super::Membership;
@@ -14,7 +16,16 @@ pub struct MembershipAt {
     pub membership: Membership,
 }
 
-/// Invariants: never empty, slots rise; the first one is chosen.
+impl MembershipAt {
+    /// True if this one counts rather than the other: it is of a later history, or came later in the same.
+    #[must_use]
+    pub fn is_after(&self, other: &MembershipAt) -> bool {
+        let order = |at: &MembershipAt| (at.membership.history(), at.id.slot);
+        order(other) < order(self)
+    }
+}
+
+/// Invariants: never empty, slots rise; the first one is chosen, or began a history by force.
 #[derive(Clone, Debug)]
 pub(crate) struct Memberships(Vec<MembershipAt>);
 
@@ -59,9 +70,17 @@ impl Memberships {
     /// The log goes on with this one.
     pub(crate) fn push(&mut self, at: MembershipAt) {
         // The first one may be ahead of the log: it was chosen, and the log did not reach it yet.
-        if self.0[0].id.slot < at.id.slot {
-            self.cut_from(at.id.slot);
-            self.0.push(at);
+        let first = &self.0[0];
+        let is_ahead = at.id.slot <= first.id.slot;
+        match at.membership.history().cmp(&first.membership.history()) {
+            // The log is of an older history and gives way to that of this one.
+            Ordering::Less => {}
+            Ordering::Equal if is_ahead => {}
+            Ordering::Greater if is_ahead => self.begin_with(at),
+            Ordering::Equal | Ordering::Greater => {
+                self.cut_from(at.id.slot);
+                self.0.push(at);
+            }
         }
     }
 

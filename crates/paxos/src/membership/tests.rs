@@ -1,7 +1,7 @@
 //! Quorums by the definition, and bytes that come back.
 
 use proptest::prelude::*;
-use quorate_types::{EntryId, ReplicaKind, Slot};
+use quorate_types::{Ballot, EntryId, ReplicaKind, Slot};
 
 use super::*;
 
@@ -58,8 +58,11 @@ proptest! {
 
     /// Goal: what is written is read, and nothing else is.
     #[test]
-    fn bytes_come_back(roles in roles(), at in any::<prop::sample::Index>(), flip in 1_u8..) {
+    fn bytes_come_back(roles in roles(), number in 0_u32..3, at in any::<prop::sample::Index>(), flip in 1_u8..) {
         let Ok(membership) = of(&roles) else { return Ok(()) };
+        let ballot = Ballot { round: 7, replica: ReplicaId(2) };
+        let since = if number == 0 { EntryId::ZERO } else { EntryId { slot: Slot(9), ballot } };
+        let membership = membership.in_history(History { number, since });
         let bytes = membership.encode();
         prop_assert_eq!(Membership::decode(&bytes), Ok(membership.clone()));
         prop_assert_eq!(Membership::decode(&bytes[..bytes.len() - 1]), Err(MembershipError::Length));

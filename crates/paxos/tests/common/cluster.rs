@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_paxos::{
-    ChangeRequest, Health, Input, LeaseMode, Member, Membership, MembershipAt, Options, Output,
-    ReadToken, Role, Seat, Timing,
+    ChangeRequest, ForceRequest, Health, History, Input, LeaseMode, Member, Membership,
+    MembershipAt, Options, Output, ReadToken, Role, Seat, Timing,
 };
-use quorate_types::{EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
+use quorate_types::{Ballot, EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::common::event::{Event, Ids};
 use crate::common::links::Links;
@@ -154,7 +154,12 @@ impl Cluster {
     /// Does what is physical about an event. Returns the input that a replica gets by it.
     pub fn turn(&mut self, event: &Event) -> Option<(ReplicaId, Input)> {
         let target = match event.replicas() {
-            (_, Some(to)) if !matches!(event, Event::HandOver { .. } | Event::Snapshot { .. }) => {
+            (_, Some(to))
+                if !matches!(
+                    event,
+                    Event::HandOver { .. } | Event::Snapshot { .. } | Event::Tell { .. }
+                ) =>
+            {
                 Some(to)
             }
             (id, _) => id,
@@ -211,9 +216,17 @@ impl Cluster {
                 node.arriving = Some(arriving);
                 Some((id, Input::Refilling(Some(slot))))
             }
+            Event::Tell { id, from } => {
+                let told = self.nodes.get(&from)?.core.as_ref()?.told_history()?.clone();
+                Some((id, Input::History(told)))
+            }
             Event::Deliver(pick) => {
-                let message = self.links.take(&pick)?;
-                Some((pick.to, Input::Message { from: pick.from, message }))
+                let sent = self.links.take(&pick)?;
+                let core = self.nodes[&pick.to].core.as_ref()?;
+                // What comes from another history is dropped.
+                let is_heard = sent.history == core.history();
+                let message = sent.message;
+                is_heard.then_some((pick.to, Input::Message { from: pick.from, message }))
             }
             _ => self.local(target?, event).map(|input| (target.expect("checked"), input)),
         }
@@ -265,6 +278,10 @@ impl Cluster {
                 Some(Input::Change(ChangeRequest { expected, members }))
             }
             Event::ContinueChange(_) => Some(Input::ContinueChange),
+            Event::Force { keep, .. } => {
+                let history = node.core.as_ref().expect("checked").history();
+                Some(Input::Force(self.force(history, keep)))
+            }
             Event::Health { draining, serious_faults, .. } => {
                 Some(Input::Health(Health { draining, serious_faults, ..Health::default() }))
             }
@@ -284,8 +301,28 @@ impl Cluster {
             | Event::LoseRows(_)
             | Event::Vanish(_)
             | Event::Snapshot { .. }
+            | Event::Tell { .. }
             | Event::Start(_) => None,
         }
+    }
+
+    /// What an operator finds out of those that he keeps.
+    fn force(&self, history: History, keep: Ids) -> ForceRequest {
+        let mut request = ForceRequest {
+            history,
+            kept: keep.iter().collect(),
+            promised: Ballot::ZERO,
+            proven: EntryId::ZERO,
+            note: Bytes::from_static(b"lost"),
+        };
+        for core in keep.iter().filter_map(|id| self.nodes.get(&id)?.core.as_ref()) {
+            request.promised = request.promised.max(core.promised());
+            let committed = core.slot_committed();
+            if request.proven.slot < committed {
+                request.proven = core.log().id_at(committed).expect("it is in its log");
+            }
+        }
+        request
     }
 
     /// Steps one replica. `None` if it is down.
@@ -299,11 +336,12 @@ impl Cluster {
 
     /// Takes in what a replica asks for.
     pub fn absorb(&mut self, id: ReplicaId, out: Output) {
+        let history = self.nodes[&id].core.as_ref().map(quorate_paxos::Replica::history);
         for (to, message) in out.messages {
-            self.links.send((id, to), message);
+            self.links.send((id, to), history.unwrap_or_default(), message);
         }
         for batch in &out.applies {
-            if let Some(at) = batch.membership().filter(|at| self.membership.id.slot < at.id.slot) {
+            if let Some(at) = batch.membership().filter(|at| at.is_after(&self.membership)) {
                 self.membership = at;
             }
         }
@@ -364,7 +402,7 @@ impl Cluster {
     /// The last membership that is chosen, and all those above it that anybody has.
     fn all_memberships(&self) -> impl Iterator<Item = MembershipAt> {
         let held = self.nodes.values().flat_map(Node::memberships);
-        let later = held.filter(|at| self.membership.id.slot < at.id.slot);
+        let later = held.filter(|at| at.is_after(&self.membership));
         later.chain([self.membership.clone()])
     }
 

@@ -75,6 +75,16 @@ pub enum Event {
     },
     /// Its driver looks whether a change is to go on.
     ContinueChange(ReplicaId),
+    /// An operator goes on with these alone; he takes the others for lost.
+    Force {
+        id: ReplicaId,
+        keep: Ids,
+    },
+    /// It is told of the history that another one is in.
+    Tell {
+        id: ReplicaId,
+        from: ReplicaId,
+    },
     /// A node that has left is gone for good, and its disk with it.
     Vanish(ReplicaId),
     /// The rows of a node that is down are lost.
@@ -108,7 +118,7 @@ impl Event {
                 (Some(pick.from), Some(pick.to))
             }
             Event::HandOver { id, to } => (Some(id), to),
-            Event::Snapshot { id, from } => (Some(id), Some(from)),
+            Event::Snapshot { id, from } | Event::Tell { id, from } => (Some(id), Some(from)),
             Event::Tick(id)
             | Event::DiskProgress(id)
             | Event::SyncLog { id, .. }
@@ -125,6 +135,7 @@ impl Event {
             | Event::LoseRows(id)
             | Event::DamageRows(id)
             | Event::Change { id, .. }
+            | Event::Force { id, .. }
             | Event::ContinueChange(id)
             | Event::Vanish(id)
             | Event::Install(id)
@@ -173,6 +184,8 @@ impl fmt::Display for Event {
             Event::Change { id, voters, learners } => {
                 write!(f, "change {id} voters={voters} learners={learners}")
             }
+            Event::Force { id, keep } => write!(f, "force {id} keep={keep}"),
+            Event::Tell { id, from } => write!(f, "tell {id} {from}"),
             Event::ContinueChange(id) => write!(f, "continue {id}"),
             Event::Vanish(id) => write!(f, "vanish {id}"),
             Event::Snapshot { id, from } => write!(f, "snapshot {id} {from}"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use quorate_paxos::Message;
+use quorate_paxos::{History, Message};
 use quorate_types::ReplicaId;
 
 /// From whom, to whom.
@@ -71,6 +71,8 @@ impl fmt::Display for Pick {
 /// A message with its place in the order of sending.
 pub struct Sent {
     pub number: u64,
+    /// The history of whoever sent it.
+    pub history: History,
     pub message: Message,
 }
 
@@ -81,9 +83,10 @@ pub struct Links {
 }
 
 impl Links {
-    pub fn send(&mut self, link: Link, message: Message) {
+    pub fn send(&mut self, link: Link, history: History, message: Message) {
         self.sent += 1;
-        self.queues.entry(link).or_default().push_back(Sent { number: self.sent, message });
+        let sent = Sent { number: self.sent, history, message };
+        self.queues.entry(link).or_default().push_back(sent);
     }
 
     /// Every link that was ever used, with what is on it.
@@ -115,10 +118,9 @@ impl Links {
         of_kind.map(|(index, _)| index).nth(pick.nth)
     }
 
-    pub fn take(&mut self, pick: &Pick) -> Option<Message> {
+    pub fn take(&mut self, pick: &Pick) -> Option<Sent> {
         let index = self.find(pick)?;
-        let sent = self.queues.get_mut(&(pick.from, pick.to))?.remove(index)?;
-        Some(sent.message)
+        self.queues.get_mut(&(pick.from, pick.to))?.remove(index)
     }
 
     /// Everything on a link is taken off it.
@@ -130,8 +132,9 @@ impl Links {
     pub fn duplicate(&mut self, pick: &Pick) {
         if let Some(index) = self.find(pick) {
             let link = (pick.from, pick.to);
-            let message = self.queues[&link][index].message.clone();
-            self.send(link, message);
+            let Sent { history, message, .. } = &self.queues[&link][index];
+            let (history, message) = (*history, message.clone());
+            self.send(link, history, message);
         }
     }
 

@@ -15,6 +15,8 @@ pub struct Disk {
     pub log: Vec<Batch>,
     /// The last membership that was made durable because it was chosen.
     pub membership: MembershipAt,
+    /// The group goes on without what is on this disk.
+    pub is_outlived: bool,
     pub trimmed: EntryId,
     /// Applied entries that have reached the rows, from slot 1 on.
     pub rows: Vec<(EntryId, Bytes)>,
@@ -111,6 +113,7 @@ impl Disk {
             rows_missing: kind.keeps_rows() && (self.is_damaged || self.rows_upto() < before.slot),
             membership: self.membership.clone(),
             memberships_in_log: log.iter().filter_map(Batch::membership).collect(),
+            is_outlived: self.is_outlived,
         }
     }
 }
@@ -122,7 +125,8 @@ pub struct Node {
     /// Log writes handed over but not synced.
     pub unsynced: VecDeque<Append>,
     /// Memberships that become durable before the write of this number, or else before log is recycled.
-    pub unsynced_memberships: Vec<(u64, MembershipAt)>,
+    /// With it stands whether the group goes on without the replica.
+    pub unsynced_memberships: Vec<(u64, MembershipAt, bool)>,
     /// Promises handed over but not synced.
     pub unsynced_promises: VecDeque<Ballot>,
     /// Memberships that an arbiter is to keep.
@@ -176,12 +180,15 @@ impl Node {
     /// A membership is chosen: it is to be durable before these writes.
     pub fn keep_membership(&mut self, membership: Option<MembershipAt>, appends: &[Append]) {
         let before = appends.first().map_or(u64::MAX, |append| append.write);
-        self.unsynced_memberships.extend(membership.map(|at| (before, at)));
+        let is_outlived = self.core.as_ref().is_some_and(Replica::is_outlived);
+        self.unsynced_memberships.extend(membership.map(|at| (before, at, is_outlived)));
     }
 
     fn sync_memberships(&mut self, write: u64) {
-        for (_, at) in self.unsynced_memberships.extract_if(.., |(before, _)| *before <= write) {
-            if self.disk.membership.id.slot <= at.id.slot {
+        let due = self.unsynced_memberships.extract_if(.., |(before, ..)| *before <= write);
+        for (_, at, is_outlived) in due {
+            self.disk.is_outlived |= is_outlived;
+            if !self.disk.membership.is_after(&at) {
                 self.disk.membership = at;
             }
         }
@@ -309,7 +316,7 @@ impl Node {
     /// Recycles the log that is in the rows on disk and that nobody needs.
     pub fn trim(&mut self) -> Option<Slot> {
         let upto = self.core.as_ref()?.slot_trimmable();
-        if self.unsynced_memberships.iter().any(|(before, _)| *before < u64::MAX) {
+        if self.unsynced_memberships.iter().any(|(before, ..)| *before < u64::MAX) {
             return None; // Those go first.
         }
         self.sync_memberships(u64::MAX);

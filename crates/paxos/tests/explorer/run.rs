@@ -22,6 +22,7 @@ pub struct Totals {
     pub chosen: usize,
     pub installed: u64,
     pub changed: u64,
+    pub suspended: u64,
     /// Where clocks drift beyond the margin.
     pub stale_reads: u64,
     pub lease_overlaps: u64,
@@ -33,7 +34,7 @@ impl fmt::Display for Totals {
         write!(
             f,
             "{} events: {} writes acknowledged, {} reads confirmed, {} replicas fresh, {} elections, \
-             {} slots chosen, {} snapshots installed, {} changes of voters\n\
+             {} slots chosen, {} snapshots installed, {} changes of voters, voters set aside {} times\n\
              beyond the drift bound: {} seeds, {} stale reads, leases overlapped at {} steps",
             self.events,
             self.acknowledged,
@@ -43,6 +44,7 @@ impl fmt::Display for Totals {
             self.chosen,
             self.installed,
             self.changed,
+            self.suspended,
             self.seeds_beyond,
             self.stale_reads,
             self.lease_overlaps
@@ -60,6 +62,7 @@ impl Totals {
         self.chosen += world.judge.agreement.len();
         self.installed += world.judge.installed;
         self.changed += world.judge.changed;
+        self.suspended += world.judge.suspended;
         self.stale_reads += world.judge.reads.stale + world.judge.freshness.stale;
         self.lease_overlaps += world.judge.one_lease.overlaps;
         self.seeds_beyond += u64::from(world.cluster.setup.beyond_margin);

@@ -130,6 +130,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
         | Code::Unreachable
         | Code::MemberNotReady
         | Code::SnapshotUnavailable
+        | Code::Outlived
         | Code::ShuttingDown => tonic::Code::Unavailable,
         Code::UnknownTable | Code::UnknownGroup | Code::AccountMissing | Code::BackupMissing => {
             tonic::Code::NotFound
@@ -159,6 +160,7 @@ pub fn grpc_code(code: Code) -> tonic::Code {
             tonic::Code::ResourceExhausted
         }
         Code::WrongNode
+        | Code::GroupNotLost
         | Code::WrongUnit
         | Code::SessionExpired
         | Code::SequenceReused

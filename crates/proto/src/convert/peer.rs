@@ -10,13 +10,14 @@ use quorate_paxos::message::{
     Accept, Accepted, Ask, Behind, Commit, Fetch, FetchReply, Heartbeat, HeartbeatAck, Message,
     Mismatch, PreVote, PreVoteAck, Prepare, Promise, Reject, Seats, SeatsKept, TakeOver, Told,
 };
-use quorate_paxos::{Batch, Health, Membership, MembershipAt, Standing};
+use quorate_paxos::{Batch, Health, History, Membership, MembershipAt, Standing};
 use quorate_types::{
     Ballot, BootTime, ClusterId, EntryId, FolderState, GroupId, Incarnation, NodeId, PeerFolder,
     ReplicaId, Slot,
 };
 
 use super::ConvertError;
+use super::recovery::{history_from_wire, history_to_wire};
 use super::words::{self, required};
 use crate::v1;
 
@@ -161,6 +162,8 @@ pub struct Envelope {
     pub from: ReplicaId,
     /// The replica it is for.
     pub to: ReplicaId,
+    /// The history that the sender counts in.
+    pub history: History,
     /// The message.
     pub message: Message,
 }
@@ -173,6 +176,7 @@ impl Envelope {
             group: self.group.0,
             from: self.from.0,
             to: self.to.0,
+            history: (self.history != History::default()).then(|| history_to_wire(self.history)),
             body: Some(message_to_wire(self.message)),
         }
     }
@@ -189,6 +193,7 @@ impl Envelope {
             group: GroupId(message.group),
             from: ReplicaId(message.from),
             to: ReplicaId(message.to),
+            history: message.history.map(history_from_wire).transpose()?.unwrap_or_default(),
             message: message_from_wire(required(message.body, "body")?)?,
         })
     }

@@ -136,9 +136,17 @@ fn replication() -> impl Strategy<Value = Message> {
 
 fn envelope() -> impl Strategy<Value = Envelope> {
     let message = prop_oneof![election(), replication()];
-    (1..=u32::MAX, any::<u64>(), any::<u64>(), message).prop_map(|(group, from, to, message)| {
-        Envelope { group: GroupId(group), from: ReplicaId(from), to: ReplicaId(to), message }
-    })
+    let history = (1..=u32::MAX, entry()).prop_map(|(number, since)| {
+        let since = EntryId { slot: since.slot.max(Slot(1)), ..since };
+        History { number, since }
+    });
+    let history = prop_oneof![Just(History::default()), history];
+    (1..=u32::MAX, any::<u64>(), any::<u64>(), history, message).prop_map(
+        |(group, from, to, history, message)| {
+            let (from, to) = (ReplicaId(from), ReplicaId(to));
+            Envelope { group: GroupId(group), from, to, history, message }
+        },
+    )
 }
 
 proptest! {
@@ -190,7 +198,7 @@ proptest! {
             slot_committed: 0,
         };
         let body = Some(v1::peer_message::Body::Accept(accept));
-        let message = v1::PeerMessage { group: 1, from: 1, to: 2, body };
+        let message = v1::PeerMessage { group: 1, from: 1, to: 2, body, history: None };
         let error = Envelope::from_wire(message).expect_err("a byte is wrong");
         prop_assert!(matches!(error, ConvertError::Batch { .. }), "{}", error);
         prop_assert_eq!(error.field(), "accept.batch");
@@ -209,6 +217,7 @@ fn a_batch_is_not_copied_on_its_way_out() {
         group: GroupId(1),
         from: ReplicaId(1),
         to: ReplicaId(2),
+        history: History::default(),
         message: Message::Accept(accept),
     };
     match envelope.into_wire().body {
@@ -226,13 +235,13 @@ fn fields_out_of_range_are_named() {
         let (last, ballot) = (entry_out(EntryId::ZERO), ballot_out(Ballot::ZERO));
         let standing = Some(v1::Standing { last, rank, fatal_faults, ..v1::Standing::default() });
         let body = Some(v1::peer_message::Body::PreVote(v1::PreVote { ballot, standing }));
-        let message = v1::PeerMessage { group: 1, from: 1, to: 2, body };
+        let message = v1::PeerMessage { group: 1, from: 1, to: 2, body, history: None };
         Envelope::from_wire(message).map_err(|error| error.field().to_owned())
     };
     assert!(standing(65_535, 255).is_ok());
     assert_eq!(standing(65_536, 0).unwrap_err(), "pre_vote.standing.rank");
     assert_eq!(standing(0, 256).unwrap_err(), "pre_vote.standing.fatal_faults");
-    let missing = v1::PeerMessage { group: 1, from: 1, to: 2, body: None };
+    let missing = v1::PeerMessage { group: 1, from: 1, to: 2, body: None, history: None };
     assert_eq!(Envelope::from_wire(missing), Err(ConvertError::missing("body")));
     let short = Envelope::from_wire(v1::PeerMessage {
         group: 1,
@@ -245,6 +254,7 @@ fn fields_out_of_range_are_named() {
             batches: vec![Bytes::new()],
             trimmed: entry_out(EntryId::ZERO),
         })),
+        history: None,
     });
     let field = "fetch_reply.batches[0].encoded".to_owned();
     assert_eq!(short, Err(ConvertError::Batch { field, source: BatchError::Short }));

@@ -21,6 +21,8 @@ pub struct SnapshotAsk {
     pub at_least: Slot,
     /// The snapshot to go on with, and the portable key of the last record that arrived.
     pub resume: Option<(u128, Bytes)>,
+    /// Only the header is wanted: who asks keeps no rows.
+    pub header_only: bool,
 }
 
 /// A piece of a snapshot.
@@ -67,6 +69,7 @@ impl SnapshotAsk {
             resume: self
                 .resume
                 .map(|(id, after)| v1::SnapshotResume { snapshot_id: id_out(id), after }),
+            header_only: self.header_only,
         }
     }
 
@@ -88,6 +91,7 @@ impl SnapshotAsk {
             group: GroupId(request.group),
             at_least: Slot(request.at_least),
             resume: resume.transpose()?,
+            header_only: request.header_only,
         })
     }
 }
@@ -187,8 +191,13 @@ mod tests {
             folders: std::collections::BTreeMap::new(),
         };
         for resume in [None, Some((u128::MAX - 1, Bytes::from_static(b"key")))] {
-            let ask =
-                SnapshotAsk { hello: hello.clone(), group: GroupId(9), at_least: Slot(8), resume };
+            let ask = SnapshotAsk {
+                hello: hello.clone(),
+                group: GroupId(9),
+                at_least: Slot(8),
+                resume,
+                header_only: false,
+            };
             assert_eq!(SnapshotAsk::from_wire(ask.clone().into_wire()), Ok(ask.clone()));
             let mut wire = ask.into_wire();
             if let Some(resume) = &mut wire.resume {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use quorate_paxos::{Input, Membership, Restored};
-use quorate_types::{BootTime, Code, EntryId, Error, GroupId, ReplicaId};
+use quorate_paxos::{Input, Membership, MembershipAt, Options, Restored};
+use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId, ReplicaKind};
 use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Shard;
 use crate::event::Event;
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
-use crate::log_thread::LogCommand;
+use crate::log_thread::{LogCommand, Made};
+use crate::members::leader_nodes_of;
 use crate::refuse;
 
 /// A replica that is being made.
@@ -42,16 +43,23 @@ impl Shard {
                 }
                 None => drop(reply.send(Err(refuse::wrong_node(group)))),
             },
-            Event::Join { group, replica, reply } => {
+            Event::Join { group, replica, kind, reply } => {
                 fx.touched.push(group);
                 let joined = match self.groups.get_mut(&group) {
-                    Some(driver) => driver.join(now, replica, fx)?,
+                    Some(driver) => driver.join(now, replica, kind, fx)?,
                     None => Err(refuse::wrong_node(group)),
                 };
                 let _gone = reply.send(joined).is_err(); // The caller may have left.
             }
             Event::Create { options, reply } => self.create(options, reply),
             Event::Created { group } => self.created(group, fx)?,
+            Event::Kept { group, at } => {
+                // A replica that was replaced meanwhile kept it for nobody.
+                if let Some(driver) = self.groups.get_mut(&group) {
+                    fx.touched.push(group);
+                    driver.step(now, Input::Kept(at), fx)?;
+                }
+            }
             Event::Rebirth { options, reply } => {
                 self.rebirth(now, options, reply, fx)?;
             }
@@ -100,24 +108,36 @@ impl Shard {
         reply: oneshot::Sender<Result<ReplicaId, Error>>,
     ) {
         let group = options.paxos.group;
+        let kind = options.paxos.kind;
         if let Some(driver) = self.groups.get(&group) {
-            let own = driver.options.paxos.replica;
-            let answer = if driver.core.membership().get(own).is_none() || driver.has_left() {
-                Ok(own)
-            } else {
+            let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
+            let answer = if let Some(error) = driver.refuses_outlived() {
+                Err(error)
+            } else if driver.core.membership().get(own).is_some() && !driver.has_left() {
                 let message = format!("this node has member {own} of {group}");
                 Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
+            } else if is.holds_as(kind) {
+                Ok(own)
+            } else {
+                Err(of_another_kind(group, is, kind))
             };
             let _gone = reply.send(answer).is_err(); // The caller may have left.
             return;
         }
         if let Some(making) = self.making.get_mut(&group) {
-            making.replies.push(reply);
+            let is = making.options.paxos.kind;
+            if is.holds_as(kind) {
+                making.replies.push(reply);
+            } else {
+                // The caller may have left.
+                let _gone = reply.send(Err(of_another_kind(group, is, kind))).is_err();
+            }
             return;
         }
         let replica = options.paxos.replica;
         self.making.insert(group, Making { options, replies: vec![reply] });
-        self.log.send(LogCommand::Create { group, replica });
+        let promised = Ballot::ZERO;
+        self.log.send(LogCommand::Create(Made { group, replica, kind, promised }));
     }
 
     /// Replaces replicas that groups began with here and that have written nothing. Whatever is on its way to the
@@ -132,7 +152,11 @@ impl Shard {
     ) -> Result<(), Fatal> {
         let first = ReplicaId::first_on(self.options.node);
         let is_first = |driver: &GroupDriver| driver.options.paxos.replica == first;
-        let has_log = |driver: &GroupDriver| driver.core.log().last() != EntryId::ZERO;
+        // An arbiter writes no log: what it keeps is a membership that its leader told it.
+        let has_log = |driver: &GroupDriver| {
+            let (last, members) = (driver.core.log().last(), driver.core.membership_at().id);
+            last != EntryId::ZERO || (!driver.kind().keeps_log() && members != EntryId::ZERO)
+        };
         let wrote = |driver: &GroupDriver| is_first(driver) && has_log(driver);
         if let Some((group, _)) = self.groups.iter().find(|(_, driver)| wrote(driver)) {
             let message =
@@ -143,14 +167,14 @@ impl Shard {
         }
         let mut replicas = Vec::new();
         for options in options {
-            let (group, replica) = (options.paxos.group, options.paxos.replica);
+            let Options { group, replica, kind, .. } = options.paxos;
             if !self.groups.get(&group).is_some_and(is_first) {
                 continue;
             }
             let Some(driver) = self.groups.remove(&group) else { continue };
             self.deadlines.remove(&(driver.alarm, group));
             let promised = driver.core.promised();
-            replicas.push((group, replica, promised));
+            replicas.push(Made { group, replica, kind, promised });
             info!(%group, %replica, "a replica takes the place of one whose disk is lost");
             let restored = Restored { promised, ..Restored::fresh(Membership::default()) };
             let added = self.add(options, restored);
@@ -183,6 +207,23 @@ impl Shard {
         Ok(())
     }
 
+    /// What is kept of the log for members that lag is shared by the groups that the node has now.
+    pub(super) fn share_log_budget(&mut self) {
+        let each = self.options.log_keep_max / self.groups.len().max(1) as u64;
+        for driver in self.groups.values_mut() {
+            driver.core.set_log_budget(each);
+        }
+    }
+
+    /// Other members of a group are chosen: its own groups and other nodes find it there.
+    pub(super) fn tell_membership(&mut self, group: GroupId, at: &MembershipAt) {
+        if at.id == EntryId::ZERO {
+            return; // As in the cluster file.
+        }
+        self.leaders.moved(group, leader_nodes_of(&at.membership));
+        self.options.network.membership(group, at);
+    }
+
     /// Tells a replica that was made just now how its node is.
     fn tell_health_to(
         &mut self,
@@ -196,6 +237,14 @@ impl Shard {
             None => Ok(()),
         }
     }
+}
+
+/// A replica that holds something else than what is wanted.
+fn of_another_kind(group: GroupId, is: ReplicaKind, wanted: ReplicaKind) -> Error {
+    let message = format!(
+        "this node has a replica of {group} that is {is}, and cannot make one that is {wanted}: use another node"
+    );
+    refuse::of_group(Error::new(Code::InvalidRequest, message), group)
 }
 
 #[cfg(test)]

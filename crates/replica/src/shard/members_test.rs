@@ -9,7 +9,7 @@ use quorate_log::{
     SimDisk,
 };
 use quorate_paxos::message::{Behind, Heartbeat, Prepare};
-use quorate_paxos::{MembershipAt, Message, Options, Timing};
+use quorate_paxos::{History, Message, Options, Timing};
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
@@ -20,6 +20,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::log_thread::{LogThread, Stop};
 use crate::network::{Network, PeerMessage};
+use crate::refill::Wanted;
 use crate::shard::ShardOptions;
 use crate::snapshot::RefillDone;
 
@@ -43,18 +44,13 @@ impl Network for Recorder {
         self.told.lock().unwrap().push((group, at.clone()));
     }
 
+    fn tell_membership(&self, _to: NodeId, _group: GroupId, _at: &MembershipAt) {}
+
     fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
 
     fn withdraw(&self, _group: GroupId) {}
 
-    fn refill(
-        &self,
-        _group: GroupId,
-        _at_least: Slot,
-        _sources: Vec<NodeId>,
-        _store: Arc<Store>,
-        done: RefillDone,
-    ) {
+    fn refill(&self, _wanted: Wanted, _store: Arc<Store>, done: RefillDone) {
         self.refills.lock().unwrap().push(done);
     }
 }
@@ -106,7 +102,8 @@ impl Bench {
     fn open(disk: &SimDisk, groups: &[(GroupId, Restored)]) -> Bench {
         let replica = ReplicaId::first_on(HERE);
         let membership = MembershipRecord::default();
-        let began = GroupRecord { replica, promised: Ballot::ZERO, pinned: false, membership };
+        let (kind, promised) = (ReplicaKind::Full, Ballot::ZERO);
+        let began = GroupRecord { replica, kind, promised, pinned: false, membership };
         let mut record = NodeRecord {
             version: 0,
             cluster: ClusterId(1),
@@ -172,7 +169,8 @@ impl Bench {
     fn hear(&mut self, from: ReplicaId, message: Message) {
         let to = ReplicaId::first_on(HERE);
         let permit = self.shard.handle().peer_permit(1).expect("there is room");
-        let message = PeerMessage { group: GROUPS[0], from, to, message };
+        let message =
+            PeerMessage { group: GROUPS[0], from, to, history: History::default(), message };
         self.round(Event::Peer { messages: vec![message], permit });
     }
 
@@ -228,7 +226,7 @@ async fn rebirth_is_durable_for_all_groups_before_it_is_told() {
             assert!(!is_told, "peers forget the old folder, and it would be back");
             assert_eq!(replicas, [ReplicaId::first_on(HERE); 2]);
         }
-        told_after = told_after.or(is_told.then_some(steps));
+        told_after = told_after.or_else(|| is_told.then_some(steps));
     }
     assert!(told_after.is_some_and(|steps| 0 < steps), "{told_after:?}");
 }
@@ -348,7 +346,8 @@ async fn a_replica_hears_that_it_has_left() {
     let own = |bench: &mut Bench| {
         let (reply, mut told) = oneshot::channel();
         bench.round(Event::Own { group: GROUPS[0], reply });
-        told.try_recv().expect("answered at once")
+        let own = told.try_recv().expect("answered at once");
+        own.map(|(replica, _, is_member)| (replica, is_member))
     };
     let hears = |bench: &mut Bench, at: MembershipAt| {
         let nodes = crate::members::nodes_of(&at.membership);

@@ -74,10 +74,10 @@ impl Shard {
         checks: Vec<(NodeId, CheckMessage)>,
         hashes: Vec<HashJob>,
     ) {
-        for Wanted { group, replica, at_least, sources } in refills {
-            let done = refill::report(group, replica, self.sender.clone());
+        for wanted in refills {
+            let done = refill::report(wanted.group, wanted.replica, self.sender.clone());
             let store = Arc::clone(&self.options.store);
-            self.options.network.refill(group, at_least, sources, store, done);
+            self.options.network.refill(wanted, store, done);
         }
         for group in withdrawn {
             self.options.network.withdraw(group);
@@ -135,7 +135,10 @@ impl Shard {
             return Ok(Err(refuse::of_group(error, group)));
         }
         match self.groups.get_mut(&group) {
-            Some(driver) => driver.snapshot(asks, at_least),
+            Some(driver) => match driver.refuses_outlived() {
+                Some(error) => Ok(Err(error)),
+                None => driver.snapshot(asks, at_least),
+            },
             None => Ok(Err(refuse::wrong_node(group))),
         }
     }

@@ -16,13 +16,13 @@ use quorate_paxos::{LeaseMode, Membership, MembershipAt, Options, Timing};
 use quorate_replica::log_thread::floors;
 use quorate_replica::{
     Answer, Clock, GroupOptions, LogThread, Network, PeerFolders, PeerMessage, RefillDone, Restore,
-    RestoreError, Shard, ShardHandle, ShardOptions, Stop, restore,
+    RestoreError, Shard, ShardHandle, ShardOptions, Stop, Wanted, restore,
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, FolderState, GroupId,
     Incarnation, Mutation, NodeId, PeerFolder, ReplicaId, ReplicaKind, ReplyBody, Request,
-    RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
+    RequestBody, RowAddress, SliceId, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -76,7 +76,8 @@ impl Clock for Hurrying {
 
 fn fresh_record() -> GroupRecord {
     let membership = MembershipRecord::default();
-    GroupRecord { replica: ME, promised: Ballot::ZERO, pinned: false, membership }
+    let kind = ReplicaKind::Full;
+    GroupRecord { replica: ME, kind, promised: Ballot::ZERO, pinned: false, membership }
 }
 
 struct Nobody;
@@ -88,19 +89,13 @@ impl Network for Nobody {
 
     fn membership(&self, _group: GroupId, _at: &MembershipAt) {}
 
+    fn tell_membership(&self, _to: NodeId, _group: GroupId, _at: &MembershipAt) {}
+
     fn send_checks(&self, _to: NodeId, _messages: Vec<CheckMessage>) {}
 
     fn withdraw(&self, _group: GroupId) {}
 
-    fn refill(
-        &self,
-        _group: GroupId,
-        _at_least: Slot,
-        _sources: Vec<NodeId>,
-        _store: Arc<Store>,
-        _done: RefillDone,
-    ) {
-    }
+    fn refill(&self, _wanted: Wanted, _store: Arc<Store>, _done: RefillDone) {}
 }
 
 /// Starts the node, checks what it holds, writes, and ends without a word.
@@ -231,7 +226,8 @@ fn open(
         let found = recovered.groups.get(&group);
         let membership =
             MembershipAt { id: EntryId::ZERO, membership: Membership::of_voters([(ME, 0)]) };
-        let from = Restore { group, promised, membership, lease_ns_max: 0, found };
+        let (is_outlived, lease_ns_max, kind) = (false, 0, ReplicaKind::Full);
+        let from = Restore { group, promised, membership, is_outlived, lease_ns_max, kind, found };
         let restored = match restore(from, &reader, &store) {
             Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
             other => other.expect("log and rows fit together"),

@@ -18,7 +18,7 @@ pub(super) fn survival(topology: &Topology, groups: &[GroupStatus]) -> Vec<(Grou
     let mut computed: BTreeMap<BTreeSet<NodeId>, ClusterSurvival> = BTreeMap::new();
     let mut found = Vec::new();
     for group in groups.iter().filter(|group| group.core.serving) {
-        let lost = lost_of(group, has_leases);
+        let lost = lost_of(topology, group, has_leases);
         let all =
             computed.entry(lost).or_insert_with_key(|lost| what_may_still_be_lost(topology, lost));
         let survives = all.groups.iter().find(|survives| survives.group == group.group);
@@ -30,15 +30,22 @@ pub(super) fn survival(topology: &Topology, groups: &[GroupStatus]) -> Vec<(Grou
 }
 
 /// The members that cannot be relied on when something else is lost.
-fn lost_of(group: &GroupStatus, has_leases: bool) -> BTreeSet<NodeId> {
+fn lost_of(topology: &Topology, group: &GroupStatus, has_leases: bool) -> BTreeSet<NodeId> {
     let committed = group.core.slot_committed.0;
     let members = group.core.members.iter().zip(&group.heard_ms_ago);
-    let is_lost = |slot_synced: u64, heard_ms_ago: Option<u64>| {
+    let has_log = |node: NodeId| {
+        let member = topology.group(group.group).and_then(|entry| entry.member_on(node));
+        member.is_none_or(|member| member.kind.keeps_log())
+    };
+    let is_lost = |node: NodeId, slot_synced: u64, heard_ms_ago: Option<u64>| {
         let is_unheard = heard_ms_ago.is_none_or(|ms| HEARD_MS_AGO_MAX < ms);
-        LAG_SLOTS_MAX < committed.saturating_sub(slot_synced) || (has_leases && is_unheard)
+        let lag = committed.saturating_sub(slot_synced);
+        (has_log(node) && LAG_SLOTS_MAX < lag) || (has_leases && is_unheard)
     };
     members
-        .filter(|(member, (_, heard_ms_ago))| is_lost(member.slot_synced.0, *heard_ms_ago))
+        .filter(|(member, (_, heard_ms_ago))| {
+            is_lost(member.replica.node(), member.slot_synced.0, *heard_ms_ago)
+        })
         .map(|(member, _)| member.replica.node())
         .collect()
 }

@@ -64,16 +64,31 @@ impl Cluster {
         nodes_per_idc: u32,
         security: impl FnOnce(&Path, &Topology) -> Security,
     ) -> Cluster {
+        let text = presets::of_layout(
+            presets::Layout::OneCity,
+            nodes_per_idc,
+            &preset_options(3 * nodes_per_idc as u16),
+        );
+        Cluster::start_text(&text, security).await
+    }
+
+    /// Starts the nodes of a layout whose cluster file is changed before.
+    pub async fn start_layout(
+        layout: presets::Layout,
+        change: impl FnOnce(String) -> String,
+    ) -> Cluster {
+        let nodes = u16::try_from(layout.places().len()).expect("a few");
+        let text = change(presets::of_layout(layout, 1, &preset_options(nodes)));
+        Cluster::start_text(&text, |_, _| Security::Insecure).await
+    }
+
+    async fn start_text(
+        text: &str,
+        security: impl FnOnce(&Path, &Topology) -> Security,
+    ) -> Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let options = presets::Options {
-            name: "test".to_owned(),
-            cluster_id: ClusterId(u128::from(std::process::id())),
-            hosts: presets::Hosts::Loopback { port_offset: free_offset(3 * nodes_per_idc as u16) },
-            ..presets::Options::demo(ClusterId(7))
-        };
-        let text = presets::of_layout(presets::Layout::OneCity, nodes_per_idc, &options);
-        std::fs::write(dir.path().join("cluster.toml"), &text).expect("the folder is writable");
-        let topology = Topology::parse(&text).expect("the preset is valid");
+        std::fs::write(dir.path().join("cluster.toml"), text).expect("the folder is writable");
+        let topology = Topology::parse(text).expect("the preset is valid");
         let security = security(dir.path(), &topology);
         let mut cluster =
             Cluster { dir, topology, running: BTreeMap::new(), security, far_links: None };
@@ -181,6 +196,16 @@ impl Cluster {
         for group in self.topology.groups() {
             self.leader_of(group.id).await;
         }
+    }
+}
+
+/// A cluster of its own, on ports that are free.
+fn preset_options(nodes: u16) -> presets::Options {
+    presets::Options {
+        name: "test".to_owned(),
+        cluster_id: ClusterId(u128::from(std::process::id())),
+        hosts: presets::Hosts::Loopback { port_offset: free_offset(nodes) },
+        ..presets::Options::demo(ClusterId(7))
     }
 }
 

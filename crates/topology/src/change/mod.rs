@@ -16,7 +16,7 @@ mod standing;
 
 use std::collections::BTreeMap;
 
-use quorate_types::{GroupId, MemberRole, NodeId};
+use quorate_types::{GroupId, MemberRole, NodeId, ReplicaKind};
 
 pub use moves::{Move, Usable, plan_moves};
 pub use plan::plan;
@@ -28,6 +28,8 @@ pub use standing::Standing;
 pub struct MemberNow {
     /// What it counts for.
     pub role: MemberRole,
+    /// What it holds.
+    pub kind: ReplicaKind,
     /// True if its vote can be relied on: it was heard a moment ago and has its rows.
     pub fit: bool,
 }
@@ -38,15 +40,15 @@ pub type MembersNow = BTreeMap<NodeId, MemberNow>;
 /// What an operator wishes for one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// A voter on this node.
-    AddVoter(NodeId),
-    /// A learner on this node, which does not vote yet.
-    AddLearner(NodeId),
+    /// A voter of this kind on this node.
+    AddVoter(NodeId, ReplicaKind),
+    /// A replica of this kind on this node that does not vote: a read-only one, or one that does not vote yet.
+    AddLearner(NodeId, ReplicaKind),
     /// No replica on this node.
     Remove(NodeId),
-    /// A replica on the second node that counts for what the one on the first did, and none on the first.
+    /// A replica on the second node that holds and counts for what the one on the first did, and none on the first.
     Replace(NodeId, NodeId),
-    /// The learner on this node is to vote.
+    /// The learner on this node is to vote; one that is read-only as a full replica.
     Promote(NodeId),
     /// The voter on this node is to be a learner.
     Demote(NodeId),
@@ -66,12 +68,14 @@ pub enum Redundancy {
 pub enum Step {
     /// A change of voters that is under way already comes to its end.
     AwaitEnd,
-    /// The node gets an empty replica, which is no member yet.
-    Create(NodeId),
-    /// The replica of the node becomes a learner.
-    TakeIn(NodeId),
-    /// The learner of the node catches up until it could vote.
-    AwaitFit(NodeId),
+    /// The node gets an empty replica of this kind, which is no member yet.
+    Create(NodeId, ReplicaKind),
+    /// The replica of this kind on the node becomes a learner.
+    TakeIn(NodeId, ReplicaKind),
+    /// The learner of the node, which keeps rows, becomes one of the other kind that does: full or read-only.
+    Turn(NodeId, ReplicaKind),
+    /// The learner of this kind on the node catches up until it could vote.
+    AwaitFit(NodeId, ReplicaKind),
     /// The voters change: old and new ones must agree until that is over.
     ChangeVoters {
         /// Learners that will vote.

@@ -75,8 +75,13 @@ fn successor(
         others.filter_map(|node| topology.node(*node)).any(|node| node.zone == zone)
     };
     let votes = |node: NodeId| members.get(&node).is_some_and(|member| member.role.votes_after());
+    let kind = members.get(&from).map(|member| member.kind);
+    let holds_other = |node: NodeId| {
+        let member = members.get(&node);
+        member.is_some_and(|member| kind.is_some_and(|kind| !member.kind.holds_as(kind)))
+    };
     let near = topology.nodes().filter(|node| node.id != from).filter_map(|node| {
-        let replicas = usable.get(&node.id).filter(|_| !votes(node.id))?;
+        let replicas = usable.get(&node.id).filter(|_| !votes(node.id) && !holds_other(node.id))?;
         let is_new = !members.contains_key(&node.id);
         let is_crowded = is_new && zone_is_taken(&node.zone);
         Some(((distance(leaving, node)?, is_new, is_crowded, *replicas, node.id), node.id))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{GroupId, MemberRole, NodeId, limits};
+use quorate_types::{GroupId, MemberRole, NodeId, ReplicaKind, limits};
 
 use super::{
     MemberNow, MembersNow, Plan, PlannedStep, Redundancy, Refusal, Standing, Step, Wish,
@@ -12,9 +12,23 @@ use super::{
 use crate::model::Group;
 use crate::survival::Level;
 use crate::topology::Topology;
+use crate::voters::check_voters;
 
-/// Who is to be a member at the end, and whether it votes.
-type Target = BTreeMap<NodeId, bool>;
+/// Who is to be a member at the end.
+type Target = BTreeMap<NodeId, Place>;
+
+/// What a member is to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    kind: ReplicaKind,
+    votes: bool,
+}
+
+impl Place {
+    fn of(member: &MemberNow) -> Place {
+        Place { kind: member.kind, votes: member.role.wants_vote() }
+    }
+}
 
 /// The steps from these members to a wish; none if it is fulfilled.
 ///
@@ -63,19 +77,30 @@ impl Planner<'_> {
     /// Who is to be a member at the end, from who is one once all changes under way are over.
     fn target(&self, settled: &MembersNow, wish: Wish) -> Result<Target, Refusal> {
         let mut target: Target =
-            settled.iter().map(|(node, member)| (*node, member.role.votes_after())).collect();
+            settled.iter().map(|(node, member)| (*node, Place::of(member))).collect();
         let group = || self.group.label();
         let no_member = |node| {
             let members: Vec<String> = settled.keys().map(|node| self.name(*node)).collect();
             let members = members.join(", ");
             Refusal::NoMember { node: self.name(node), group: group(), members }
         };
-        match wish {
-            Wish::AddVoter(node) => {
-                target.insert(node, true);
+        // What a node holds already it cannot hold otherwise, but that full and read-only ones hold the same.
+        let may_be = |node, kind| match settled.get(&node) {
+            Some(member) if !member.kind.holds_as(kind) => {
+                let (node, is) = (self.name(node), member.kind);
+                Err(Refusal::OtherKind { node, group: group(), is, wanted: kind })
             }
-            Wish::AddLearner(node) => {
-                if target.insert(node, false) == Some(true) {
+            Some(_) | None => Ok(()),
+        };
+        match wish {
+            Wish::AddVoter(node, kind) => {
+                may_be(node, kind)?;
+                target.insert(node, Place { kind, votes: true });
+            }
+            Wish::AddLearner(node, kind) => {
+                may_be(node, kind)?;
+                let before = target.insert(node, Place { kind, votes: false });
+                if before.is_some_and(|before| before.votes) {
                     return Err(Refusal::Votes { node: self.name(node), group: group() });
                 }
             }
@@ -89,21 +114,39 @@ impl Planner<'_> {
                 // Who took over may have been promoted or demoted since; that is another wish.
                 (None, Some(_)) => {}
                 (None, None) => return Err(no_member(node)),
-                (Some(_), Some(true)) => {
+                (Some(_), Some(Place { votes: true, .. })) => {
                     let (by, node) = (self.name(by), self.name(node));
                     return Err(Refusal::VotesTwice { by, node, group: group() });
                 }
-                (Some(votes), Some(false) | None) => {
-                    target.insert(by, votes);
+                (Some(place), Some(_) | None) => {
+                    may_be(by, place.kind)?;
+                    target.insert(by, place);
                 }
             },
-            Wish::Promote(node) => *target.get_mut(&node).ok_or_else(|| no_member(node))? = true,
-            Wish::Demote(node) => *target.get_mut(&node).ok_or_else(|| no_member(node))? = false,
+            Wish::Promote(node) => {
+                let place = target.get_mut(&node).ok_or_else(|| no_member(node))?;
+                place.votes = true;
+                if place.kind == ReplicaKind::ReadOnly {
+                    place.kind = ReplicaKind::Full;
+                }
+            }
+            Wish::Demote(node) => {
+                target.get_mut(&node).ok_or_else(|| no_member(node))?.votes = false;
+            }
         }
         if let Wish::Remove(node) | Wish::Demote(node) = wish
-            && !target.values().any(|votes| *votes)
+            && !target.values().any(|place| place.votes)
         {
             return Err(Refusal::LastVoter { node: self.name(node), group: group() });
+        }
+        // What was wrong before is none of this wish.
+        let voters = |places: &Target| -> Vec<ReplicaKind> {
+            places.values().filter(|place| place.votes).map(|place| place.kind).collect()
+        };
+        let before = settled.iter().map(|(node, member)| (*node, Place::of(member))).collect();
+        if voters(&before) != voters(&target) {
+            let checked = check_voters(voters(&target));
+            checked.map_err(|wrong| Refusal::WrongKinds { group: group(), wrong })?;
         }
         Ok(target)
     }
@@ -113,23 +156,28 @@ impl Planner<'_> {
         if is_joint(now) {
             way.go(Step::AwaitEnd, now.clone(), in_the_end(now));
         }
-        for node in target.keys() {
-            if !way.members.contains_key(node) {
-                way.stay(Step::Create(*node));
-                let learner = MemberNow { role: MemberRole::Learner, fit: false };
-                way.step_to(Step::TakeIn(*node), |members| {
+        for (node, Place { kind, .. }) in target {
+            let member = way.members.get(node).copied();
+            if let Some(member) = member.filter(|it| it.kind != *kind) {
+                way.step_to(Step::Turn(*node, *kind), |members| {
+                    members.insert(*node, MemberNow { kind: *kind, ..member });
+                });
+            } else if member.is_none() {
+                way.stay(Step::Create(*node, *kind));
+                let learner = MemberNow { role: MemberRole::Learner, kind: *kind, fit: false };
+                way.step_to(Step::TakeIn(*node, *kind), |members| {
                     members.insert(*node, learner);
                 });
             }
         }
         let wanted = wanted_fit(wish);
-        for (node, votes) in target {
+        for (node, place) in target {
             let member = way.members[node];
-            let is_new_voter = *votes && member.role == MemberRole::Learner;
+            let is_new_voter = place.votes && member.role == MemberRole::Learner;
             let is_wanted =
                 is_new_voter || (wanted == Some(*node) && member.role == MemberRole::Learner);
             if is_wanted && !member.fit {
-                way.step_to(Step::AwaitFit(*node), |members| {
+                way.step_to(Step::AwaitFit(*node, member.kind), |members| {
                     members.insert(*node, MemberNow { fit: true, ..member });
                 });
             }
@@ -178,7 +226,7 @@ impl Planner<'_> {
 /// The node whose replica is waited for even if it is not to vote.
 fn wanted_fit(wish: Wish) -> Option<NodeId> {
     match wish {
-        Wish::AddVoter(node) | Wish::AddLearner(node) | Wish::Promote(node) => Some(node),
+        Wish::AddVoter(node, _) | Wish::AddLearner(node, _) | Wish::Promote(node) => Some(node),
         Wish::Replace(_, by) => Some(by),
         Wish::Remove(_) | Wish::Demote(_) => None,
     }
@@ -221,7 +269,8 @@ impl Way<'_> {
         let (mut joining, mut leaving, mut demoted) = (Vec::new(), Vec::new(), Vec::new());
         let mut during = self.members.clone();
         for (node, member) in &mut during {
-            let role = match (member.role, target.get(node)) {
+            let votes = target.get(node).map(|place| place.votes);
+            let role = match (member.role, votes) {
                 (MemberRole::Learner, Some(true)) => {
                     joining.push(*node);
                     MemberRole::Joining

@@ -1,6 +1,8 @@
 //! Why there is no way to a wish.
 
-use quorate_types::{Code, Error, limits};
+use quorate_types::{Code, Error, ReplicaKind, limits};
+
+use crate::voters::WrongKinds;
 
 /// Why a wish is refused. Nodes and groups are named as in the cluster file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,26 @@ pub enum Refusal {
         node: String,
         /// The group.
         group: String,
+    },
+    /// The node has a replica of the group that holds something else.
+    #[error("{node} has a replica of {group} that is {is}, and it cannot become {wanted}")]
+    OtherKind {
+        /// The node.
+        node: String,
+        /// The group.
+        group: String,
+        /// What the replica is.
+        is: ReplicaKind,
+        /// What it is to be.
+        wanted: ReplicaKind,
+    },
+    /// The voters would be of kinds that do not make a group.
+    #[error("{group} would have {wrong}")]
+    WrongKinds {
+        /// The group.
+        group: String,
+        /// What would be wrong.
+        wrong: WrongKinds,
     },
     /// A node is to take its own place.
     #[error("{0} cannot take its own place; remove its replica, then add one")]
@@ -99,6 +121,8 @@ impl Refusal {
             Refusal::SameNode(_)
             | Refusal::LastVoter { .. }
             | Refusal::TooMany(_)
+            | Refusal::OtherKind { .. }
+            | Refusal::WrongKinds { .. }
             | Refusal::NoSuccessor { .. } => Code::InvalidRequest,
             Refusal::StoppedNow { .. } | Refusal::WouldStop { .. } => Code::NoQuorum,
             Refusal::LessRedundancy { .. } => Code::LessRedundancy,

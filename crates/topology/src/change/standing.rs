@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_types::{MemberRole, NodeId};
+use quorate_types::{MemberRole, NodeId, ReplicaKind};
 
 use super::{MembersNow, is_joint};
 use crate::model::Group;
@@ -28,12 +28,13 @@ impl Standing {
         let down: BTreeSet<NodeId> = unfit.map(|(node, _)| *node).collect();
         let count = |votes: fn(MemberRole) -> bool| {
             let voters = members.iter().filter(|(_, member)| votes(member.role));
-            let mut voters: Vec<NodeId> = voters.map(|(node, _)| *node).collect();
+            let mut voters: Vec<(NodeId, ReplicaKind)> =
+                voters.map(|(node, member)| (*node, member.kind)).collect();
             // In order of rank, as everywhere else.
             let rank = |node: &NodeId| {
                 topology.node(*node).map(|node| group.leader_order.rank_of(&node.zone))
             };
-            voters.sort_by_key(|node| (rank(node), *node));
+            voters.sort_by_key(|(node, _)| (rank(node), *node));
             survives_with(topology, group, &voters, &down)
         };
         let mut counts = vec![count(MemberRole::votes_after)];

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_types::{GroupId, ReplicaKind};
+use quorate_types::GroupId;
+use quorate_types::limits::GROUP_MEMBERS_MAX;
 
 use super::places::Places;
 use super::units::{UnitDraft, Units, parse_slices};
@@ -15,6 +16,7 @@ use crate::problem::Problems;
 use crate::reader::{At, Given};
 use crate::slices::SliceSet;
 use crate::suggest;
+use crate::voters::check_voters;
 
 /// A group that is sound but has no members yet.
 pub(super) struct GroupDraft<'f> {
@@ -220,13 +222,18 @@ fn locality(raw: &RawGroup, places: &Places, problems: &mut Problems) -> Option<
             problems.error(Some(text.line), path.clone(), message, hint);
             sound = false;
         }
-        if placement.kind != ReplicaKind::Full {
-            let (kind, zone) = (placement.kind, &placement.zone);
-            let message = format!("{kind} replicas are not served by this version");
-            let hint = format!("write F@{zone} instead of {}@{zone}", kind.letter());
-            problems.error(Some(text.line), path.clone(), message, Some(hint));
-            sound = false;
-        }
+    }
+    if let Err(wrong) = check_voters(locality.placements.iter().map(|placement| placement.kind)) {
+        let message = format!("{} has {wrong}", label(raw));
+        problems.error(Some(text.line), path.clone(), message, None);
+        sound = false;
+    }
+    let member_count = locality.placements.len();
+    if GROUP_MEMBERS_MAX < member_count {
+        let message =
+            format!("{} has {member_count} replicas; at most {GROUP_MEMBERS_MAX}", label(raw));
+        problems.error(Some(text.line), path, message, None);
+        return None;
     }
     let voter_count = locality.placements.iter().filter(|placement| placement.kind.votes()).count();
     if limits::VOTERS_MAX < voter_count {
@@ -278,6 +285,21 @@ fn leader_order(
             path.clone(),
             format!("leader-order names zone {zone:?}, where {} has no replica", label(raw)),
             suggest::hint(zone, "zones", locality.zones()),
+        );
+        sound = false;
+    }
+    for zone in order.zones() {
+        let here = locality.placements.iter().find(|placement| placement.zone == zone);
+        let Some(kind) = here.map(|it| it.kind).filter(|kind| !kind.may_lead()) else { continue };
+        let message = format!(
+            "leader-order names zone {zone:?}, where the replica of {} is {kind} and cannot lead",
+            label(raw)
+        );
+        problems.error(
+            Some(text.line),
+            path.clone(),
+            message,
+            Some("leave the zone out".to_owned()),
         );
         sound = false;
     }

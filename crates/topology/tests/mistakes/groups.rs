@@ -119,16 +119,18 @@ fn localities_name_known_kinds_and_zones() {
     let first = "locality = \"F@sh-a,F@sh-b,F@sh-c\"";
     for (locality, expected) in [
         (
-            "F@sh-a,F@sh-b,L@sh-c",
-            "log-only replicas are not served by this version; write F@sh-c instead of L@sh-c",
+            "F@sh-a,L@sh-b,L@sh-c",
+            "group 1 has 1 full among 3 replicas that vote; of those, 2 must be full, because 1 may be lost and only a full one can lead",
+        ),
+        ("R@sh-a,L@sh-b,R@sh-c", "group 1 has no full replica, and only those can lead"),
+        ("F@sh-a,A@sh-b,A@sh-c", "group 1 has 2 arbiters, and may have one"),
+        (
+            "F@sh-a,A@sh-b,L@sh-c",
+            "group 1 has an arbiter and log-only replicas, which do not go together",
         ),
         (
-            "F@sh-a,F@sh-b,R@sh-c",
-            "read-only replicas are not served by this version; write F@sh-c instead of R@sh-c",
-        ),
-        (
-            "F@sh-a,F@sh-b,A@sh-c",
-            "arbiter replicas are not served by this version; write F@sh-c instead of A@sh-c",
+            "F@sh-a,A@sh-b",
+            "group 1 has an arbiter beside 1 full replicas; it goes with 2 or 4 of them: an odd number needs none",
         ),
         (
             "F@sh-a,F@sh-b,F@sh-cc",
@@ -161,6 +163,12 @@ fn leader_orders_name_zones_with_a_replica() {
         "leader-order = \"sh-a,sh-b;sh-c\"",
         "leader-order = \"sh-a;sh-a\"",
         "cluster.toml:70: leader-order: zone \"sh-a\" is named twice",
+    );
+    check_change(
+        "locality = \"F@sh-a,F@sh-b,F@sh-c\"\nleader-order = \"sh-a,sh-b;sh-c\"",
+        "locality = \"F@sh-a,F@sh-b,L@sh-c\"\nleader-order = \"sh-a,sh-b;sh-c\"",
+        "cluster.toml:70: leader-order names zone \"sh-c\", where the replica of group 1 is log-only and cannot \
+         lead; leave the zone out",
     );
 }
 

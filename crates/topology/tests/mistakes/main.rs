@@ -154,6 +154,13 @@ fn doubtful_files_are_accepted_with_warnings() {
         &GOOD.replacen("F@sh-a,F@sh-b,F@sh-c\"\nleader", "F@sh-a\"\n#", 1),
         &["69: group 1 has one voter: it stops with its node"],
     );
+    for without in ["F@sh-a,F@sh-b,A@sh-c", "F@sh-a,F@sh-b,L@sh-c", "F@sh-a,R@sh-b,R@sh-c"] {
+        let line = format!("{without}\"\n#");
+        let topology = GOOD.replacen("F@sh-a,F@sh-b,F@sh-c\"\nleader", &line, 1);
+        let voters = without.matches(['F', 'L', 'A']).count();
+        let warned = ["69: group 1 has one voter: it stops with its node"];
+        check_warnings(&topology, if voters == 1 { &warned } else { &[] });
+    }
     let spare = "\n[[node]]\nid = 4\nzone = \"sh-a\"\nclient = \"h:1\"\npeer = \"h:2\"\nadmin = \
                  \"h:3\"\n";
     let all_named = GOOD.replace(

@@ -76,7 +76,7 @@ async fn run(cluster: &Cluster, args: &OneArgs, wish: Wish, out: &Output) -> Res
     }
     // Whoever adds something can take it away again; what takes something away is asked for twice.
     match wish {
-        Wish::AddVoter(_) | Wish::AddLearner(_) | Wish::Promote(_) => {}
+        Wish::AddVoter(..) | Wish::AddLearner(..) | Wish::Promote(_) => {}
         Wish::Remove(_) | Wish::Replace(..) | Wish::Demote(_) => {
             let what = members::wish_words(topology, wish);
             flags.confirm(&format!("{}: {what}?", group.label()))?;

@@ -1,7 +1,7 @@
 //! `quorate group members`: who takes part, as the leaders have it.
 
 use clap::Args;
-use quorate_client::{MemberReport, Members};
+use quorate_client::{MemberReport, MemberRole, Members};
 use quorate_topology::change::Standing;
 use quorate_topology::{Group, Topology};
 use quorate_types::GroupId;
@@ -97,7 +97,8 @@ fn show(
 }
 
 fn table(topology: &Topology, told: &[(&Group, Members)]) -> Table {
-    let header = ["GROUP", "NODE", "PLACE", "REPLICA", "ROLE", "LEADS", "FIT", "LACKS", "HEARD"];
+    let header =
+        ["GROUP", "NODE", "PLACE", "REPLICA", "KIND", "ROLE", "LEADS", "FIT", "LACKS", "HEARD"];
     let mut table = Table::new(&header);
     for (group, members) in told {
         for member in &members.members {
@@ -116,15 +117,32 @@ fn table(topology: &Topology, told: &[(&Group, Members)]) -> Table {
                 node_name(topology, member.node).into(),
                 place.into(),
                 member.replica.to_string().into(),
-                member.role.word().into(),
+                member.kind.word().into(),
+                role_cell(member.role),
                 if member.leads { "yes" } else { "" }.into(),
                 fit,
-                format!("{} KiB", thousands(member.lag_bytes.div_ceil(1024))).into(),
+                lacks(member),
                 heard(member),
             ]);
         }
     }
     table
+}
+
+/// A voter that is set aside is worth a look.
+fn role_cell(role: MemberRole) -> Cell {
+    match role {
+        MemberRole::Suspended => Cell::toned(Tone::Warn, role.word()),
+        role => role.word().into(),
+    }
+}
+
+/// How much of the log it lacks; an arbiter has none.
+fn lacks(member: &MemberReport) -> Cell {
+    if !member.kind.keeps_log() {
+        return Cell::toned(Tone::Faint, "-");
+    }
+    format!("{} KiB", thousands(member.lag_bytes.div_ceil(1024))).into()
 }
 
 fn heard(member: &MemberReport) -> Cell {
@@ -141,6 +159,7 @@ fn json_of(topology: &Topology, group: &Group, members: &Members) -> Value {
             "replica": member.replica.to_string(),
             "node": node_name(topology, member.node),
             "rank": member.rank,
+            "kind": member.kind.word(),
             "role": member.role.word(),
             "leads": member.leads,
             "fit": member.fit,

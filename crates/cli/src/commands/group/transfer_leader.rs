@@ -1,6 +1,7 @@
 //! `quorate group transfer-leader`: asks the leader of a group to hand over.
 
 use clap::Args;
+use quorate_client::MemberReport;
 use quorate_topology::{Group, Topology};
 use quorate_types::{Code, GroupId, NodeId};
 use serde_json::json;
@@ -46,14 +47,16 @@ pub(super) async fn run(args: TransferArgs, global: &Global, out: &Output) -> Re
     Ok(())
 }
 
-/// Who votes in the group: as its leader tells, or as the cluster file has it if no leader does.
+/// Who can lead the group: as its leader tells, or as the cluster file has it if no leader does.
 async fn voters(cluster: &Cluster, group: &Group) -> Vec<NodeId> {
     match Box::pin(cluster.client().members(group.id)).await {
         Ok(members) => {
-            let voters = members.members.iter().filter(|member| member.role.votes_after());
+            let can_lead =
+                |member: &&MemberReport| member.role.votes_after() && member.kind.may_lead();
+            let voters = members.members.iter().filter(can_lead);
             voters.map(|member| member.node).collect()
         }
-        Err(_) => group.voters().map(|member| member.node).collect(),
+        Err(_) => group.leaders().map(|member| member.node).collect(),
     }
 }
 
@@ -69,7 +72,7 @@ fn to_node(
         return Ok(node.id);
     }
     let message = if found.is_some() {
-        format!("node {to} holds no replica of {} that votes", group.label())
+        format!("node {to} holds no replica of {} that can lead", group.label())
     } else {
         let known = topology.nodes().map(|node| node.name.as_str());
         format!("no node has the name {to:?}; {}", args::did_you_mean(to, known))
@@ -77,7 +80,7 @@ fn to_node(
     let names: Vec<String> = voters.iter().map(|node| node_name(topology, *node)).collect();
     Err(Failure::new(Code::WrongNode, message)
         .with_exit(Exit::NotFound)
-        .with_fix(format!("use a voter of the group: {}", names.join(", "))))
+        .with_fix(format!("use one of the group that can: {}", names.join(", "))))
 }
 
 #[cfg(test)]
@@ -96,8 +99,8 @@ mod tests {
         let check = |to| to_node(&topology, group, &voters, to);
         assert_eq!(check("n4"), Ok(NodeId(4)));
         let failure = check("n5").unwrap_err();
-        assert!(failure.to_string().contains("node n5 holds no replica of RZ00/g1 that votes"));
-        assert!(failure.to_string().contains("use a voter of the group: n1, n2, n3, n4"));
+        assert!(failure.to_string().contains("node n5 holds no replica of RZ00/g1 that can lead"));
+        assert!(failure.to_string().contains("use one of the group that can: n1, n2, n3, n4"));
         let failure = check("n9").unwrap_err();
         assert_eq!(failure.exit(), Exit::NotFound);
         assert!(failure.to_string().contains("no node has the name \"n9\"; did you mean"));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_client::{GroupStatus, MemberReport, Members, NodeStatus, Role};
+use quorate_client::{GroupStatus, MemberReport, MemberRole, Members, NodeStatus, Role};
 use quorate_topology::{ClusterSurvival, Group, Member, ReplicaKind, Topology, survives};
 use quorate_types::{Code, Error, GroupId, NodeId};
 
@@ -126,6 +126,8 @@ pub(crate) struct GroupVerdict {
     pub(crate) majority: usize,
     /// Its members that do not vote, or will not once a change under way is over.
     pub(crate) learners: Vec<NodeId>,
+    /// Its voters that are set aside until they are back: see `MemberRole::Suspended`.
+    pub(crate) suspended: Vec<NodeId>,
     /// Whether a change of its voters is under way. What is said of voters is about those that stay.
     pub(crate) is_changing: bool,
 }
@@ -202,6 +204,8 @@ impl MemberState {
 pub(crate) struct MemberVerdict {
     /// Its node.
     pub(crate) node: NodeId,
+    /// What it holds.
+    pub(crate) kind: ReplicaKind,
     /// What it is good for.
     pub(crate) state: MemberState,
     /// Slots behind the leader's commit, if both are known.
@@ -213,8 +217,13 @@ pub(crate) fn judge(topology: &Topology, answers: &Answers, told: &Told) -> Verd
     let with_members = |group: &Group| as_told(topology, group, told.get(&group.id));
     let groups: Vec<Group> = topology.groups().map(with_members).collect();
     let judged = |group: &Group| {
-        let is_changing = told.get(&group.id).is_some_and(|members| members.changing);
-        GroupVerdict { is_changing, ..judge_group(topology, group, answers) }
+        let told = told.get(&group.id);
+        let is_changing = told.is_some_and(|members| members.changing);
+        let mut verdict = judge_group(topology, group, answers);
+        if let Some(told) = told {
+            note_roles(&mut verdict, told);
+        }
+        GroupVerdict { is_changing, ..verdict }
     };
     let verdicts: Vec<GroupVerdict> = groups.iter().map(judged).collect();
     let survives = groups.iter().zip(&verdicts).map(|(group, verdict)| {
@@ -243,7 +252,7 @@ fn as_told(topology: &Topology, group: &Group, told: Option<&Members>) -> Group 
     let member = |member: &MemberReport| Member {
         node: member.node,
         replica: member.replica,
-        kind: if member.role.votes_after() { ReplicaKind::Full } else { ReplicaKind::ReadOnly },
+        kind: if member.role.votes_after() { member.kind } else { ReplicaKind::ReadOnly },
         zone: topology.node(member.node).map_or_else(String::new, |node| node.zone.clone()),
         rank: member.rank.into(),
     };
@@ -252,6 +261,21 @@ fn as_told(topology: &Topology, group: &Group, told: Option<&Members>) -> Group 
     group.members.sort_by_key(|member| (member.rank, member.node));
     group.members.dedup_by_key(|member| member.node);
     group
+}
+
+/// Says of the members of a group what their leader told: what they hold, and who is set aside.
+fn note_roles(verdict: &mut GroupVerdict, told: &Members) {
+    for member in &mut verdict.members {
+        if let Some(report) = told.on(member.node) {
+            member.kind = report.kind;
+        }
+    }
+    let is_suspended =
+        |node: &NodeId| told.on(*node).is_some_and(|report| report.role == MemberRole::Suspended);
+    let (suspended, learners) =
+        std::mem::take(&mut verdict.learners).into_iter().partition(is_suspended);
+    verdict.suspended = suspended;
+    verdict.learners = learners;
 }
 
 /// Turns the answers of nodes of other clusters, or of other nodes than asked, into errors.
@@ -320,6 +344,7 @@ fn judge_group(topology: &Topology, group: &Group, answers: &Answers) -> GroupVe
             .filter(|member| !member.kind.votes())
             .map(|member| member.node)
             .collect(),
+        suspended: Vec::new(),
         is_changing: false,
     }
 }
@@ -352,8 +377,8 @@ fn judge_member(
     leader: Option<(NodeId, &GroupStatus)>,
     answers: &Answers,
 ) -> MemberVerdict {
-    let node = member.node;
-    let without_lag = |state| MemberVerdict { node, state, lag_slots: None };
+    let Member { node, kind, .. } = *member;
+    let without_lag = |state| MemberVerdict { node, kind, state, lag_slots: None };
     let Some(Ok(answer)) = answers.get(&node) else {
         return without_lag(MemberState::Unreachable);
     };
@@ -366,7 +391,15 @@ fn judge_member(
         return without_lag(state);
     };
     if leader_node == node {
-        return MemberVerdict { node, state: MemberState::Leader, lag_slots: Some(0) };
+        return MemberVerdict { node, kind, state: MemberState::Leader, lag_slots: Some(0) };
+    }
+    if !kind.keeps_log() {
+        let follows = own.leader == Some(leader_node);
+        return without_lag(match (answer.ready, follows) {
+            (false, _) => MemberState::Starting,
+            (true, false) => MemberState::Astray,
+            (true, true) => MemberState::CaughtUp,
+        });
     }
     // The leader counts what it has heard of, the member what it has: the smaller one is what a
     // commit or an election can rely on.
@@ -382,7 +415,7 @@ fn judge_member(
     } else {
         MemberState::CaughtUp
     };
-    MemberVerdict { node, state, lag_slots: Some(lag) }
+    MemberVerdict { node, kind, state, lag_slots: Some(lag) }
 }
 
 fn warnings(topology: &Topology, answers: &Answers) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quorate_client::{NodeStatus, Role};
-use quorate_topology::{Level, Node, Topology};
+use quorate_topology::{Level, Node, ReplicaKind, Topology};
 use quorate_types::{Error, NodeId};
 use serde_json::{Value, json};
 
@@ -43,12 +43,24 @@ pub(super) fn show(out: &Output, topology: &Topology, answers: &Answers, verdict
     }
 }
 
-/// `RZ00/g1: learners: n4; a change of its voters is under way`, if there is anything to say.
+/// `RZ00/g1: suspended: n2; learners: n4; a change of its voters is under way`, if there is anything to say.
 fn change_words(topology: &Topology, group: &GroupVerdict) -> Option<String> {
-    let names: Vec<String> = group.learners.iter().map(|node| name_of(topology, *node)).collect();
-    let learners = (!names.is_empty()).then(|| format!("learners: {}", names.join(", ")));
+    let read_only = |node: &NodeId| {
+        let mut members = group.members.iter();
+        members.any(|it| it.node == *node && it.kind == ReplicaKind::ReadOnly)
+    };
+    let learners = group.learners.iter().filter(|node| !read_only(node)).copied();
+    let named = |what: &str, nodes: &[NodeId]| {
+        let names: Vec<String> = nodes.iter().map(|node| name_of(topology, *node)).collect();
+        (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+    };
     let change = group.is_changing.then(|| "a change of its voters is under way".to_owned());
-    let parts: Vec<String> = learners.into_iter().chain(change).collect();
+    let parts = [
+        named("suspended", &group.suspended),
+        named("learners", &learners.collect::<Vec<NodeId>>()),
+        change,
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("{}: {}", group.label, parts.join("; ")))
 }
 
@@ -89,6 +101,7 @@ pub(super) fn groups_table(topology: &Topology, verdict: &Verdict) -> Table {
     let header = [
         "GROUP",
         "STATE",
+        "KINDS",
         "LEADER",
         "HOME",
         "LEASE",
@@ -109,6 +122,7 @@ pub(super) fn groups_table(topology: &Topology, verdict: &Verdict) -> Table {
         table.row([
             Cell::from(group.label.as_str()),
             Cell::toned(tone, group.state.word()),
+            group.members.iter().map(|member| member.kind.letter()).collect::<String>().into(),
             or_dash(group.leader.map(|node| name_of(topology, node))),
             home_cell(topology, group),
             or_dash(group.lease_remaining.map(|left| format!("{} ms", left.as_millis()))),
@@ -202,6 +216,7 @@ fn group_json(topology: &Topology, verdict: &Verdict, group: &GroupVerdict) -> V
         .map(|member| {
             json!({
                 "node": name_of(topology, member.node),
+                "kind": member.kind.word(),
                 "state": member.state.word(),
                 "lag_slots": member.lag_slots.map(|lag| lag.to_string()),
             })
@@ -222,6 +237,7 @@ fn group_json(topology: &Topology, verdict: &Verdict, group: &GroupVerdict) -> V
         "majority": group.majority,
         "caught_up": group.caught_up,
         "learners": group.learners.iter().map(|node| name_of(topology, *node)).collect::<Vec<_>>(),
+        "suspended": group.suspended.iter().map(|node| name_of(topology, *node)).collect::<Vec<_>>(),
         "changing": group.is_changing,
         "members": members,
         "survives": survives.map(quorate_topology::Survives::words),
@@ -321,13 +337,13 @@ mod tests {
         assert_eq!(
             groups.lines().take(2).collect::<Vec<&str>>(),
             [
-                "GROUP\tSTATE\tLEADER\tHOME\tLEASE\tBALLOT\tCOMMITTED\tCAUGHT UP\tLAG\tNOT CAUGHT UP",
-                "RZ00/g1\tserving\tn1\tyes\t900 ms\t3.1\t20000\t2/3\t0\tn3 unreachable",
+                "GROUP\tSTATE\tKINDS\tLEADER\tHOME\tLEASE\tBALLOT\tCOMMITTED\tCAUGHT UP\tLAG\tNOT CAUGHT UP",
+                "RZ00/g1\tserving\tFFF\tn1\tyes\t900 ms\t3.1\t20000\t2/3\t0\tn3 unreachable",
             ]
         );
         assert_eq!(groups.lines().count(), 6);
         // Goal: who reads the table sees which leader is not where it should be, and where that is.
-        assert!(groups.contains("\nRZ01/g2\tserving\tn1\tno: n2\t"), "{groups}");
+        assert!(groups.contains("\nRZ01/g2\tserving\tFFF\tn1\tno: n2\t"), "{groups}");
     }
 
     #[test]
@@ -357,11 +373,12 @@ mod tests {
                 "majority": 2,
                 "caught_up": 2,
                 "learners": [],
+                "suspended": [],
                 "changing": false,
                 "members": [
-                    {"node": "n1", "state": "leader", "lag_slots": "0"},
-                    {"node": "n2", "state": "caught-up", "lag_slots": "0"},
-                    {"node": "n3", "state": "unreachable", "lag_slots": null},
+                    {"node": "n1", "kind": "full", "state": "leader", "lag_slots": "0"},
+                    {"node": "n2", "kind": "full", "state": "caught-up", "lag_slots": "0"},
+                    {"node": "n3", "kind": "full", "state": "unreachable", "lag_slots": null},
                 ],
                 "survives": "RZ00/g1: n3 is down; does not survive the loss of any node still up; \
                              nor of any IDC still up; nor of city sh (it holds 2 of the 2 voters \
@@ -379,9 +396,14 @@ mod tests {
         group.learners = vec![NodeId(2), NodeId(3)];
         let told = change_words(&topology, &group);
         assert_eq!(told.as_deref(), Some("RZ00/g1: learners: n2, n3"));
+        group.members[2].kind = ReplicaKind::ReadOnly;
+        group.suspended = vec![NodeId(1)];
         group.is_changing = true;
         let told = change_words(&topology, &group).unwrap();
-        assert_eq!(told, "RZ00/g1: learners: n2, n3; a change of its voters is under way");
+        assert_eq!(
+            told,
+            "RZ00/g1: suspended: n1; learners: n2; a change of its voters is under way"
+        );
     }
 
     #[test]

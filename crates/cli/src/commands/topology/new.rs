@@ -70,6 +70,7 @@ impl clap::ValueEnum for LayoutWord {
                 LayoutWord(Layout::OneCity),
                 LayoutWord(Layout::TwoCities),
                 LayoutWord(Layout::ThreeCities),
+                LayoutWord(Layout::TwoAndArbiter),
             ]
         }
     }
@@ -148,7 +149,7 @@ fn file_of(choices: Choices, args: &NewArgs, cluster_id: ClusterId) -> Result<Ne
             "name a machine for each node; a machine may be named more than once",
         ));
     }
-    let is_one_city = layout == Layout::OneCity;
+    let is_one_city = matches!(layout, Layout::OneCity | Layout::TwoAndArbiter);
     let lease = if is_one_city { LeaseProfile::Lan } else { LeaseProfile::Wan };
     let rows = || vec![("rows".to_owned(), TableClass::Unit)];
     Ok(NewFile {
@@ -319,7 +320,7 @@ mod tests {
             (table("t:uint").map(|_| ()), "write unit, home or global"),
             (table(":unit").map(|_| ()), "has no name"),
             (lease("fast").map(|_| ()), "write lan, wan or off"),
-            (layout("5c9i").map(|_| ()), "write one of 1c3i, 2c3i, 3c5i"),
+            (layout("5c9i").map(|_| ()), "write one of 1c3i, 2c3i, 3c5i, 1c2i1a"),
         ] {
             let error = found.expect_err(part);
             assert!(error.contains(part), "{error}");

@@ -1,6 +1,6 @@
 //! The moves of a schedule: each draws a few events. Those of a stage serve its plot.
 
-use quorate_types::ReplicaId;
+use quorate_types::{ReplicaId, ReplicaKind};
 
 use super::stage::Nodes;
 use super::{Adversary, plots};
@@ -66,7 +66,7 @@ impl Adversary {
         match self.rng.below(100) {
             0..=49 => self.burst(weather.burst),
             50..=64 => self.sync_logs(weather.sync_percent, Nodes::NONE),
-            65..=69 => self.sync_promises(weather.sync_percent, Nodes::NONE),
+            65..=69 => self.sync_promises(cluster, weather.sync_percent, Nodes::NONE),
             70..=79 => self.pass(cluster, weather.tick_ms, Nodes::NONE, Nodes::NONE),
             80..=86 => {
                 let id = self.likely_server(cluster);
@@ -102,7 +102,7 @@ impl Adversary {
             0..=41 => self.burst(12),
             42..=66 => {
                 self.sync_logs(80, slow_logs);
-                self.sync_promises(80, slow_promises);
+                self.sync_promises(cluster, 80, slow_promises);
                 self.answer_reads(cluster, slow_logs);
             }
             67..=81 => self.pass(cluster, step_ms, slow_logs, asleep),
@@ -236,10 +236,12 @@ impl Adversary {
         }
     }
 
-    fn sync_promises(&mut self, percent: u64, slow: Nodes) {
+    fn sync_promises(&mut self, cluster: &Cluster, percent: u64, slow: Nodes) {
         for n in 0..self.ids.len() {
             let id = self.ids[n];
-            if self.rng.chance(percent) && !slow.has(id) {
+            let is_arbiter = cluster.setup.kinds[n] == ReplicaKind::Arbiter;
+            let hardly_moves = is_arbiter && self.weather.slow_arbiters && !self.rng.chance(3);
+            if self.rng.chance(percent) && !slow.has(id) && !hardly_moves {
                 self.pending.push_back(Event::SyncPromise(id));
             }
         }

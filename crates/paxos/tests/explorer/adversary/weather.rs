@@ -15,8 +15,9 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// No more replicas than sets of links have bits for.
 const REPLICAS_MAX: u64 = 7;
 
-/// Longer than a lease and an election, and short enough to happen often.
-const SUSPEND_AFTER: Duration = Duration::from_millis(1_800);
+/// Some are shorter than a lease: nothing but patience may depend on it.
+const SUSPEND_AFTER: [Duration; 3] =
+    [Duration::from_millis(400), Duration::from_millis(1_100), Duration::from_millis(1_800)];
 
 /// How wild a schedule is. Drawn per seed and printed with a failure.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,8 @@ pub struct Weather {
     pub covered_ppm: u64,
     /// Some members hold less than others.
     pub has_kinds: bool,
+    /// The disks of arbiters hardly move: what they are to keep comes late.
+    pub slow_arbiters: bool,
 }
 
 impl Weather {
@@ -89,6 +92,7 @@ impl Weather {
             drift_ppm,
             covered_ppm: drift_ppm,
             has_kinds: rng.chance(40),
+            slow_arbiters: rng.chance(30),
         };
         if mode == LeaseMode::Lease && rng.chance(10) {
             // Nobody promised to survive that: leases overlap, and reads may be stale.
@@ -129,7 +133,8 @@ impl Weather {
             6 => &["FFFLLR"],
             _ => &["FFFFFFF"],
         };
-        let layout = members::kinds(*rng.one_of(layouts));
+        let layout = rng.one_of::<&str>(layouts);
+        let layout = members::kinds(layout);
         let others = members::kinds(if self.has_kinds { "FFFLRA" } else { "F" });
         let voters = usize::try_from(self.voters).expect("a few");
         let spares = usize::try_from(self.spares).expect("a few");
@@ -156,7 +161,7 @@ impl Weather {
             ranks: (1..=self.replicas()).map(|id| id as u16 / 2).collect(),
             spares: self.spares as usize,
             kinds: self.kinds(rng),
-            suspend_after: SUSPEND_AFTER,
+            suspend_after: *rng.one_of(&SUSPEND_AFTER),
             beyond_margin: self.is_beyond_margin(),
             log_budget: self.log_budget,
         }

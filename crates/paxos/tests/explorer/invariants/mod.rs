@@ -70,6 +70,8 @@ pub struct Judge {
     pub installed: u64,
     /// Changes of voters that came to their end.
     pub changed: u64,
+    /// How often voters were set aside.
+    pub suspended: u64,
     /// Payloads of the proposal that is being stepped.
     proposed: u64,
 }
@@ -93,6 +95,7 @@ impl Judge {
             watermarks: Default::default(),
             installed: 0,
             changed: 0,
+            suspended: 0,
             proposed: 0,
         }
     }
@@ -124,6 +127,8 @@ impl Judge {
             | Input::RowsDamaged
             | Input::Change(_)
             | Input::ContinueChange
+            | Input::Force(_)
+            | Input::History(_)
             | Input::Pin(_)
             | Input::Trimmed(_)
             | Input::Refilling(_)
@@ -164,8 +169,12 @@ impl Judge {
         apply_order::check(cluster.nodes[&id].applied.len(), id, &out.applies);
         for batch in &out.applies {
             let at = batch.membership().filter(|at| cluster.membership.id.slot < at.id.slot);
+            let before = &cluster.membership.membership;
+            if at.as_ref().is_some_and(|at| at.membership.is_degraded()) {
+                self.suspended += u64::from(!before.is_degraded());
+            }
             if at.is_some_and(|at| !at.membership.is_joint()) {
-                self.changed += u64::from(cluster.membership.membership.is_joint());
+                self.changed += u64::from(before.is_joint());
             }
             for (entry, payload) in batch.entries() {
                 if self.agreement.observe(entry, &payload) && self.scope == Scope::All {

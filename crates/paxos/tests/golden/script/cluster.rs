@@ -12,6 +12,7 @@ use crate::common::calm::{self, Player};
 use crate::common::cluster::{Cluster, Setup};
 use crate::common::event::Event;
 use crate::common::links::Link;
+use crate::common::members;
 use crate::invariants::{Judge, Scope};
 
 /// How often it is looked for the way home.
@@ -192,8 +193,13 @@ impl Stage {
             }
             _ => {}
         }
+        let before = self.history_words(id);
         let Some(mut out) = self.cluster.step(id, input) else { return };
         self.print(id, &out);
+        let after = self.history_words(id);
+        if before != after {
+            self.tell(Detail::Outcomes, format!("{id} {after}"));
+        }
         self.judge.after_step(&self.cluster, id, &out);
         if self.manner == Manner::Handy {
             out.messages.retain(|(to, _)| !self.is_lost((id, *to)));
@@ -201,6 +207,18 @@ impl Stage {
         self.cluster.absorb(id, out);
         while self.manner == Manner::Handy && !self.cluster.nodes[&id].log_reads.is_empty() {
             self.play(&Event::AnswerRead { id, count: usize::MAX });
+        }
+    }
+
+    /// Which history a replica counts in.
+    fn history_words(&self, id: ReplicaId) -> String {
+        let Some(core) = &self.cluster.nodes[&id].core else { return String::new() };
+        let members = members::show(core.membership());
+        match (core.is_outlived(), core.is_crossing(), core.history().number) {
+            (true, _, number) => format!("is outlived by history {number} of {members}"),
+            (false, true, number) => format!("crosses to history {number} of {members}"),
+            (false, false, 0) => String::new(),
+            (false, false, number) => format!("is in history {number}"),
         }
     }
 
@@ -226,6 +244,14 @@ impl Stage {
             }
             None => {}
         }
+        match out.forced {
+            Some(Ok(())) => self.tell(Detail::Outcomes, format!("{id} begins another history")),
+            Some(Err(why)) => {
+                let why = print::not_forced(why);
+                self.tell(Detail::Outcomes, format!("{id} begins no history: {why}"));
+            }
+            None => {}
+        }
         if let Some(ballot) = out.promise {
             self.tell(Detail::All, format!("{id} writes its promise of {ballot}"));
         }
@@ -244,8 +270,12 @@ impl Stage {
             for (entry, payload) in batch.entries() {
                 let what = match batch.kind() {
                     BatchKind::StartWork => "StartWork".to_owned(),
-                    BatchKind::Membership => print::membership(batch),
-                    BatchKind::Entries => String::from_utf8_lossy(&payload).into_owned(),
+                    BatchKind::Membership if entry.slot == batch.first() => {
+                        print::membership(batch)
+                    }
+                    BatchKind::Membership | BatchKind::Entries => {
+                        String::from_utf8_lossy(&payload).into_owned()
+                    }
                 };
                 self.tell(Detail::Outcomes, format!("{id} applies {entry} {what}"));
             }

@@ -21,6 +21,8 @@
 //! | `damage-rows r1` | the rows of a node that runs are found to be damaged |
 //! | `change r1 voters=r1,r2,r4 learners=r5` | r1 is asked for these members |
 //! | `continue r1` | it goes on with a change, if it is time |
+//! | `force r3 keep=r3,r4` | r3 is asked to go on with these alone |
+//! | `tell r4 r3` | r4 is told of the history that r3 is in |
 //! | `vanish r3` | a replica that has left is gone with its disk |
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
@@ -163,6 +165,8 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
             learners: ids(learners, "learners="),
         },
         ["continue", id] => Event::ContinueChange(replica(id)),
+        ["force", id, keep] => Event::Force { id: replica(id), keep: ids(keep, "keep=") },
+        ["tell", id, from] => Event::Tell { id: replica(id), from: replica(from) },
         ["vanish", id] => Event::Vanish(replica(id)),
         ["lose-rows", id] => Event::LoseRows(replica(id)),
         ["damage-rows", id] => Event::DamageRows(replica(id)),

@@ -1,8 +1,8 @@
 //! One readable line for each thing that happens.
 
 use quorate_paxos::{
-    Batch, BatchKind, MembershipAt, Message, NotChanged, NotServing, ReadPurpose, ReadVerdict,
-    RoleChange, Status,
+    Batch, BatchKind, MembershipAt, Message, NotChanged, NotForced, NotServing, ReadPurpose,
+    ReadVerdict, RoleChange, Status,
 };
 use quorate_types::{ReplicaId, Slot};
 
@@ -42,6 +42,20 @@ pub fn not_changed(why: NotChanged) -> String {
         NotChanged::Impossible => "that is no group".to_owned(),
         NotChanged::NotReady(id) => format!("{id} cannot vote yet"),
         NotChanged::NoQuorum => "too few voters live".to_owned(),
+    }
+}
+
+pub fn not_forced(why: NotForced) -> String {
+    match why {
+        NotForced::Outlived => "it is outlived".to_owned(),
+        NotForced::OtherHistory(history) => format!("it is in history {}", history.number),
+        NotForced::Led(Some(leader)) => format!("{leader} leads"),
+        NotForced::Led(None) => "somebody leads".to_owned(),
+        NotForced::QuorumAnswers => "a quorum was heard".to_owned(),
+        NotForced::TooEarly => "too early".to_owned(),
+        NotForced::Impossible => "that is no group".to_owned(),
+        NotForced::LacksProven(id) => format!("it lacks {id}, which is chosen"),
+        NotForced::LacksRows => "it has no rows".to_owned(),
     }
 }
 
