@@ -152,11 +152,11 @@ fn a_place_is_given_away_and_kinds_are_kept() {
     let mut cluster = Cluster::start();
     cluster.until(&[("n1", "full", "voter"), ("n2", "full", "voter"), ("n3", "arbiter", "voter")]);
     cluster.check(&["status"], 0, "FFA");
-    cluster.check(&["kv", "put", "load", "1", "k", "1"], 0, "");
-    cluster.check(&["route", "explain", "load", "1"], 0, "never leads: n3");
+    cluster.check(&["kv", "put", "-t", "load", "-u", "1", "k", "1"], 0, "");
+    cluster.check(&["route", "explain", "-u", "1"], 0, "never leads: n3");
 
     cluster.kill(1);
-    cluster.check(&["kv", "put", "load", "1", "k", "2", "--timeout", "60s"], 0, "");
+    cluster.check(&["kv", "put", "-t", "load", "-u", "1", "k", "2", "--timeout", "60s"], 0, "");
     let set_aside =
         [("n1", "full", "suspended"), ("n2", "full", "voter"), ("n3", "arbiter", "voter")];
     cluster.until(&set_aside);
@@ -167,12 +167,13 @@ fn a_place_is_given_away_and_kinds_are_kept() {
     assert!(plan.contains("now: voters n2, n3 (arbiter), suspended n1"), "{plan}");
     cluster.check(&["node", "replace", "n1", "--by", "n4", "--yes", "--wait", "90s"], 0, "n1");
     cluster.until(&[("n2", "full", "voter"), ("n3", "arbiter", "voter"), ("n4", "full", "voter")]);
-    cluster.check(&["kv", "get", "load", "1", "k"], 0, "2");
+    cluster.check(&["kv", "get", "-t", "load", "-u", "1", "k"], 0, "2");
 
     cluster.check(&["ledger", "list"], 0, "had one copy");
 
     // What its old replica holds will do for reads.
     cluster.start_node(1);
+    cluster.check(&["cluster", "check", "--wait", "60s"], 0, "n1");
     cluster.check(&["group", "add", "1", "n1"], 2, "an arbiter beside 3 full replicas");
     cluster.check(&["group", "add", "1", "n1", "--kind", "log-only"], 2, "do not go together");
     let add = ["group", "add", "1", "n1", "--kind", "read-only", "--wait", "90s"];
@@ -184,7 +185,7 @@ fn a_place_is_given_away_and_kinds_are_kept() {
         ("n4", "full", "voter"),
     ];
     cluster.until(&with_reader);
-    let near = ["kv", "get", "load", "1", "k", "--city-local", "--near", "sh-a"];
+    let near = ["kv", "get", "-t", "load", "-u", "1", "k", "--city-local", "--near", "sh-a"];
     cluster.check(&near, 0, "2");
     cluster.check(&["group", "promote", "1", "n1"], 2, "an arbiter beside 3 full replicas");
     cluster.check(&["group", "add", "1", "n3", "--kind", "full"], 2, "cannot become full");

@@ -309,6 +309,19 @@ impl Replica {
 }
 
 impl Replica {
+    /// Goes on under another id, because this one has left and is not used again. Log and promise stay what they
+    /// are: more than a new replica needs. The id must be durable.
+    #[must_use]
+    pub fn rename(&mut self, now: BootTime, replica: ReplicaId) -> Output {
+        let mut out = Output::default();
+        if !matches!(self.duty, Duty::Follower { .. }) {
+            self.become_follower(now, None, &mut out);
+        }
+        self.options.replica = replica;
+        self.options.pinned = false;
+        out
+    }
+
     /// True for an answer to this leader that nobody can give, by somebody who is no member: a replica whose disk
     /// or memory is not what it was, or one of another history of the group. It counts nowhere, and must not
     /// stop whoever hears it. (Members run our code on what they were sent: of theirs it is asserted.)
@@ -322,6 +335,9 @@ impl Replica {
             Message::Accepted(msg) => msg.ballot == self.promised && last < msg.slot_synced,
             Message::HeartbeatAck(msg) => {
                 msg.ballot == self.promised && (last < msg.slot_synced || now < msg.sent_at)
+            }
+            Message::Mismatch(msg) => {
+                msg.ballot == self.promised && last < msg.last.slot.max(msg.slot_committed)
             }
             _ => false,
         }

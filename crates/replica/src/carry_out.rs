@@ -49,7 +49,7 @@ impl GroupDriver {
         }
         // What an arbiter has in its promise file is what it keeps, and nothing older.
         if let Some(at) = out.membership.filter(|_| self.kind().keeps_log()) {
-            self.members.stored = at.clone();
+            self.note_chosen(&at);
             fx.memberships.push((self.group, at));
         }
         if let Some(changed) = out.changed {

@@ -384,6 +384,10 @@ pub struct GroupStatus {
     pub lease_remaining_ms: u64,
     /// Milliseconds since each member was heard, as the leader counts.
     pub heard_ms_ago: Vec<(quorate_types::ReplicaId, Option<u64>)>,
+    /// What this replica holds.
+    pub kind: ReplicaKind,
+    /// Voters that are set aside until they are back, as far as is known here.
+    pub suspended: usize,
     /// Rows on disk stand here.
     pub slot_persisted: Slot,
     /// Open sessions.

@@ -637,6 +637,8 @@ impl GroupDriver {
                 .map(|member| (member.replica, heard(member.heard_at)))
                 .collect(),
             core,
+            kind: self.kind(),
+            suspended: self.suspended(),
             slot_persisted: self.store.persisted(self.group).unwrap_or(Slot::ZERO),
             sessions: self.sessions.len(),
             attempts: self.cross.rules.table().len(),

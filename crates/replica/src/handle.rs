@@ -243,7 +243,8 @@ impl ShardHandle {
         receive.await.map_err(|_| ended())?
     }
 
-    /// Makes an empty replica of a group on this node, or names the one that is there and no member.
+    /// Makes an empty replica of a group on this node, or names the one that is there and nobody has taken in yet. One
+    /// that has left goes on under the id that is given.
     ///
     /// # Errors
     /// `MEMBER_EXISTS`, `SHUTTING_DOWN`; `INVALID_REQUEST` if the one that is there holds something else.

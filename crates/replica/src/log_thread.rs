@@ -42,6 +42,8 @@ pub(crate) enum LogCommand {
     Keep { group: GroupId, membership: MembershipRecord },
     /// Remember a replica that was made just now, then say so.
     Create(Made),
+    /// Remember that a replica that has left goes on under this id, then say so.
+    Rename { group: GroupId, replica: ReplicaId },
     /// Remember that this is not the first data folder of the node, and the replicas that take the places of those
     /// before them: all in one store, then say so.
     Rebirth(Vec<Made>),
@@ -249,6 +251,12 @@ impl LogThread {
             LogCommand::Create(made) => {
                 self.put_replica(made);
                 news.events.push(Event::Created { group: made.group });
+            }
+            LogCommand::Rename { group, replica } => {
+                let record = self.group_record(group);
+                record.replica = replica;
+                record.pinned = false;
+                news.events.push(Event::Created { group });
             }
             LogCommand::Rebirth(replicas) => {
                 self.record.reborn = true;

@@ -5,7 +5,7 @@
 //! goes on with those under way, and lets a new replica take the place of one on the same node that lost
 //! its disk: first as a learner, then, once it has what it needs, as a voter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_paxos::{
     ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
@@ -33,6 +33,11 @@ pub(crate) struct MembersDriver {
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
     /// The membership that was sent to the promise file last.
     pub(crate) stored: MembershipAt,
+    /// The id that it had before, since the start.
+    former: Option<ReplicaId>,
+    /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
+    /// more.
+    is_renamed: bool,
     /// The last members that other nodes have told of. They are chosen.
     pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
@@ -63,21 +68,63 @@ impl GroupDriver {
         (own, self.kind(), is_member && !self.has_left())
     }
 
+    /// How many voters are set aside until they are back.
+    pub(crate) fn suspended(&self) -> usize {
+        let members = self.core.membership().members();
+        members.filter(|(_, member)| member.role == MemberRole::Suspended).count()
+    }
+
     /// Other nodes tell of members, which are chosen.
     pub(crate) fn hear_members(&mut self, at: MembershipAt) {
-        if at.is_after(&self.members.heard) {
+        let is_ours = at.membership.history() == self.core.history();
+        if is_ours && at.is_after(&self.members.heard) {
             self.members.heard = at;
         }
     }
 
-    /// It has left, and nobody may ever send it the entry that says so: a learner that was away then does not run
-    /// for leadership, and so meets no leader.
-    pub(crate) fn has_left(&self) -> bool {
+    /// Nobody may ever send it the entry that says that it has left: a learner that was away then does not run for
+    /// leadership, and so meets no leader.
+    fn has_left_unsaid(&self) -> bool {
         let (heard, known) = (&self.members.heard, self.core.membership_at());
-        let is_newer = heard.is_after(known)
-            // Whoever counts in an older history has not left: nothing it has is of use any more.
-            && heard.membership.history() == known.membership.history();
-        is_newer && heard.membership.get(self.options.paxos.replica).is_none()
+        heard.is_after(known) && heard.membership.get(self.options.paxos.replica).is_none()
+    }
+
+    /// True if it was a member and knows that it is none any more.
+    pub(crate) fn has_left(&self) -> bool {
+        let applied = &self.core.applied_membership().membership;
+        let own = self.options.paxos.replica;
+        let is_none = |members: &Membership| members.get(own).is_none();
+        let was_in = *applied != Membership::default() && !self.members.is_renamed;
+        let knows = is_none(applied) && is_none(self.core.membership());
+        was_in && (knows || self.has_left_unsaid())
+    }
+
+    /// True if nobody has taken it in yet.
+    pub(crate) fn was_never_in(&self) -> bool {
+        let own = self.options.paxos.replica;
+        let applied = &self.core.applied_membership().membership;
+        let was_none = *applied == Membership::default() || self.members.is_renamed;
+        was_none && self.core.membership().get(own).is_none()
+    }
+
+    /// Goes on under another id.
+    pub(crate) fn rename(
+        &mut self,
+        now: BootTime,
+        replica: ReplicaId,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        self.members.former = Some(self.options.paxos.replica);
+        self.members.is_renamed = true;
+        self.options.paxos.replica = replica;
+        self.options.paxos.pinned = false;
+        let out = self.core.rename(now, replica);
+        self.carry_out(now, out, &mut VecDeque::new(), fx)
+    }
+
+    /// True if this is the replica, or was: what is done for it elsewhere goes on when it gets another id.
+    pub(crate) fn is_or_was(&self, replica: ReplicaId) -> bool {
+        self.options.paxos.replica == replica || self.members.former == Some(replica)
     }
 
     /// The membership as it is applied, if the promise file was not told of it.
@@ -88,8 +135,14 @@ impl GroupDriver {
         let at = self.core.applied_membership();
         let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
         let at = is_news.then(|| at.clone())?;
-        self.members.stored = at.clone();
+        self.note_chosen(&at);
         Some(at)
+    }
+
+    /// These members are chosen, and on their way to the promise file.
+    pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
+        self.members.stored = at.clone();
+        self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.

@@ -137,7 +137,8 @@ impl v1::admin_server::Admin for AdminService {
         let group = GroupId(group);
         let kind = kind_from_wire(kind).map_err(|error| status_from_error(&Error::from(error)))?;
         self.may_admin(&caller, "create replica", group)?;
-        let replica = self.context.later_replica(group);
+        let next = self.context.next_replica(group).await;
+        let replica = next.map_err(|error| status_from_error(&error))?;
         let options = (self.context.make_options)(group, replica, kind).ok_or_else(|| {
             let message = format!("no group has the number {}", group.0);
             status_from_error(&Error::new(Code::UnknownGroup, message))

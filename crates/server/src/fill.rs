@@ -21,7 +21,7 @@ use quorate_log::{Disk, Frame, GroupRecord, Log, LogMark, Opened, PromiseFile, R
 use quorate_paxos::{Batch, BatchKind, Tail};
 use quorate_store::{Base, Engine, Installer, Rocks, RocksOptions, Store, StoreError};
 use quorate_topology::{Group, Topology};
-use quorate_types::{Ballot, Code, EntryId, Error, GroupId, LogTime, NodeId, Slot};
+use quorate_types::{Ballot, Code, EntryId, Error, GroupId, LogTime, NodeId, ReplicaKind, Slot};
 use tracing::info;
 
 use crate::directory::kind_on;
@@ -98,6 +98,17 @@ impl Fill {
         self.store.begin_install(group, 0).map_err(|error| stored(&error))
     }
 
+    /// What the node holds of a group.
+    #[must_use]
+    pub fn kind(&self, group: GroupId) -> ReplicaKind {
+        self.topology.group(group).map_or_else(ReplicaKind::default, |it| kind_on(it, self.node))
+    }
+
+    /// The group of a replica that keeps no rows begins from here too.
+    pub fn installed_without_rows(&mut self, group: GroupId, beginning: Beginning) {
+        self.begun.push((group, beginning));
+    }
+
     /// All records of a group are written: they become its rows, durably.
     ///
     /// # Errors
@@ -134,6 +145,9 @@ impl Fill {
             let (kind, membership) = (kind_on(group, node), born_with(group));
             let began = GroupRecord { replica, kind, promised, pinned: false, membership };
             record.groups.insert(group.id, began);
+            if !kind.keeps_log() {
+                continue;
+            }
             frames.push(Frame {
                 group: group.id,
                 first: batch.first(),

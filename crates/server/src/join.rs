@@ -119,13 +119,22 @@ impl NodeContext {
         }
     }
 
-    /// The id of a replica that this data folder makes of a group: the same each time.
+    /// The id of the first replica that this data folder makes of a group: the same each time.
     pub(crate) fn later_replica(&self, group: GroupId) -> ReplicaId {
         let seed = self.incarnation.0 ^ u64::from(group.0).rotate_left(32);
         // Spread, because folders of one cluster may have numbers that are near each other.
         let spread = (seed ^ (seed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         let number = u32::try_from(spread >> 32).expect("32 bits");
         ReplicaId::later_on(self.node, number)
+    }
+
+    /// The id of the replica that this data folder makes of a group after the one that it has: those before it are
+    /// not used again.
+    pub(crate) async fn next_replica(&self, group: GroupId) -> Result<ReplicaId, Error> {
+        Ok(match self.shard.own(group).await? {
+            Some((own, ..)) if own != ReplicaId::first_on(self.node) => own.next_later(),
+            Some(_) | None => self.later_replica(group),
+        })
     }
 }
 

@@ -388,6 +388,55 @@ async fn groups_that_moved_are_healed_where_they_are() {
     nodes.put(3).await;
 }
 
+/// Goal: whoever left and is added again on the same disk is somebody else: ids are never used again, also after a
+/// restart; and it keeps what it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_gets_another_id() {
+    let mut nodes = Nodes::new(1);
+    let group = nodes.group();
+    nodes.start_all();
+    nodes.put(1).await;
+    let mut used = vec![ReplicaId::first_on(ONE)];
+    for round in 2..4 {
+        let before = used[used.len() - 1];
+        nodes
+            .change(group, |members| {
+                members.remove(&before);
+            })
+            .await;
+        nodes.until_without(group, &[TWO, THREE], Some(before)).await;
+        nodes.put(round).await;
+        let context = Arc::clone(nodes.context(ONE));
+        let create = async || {
+            let next = context.next_replica(group).await.expect("the shard runs");
+            let options = (context.make_options)(group, next, ReplicaKind::Full).expect("a group");
+            context.shard.create(options).await.ok()
+        };
+        // Until it knows that it has left, it is a member.
+        let made = within(create).await;
+        assert!(!used.contains(&made), "{made} again");
+        assert_eq!(create().await, Some(made), "the same until it is a member");
+        used.push(made);
+        drop(context);
+        nodes.stop(ONE).await;
+        nodes.start(ONE);
+        assert_eq!(
+            nodes.context(ONE).shard.own(group).await,
+            Ok(Some((made, ReplicaKind::Full, false)))
+        );
+        for votes in [false, true] {
+            nodes
+                .change(group, |members| {
+                    let rank = 0;
+                    members.insert(made, Seat { rank, votes, kind: ReplicaKind::Full });
+                })
+                .await;
+        }
+        nodes.until_without(group, &[ONE, TWO, THREE], Some(before)).await;
+    }
+    assert_eq!(nodes.get(3).await, Some(Value::Integer(3)));
+}
+
 /// Goal: a node gets the rows of groups that it has members of, and of no other, whatever the cluster file says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_go_to_members_only() {

@@ -80,6 +80,8 @@ fn register_groups(registry: &mut Registry, context: &NodeContext, shard: &Shard
     let leads = family(registry, "group_leads", "1 if the replica serves as leader");
     let help = "1 if the leader is where the leader order wants it, by the leader";
     let home = family(registry, "group_leader_home", help);
+    let help = "Voters that are set aside until they are back, by the leader";
+    let suspended = family(registry, "group_voters_suspended", help);
     let round = family(registry, "group_ballot_round", "Round of the highest ballot promised");
     let committed = family(registry, "group_slot_committed", "Chosen through this slot");
     let applied = family(registry, "group_slot_applied", "Applied through this slot");
@@ -106,11 +108,14 @@ fn register_groups(registry: &mut Registry, context: &NodeContext, shard: &Shard
             let entry = context.topology.group(group.group);
             let is_home = entry.is_some_and(|entry| entry.is_home(context.node));
             set(&home, u64::from(is_home));
+            set(&suspended, group.suspended as u64);
         }
         set(&round, core.promised.round);
         set(&committed, core.slot_committed.0);
         set(&applied, core.slot_applied.0);
-        set(&persisted, group.slot_persisted.0);
+        if group.kind.keeps_rows() {
+            set(&persisted, group.slot_persisted.0);
+        }
         set(&lag, core.slot_committed.0.saturating_sub(core.slot_applied.0));
         set(&sessions, group.sessions as u64);
         set(&attempts, group.attempts as u64);

@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn who_goes_on() {
         let bare = Survivor { has_rows: false, ..survivor(3, 3, entry(2, 9), entry(2, 7)) };
-        assert_eq!(plan(&[bare.clone()], None), Err(NotRecovered::LacksRows));
+        assert_eq!(plan(&[bare], None), Err(NotRecovered::LacksRows));
         let mut voter = survivor(3, 3, entry(2, 9), entry(2, 7));
         voter.members.insert(id(7), (MemberRole::Learner, ReplicaKind::ReadOnly));
         let learner = Survivor { replica: id(7), ..voter.clone() };

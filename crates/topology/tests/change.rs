@@ -293,6 +293,13 @@ fn a_suspended_voter_keeps_its_vote_in_every_plan() {
     let replaced = planned(&now, Wish::Replace(n(3), n(7))).unwrap();
     assert_eq!(replaced.end()[&n(7)].role, Voter);
     assert!(!replaced.end().contains_key(&n(3)));
+    for step in &replaced.steps {
+        for on_the_way in [&step.during, &step.after] {
+            let again = planned(on_the_way, Wish::Replace(n(3), n(7))).expect("it goes on");
+            assert_eq!(roles(again.end()), roles(replaced.end()), "{:?}", step.step);
+        }
+    }
+    assert!(planned(&now, Wish::Replace(n(3), n(1))).is_err(), "one full replica would be left");
     assert_eq!(
         Standing::of(&topology(), topology().group(GROUP).unwrap(), &now).words(),
         "does not survive the loss of any node; nor of any zone; nor of any IDC; nor of any city"

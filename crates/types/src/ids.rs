@@ -62,6 +62,13 @@ impl ReplicaId {
         ReplicaId(u64::from(number.max(1)) << 32 | u64::from(node.0))
     }
 
+    /// The one after this, of those that are not the first on their node.
+    #[must_use]
+    pub fn next_later(self) -> ReplicaId {
+        let number = u32::try_from(self.0 >> 32).expect("32 bits");
+        ReplicaId::later_on(self.node(), number.wrapping_add(1))
+    }
+
     /// Its node.
     #[must_use]
     pub fn node(self) -> NodeId {

@@ -217,11 +217,11 @@ fn seats_after(members: &Members, step: &Step) -> Vec<MemberSeat> {
         }
         Step::Drop(node) => {
             // A voter that is set aside goes too: its place was given to somebody else.
-            let votes = |seat: &MemberSeat| {
-                let member = members.members.iter().find(|it| it.replica == seat.replica);
-                member.is_some_and(|it| it.role.in_the_end() == Some(MemberRole::Voter))
+            let is_suspended = |seat: &MemberSeat| {
+                let mut all = members.members.iter();
+                all.any(|it| it.replica == seat.replica && it.role == MemberRole::Suspended)
             };
-            seats.retain(|seat| votes(seat) || seat.node != *node);
+            seats.retain(|seat| seat.node != *node || (seat.votes && !is_suspended(seat)));
         }
         Step::AwaitEnd | Step::Create(..) | Step::TakeIn(..) | Step::AwaitFit(..) => {}
     }

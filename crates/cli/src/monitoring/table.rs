@@ -101,6 +101,14 @@ pub(super) const ALERTS: &[Alert] = &[
         action: "run `quorate status`: the first choice is away, behind, has a worse disk, or leaves again and again",
     },
     Alert {
+        name: "QuorateVoterSuspended",
+        expression: "max by (unit, group) (quorate_group_voters_suspended) > 0",
+        lasts: "1m",
+        severity: Critical,
+        summary: "group {{ $labels.group }} of {{ $labels.unit }} goes on without a voter: what is written has a copy less",
+        action: "start the node that `quorate group members` shows as suspended, or give its place to another with `quorate group replace`",
+    },
+    Alert {
         name: "QuorateRowsMissing",
         expression: "max by (instance, unit, group) (quorate_group_rows_missing) > 0",
         lasts: "10m",

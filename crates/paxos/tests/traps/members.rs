@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use quorate_paxos::LeaseMode;
-use quorate_types::{ReplicaId, Slot};
+use quorate_paxos::message::Mismatch;
+use quorate_paxos::{LeaseMode, Message};
+use quorate_types::{EntryId, ReplicaId, Slot};
 
 use crate::bench::{Bench, ballot};
 
@@ -16,6 +17,9 @@ fn trap_16_a_stranger_that_talks_nonsense_stops_no_leader() {
     leader.pre_vote(ballot(7, stranger)); // From now on it is sent the log.
     leader.accepted(stranger, 99);
     leader.confirmed(stranger, leader.now + Duration::from_secs(3600));
+    let (ballot, slot_committed) = (leader.core.promised(), Slot(u64::MAX));
+    let mismatch = Mismatch { ballot, last: EntryId::ZERO, slot_committed };
+    leader.hear(stranger, Message::Mismatch(mismatch));
     leader.core.check_invariants();
     assert!(leader.leads());
     leader.propose("a");

@@ -101,29 +101,14 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes an empty replica, unless there is one that nobody has taken in, or has again left.
+    /// Makes a replica, unless there is one that nobody has taken in yet. One that has left goes on under another id.
     fn create(
         &mut self,
         options: Box<GroupOptions>,
         reply: oneshot::Sender<Result<ReplicaId, Error>>,
     ) {
         let group = options.paxos.group;
-        let kind = options.paxos.kind;
-        if let Some(driver) = self.groups.get(&group) {
-            let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
-            let answer = if let Some(error) = driver.refuses_outlived() {
-                Err(error)
-            } else if driver.core.membership().get(own).is_some() && !driver.has_left() {
-                let message = format!("this node has member {own} of {group}");
-                Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
-            } else if is.holds_as(kind) {
-                Ok(own)
-            } else {
-                Err(of_another_kind(group, is, kind))
-            };
-            let _gone = reply.send(answer).is_err(); // The caller may have left.
-            return;
-        }
+        let (replica, kind) = (options.paxos.replica, options.paxos.kind);
         if let Some(making) = self.making.get_mut(&group) {
             let is = making.options.paxos.kind;
             if is.holds_as(kind) {
@@ -134,7 +119,27 @@ impl Shard {
             }
             return;
         }
-        let replica = options.paxos.replica;
+        if let Some(driver) = self.groups.get(&group) {
+            let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
+            let outlived = driver.refuses_outlived();
+            if outlived.is_none() && driver.has_left() && own != replica && is.holds_as(kind) {
+                self.making.insert(group, Making { options, replies: vec![reply] });
+                self.log.send(LogCommand::Rename { group, replica });
+                return;
+            }
+            let answer = if let Some(error) = outlived {
+                Err(error)
+            } else if !driver.has_left() && !driver.was_never_in() {
+                let message = format!("this node has member {own} of {group}");
+                Err(refuse::of_group(Error::new(Code::MemberExists, message), group))
+            } else if is.holds_as(kind) {
+                Ok(own)
+            } else {
+                Err(of_another_kind(group, is, kind))
+            };
+            let _gone = reply.send(answer).is_err(); // The caller may have left.
+            return;
+        }
         self.making.insert(group, Making { options, replies: vec![reply] });
         let promised = Ballot::ZERO;
         self.log.send(LogCommand::Create(Made { group, replica, kind, promised }));
@@ -192,14 +197,19 @@ impl Shard {
     fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
         let making = self.making.remove(&group);
         let Making { options, replies } = making.expect("only what is being made is reported");
-        let replica = options.paxos.replica;
-        let store = Arc::clone(&self.options.store);
-        let added = store.add_group(group);
-        added.map_err(|source| Fatal::Store { group, source })?;
-        let restored = Restored::fresh(Membership::default());
-        self.add(*options, restored).map_err(|source| Fatal::Store { group, source })?;
-        self.tell_health_to(self.options.clock.now(), group, fx)?;
-        info!(%group, %replica, "made a replica");
+        let (now, replica) = (self.options.clock.now(), options.paxos.replica);
+        if let Some(driver) = self.groups.get_mut(&group) {
+            info!(%group, %replica, "a replica that has left goes on under another id");
+            driver.rename(now, replica, fx)?;
+        } else {
+            let store = Arc::clone(&self.options.store);
+            let added = store.add_group(group);
+            added.map_err(|source| Fatal::Store { group, source })?;
+            let restored = Restored::fresh(Membership::default());
+            self.add(*options, restored).map_err(|source| Fatal::Store { group, source })?;
+            self.tell_health_to(now, group, fx)?;
+            info!(%group, %replica, "made a replica");
+        }
         fx.touched.push(group);
         for reply in replies {
             let _gone = reply.send(Ok(replica)).is_err(); // The caller may have left.

@@ -63,7 +63,7 @@ impl Shard {
     /// The driver of a group, if it is still that of this replica: another one may have taken its place while
     /// work was done for it elsewhere.
     fn same_driver(&mut self, group: GroupId, replica: ReplicaId) -> Option<&mut GroupDriver> {
-        self.groups.get_mut(&group).filter(|driver| driver.options.paxos.replica == replica)
+        self.groups.get_mut(&group).filter(|driver| driver.is_or_was(replica))
     }
 
     /// Sends off what the groups of this round want with rows.

@@ -92,6 +92,8 @@ impl Planner<'_> {
             }
             Some(_) | None => Ok(()),
         };
+        let is_suspended =
+            |node| settled.get(&node).is_some_and(|member| member.role == MemberRole::Suspended);
         match wish {
             Wish::AddVoter(node, kind) => {
                 may_be(node, kind)?;
@@ -114,6 +116,8 @@ impl Planner<'_> {
                 // Who took over may have been promoted or demoted since; that is another wish.
                 (None, Some(_)) => {}
                 (None, None) => return Err(no_member(node)),
+                // Who is set aside has given its place to the other one, and is all that is left to go.
+                (Some(_), Some(Place { votes: true, .. })) if is_suspended(node) => {}
                 (Some(_), Some(Place { votes: true, .. })) => {
                     let (by, node) = (self.name(by), self.name(node));
                     return Err(Refusal::VotesTwice { by, node, group: group() });

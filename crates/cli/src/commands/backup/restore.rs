@@ -106,8 +106,12 @@ impl Restoring<'_> {
                     let all = records + so_far;
                     lines.tell(|| format!("{}: {} records", node.name, thousands(all)));
                 };
-                self.group(&mut fill, part, told).await?;
-                records += part.records;
+                if fill.kind(part.id()).keeps_rows() {
+                    self.group(&mut fill, part, told).await?;
+                    records += part.records;
+                } else {
+                    fill.installed_without_rows(part.id(), beginning_of(part));
+                }
             }
         }
         blocking(|| fill.finish())?;
@@ -134,10 +138,14 @@ impl Restoring<'_> {
                 told(installer.tally().records);
             }
         }
-        let (upto, log_time, digest) = (part.upto(), part.log_time(), part.sha256.clone());
-        let beginning = Beginning { upto, log_time, digest };
-        blocking(|| fill.installed(group, &installer, beginning))
+        blocking(|| fill.installed(group, &installer, beginning_of(part)))
     }
+}
+
+/// What the log of a group begins from.
+fn beginning_of(part: &GroupPart) -> Beginning {
+    let (upto, log_time, digest) = (part.upto(), part.log_time(), part.sha256.clone());
+    Beginning { upto, log_time, digest }
 }
 
 /// Work that waits for the disk.
