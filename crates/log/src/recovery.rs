@@ -120,9 +120,10 @@ impl Log {
             damage_last: None,
             durable: mark.durable,
             counts_from,
+            random,
         };
-        let (segments, random) = recovery.read(files, random)?;
-        recovery.decide(disk, options, pool, segments, random, judge)
+        let segments = recovery.read(files)?;
+        recovery.decide(disk, options, pool, segments, judge)
     }
 }
 
@@ -170,16 +171,19 @@ struct Recovery {
     durable: LogOffset,
     /// Frames of these groups that begin below do not count.
     counts_from: BTreeMap<GroupId, LogOffset>,
+    /// The random number of the log; of a new one before a head was found.
+    random: u64,
 }
 
 impl Recovery {
-    fn read(&mut self, files: Files, random: u64) -> Result<(Vec<Segment>, u64), LogError> {
+    fn read(&mut self, files: Files) -> Result<Vec<Segment>, LogError> {
         let mut heads = Vec::new();
         for (id, file, _) in &files {
             heads.push(SegmentHead::read(file.as_ref(), *id)?);
         }
         let newest = heads.iter().flatten().next_back();
-        let random = newest.map_or(random, |head| head.random);
+        let random = newest.map_or(self.random, |head| head.random);
+        self.random = random;
         self.out.floors = newest.map(|head| head.floors.clone()).unwrap_or_default();
         let mut segments = Vec::new();
         for ((id, file, file_bytes), head) in files.into_iter().zip(heads) {
@@ -194,7 +198,7 @@ impl Recovery {
                 Segment { id, file, file_bytes, head, is_foreign, scan, unreadable, used_bytes };
             segments.push(segment);
         }
-        Ok((segments, random))
+        Ok(segments)
     }
 
     fn decide<E: From<LogError>>(
@@ -203,10 +207,10 @@ impl Recovery {
         options: LogOptions,
         mut pool: Pool,
         segments: Vec<Segment>,
-        random: u64,
         judge: impl FnOnce(&Recovered, &LogReader, LogOffset) -> Result<BTreeSet<GroupId>, E>,
     ) -> Result<(LogWriter, LogReader, Recovered), E> {
         let trusted = segments.iter().map(Segment::says_synced).fold(self.durable, Ord::max);
+        let random = self.random;
         // What there is, and what there will be, but for the copies.
         let (mut seen, mut index) = (Index::default(), Index::default());
         let mut base = trusted;

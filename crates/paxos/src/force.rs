@@ -64,7 +64,7 @@ pub enum NotForced {
     Impossible,
     /// It lacks an entry that is known to be chosen.
     LacksProven(EntryId),
-    /// It has no rows that go with its log.
+    /// It has no rows that go with its log, or its log may lack entries.
     LacksRows,
 }
 
@@ -231,7 +231,7 @@ impl Replica {
         if self.slot_committed < proven.slot && !self.log.holds_exactly(proven) {
             return Err(NotForced::LacksProven(proven));
         }
-        if self.lacks_rows() {
+        if self.lacks_rows() || self.is_log_suspect() {
             return Err(NotForced::LacksRows);
         }
         Ok(members)

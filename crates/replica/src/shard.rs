@@ -16,7 +16,9 @@ use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
-use quorate_types::{BootTime, Code, Elsewhere, Error, GroupId, NodeId, Request, limits};
+use quorate_types::{
+    BootTime, Code, Elsewhere, Error, GroupId, NodeId, ReplicaId, Request, limits,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
 
@@ -343,28 +345,13 @@ impl Shard {
                     self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
-            Event::LogWhole { group, replica } => {
-                fx.touched.push(group);
-                let driver = self.driver(group);
-                // Another one may have taken its place.
-                if driver.options.paxos.replica == replica {
-                    driver.step(now, Input::LogWhole, fx)?;
-                }
-            }
+            Event::LogWhole { group, replica } => self.log_is_whole(now, group, replica, fx)?,
             Event::MembershipsStored(count) => self.memberships_unstored -= count,
             Event::LogProgress { has_room, log_bytes, counters } => {
-                self.disk_ok_at = now;
                 fx.disk_ok_at = now;
-                self.log_counters = counters;
-                self.has_room = has_room;
-                self.log_bytes = log_bytes;
+                self.progressed(now, has_room, counters, log_bytes);
             }
-            Event::Released => {
-                for (group, driver) in &mut self.groups {
-                    fx.touched.push(*group);
-                    driver.trimmed(now, fx)?;
-                }
-            }
+            Event::Released => self.released(now, fx)?,
             Event::Checkpointed { flushed } => self.checkpoints.finished(now, flushed),
             Event::Refilled { .. }
             | Event::Switched { .. }
@@ -397,6 +384,37 @@ impl Shard {
             | Event::Losses { .. } => self.handle_histories(now, event, fx)?,
         }
         Ok(())
+    }
+
+    /// That the log of a replica is whole again is on disk. Another one may have taken its place.
+    fn log_is_whole(
+        &mut self,
+        now: BootTime,
+        group: GroupId,
+        replica: ReplicaId,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        fx.touched.push(group);
+        let driver = self.driver(group);
+        if driver.options.paxos.replica != replica {
+            return Ok(());
+        }
+        driver.step(now, Input::LogWhole, fx)
+    }
+
+    fn released(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
+        for (group, driver) in &mut self.groups {
+            fx.touched.push(*group);
+            driver.trimmed(now, fx)?;
+        }
+        Ok(())
+    }
+
+    fn progressed(&mut self, now: BootTime, has_room: bool, counters: LogCounters, bytes: u64) {
+        self.disk_ok_at = now;
+        self.log_counters = counters;
+        self.has_room = has_room;
+        self.log_bytes = bytes;
     }
 
     /// What operators and services ask of the node.
@@ -653,6 +671,7 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
+            self.memberships_unstored += 1;
             let driver = self.groups.get(&group);
             let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
             let membership = record_of(&at, is_outlived);

@@ -5,9 +5,11 @@
 //! does not vote, and that is in the promise file before the node goes on: a crash on the way forgets nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_log::{
-    DamageKind, GroupRecord, LogOffset, LogReader, LogTrust, NodeRecord, PromiseFile, Recovered,
+    DamageKind, Disk, GroupRecord, Log, LogOffset, LogOptions, LogReader, LogTrust, LogWriter,
+    NodeRecord, PromiseFile, Recovered, check_floors,
 };
 use quorate_replica::force::membership_of;
 use quorate_replica::{Restore, is_whole};
@@ -16,7 +18,7 @@ use quorate_types::{Code, Error, GroupId};
 use tracing::{error, warn};
 
 /// From where on the frames of each group count.
-pub(crate) fn counts_from(record: &NodeRecord) -> BTreeMap<GroupId, LogOffset> {
+fn counts_from(record: &NodeRecord) -> BTreeMap<GroupId, LogOffset> {
     record.groups.iter().map(|(group, record)| (*group, record.log.counts_from)).collect()
 }
 
@@ -30,6 +32,32 @@ pub(crate) struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    /// Opens the log. What this start began is in the promise file when it returns.
+    ///
+    /// # Errors
+    /// As [`Judge::give_up`]; `PROMISES_UNREADABLE` if the promises are older than the log.
+    pub(crate) fn open_log(
+        mut self,
+        disk: &Arc<dyn Disk>,
+        options: LogOptions,
+        random: u64,
+    ) -> Result<(LogWriter, LogReader, Recovered), Error> {
+        let (mark, counts_from) = (self.record.log, counts_from(self.record));
+        let judge = |found: &Recovered, log: &LogReader, end| self.give_up(found, log, end);
+        let disk = Arc::clone(disk);
+        let (mut writer, reader, recovered) =
+            Log::open_judged(disk, options, random, mark, counts_from, judge)?;
+        check_floors(self.record, &recovered.floors)?;
+        writer.set_floors(quorate_replica::log_thread::floors(self.record));
+        // The segment that this start began is durable, and from here on what is in it counts.
+        self.record.log = writer.mark();
+        self.promises.store(self.record)?;
+        if self.record.groups.values().all(|group| !group.log.suspect) {
+            writer.clear_damage()?; // Whatever there is to see, nothing is missing.
+        }
+        Ok((writer, reader, recovered))
+    }
+
     /// The groups whose frames are given up, because something of them may be missing; `end` is where the log
     /// goes on. It is durable that they are suspect when this returns.
     ///
@@ -37,8 +65,8 @@ impl Judge<'_> {
     ///
     /// # Errors
     /// `LOG_DAMAGED` if nobody else could be relied on, or if that is not wanted; `DISK_FULL`, `DISK_FAILED`.
-    pub(crate) fn give_up(
-        self,
+    fn give_up(
+        &mut self,
         found: &Recovered,
         log: &LogReader,
         end: LogOffset,

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, LogReader, LogTrust, MembershipRecord, NodeRecord,
-    Opened, PromiseFile, Recovered, check_floors,
+    Disk, GroupRecord, LogError, LogMark, LogReader, LogTrust, MembershipRecord, NodeRecord,
+    Opened, PromiseFile, Recovered,
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
@@ -30,7 +30,7 @@ use crate::admin_service::AdminService;
 use crate::bank_service::BankService;
 use crate::context::{Given, MakeOptions, NodeContext};
 use crate::cut_service::CutService;
-use crate::damaged_log::{self, Judge};
+use crate::damaged_log::Judge;
 use crate::directory::{Directory, genesis, kind_on};
 use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
@@ -105,33 +105,10 @@ impl Node {
         let store = Store::open(engine, known.collect::<Vec<_>>())
             .map_err(|error| Error::new(error.code(), error.to_string()))?;
         let store = Arc::new(store);
-        let (mark, counts_from) = (record.log, damaged_log::counts_from(&record));
-        let options = tuning.log(profile);
-        let (mut writer, reader, recovered) = Log::open_judged(
-            Arc::clone(&disk),
-            options,
-            random[1],
-            mark,
-            counts_from,
-            |found, log, end| {
-                let is_wanted = tuning.repair_log;
-                let judge = Judge {
-                    record: &mut record,
-                    promises: &mut promises,
-                    store: &store,
-                    is_wanted,
-                };
-                judge.give_up(found, log, end)
-            },
-        )?;
-        check_floors(&record, &recovered.floors).map_err(|error| log_error(&error))?;
-        writer.set_floors(quorate_replica::log_thread::floors(&record));
-        // The segment that this start began is durable, and from here on what is in it counts.
-        record.log = writer.mark();
-        promises.store(&record).map_err(|error| log_error(&error))?;
-        if record.groups.values().all(|group| !group.log.suspect) {
-            writer.clear_damage()?; // Whatever there is to see, nothing is missing.
-        }
+        let is_wanted = tuning.repair_log;
+        let judge =
+            Judge { record: &mut record, promises: &mut promises, store: &store, is_wanted };
+        let (writer, reader, recovered) = judge.open_log(&disk, tuning.log(profile), random[1])?;
         let groups: BTreeMap<GroupId, GroupRecord> =
             record.groups.clone().into_iter().filter(|(group, _)| is_known(group)).collect();
         let reborn = record.reborn;

@@ -199,9 +199,7 @@ impl Cluster {
                 None
             }
             Event::LoseLog { id, keep } => {
-                if self.is_spared(id) && self.node(id).core.is_none() {
-                    self.node(id).lose_log(keep);
-                }
+                self.lose_log(id, keep);
                 None
             }
             Event::Vanish(id) => {
@@ -379,6 +377,13 @@ impl Cluster {
     fn lose_rows(&mut self, id: ReplicaId) {
         if self.is_spared(id) && self.node(id).core.is_none() {
             self.node(id).lose_rows();
+        }
+    }
+
+    /// The log of a node that is down is lost but for so many batches, if the others can spare it.
+    fn lose_log(&mut self, id: ReplicaId, keep: usize) {
+        if self.is_spared(id) && self.node(id).core.is_none() {
+            self.node(id).lose_log(keep);
         }
     }
 

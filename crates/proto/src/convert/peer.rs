@@ -264,17 +264,8 @@ fn message_to_wire(message: Message) -> v1::peer_message::Body {
         Message::TakeOver(TakeOver { ballot }) => {
             Body::TakeOver(v1::TakeOver { ballot: ballot_out(ballot) })
         }
-        Message::Ask(Ask { ballot, asked_at, left }) => Body::Ask(v1::Ask {
-            ballot: ballot_out(ballot),
-            asked_at: asked_at.0,
-            left: left.map(|slot| slot.0),
-        }),
-        Message::Told(Told { ballot, asked_at, slot_applied, slot_last }) => Body::Told(v1::Told {
-            ballot: ballot_out(ballot),
-            asked_at: asked_at.0,
-            slot_applied: slot_applied.0,
-            slot_last: slot_last.0,
-        }),
+        Message::Ask(msg) => Body::Ask(ask_out(msg)),
+        Message::Told(msg) => Body::Told(told_out(msg)),
         Message::Behind(Behind { ballot, trimmed }) => {
             Body::Behind(v1::Behind { ballot: ballot_out(ballot), trimmed: entry_out(trimmed) })
         }
@@ -316,6 +307,20 @@ fn message_from_wire(body: v1::peer_message::Body) -> Result<Message, ConvertErr
         Body::SeatsKept(body) => ("seats_kept", seats_kept_in(&body).map(Message::SeatsKept)),
     };
     message.map_err(|error| error.inside(name))
+}
+
+fn ask_out(Ask { ballot, asked_at, left }: Ask) -> v1::Ask {
+    let left = left.map(|slot| slot.0);
+    v1::Ask { ballot: ballot_out(ballot), asked_at: asked_at.0, left }
+}
+
+fn told_out(Told { ballot, asked_at, slot_applied, slot_last }: Told) -> v1::Told {
+    v1::Told {
+        ballot: ballot_out(ballot),
+        asked_at: asked_at.0,
+        slot_applied: slot_applied.0,
+        slot_last: slot_last.0,
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "message fields are optional in generated code")]

@@ -30,7 +30,7 @@ pub fn check(cluster: &Cluster) {
     let longest = cluster.members().map(|(_, node)| applied(node)).max().unwrap_or(0);
     for (id, node) in cluster.members().filter(|(_, node)| node.options.kind.keeps_log()) {
         let status = node.core.as_ref().map(|core| core.status(node.now(cluster.real_ns)));
-        assert!(!node.disk.is_suspect, "the log of {id} is suspect after the faults end");
+        assert!(!is_suspect(node), "the log of {id} is suspect after the faults end");
         assert_eq!(applied(node), longest, "{id} lags after the faults end: {status:?}");
     }
 }
@@ -38,16 +38,21 @@ pub fn check(cluster: &Cluster) {
 /// True if `check` would pass.
 pub fn is_reached(cluster: &Cluster) -> bool {
     let mut with_log = cluster.members().filter(|(_, node)| node.options.kind.keeps_log());
-    let is_suspect = cluster.members().any(|(_, node)| node.disk.is_suspect);
+    let is_one_suspect = cluster.members().any(|(_, node)| is_suspect(node));
     let mut lengths = with_log.by_ref().map(|(_, node)| applied(node));
     let first = lengths.next();
     let serving: Vec<_> = cluster.nodes.keys().filter(|id| cluster.serves(**id)).collect();
     serving.len() == 1
-        && !is_suspect
+        && !is_one_suspect
         && cluster.is_home(*serving[0])
         && !cluster.membership.membership.is_degraded()
         && kept(cluster).all(|(_, kept)| *kept == cluster.membership)
         && lengths.all(|length| Some(length) == first)
+}
+
+/// True if it does not vote because its log may lack entries.
+fn is_suspect(node: &Node) -> bool {
+    node.core.as_ref().is_some_and(quorate_paxos::Replica::is_log_suspect)
 }
 
 /// What arbiters keep of who takes part.
