@@ -671,7 +671,6 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
-            self.memberships_unstored += 1;
             let driver = self.groups.get(&group);
             let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
             let membership = record_of(&at, is_outlived);
