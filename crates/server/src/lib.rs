@@ -19,6 +19,7 @@
 
 pub mod access;
 pub mod context;
+mod damaged_log;
 pub mod node;
 pub mod options;
 pub mod rights;
@@ -51,7 +52,6 @@ mod admin_http;
 #[cfg(not(madsim))]
 mod boot_clock;
 #[cfg(all(not(madsim), feature = "process"))]
-mod damaged_log;
 mod damaged_rows;
 #[cfg(all(not(madsim), feature = "process"))]
 pub mod fill;
