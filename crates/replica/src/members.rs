@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use quorate_paxos::{
     ChangeRequest, Input, Member, MemberView, Membership, MembershipAt, NotChanged, Seat,
 };
-use quorate_types::planted::{Bug, planted};
 use quorate_types::{
     BootTime, Code, EntryId, Error, GroupId, MemberRole, NodeId, ReplicaId, ReplicaKind,
 };
@@ -134,7 +133,7 @@ impl GroupDriver {
             return None; // Its core says which one it is to keep.
         }
         let at = self.core.applied_membership();
-        let is_news = at.is_after(&self.members.stored) && !planted(Bug::ForgetMembers);
+        let is_news = at.is_after(&self.members.stored);
         let at = is_news.then(|| at.clone())?;
         self.note_chosen(&at);
         Some(at)

@@ -61,7 +61,6 @@ bugs! {
     JointUnchosen "joint-unchosen" "A change of voters is ended before its joint membership is chosen."
     AdoptUncounted "adopt-uncounted" "A winner does not count its promises again by the members that the log it adopted names."
     OldName "old-name" "A node that comes back with an empty disk is taken for the one it was, and votes for it (trap 16)."
-    ForgetMembers "forget-members" "Who takes part is not written down before the log that says so is released."
     SuspendOnAppend "suspend-on-append" "A leader counts without the voters that it sets aside as soon as it has written so."
     DeafToArbiter "deaf-to-arbiter" "A winner does not heed what an arbiter knows of who was set aside."
     KeptBeforeSync "kept-before-sync" "An arbiter says that it keeps who takes part before that is on its disk."
