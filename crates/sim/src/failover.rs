@@ -223,7 +223,11 @@ impl Failover<'_> {
                 self.cut_for(FAULT, others(leader).map(|it| (it, leader)).collect()).await;
             }
             Fault::HubOnly => {
-                let pairs = others(other).flat_map(|a| others(other).map(move |b| (a, b)));
+                // A hub that keeps only the log cannot lead, and nobody else reaches a majority.
+                let candidates = (0..size).map(|n| (other + n) % size).filter(|it| *it != leader);
+                let hub = candidates.into_iter().find(|it| self.may_lead(*it, group));
+                let hub = hub.expect("a group has more than one that may lead");
+                let pairs = others(hub).flat_map(|a| others(hub).map(move |b| (a, b)));
                 self.cut_for(FAULT, pairs.filter(|(a, b)| a != b).collect()).await;
             }
             Fault::DiskFull => {
@@ -247,6 +251,13 @@ impl Failover<'_> {
             }
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+
+    fn may_lead(&self, node: usize, group: GroupId) -> bool {
+        let topology = self.client.topology();
+        let group = topology.group(group).expect("it is one of the cluster's");
+        let member = group.member_on(self.cluster.node(node));
+        member.is_some_and(|member| member.kind.may_lead())
     }
 
     async fn serves(&self, node: usize, group: GroupId) -> bool {
