@@ -63,7 +63,10 @@ impl GroupDriver {
     /// This replica, what it holds, and whether it is a member, as far as that is applied or heard here.
     pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
         let own = self.options.paxos.replica;
-        let is_member = self.core.applied_membership().membership.get(own).is_some();
+        // What the log says above may be that it has left.
+        let is_in = |members: &Membership| members.get(own).is_some();
+        let applied = &self.core.applied_membership().membership;
+        let is_member = is_in(applied) && is_in(self.core.membership());
         (own, self.kind(), is_member && !self.has_left())
     }
 
