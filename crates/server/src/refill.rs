@@ -79,6 +79,7 @@ async fn candidates(
     let known = Arc::clone(store);
     let progress = blocking(move || known.install_progress(group)).await.and_then(Result::ok);
     let begun_at = progress.flatten().map(|progress| Snapshots::node_of(progress.snapshot));
+    // Without it only the leader is not known for one, and is asked in its turn.
     let status = context.shard.status().await.ok();
     let leader = status.and_then(|status| {
         let of_group = status.groups.into_iter().find(|it| it.group == group)?;

@@ -1,8 +1,8 @@
 //! Replicas that hold less than others, and what they must not do.
 
-use quorate_paxos::message::{Heartbeat, PreVote, PreVoteAck, Seats, SeatsKept};
+use quorate_paxos::message::{Heartbeat, HeartbeatAck, PreVote, PreVoteAck, Seats, SeatsKept};
 use quorate_paxos::{
-    Input, LeaseMode, Member, Membership, MembershipAt, Message, Output, Restored, Role,
+    Health, Input, LeaseMode, Member, Membership, MembershipAt, Message, Output, Restored, Role,
 };
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, ReplicaKind, Slot};
 
@@ -124,4 +124,41 @@ fn an_arbiter_keeps_the_last_members_it_was_told() {
     assert_eq!(kept(&out), [back.id], "of a later leader, wherever its log stands");
     it.pass(std::time::Duration::from_secs(10));
     assert!(is_welcome(&mut it, R2, 8));
+}
+
+/// What the next heartbeat says that enough full voters have.
+fn secured(leader: &mut Bench) -> Slot {
+    leader.pass(std::time::Duration::from_millis(300));
+    let out = leader.tick();
+    let said = |(_, message): &(ReplicaId, Message)| match message {
+        Message::Heartbeat(heartbeat) => Some(heartbeat.slot_secured),
+        _ => None,
+    };
+    out.messages.iter().find_map(said).expect("it is time for one")
+}
+
+/// Goal: a full voter whose rows are on their way secures nothing: its log begins behind them, and after a crash both are
+/// gone. Who keeps only the log has to keep it.
+#[test]
+fn trap_25_a_full_voter_without_rows_secures_nothing() {
+    let restored = Restored::fresh(with(ReplicaKind::LogOnly, Role::Voter));
+    let fresh = Bench::of_kind(ReplicaKind::Full, R1, LeaseMode::Lease, restored, u64::MAX);
+    let mut leader = Bench::elected_on(fresh, EntryId::ZERO);
+    leader.synced(1);
+    leader.accepted(R2, 1);
+    leader.confirmed(R2, leader.now);
+    assert_eq!(secured(&mut leader), Slot(1));
+
+    let mut standing = leader.standing(R2);
+    standing.health.fatal_faults = Health::CANNOT_LEAD;
+    let ack = HeartbeatAck {
+        ballot: ballot(1, R1),
+        sent_at: leader.now,
+        slot_verified: Slot(1),
+        slot_synced: Slot(1),
+        slot_refilling: None,
+        standing,
+    };
+    leader.hear(R2, Message::HeartbeatAck(ack));
+    assert_eq!(secured(&mut leader), Slot::ZERO);
 }
