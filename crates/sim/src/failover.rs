@@ -165,7 +165,8 @@ impl Failover<'_> {
             let reports = asking.await.unwrap_or_default();
             let statuses: Vec<_> =
                 reports.into_iter().filter_map(|report| report.status.ok()).collect();
-            let logs = statuses.iter().filter(|it| self.has(it.node, group, ReplicaKind::keeps_log));
+            let logs =
+                statuses.iter().filter(|it| self.has(it.node, group, ReplicaKind::keeps_log));
             let all = logs.flat_map(|status| &status.groups);
             let slots: Vec<_> =
                 all.filter(|it| it.group == group).map(|it| it.slot_committed).collect();

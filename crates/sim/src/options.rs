@@ -166,6 +166,7 @@ impl Options {
         let loses_rows = options.loses_rows && !options.has_arbiter && !wipes;
         let is_wide = options.is_wide && !options.has_arbiter;
         let options = Options { wipes, loses_rows, is_wide, ..options };
+        let options = if options.has_arbiter { options.for_absences() } else { options };
         match scenario {
             Scenario::Failover => options.for_measuring(),
             // The cluster is down for a good part of the run: callers that hardly ask would prove nothing.
@@ -174,6 +175,12 @@ impl Options {
             }
             _ => options,
         }
+    }
+
+    /// Nothing is written for a good part of the run, because one of two is away: it is longer, and callers ask often.
+    fn for_absences(self) -> Options {
+        let think = self.think.min(Duration::from_millis(30));
+        Options { think, safety: self.safety + self.suspend_after, ..self }
     }
 
     /// A healthy data centre and a client as it is by default: what is measured is the failover alone.

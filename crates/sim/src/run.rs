@@ -90,8 +90,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let resender = Resender::new(options.seed, Arc::clone(&topology), recorder.clone(), &places);
     let resending = again.spawn(resender.run(ending.clone()));
     machines.push(again);
-    let watching =
-        admin.spawn(windows::watch(admin_client.clone(), trace.clone(), ending.clone()));
+    let watching = admin.spawn(windows::watch(admin_client.clone(), trace.clone(), ending.clone()));
     let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
     let mut wrong = Vec::new();
     let mut faults = Vec::new();
