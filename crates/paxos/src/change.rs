@@ -133,7 +133,8 @@ impl Replica {
             return Err(NotChanged::NoQuorum);
         }
         // Or it could not end: see `with_one_kept`.
-        if next.has_log_only() && next.whole().secured_after(fit) != Some(true) {
+        let waits = next.is_joint() && next.has_log_only();
+        if waits && next.whole().secured_after(fit) != Some(true) {
             return Err(NotChanged::NoQuorum);
         }
         if planted(Bug::SingleStep) {
