@@ -177,10 +177,12 @@ impl Options {
         }
     }
 
-    /// Nothing is written for a good part of the run, because one of two is away: it is longer, and callers ask often.
+    /// Nothing is written for a good part of the run, because one of two is away: it is longer, and many callers
+    /// ask often.
     fn for_absences(self) -> Options {
         let think = self.think.min(Duration::from_millis(30));
-        Options { think, safety: self.safety + self.suspend_after, ..self }
+        let (clients, workers) = (3, self.workers.max(3));
+        Options { think, clients, workers, safety: self.safety + self.suspend_after, ..self }
     }
 
     /// A healthy data centre and a client as it is by default: what is measured is the failover alone.
