@@ -1,6 +1,7 @@
 //! Draws a schedule: what happens next, given what the cluster looks like. All randomness of the explorer
 //! is here. Links are cut, nodes sleep and disks are slow by what is drawn and what is not.
 
+mod aside;
 mod moves;
 mod plots;
 pub mod rng;
