@@ -10,6 +10,7 @@ use quorate_paxos::{
     ChangeRequest, ForceRequest, Health, History, Input, LeaseMode, Member, Membership,
     MembershipAt, Options, Output, ReadToken, Role, Seat, Timing,
 };
+use quorate_topology::recovery::Recovery;
 use quorate_types::{Ballot, EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::common::event::{Event, Ids};
@@ -104,6 +105,7 @@ impl Setup {
                 ..Disk::default()
             },
             unsynced_memberships: Vec::new(),
+            last_write: 0,
             core: None,
             unsynced: Default::default(),
             unsynced_promises: Default::default(),
@@ -127,8 +129,14 @@ pub struct Cluster {
     pub real_ns: u64,
     /// The last membership that somebody has applied.
     pub membership: MembershipAt,
-    /// Replicas whose disks are gone: they had left.
+    /// Replicas that do not start any more: they had left, or are lost.
     pub gone: BTreeSet<ReplicaId>,
+    /// Those that are lost, or were: nobody takes them in again.
+    pub lost: BTreeSet<ReplicaId>,
+    /// How an operator wants to go on without them.
+    pub plan: Option<Recovery>,
+    /// Whom he ordered to last.
+    pub ordered: Option<ReplicaId>,
     reads: u64,
 }
 
@@ -140,8 +148,9 @@ impl Cluster {
             ids.map(|(id, index)| (id, setup.node(index))).collect();
         nodes.values_mut().for_each(|node| node.start(0));
         let membership = MembershipAt { id: EntryId::ZERO, membership: setup.genesis() };
-        let (links, gone) = (Links::default(), BTreeSet::new());
-        Cluster { setup, nodes, links, real_ns: 0, membership, gone, reads: 0 }
+        let (links, gone, lost) = (Links::default(), BTreeSet::new(), BTreeSet::new());
+        let (plan, ordered) = (None, None);
+        Cluster { setup, nodes, links, real_ns: 0, membership, gone, lost, plan, ordered, reads: 0 }
     }
 
     pub fn ids(&self) -> Vec<ReplicaId> {
@@ -209,6 +218,19 @@ impl Cluster {
                 }
                 None
             }
+            Event::LoseNode { id, with_disk } => {
+                self.lose_node(id, with_disk);
+                None
+            }
+            Event::FindNode(id) => {
+                self.find_node(id);
+                None
+            }
+            Event::Look => {
+                self.look();
+                None
+            }
+            Event::Order => self.order(),
             Event::Snapshot { id, from } => {
                 let arriving = self.nodes.get(&from)?.snapshot()?;
                 let node = self.node(id);
@@ -243,6 +265,10 @@ impl Cluster {
         let is_spared = matches!(event, Event::DamageRows(_)) && self.is_spared(id);
         let is_one_suspect = self.nodes.values().any(|node| node.disk.is_suspect);
         let gone = &self.gone;
+        let strangers = match event {
+            Event::Change { .. } => self.strangers(id),
+            _ => BTreeSet::new(),
+        };
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
         match *event {
@@ -278,7 +304,9 @@ impl Cluster {
                     (id, Seat { rank, kind, votes })
                 };
                 let count = self.setup.ranks.len() as u64;
-                let known = |ids: Ids| ids.iter().filter(|id| id.0 <= count && !gone.contains(id));
+                let is_known =
+                    |id: &ReplicaId| id.0 <= count && !gone.contains(id) && !strangers.contains(id);
+                let known = |ids: Ids| ids.iter().filter(is_known);
                 let members = known(learners)
                     .map(|id| seat(id, false))
                     .chain(known(voters).map(|id| seat(id, true)))
@@ -309,6 +337,10 @@ impl Cluster {
             | Event::LoseRows(_)
             | Event::LoseLog { .. }
             | Event::Vanish(_)
+            | Event::LoseNode { .. }
+            | Event::FindNode(_)
+            | Event::Look
+            | Event::Order
             | Event::Snapshot { .. }
             | Event::Tell { .. }
             | Event::Start(_) => None,
@@ -390,12 +422,19 @@ impl Cluster {
     /// No rows or logs are lost or damaged, and the others have a quorum without this node, by whatever membership
     /// counts: one disk may fail.
     fn is_spared(&self, id: ReplicaId) -> bool {
+        let others = |other| other != id && !self.gone.contains(&other);
+        self.setup.kinds[id.0 as usize - 1].keeps_rows()
+            && self.is_every_disk_whole()
+            && !self.is_unrecovered()
+            && self.all_memberships().all(|at| at.membership.is_quorum(others))
+    }
+
+    /// True if no rows or logs are lost or damaged, but for those of nodes that are lost with them.
+    pub fn is_every_disk_whole(&self) -> bool {
         let is_whole = |node: &Node| {
             node.disk.lost.is_empty() && !node.disk.is_damaged && !node.disk.is_suspect
         };
-        self.setup.kinds[id.0 as usize - 1].keeps_rows()
-            && self.nodes.values().all(is_whole)
-            && self.all_memberships().all(|at| at.membership.is_quorum(|other| other != id))
+        self.nodes.values().all(is_whole)
     }
 
     /// True if no membership has it that anybody may yet count by: its disk may go.

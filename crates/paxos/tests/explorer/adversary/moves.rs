@@ -213,7 +213,7 @@ impl Adversary {
         (!asleep.has(id)).then_some(id)
     }
 
-    fn any_node(&mut self) -> ReplicaId {
+    pub(super) fn any_node(&mut self) -> ReplicaId {
         *self.rng.one_of(&self.ids)
     }
 

@@ -24,6 +24,9 @@
 //! | `continue r1` | it goes on with a change, if it is time |
 //! | `force r3 keep=r3,r4` | r3 is asked to go on with these alone |
 //! | `tell r4 r3` | r4 is told of the history that r3 is in |
+//! | `lose-node r3`, `lose-node r3 disk` | r3 is lost, and its disk too |
+//! | `find-node r3` | it is found after all, with its disk |
+//! | `look`, `order` | an operator plans how to go on without those that are down, and orders it |
 //! | `vanish r3` | a replica that has left is gone with its disk |
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
@@ -103,6 +106,8 @@ fn run_on_links(stage: &mut Stage, words: &[&str]) -> bool {
         ["calm", span] => stage.calm(duration(span)),
         ["watch", span] => stage.watch(duration(span)),
         ["hang", span] => stage.hang(duration(span)),
+        ["look"] => stage.play(&Event::Look),
+        ["order"] => stage.play(&Event::Order),
         _ => return false,
     }
     true
@@ -168,6 +173,9 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["continue", id] => Event::ContinueChange(replica(id)),
         ["force", id, keep] => Event::Force { id: replica(id), keep: ids(keep, "keep=") },
         ["tell", id, from] => Event::Tell { id: replica(id), from: replica(from) },
+        ["lose-node", id] => Event::LoseNode { id: replica(id), with_disk: false },
+        ["lose-node", id, "disk"] => Event::LoseNode { id: replica(id), with_disk: true },
+        ["find-node", id] => Event::FindNode(replica(id)),
         ["vanish", id] => Event::Vanish(replica(id)),
         ["lose-rows", id] => Event::LoseRows(replica(id)),
         ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
