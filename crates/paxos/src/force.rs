@@ -317,6 +317,7 @@ impl Replica {
     /// The group goes on without what this replica holds: it neither serves nor votes again.
     pub(crate) fn outlive(&mut self, out: &mut Output) {
         self.force.is_outlived = true;
+        self.leader = None; // It asks nobody any more.
         self.force.phase = Phase::Idle;
         out.membership = Some(self.memberships.last().clone());
     }
