@@ -203,27 +203,12 @@ impl Cluster {
                 }
                 None
             }
-            Event::LoseRows(id) => {
-                self.lose_rows(id);
-                None
-            }
-            Event::LoseLog { id, keep } => {
-                self.lose_log(id, keep);
-                None
-            }
-            Event::Vanish(id) => {
-                if self.has_left(id) {
-                    self.node(id).vanish();
-                    self.gone.insert(id);
-                }
-                None
-            }
-            Event::LoseNode { id, with_disk } => {
-                self.lose_node(id, with_disk);
-                None
-            }
-            Event::FindNode(id) => {
-                self.find_node(id);
+            Event::LoseRows(_)
+            | Event::LoseLog { .. }
+            | Event::Vanish(_)
+            | Event::LoseNode { .. }
+            | Event::FindNode(_) => {
+                self.lose_or_find(event);
                 None
             }
             Event::Look => {
@@ -259,16 +244,44 @@ impl Cluster {
         }
     }
 
+    /// Disks and nodes are lost, or found again.
+    fn lose_or_find(&mut self, event: &Event) {
+        match *event {
+            Event::LoseRows(id) => self.lose_rows(id),
+            Event::LoseLog { id, keep } => self.lose_log(id, keep),
+            Event::LoseNode { id, with_disk } => self.lose_node(id, with_disk),
+            Event::FindNode(id) => self.find_node(id),
+            Event::Vanish(id) if self.has_left(id) => {
+                self.node(id).vanish();
+                self.gone.insert(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// What an operator asks a replica for who wants these members. He takes in nobody who is gone or a stranger.
+    fn change(&self, id: ReplicaId, voters: Ids, learners: Ids) -> Option<Input> {
+        let expected = self.nodes[&id].core.as_ref()?.membership_at().id;
+        let strangers = self.strangers(id);
+        let seat = |id: ReplicaId, votes: bool| {
+            let rank = self.setup.ranks[id.0 as usize - 1];
+            let kind = self.setup.kinds[id.0 as usize - 1];
+            (id, Seat { rank, kind, votes })
+        };
+        let count = self.setup.ranks.len() as u64;
+        let is_known =
+            |id: &ReplicaId| id.0 <= count && !self.gone.contains(id) && !strangers.contains(id);
+        let known = |ids: Ids| ids.iter().filter(is_known);
+        let learners = known(learners).map(|id| seat(id, false));
+        let members = learners.chain(known(voters).map(|id| seat(id, true))).collect();
+        Some(Input::Change(ChangeRequest { expected, members }))
+    }
+
     /// Events within a node that runs.
     fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
         let real_ns = self.real_ns;
         let is_spared = matches!(event, Event::DamageRows(_)) && self.is_spared(id);
         let is_one_suspect = self.nodes.values().any(|node| node.disk.is_suspect);
-        let gone = &self.gone;
-        let strangers = match event {
-            Event::Change { .. } => self.strangers(id),
-            _ => BTreeSet::new(),
-        };
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
         match *event {
@@ -295,24 +308,7 @@ impl Cluster {
             Event::Trim(_) => node.trim().map(Input::Trimmed),
             // Who is suspect does not vote: others are not to become too few to do without.
             Event::Change { .. } if is_one_suspect => None,
-            Event::Change { voters, learners, .. } => {
-                let core = node.core.as_ref().expect("checked");
-                let expected = core.membership_at().id;
-                let seat = |id: ReplicaId, votes: bool| {
-                    let rank = self.setup.ranks[id.0 as usize - 1];
-                    let kind = self.setup.kinds[id.0 as usize - 1];
-                    (id, Seat { rank, kind, votes })
-                };
-                let count = self.setup.ranks.len() as u64;
-                let is_known =
-                    |id: &ReplicaId| id.0 <= count && !gone.contains(id) && !strangers.contains(id);
-                let known = |ids: Ids| ids.iter().filter(is_known);
-                let members = known(learners)
-                    .map(|id| seat(id, false))
-                    .chain(known(voters).map(|id| seat(id, true)))
-                    .collect();
-                Some(Input::Change(ChangeRequest { expected, members }))
-            }
+            Event::Change { voters, learners, .. } => self.change(id, voters, learners),
             Event::ContinueChange(_) => Some(Input::ContinueChange),
             Event::Force { keep, .. } => {
                 let history = node.core.as_ref().expect("checked").history();

@@ -76,7 +76,8 @@ pub fn run(stage: &mut Option<Stage>, command: &str) {
         return;
     }
     let stage = stage.as_mut().expect("a script begins with `start 3 lease`");
-    if !run_on_links(stage, &words) && !run_on_nodes(stage, &words) {
+    if !run_on_links(stage, &words) && !run_on_disks(stage, &words) && !run_on_nodes(stage, &words)
+    {
         panic!("no such command: {command}");
     }
 }
@@ -110,6 +111,22 @@ fn run_on_links(stage: &mut Stage, words: &[&str]) -> bool {
         ["order"] => stage.play(&Event::Order),
         _ => return false,
     }
+    true
+}
+
+/// Commands about what is lost, or found again. False if it is none of them.
+fn run_on_disks(stage: &mut Stage, words: &[&str]) -> bool {
+    let event = match *words {
+        ["lose-node", id] => Event::LoseNode { id: replica(id), with_disk: false },
+        ["lose-node", id, "disk"] => Event::LoseNode { id: replica(id), with_disk: true },
+        ["find-node", id] => Event::FindNode(replica(id)),
+        ["vanish", id] => Event::Vanish(replica(id)),
+        ["lose-rows", id] => Event::LoseRows(replica(id)),
+        ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
+        ["damage-rows", id] => Event::DamageRows(replica(id)),
+        _ => return false,
+    };
+    stage.play(&event);
     true
 }
 
@@ -173,13 +190,6 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["continue", id] => Event::ContinueChange(replica(id)),
         ["force", id, keep] => Event::Force { id: replica(id), keep: ids(keep, "keep=") },
         ["tell", id, from] => Event::Tell { id: replica(id), from: replica(from) },
-        ["lose-node", id] => Event::LoseNode { id: replica(id), with_disk: false },
-        ["lose-node", id, "disk"] => Event::LoseNode { id: replica(id), with_disk: true },
-        ["find-node", id] => Event::FindNode(replica(id)),
-        ["vanish", id] => Event::Vanish(replica(id)),
-        ["lose-rows", id] => Event::LoseRows(replica(id)),
-        ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
-        ["damage-rows", id] => Event::DamageRows(replica(id)),
         ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
         ["install", id] => Event::Install(replica(id)),
         ["switch", id] => Event::Switch(replica(id)),
