@@ -499,7 +499,7 @@ impl Replica {
         self.memberships.last()
     }
 
-    /// The membership that was in force at the last entry that is applied: it goes with a snapshot.
+    /// The membership that was in force at the last entry that is applied.
     #[must_use]
     pub fn applied_membership(&self) -> &MembershipAt {
         self.memberships.at(self.slot_applied)
