@@ -179,7 +179,7 @@ impl ShardHandle {
     /// Hands leadership of a group over.
     ///
     /// # Errors
-    /// `NOT_LEADER` if this node does not lead it, `UNKNOWN_GROUP`, `INVALID_REQUEST`.
+    /// `NOT_LEADER` if this node does not lead it, `WRONG_NODE`, `INVALID_REQUEST`.
     pub async fn transfer_leader(&self, group: GroupId, to: Option<NodeId>) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::TransferLeader { group, to, reply })?;

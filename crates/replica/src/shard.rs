@@ -533,10 +533,7 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<Result<(), Error>, Fatal> {
         let Some(driver) = self.groups.get_mut(&group) else {
-            return Ok(Err(Error::new(
-                Code::UnknownGroup,
-                format!("this node holds no replica of {group}"),
-            )));
+            return Ok(Err(refuse::wrong_node(group)));
         };
         if let Err(error) = driver.serving(now) {
             return Ok(Err(error));
