@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_proto::convert::FACT_LEADER_NODE;
 use quorate_proto::convert::check::report_to_wire;
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
@@ -51,13 +50,7 @@ impl AdminService {
         if error.code != Code::WrongNode {
             return status_from_error(&error);
         }
-        let nodes = self.context.directory.nodes(group);
-        let node = nodes.into_iter().find(|node| *node != self.context.node);
-        let hinted = match node {
-            Some(node) => self.context.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
-            None => error,
-        };
-        status_from_error(&hinted)
+        status_from_error(&self.context.with_member_address(group, error))
     }
 
     /// Refuses who may not look after a group, and tells of who does.
