@@ -221,10 +221,7 @@ impl Membership {
     }
 
     /// The same by those alone who vote once the change under way is over.
-    pub(crate) fn secured_after<T: Copy + Ord>(
-        &self,
-        value: impl Fn(ReplicaId) -> T,
-    ) -> Option<T> {
+    pub(crate) fn secured_after<T: Copy + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> Option<T> {
         self.secured_among(Role::votes_after, &value)
     }
 
