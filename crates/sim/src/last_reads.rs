@@ -54,6 +54,22 @@ pub struct Found {
     pub wrong: Vec<String>,
 }
 
+impl Found {
+    /// What of it is printed.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 6] {
+        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        [
+            ("recovery-ms", ms(self.recovery)),
+            ("agreement-ms", ms(self.agreement)),
+            ("settling-ms", ms(self.settled.took)),
+            ("helped", self.settled.helped),
+            ("replicas-read", self.replicas_read),
+            ("single-copy", self.windows),
+        ]
+    }
+}
+
 impl LastReads {
     /// Looks through `client`.
     #[must_use]

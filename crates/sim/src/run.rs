@@ -1,6 +1,6 @@
 //! One run: start, safety phase with faults and load, liveness phase, last reads, verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::resender::Resender;
 use crate::serializability::Transactions;
 use crate::trace::Trace;
 use crate::verdict::judge;
-use crate::windows;
+use crate::windows::{self, Window};
 use crate::workload::{Ending, Recorder, Worker};
 
 /// Fewer acknowledged calls than this prove nothing.
@@ -91,37 +91,12 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let resending = again.spawn(resender.run(ending.clone()));
     machines.push(again);
     let watching = admin.spawn(windows::watch(admin_client.clone(), trace.clone(), ending.clone()));
-    let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
-    let mut wrong = Vec::new();
-    let mut faults = Vec::new();
-    if options.scenario == Scenario::Failover {
-        let (client, recorder, trace) = (admin_client.clone(), recorder.clone(), trace.clone());
-        let failover = Failover { cluster: &mut cluster, machine: &admin, client, recorder, trace };
-        let gaps = failover.run(&options, &places).await;
-        faults.extend(gaps.gaps);
-        wrong.extend(gaps.wrong);
+    let stage = Stage { options: &options, admin: &admin, client: &admin_client, trace: &trace };
+    let (faults, mut wrong) = if options.scenario == Scenario::Failover {
+        stage.fail_over(&mut cluster, recorder.clone(), &places).await
     } else {
-        let schedule = schedule(&options, cluster.size(), &groups);
-        let (interrupt, interruptions) = mpsc::unbounded_channel();
-        let mut operators = Vec::new();
-        for number in 0..if options.has_churn { OPERATORS } else { 0 } {
-            let (client, interrupt) = (admin_client.clone(), interrupt.clone());
-            let churn = Churn::new(number, &options, client, interrupt, trace.clone());
-            operators.push(admin.spawn(churn.run(ending.clone())));
-        }
-        let asking = admin_client.clone();
-        let nemesis = Nemesis::new(&mut cluster, &machines, &admin, asking, &trace, interruptions);
-        faults.extend(nemesis.run(schedule, options.safety).await);
-        ending.set();
-        let mut changes: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for operator in operators {
-            let began = operator.await.unwrap_or_else(|error| panic!("an operator ended: {error}"));
-            for (what, count) in began {
-                *changes.entry(what).or_default() += count;
-            }
-        }
-        faults.extend(changes);
-    }
+        (stage.break_things(&mut cluster, &machines, &ending).await, Vec::new())
+    };
     ending.set();
     let resent = resending.await.unwrap_or_else(|error| panic!("the resender ended: {error}"));
 
@@ -130,13 +105,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let mut found = looking.await.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
 
     let seen = watching.await.unwrap_or_else(|error| panic!("the watch ended: {error}"));
-    if found.wrong.is_empty() {
-        let judging = windows::judge(admin_client.clone(), seen, options.recovery_max);
-        let windows = admin.spawn(judging).await;
-        let windows = windows.unwrap_or_else(|error| panic!("the windows ended: {error}"));
-        found.windows = windows.recorded;
-        found.wrong.extend(windows.wrong);
-    }
+    stage.judge_windows(seen, &mut found).await;
     let history = recorder.history();
     let judged = judge(&history, &places, &found.ledgers);
     wrong.append(&mut found.wrong);
@@ -155,12 +124,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     counts.extend(closed.counts);
     counts.extend(faults);
     counts.extend(cluster.network().counts());
-    counts.push(("recovery-ms", found.recovery.as_millis() as u64));
-    counts.push(("agreement-ms", found.agreement.as_millis() as u64));
-    counts.push(("settling-ms", found.settled.took.as_millis() as u64));
-    counts.push(("helped", found.settled.helped));
-    counts.push(("replicas-read", found.replicas_read));
-    counts.push(("single-copy", found.windows));
+    counts.extend(found.counts());
     counts.push(("events", trace.events()));
     counts.push(("virtual-ms", trace.now() / 1_000_000));
     let report = Report { wrong, counts, trace: trace.hash(), history, lists: closed.lists };
@@ -171,6 +135,76 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     }
     cluster.end().await;
     report
+}
+
+/// Who breaks things, and where from.
+struct Stage<'a> {
+    options: &'a Options,
+    /// The machine of the administrator.
+    admin: &'a NodeHandle,
+    /// A client made on it.
+    client: &'a Client,
+    trace: &'a Trace,
+}
+
+/// How often each kind of thing happened.
+type Counts = Vec<(&'static str, u64)>;
+
+impl Stage<'_> {
+    /// One fault after the other, with the gap of each, and what is wrong.
+    async fn fail_over(
+        &self,
+        cluster: &mut Cluster,
+        recorder: Recorder,
+        places: &[Place],
+    ) -> (Counts, Vec<String>) {
+        let (client, trace) = (self.client.clone(), self.trace.clone());
+        let failover = Failover { cluster, machine: self.admin, client, recorder, trace };
+        let gaps = failover.run(self.options, places).await;
+        (gaps.gaps, gaps.wrong)
+    }
+
+    /// The faults of the schedule, while operators change members.
+    async fn break_things(
+        &self,
+        cluster: &mut Cluster,
+        machines: &[NodeHandle],
+        ending: &Ending,
+    ) -> Counts {
+        let Stage { options, admin, client, trace } = *self;
+        let groups: Vec<GroupId> = client.topology().groups().map(|group| group.id).collect();
+        let schedule = schedule(options, cluster.size(), &groups);
+        let (interrupt, interruptions) = mpsc::unbounded_channel();
+        let mut operators = Vec::new();
+        for number in 0..if options.has_churn { OPERATORS } else { 0 } {
+            let (client, interrupt) = (client.clone(), interrupt.clone());
+            let churn = Churn::new(number, options, client, interrupt, trace.clone());
+            operators.push(admin.spawn(churn.run(ending.clone())));
+        }
+        let nemesis = Nemesis::new(cluster, machines, admin, client.clone(), trace, interruptions);
+        let faults = nemesis.run(schedule, options.safety).await;
+        ending.set();
+        let mut changes: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for operator in operators {
+            let began = operator.await.unwrap_or_else(|error| panic!("an operator ended: {error}"));
+            for (what, count) in began {
+                *changes.entry(what).or_default() += count;
+            }
+        }
+        faults.into_iter().chain(changes).collect()
+    }
+
+    /// Compares the windows that were seen with the loss ledgers, if all groups are whole again.
+    async fn judge_windows(&self, seen: BTreeSet<Window>, found: &mut Found) {
+        if !found.wrong.is_empty() {
+            return;
+        }
+        let judging = windows::judge(self.client.clone(), seen, self.options.recovery_max);
+        let windows = self.admin.spawn(judging).await;
+        let windows = windows.unwrap_or_else(|error| panic!("the windows ended: {error}"));
+        found.windows = windows.recorded;
+        found.wrong.extend(windows.wrong);
+    }
 }
 
 fn machine(name: &str, ip: IpAddr) -> NodeHandle {
