@@ -89,6 +89,31 @@ pub(crate) enum Way {
     Crashed,
 }
 
+/// A step of rows that come from another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// They are asked for.
+    Begun,
+    /// All are here.
+    Here {
+        /// Bytes of them, as they were sent.
+        bytes: u64,
+    },
+    /// They are the rows of the group.
+    Counts,
+}
+
+impl Arrival {
+    /// Its place among the steps.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Arrival::Begun => 0,
+            Arrival::Here { .. } => 1,
+            Arrival::Counts => 2,
+        }
+    }
+}
+
 struct Member {
     data: PathBuf,
     child: Option<Child>,
@@ -104,6 +129,8 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     /// Put before the command of a server.
     launcher: Option<PathBuf>,
+    /// How much memory and disk a server may use.
+    profile: &'static str,
     /// Put behind it.
     arguments: Vec<String>,
     members: Vec<Member>,
@@ -146,8 +173,18 @@ impl Cluster {
             |node: &Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
         let members = nodes.iter().map(member).collect();
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
-        let (launcher, arguments) = (None, Vec::new());
-        Ok(Cluster { binary, folder, base_port, nodes, launcher, arguments, members, network })
+        let (launcher, profile, arguments) = (None, "small", Vec::new());
+        Ok(Cluster {
+            binary,
+            folder,
+            base_port,
+            nodes,
+            launcher,
+            profile,
+            arguments,
+            members,
+            network,
+        })
     }
 
     /// Every node of the cluster file.
@@ -185,6 +222,16 @@ impl Cluster {
     /// Starts servers with these arguments, too, from now on.
     pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
+    /// Starts servers with this profile from now on.
+    pub(crate) fn set_profile(&mut self, profile: &'static str) {
+        self.profile = profile;
+    }
+
+    /// The data folders of all nodes.
+    pub(crate) fn data_folders(&self) -> Vec<PathBuf> {
+        self.members.iter().map(|member| member.data.clone()).collect()
     }
 
     /// The data folder of a node.
@@ -248,7 +295,7 @@ impl Cluster {
             .args(["--node", &node.to_string()])
             .arg("--data")
             .arg(&member.data)
-            .args(["--profile", "small", "--insecure"])
+            .args(["--profile", self.profile, "--insecure"])
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -343,6 +390,19 @@ impl Cluster {
         Ok(output.lines().filter(|line| line.contains("switched to installed rows")).count())
     }
 
+    /// How far the rows have come that the present process of a node fetches, by group.
+    pub(crate) fn arrivals(&self, node: Node) -> io::Result<Vec<(u32, Arrival)>> {
+        Ok(arrivals(&self.output(node)?))
+    }
+
+    /// Bytes that the present process of a node has had written to disks.
+    pub(crate) fn written_bytes(&mut self, node: Node) -> io::Result<u64> {
+        let pid = self.pid(node)?.as_raw_nonzero();
+        let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let found = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+        found.ok_or_else(|| io::Error::other(format!("/proc/{pid}/io has no write_bytes")))
+    }
+
     /// What the present process of a node has printed.
     fn output(&self, node: Node) -> io::Result<String> {
         let output = fs::read(self.log(node))?;
@@ -428,6 +488,31 @@ fn restored(output: &str) -> BTreeMap<u32, u64> {
     groups.collect()
 }
 
+/// The steps that a node says the rows from others have made.
+fn arrivals(output: &str) -> Vec<(u32, Arrival)> {
+    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let steps = lines.filter_map(|line| {
+        let group = line["group"].as_str()?.trim_start_matches('g').parse().ok()?;
+        let step = match line["message"].as_str()? {
+            "fetches rows" => Arrival::Begun,
+            "rows are here" => {
+                Arrival::Here { bytes: number_in(line["tally"].as_str()?, "bytes: ")? }
+            }
+            "switched to installed rows" => Arrival::Counts,
+            _ => return None,
+        };
+        Some((group, step))
+    });
+    steps.collect()
+}
+
+/// The number behind a word.
+fn number_in(text: &str, word: &str) -> Option<u64> {
+    let (_, behind) = text.split_once(word)?;
+    let digits = behind.find(|it: char| !it.is_ascii_digit()).unwrap_or(behind.len());
+    behind[..digits].parse().ok()
+}
+
 /// The groups that a node says may lack what it had acknowledged.
 fn suspect(output: &str) -> BTreeSet<u32> {
     let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -507,6 +592,17 @@ mod tests {
         let output =
             "{\"message\":\"the log may lack what was acknowledged: so\",\"group\":\"g2\"}\n{}\n";
         assert_eq!(suspect(output), [2].into());
+    }
+
+    #[test]
+    fn rows_on_their_way_are_read_from_the_log_of_a_node() {
+        // Goal: what was sent, and when it counts, is what the node itself says.
+        let output = "{\"message\":\"fetches rows\",\"group\":\"g1\",\"estimated_bytes\":7}\n\
+                      {\"message\":\"rows are here\",\"group\":\"g1\",\
+                      \"tally\":\"SnapshotTally { records: 3, bytes: 510, digest: 9 }\"}\n\
+                      {\"message\":\"switched to installed rows\",\"group\":\"g2\"}\n";
+        let steps = [(1, Arrival::Begun), (1, Arrival::Here { bytes: 510 }), (2, Arrival::Counts)];
+        assert_eq!(arrivals(output), steps);
     }
 
     #[test]
