@@ -117,7 +117,7 @@ pub(crate) struct Foreground {
 struct Shared {
     client: Client,
     ledger: Arc<Ledger>,
-    is_over: AtomicBool,
+    is_over: Arc<AtomicBool>,
     /// The last one is the present one.
     spans: Mutex<Vec<Span>>,
 }
@@ -140,9 +140,9 @@ impl Foreground {
         ledger.reset_pulses();
         let spans = Mutex::new(vec![Arc::new(Mutex::new(Measured::new(name)?))]);
         let (client, ledger) = (client.clone(), Arc::clone(ledger));
-        let shared = Arc::new(Shared { client, ledger, is_over: AtomicBool::new(false), spans });
+        let shared = Arc::new(Shared { client, ledger, is_over: Arc::default(), spans });
         let schedule = Schedule { began: Instant::now(), rate };
-        let due = schedule.clock(Arc::clone(&shared));
+        let due = schedule.clock(Arc::clone(&shared.is_over));
         let asking = tokio::spawn(ask_when_due(schedule, due, Arc::clone(&shared)));
         Ok(Foreground { shared, asking })
     }
@@ -274,20 +274,19 @@ impl Schedule {
     }
 
     /// Says how many requests are due by now. A thread of its own: timers of the runtime are too coarse.
-    fn clock(self, shared: Arc<Shared>) -> watch::Receiver<u64> {
+    fn clock(self, is_over: Arc<AtomicBool>) -> watch::Receiver<u64> {
         let (send, receive) = watch::channel(0);
         std::thread::spawn(move || {
             for number in 0_u64.. {
                 let at = self.due(number);
                 loop {
                     let left = at.saturating_duration_since(Instant::now());
-                    if left.is_zero() || shared.is_over.load(Ordering::Relaxed) {
+                    if left.is_zero() || is_over.load(Ordering::Relaxed) {
                         break;
                     }
                     std::thread::sleep(left.min(NAP));
                 }
-                let is_over = shared.is_over.load(Ordering::Relaxed);
-                if is_over || send.send(number + 1).is_err() {
+                if is_over.load(Ordering::Relaxed) || send.send(number + 1).is_err() {
                     return;
                 }
             }

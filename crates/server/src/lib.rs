@@ -35,6 +35,7 @@ mod join;
 mod kv_service;
 mod links;
 mod listen;
+mod pace;
 mod peer_network;
 mod peer_service;
 mod pipeline;

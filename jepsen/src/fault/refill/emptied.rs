@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 
 use super::FAULT;
 use crate::Failure;
-use crate::cluster::{Arrival, Cluster, Node};
+use crate::cluster::{Cluster, Node};
 use crate::fault::Order;
 use crate::fill::{Fill, gigabytes, mb_per_s};
 use crate::foreground::{self, Foreground, Measured, p99_ratio};
 use crate::health::{connect, leaders};
+use crate::output::Arrival;
 use crate::report::{Outcome, ms, seconds};
 use crate::room::{self, Folders, Peak};
 use crate::trial::{Setup, Trial};
@@ -112,6 +113,7 @@ pub(super) async fn run(order: Order<'_>, wanted: f64) -> Result<Outcome, Failur
     let others =
         verify(&checker, &trial.ledger, foreground::uids(), std::iter::empty(), &mut random)
             .await?;
+    [found, others].iter().for_each(|found| trial.note_compared(found));
     checker.close().await;
     client.close().await;
     println!("  at most {} GB on the disk", gigabytes(peak.most()));
@@ -123,13 +125,7 @@ pub(super) async fn run(order: Order<'_>, wanted: f64) -> Result<Outcome, Failur
         "p99_ratio": { "writes": ratios.writes, "reads": ratios.reads },
         "peak_disk_bytes": peak.most(),
     });
-    let mut outcome = trial.finish(FAULT, 1, facts).await?;
-    for findings in [found, others] {
-        outcome.compared += findings.compared;
-        outcome.missing += findings.missing;
-        outcome.wrong.extend(findings.wrong);
-    }
-    Ok(outcome)
+    trial.finish(FAULT, 1, facts).await
 }
 
 /// How many times longer the p99s are while the node is filled again.
