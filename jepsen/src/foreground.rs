@@ -195,7 +195,7 @@ impl Shared {
     /// Makes a request that was due at `since`.
     async fn ask(&self, number: u64, since: Instant, span: &Span) {
         let uid = FIRST_UID + number / 2 % USERS;
-        let is_write = number % 2 == 0;
+        let is_write = number.is_multiple_of(2);
         let failed = if is_write {
             let key = format!("{number:010}");
             let value = value_of(uid, &key);

@@ -40,8 +40,7 @@ impl ShardHandle {
     /// Over the mailbox of a shard, with the bytes it may hold of requests and of peers' messages.
     pub(crate) fn new(
         events: mpsc::UnboundedSender<Event>,
-        requests: ByteBudget,
-        peers: ByteBudget,
+        [requests, peers]: [ByteBudget; 2],
         ready: Ready,
         folders: watch::Receiver<PeerFolders>,
         stop: Stop,

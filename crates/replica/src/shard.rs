@@ -140,8 +140,7 @@ impl Shard {
         let gauge = DiskGauge::new(Arc::clone(&options.clock));
         let handle = ShardHandle::new(
             sender.clone(),
-            requests,
-            peers,
+            [requests, peers],
             ready.clone(),
             known,
             stop,
