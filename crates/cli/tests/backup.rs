@@ -1,14 +1,16 @@
 //! Runs the built binary through the life of a backup: made while money moves between units, checked, and
 //! restored as a new cluster after the old one is destroyed.
 
+mod common;
+
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use common::{Cluster, Ports};
 use quorate_client::{
     AccountAddress, AccountSettings, Client, Hold, Transfer, TransferId, Uid, Value as Stored,
 };
@@ -17,8 +19,7 @@ use quorate_types::ClusterId;
 use serde_json::Value;
 
 /// The ports of nodes 1, 2 and 3 of a new cluster on one machine, without an offset.
-const PORTS: [u16; 9] = [6440, 6441, 6480, 6450, 6451, 6490, 6460, 6461, 6500];
-const NODES: [&str; 3] = ["n1", "n2", "n3"];
+const PORTS: [Ports; 3] = [[6440, 6441, 6480], [6450, 6451, 6490], [6460, 6461, 6500]];
 /// Two users of each of the four units.
 const USERS: [u64; 8] = [1, 2, 26, 27, 51, 52, 76, 77];
 const ROWS: u64 = 40;
@@ -26,83 +27,46 @@ const ROW_BYTES: usize = 60_000;
 /// A transfer that is pending when the backup is made.
 const PENDING: TransferId = TransferId(7);
 
-/// Nodes that are stopped at the end of the test.
-#[derive(Default)]
-struct Nodes(Vec<Child>);
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        for node in &mut self.0 {
-            let _ = node.kill();
-            let _ = node.wait();
-        }
-    }
+/// With the tables of the demo.
+fn cluster_text(ports: &[Ports]) -> String {
+    let id = ClusterId(u128::from(std::process::id()));
+    let hosts = Hosts::Loopback { port_offset: 0 };
+    let text = one_city_three_idcs(&Options { hosts, ..Options::demo(id) });
+    let ports = PORTS.iter().flatten().zip(ports.iter().flatten());
+    ports.fold(text, |text, (preset, free)| {
+        text.replace(&format!("127.0.0.1:{preset}\""), &format!("127.0.0.1:{free}\""))
+    })
 }
 
-/// An offset at which all ports of the cluster are free.
-fn free_offset() -> u16 {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        drop(listener);
-        let offset =
-            port.checked_sub(PORTS[0]).filter(|offset| PORTS[8].checked_add(*offset).is_some());
-        if let Some(offset) =
-            offset.filter(|offset| PORTS.iter().all(|port| is_free(port + offset)))
-        {
-            return offset;
-        }
-    }
-}
-
-/// A folder with the cluster file `c.toml`, where data folders have the names of their nodes.
-struct Home {
-    dir: tempfile::TempDir,
-    /// The first node.
-    endpoint: String,
-}
+/// A cluster that comes and goes, whose data folders have the names of their nodes.
+struct Home(Cluster);
 
 impl Home {
-    /// With the tables of the demo.
+    /// Nothing runs.
     fn new() -> Home {
-        let dir = tempfile::tempdir().expect("a folder");
-        let port_offset = free_offset();
-        let hosts = Hosts::Loopback { port_offset };
-        let id = ClusterId(u128::from(std::process::id()));
-        let text = one_city_three_idcs(&Options { hosts, ..Options::demo(id) });
-        fs::write(dir.path().join("c.toml"), text).expect("a file");
-        Home { dir, endpoint: format!("127.0.0.1:{}", PORTS[0] + port_offset) }
+        let mut cluster = Cluster::prepare(PORTS.len(), cluster_text);
+        // The others are found from the first one.
+        cluster.endpoints = cluster.endpoints.split(',').next().expect("it is there").to_owned();
+        Home(cluster)
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.0.path(name)
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-        command.args(args).current_dir(self.dir.path()).env_clear();
-        command.env("QUORATE_ENDPOINTS", &self.endpoint);
-        command
+        self.0.command(args)
     }
 
-    /// The command ends with this exit code and says this; returns stdout.
     fn check(&self, args: &[&str], exit: i32, part: &str) -> String {
-        let output = self.command(args).output().expect("the binary runs");
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(exit), "{args:?}\n{stdout}\n{stderr}");
-        let said = stdout.contains(part) || stderr.contains(part);
-        assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
-        stdout
+        self.0.check(args, exit, part)
     }
 
     /// The only item of the document of a command that ends well.
     fn item(&self, args: &[&str]) -> Value {
-        let stdout = self.check(&[args, &["-o", "json"]].concat(), 0, "\"api_version\"");
-        let mut document: Value = serde_json::from_str(&stdout).expect("a document");
-        assert_eq!(document["items"].as_array().expect("items").len(), 1, "{document}");
-        document["items"][0].take()
+        let mut items = self.0.items(args);
+        assert_eq!(items.as_array().expect("items").len(), 1, "{items}");
+        items[0].take()
     }
 
     /// A new backup, as it is described.
@@ -116,28 +80,24 @@ impl Home {
     }
 
     /// Starts all nodes and waits until they serve.
-    fn start(&self, file: &str) -> Nodes {
-        let start = |node: &&str| {
-            let args = ["server", "--insecure", "--profile", "small", "--cluster", file];
-            let args = [&args[..], &["--node", node, "--data", node]].concat();
-            let mut starting = self.command(&args);
-            starting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs")
-        };
-        let nodes = Nodes(NODES.iter().map(start).collect());
+    fn start(&mut self, file: &str) {
+        file.clone_into(&mut self.0.file);
+        for node in 1..=PORTS.len() {
+            self.0.start_node(node);
+        }
         self.check(&["status", "--wait", "60s"], 0, "healthy: 5 of 5");
-        nodes
     }
 
     /// Nothing is left but backups.
-    fn destroy(&self, nodes: Nodes) {
-        drop(nodes);
-        for node in NODES {
-            fs::remove_dir_all(self.path(node)).expect("its data");
+    fn destroy(&mut self) {
+        self.0.kill_all();
+        for node in 1..=PORTS.len() {
+            fs::remove_dir_all(self.0.data(node)).expect("its data");
         }
     }
 
     async fn client(&self) -> Client {
-        let builder = Client::builder(&self.endpoint).request_timeout(Duration::from_secs(20));
+        let builder = Client::builder(&self.0.endpoints).request_timeout(Duration::from_secs(20));
         builder.build().await.expect("a node answers")
     }
 
@@ -249,8 +209,8 @@ async fn go_on(client: &Client) {
 /// that was restored by nobody gets its rows from the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destroyed_cluster_comes_back_as_it_was_at_the_cut() {
-    let home = Home::new();
-    let nodes = home.start("c.toml");
+    let mut home = Home::new();
+    home.start("cluster.toml");
     let client = home.client().await;
     open(&client).await;
     let load = Load::start(&client, 4).await;
@@ -268,9 +228,9 @@ async fn a_destroyed_cluster_comes_back_as_it_was_at_the_cut() {
     home.check(&["backup", "list", "--from", "kept"], 0, "complete");
     home.of_backup(id, &["verify"], 0, "is as it was written");
 
-    home.destroy(nodes);
+    home.destroy();
     let restore = ["restore", "--all-nodes", "--data", ".", "--cluster"];
-    home.of_backup(id, &[&restore[..], &["c.toml"]].concat(), 1, "error[CLUSTER_ID_USED]");
+    home.of_backup(id, &[&restore[..], &["cluster.toml"]].concat(), 1, "error[CLUSTER_ID_USED]");
     home.of_backup(id, &["cluster-file", "--output", "new.toml"], 0, "with cluster id");
     fs::create_dir(home.path("n1")).expect("a folder");
     fs::write(home.path("n1/notes.txt"), "mine").expect("a file");
@@ -280,7 +240,7 @@ async fn a_destroyed_cluster_comes_back_as_it_was_at_the_cut() {
     home.of_backup(id, &restore, 0, "n3: ");
     home.of_backup(id, &restore, 1, "error[DATA_FOLDER_NOT_EMPTY]");
 
-    let nodes = home.start("new.toml");
+    home.start("new.toml");
     let second = home.back_up();
     assert_eq!(sums(&second), sums(&first));
     assert_eq!((&second["sha256"], &second["ledgers"]), (&first["sha256"], &first["ledgers"]));
@@ -293,13 +253,13 @@ async fn a_destroyed_cluster_comes_back_as_it_was_at_the_cut() {
     assert_ne!(home.back_up()["sha256"], first["sha256"]);
 
     // A third cluster, of which one node is restored by nobody.
-    home.destroy(nodes);
+    home.destroy();
     home.of_backup(id, &["cluster-file", "--output", "third.toml"], 0, "with cluster id");
     for node in ["n1", "n2"] {
         let restore = ["restore", "--cluster", "third.toml", "--node", node, "--data", node];
         home.of_backup(id, &restore, 0, node);
     }
-    let _nodes = home.start("third.toml");
+    home.start("third.toml");
     for group in ["g1", "g2", "g3", "g4", "g5"] {
         let mut tries = 0;
         while !home.leads("n3", group) {
@@ -317,11 +277,11 @@ async fn a_destroyed_cluster_comes_back_as_it_was_at_the_cut() {
 /// Goal: a restore that broke off leaves a folder that no node starts on, and damage is named.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_damaged_or_half_restored_is_not_used() {
-    let home = Home::new();
-    let nodes = home.start("c.toml");
+    let mut home = Home::new();
+    home.start("cluster.toml");
     home.check(&["kv", "put", "-t", "load", "--uid", "1", "k", "v"], 0, "");
     let made = home.back_up();
-    drop(nodes);
+    home.0.kill_all();
     let id = made["id"].as_str().expect("an id");
     home.of_backup(id, &["cluster-file", "--output", "new.toml"], 0, "with cluster id");
     let restore = ["restore", "--cluster", "new.toml", "--node", "n1", "--data", "fresh"];

@@ -1,126 +1,40 @@
 //! Runs the built binary against two full replicas and an arbiter, with a node to spare: kills a node, shows who is
 //! set aside, gives its place to another, and adds and refuses replicas of other kinds.
 
-use std::fs;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::{Cluster, Ports, city};
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// The IDC of each node; two stand in the first one, so that one can take over from the other.
 const IDCS: [&str; 4] = ["sh-a", "sh-b", "sh-c", "sh-a"];
 
-/// Nodes that are stopped at the end of the test.
-struct Cluster {
-    folder: TempDir,
-    endpoints: String,
-    nodes: Vec<Option<Child>>,
+fn cluster_text(ports: &[Ports]) -> String {
+    city("kinds", "6f1d0c5e9a7b4d3280f1e2d3c4b5a698", &IDCS[..3], &IDCS, ports)
+        + "[[table]]\nid = 1\nname = \"load\"\nclass = \"unit\"\n\
+           [[unit]]\nname = \"RZ00\"\nkind = \"rzone\"\nslices = \"00-99\"\n\
+           [[group]]\nid = 1\nunit = \"RZ00\"\nlocality = \"F@sh-a,F@sh-b,A@sh-c\"\n\
+           leader-order = \"sh-a;sh-b\"\nmembers = [\"n1\", \"n2\", \"n3\"]\n"
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for node in self.nodes.iter_mut().flatten() {
-            let _ = node.kill();
-            let _ = node.wait();
-        }
-    }
-}
-
-fn cluster_text(ports: &[u16]) -> String {
-    let mut text = String::from(
-        "[cluster]\nname = \"kinds\"\nid = \"6f1d0c5e9a7b4d3280f1e2d3c4b5a698\"\n\
-         [[city]]\nname = \"sh\"\n",
-    );
-    for idc in &IDCS[..3] {
-        text += &format!("[[idc]]\nname = \"{idc}\"\ncity = \"sh\"\n");
-    }
-    for (index, idc) in IDCS.iter().enumerate() {
-        let [client, peer, admin] = [0, 1, 2].map(|port| ports[3 * index + port]);
-        text += &format!(
-            "[[node]]\nid = {}\nzone = \"{idc}\"\nclient = \"127.0.0.1:{client}\"\n\
-             peer = \"127.0.0.1:{peer}\"\nadmin = \"127.0.0.1:{admin}\"\n",
-            index + 1
-        );
-    }
-    text += "[[table]]\nid = 1\nname = \"load\"\nclass = \"unit\"\n\
-             [[unit]]\nname = \"RZ00\"\nkind = \"rzone\"\nslices = \"00-99\"\n\
-             [[group]]\nid = 1\nunit = \"RZ00\"\nlocality = \"F@sh-a,F@sh-b,A@sh-c\"\n\
-             leader-order = \"sh-a;sh-b\"\nmembers = [\"n1\", \"n2\", \"n3\"]\n";
-    text
+/// Starts all nodes and waits until they are healthy.
+fn start() -> Cluster {
+    let cluster = Cluster::start(IDCS.len(), cluster_text);
+    cluster.check(&["status", "--wait", "60s"], 0, "healthy: 1 of 1 groups");
+    cluster.check(&["cluster", "check", "--wait", "60s"], 0, "n4");
+    cluster
 }
 
 impl Cluster {
-    /// Starts all nodes and waits until they are healthy.
-    fn start() -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let listeners: Vec<TcpListener> = (0..3 * IDCS.len())
-            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-            .collect();
-        let ports: Vec<u16> =
-            listeners.iter().map(|it| it.local_addr().expect("an address").port()).collect();
-        drop(listeners);
-        fs::write(folder.path().join("cluster.toml"), cluster_text(&ports)).expect("a file");
-        let endpoint = |index: usize| format!("127.0.0.1:{}", ports[3 * index]);
-        let endpoints = (0..IDCS.len()).map(endpoint).collect::<Vec<_>>().join(",");
-        let nodes = IDCS.map(|_| None).into();
-        let mut cluster = Cluster { folder, endpoints, nodes };
-        for node in 1..=IDCS.len() {
-            cluster.start_node(node);
-        }
-        cluster.check(&["status", "--wait", "60s"], 0, "healthy: 1 of 1 groups");
-        cluster.check(&["cluster", "check", "--wait", "60s"], 0, "n4");
-        cluster
-    }
-
-    fn start_node(&mut self, node: usize) {
-        let name = format!("n{node}");
-        let server = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(["server", "--insecure", "--profile", "small", "--cluster", "cluster.toml"])
-            .args(["--node", &name, "--data", &name])
-            .current_dir(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.nodes[node - 1] = Some(server.expect("the binary runs"));
-    }
-
-    fn kill(&mut self, node: usize) {
-        let mut child = self.nodes[node - 1].take().expect("it runs");
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
-    }
-
-    fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("QUORATE_ENDPOINTS", &self.endpoints)
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary runs");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
-    }
-
-    /// The command ends with this exit code and says this; returns stdout.
-    fn check(&self, args: &[&str], exit: i32, part: &str) -> String {
-        let (code, stdout, stderr) = self.run(args);
-        assert_eq!(code, Some(exit), "{args:?}\n{stdout}\n{stderr}");
-        let said = stdout.contains(part) || stderr.contains(part);
-        assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
-        stdout
-    }
-
     /// Node, kind and role of each member, as the leader tells them; none without one.
     fn members(&self) -> Vec<(String, String, String)> {
-        let (code, stdout, _) = self.run(&["group", "members", "1", "-o", "json"]);
-        if code != Some(0) {
+        let output = self.run(&["group", "members", "1", "-o", "json"]);
+        if output.status.code() != Some(0) {
             return Vec::new();
         }
-        let document: Value = serde_json::from_str(&stdout).expect("a document");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
         let members = document["items"][0]["members"].as_array().expect("a list").clone();
         let text = |member: &Value, key: &str| member[key].as_str().expect("a text").to_owned();
         let all = members.iter();
@@ -149,7 +63,7 @@ impl Cluster {
 /// or a refusal that says why not.
 #[test]
 fn a_place_is_given_away_and_kinds_are_kept() {
-    let mut cluster = Cluster::start();
+    let mut cluster = start();
     cluster.until(&[("n1", "full", "voter"), ("n2", "full", "voter"), ("n3", "arbiter", "voter")]);
     cluster.check(&["status"], 0, "FFA");
     cluster.check(&["kv", "put", "-t", "load", "-u", "1", "k", "1"], 0, "");

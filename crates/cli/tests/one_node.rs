@@ -1,115 +1,19 @@
 //! Runs the built binary against a cluster of one node: every command that needs a server, its exit
 //! code, and an import that comes back by an export.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
 
+use common::{Cluster, Ports, city};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A node that is stopped at the end of the test.
-struct Cluster {
-    folder: TempDir,
-    endpoint: String,
-    server: Child,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-fn free_ports() -> [u16; 3] {
-    let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
-}
-
-impl Cluster {
-    /// Starts a node and waits until it is healthy.
-    fn start() -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let [client, peer, admin] = free_ports();
-        let file = folder.path().join("cluster.toml");
-        fs::write(&file, cluster_text(client, peer, admin)).expect("a file");
-        let server = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(["server", "--insecure", "--node", "n1", "--profile", "small", "--cluster"])
-            .arg(&file)
-            .arg("--data")
-            .arg(folder.path().join("data"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary runs");
-        let cluster = Cluster { folder, endpoint: format!("127.0.0.1:{client}"), server };
-        cluster.check(&["status", "--wait", "30s"], 0, "healthy: 2 of 2 groups");
-        cluster
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("QUORATE_ENDPOINTS", &self.endpoint)
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
-            .output()
-            .expect("the binary runs")
-    }
-
-    /// The command ends with this exit code and says this; returns stdout.
-    fn check(&self, args: &[&str], exit: i32, part: &str) -> String {
-        let output = self.run(args);
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(exit), "{args:?}\n{stdout}\n{stderr}");
-        let said = stdout.contains(part) || stderr.contains(part);
-        assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
-        stdout
-    }
-
-    /// The items of the document of a command that ends well.
-    fn items(&self, args: &[&str]) -> Value {
-        let stdout = self.check(&[args, &["-o", "json"]].concat(), 0, "\"api_version\"");
-        let mut document: Value = serde_json::from_str(&stdout).expect("a document");
-        document["items"].take()
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.folder.path().join(name);
-        fs::write(&path, text).expect("a file");
-        path
-    }
-
-    fn states(&self) -> usize {
-        let folder = self.folder.path().join("state/quorate/imports");
-        fs::read_dir(folder).map_or(0, Iterator::count)
-    }
-}
-
-fn cluster_text(client: u16, peer: u16, admin: u16) -> String {
-    format!(
-        r#"[cluster]
-name = "one"
-id = "6f1d0c5e9a7b4d3280f1e2d3c4b5a697"
-
-[[city]]
-name = "sh"
-
-[[idc]]
-name = "sh-a"
-city = "sh"
-
-[[node]]
-id = 1
-zone = "sh-a"
-client = "127.0.0.1:{client}"
-peer = "127.0.0.1:{peer}"
-admin = "127.0.0.1:{admin}"
-
+fn cluster_text(ports: &[Ports]) -> String {
+    let (id, zones) = ("6f1d0c5e9a7b4d3280f1e2d3c4b5a697", ["sh-a"]);
+    city("one", id, &zones, &zones, ports)
+        + r#"
 [[table]]
 id = 1
 name = "purchases"
@@ -139,7 +43,18 @@ id = 2
 unit = "GZ"
 locality = "F@sh-a"
 "#
-    )
+}
+
+/// Starts a node and waits until it is healthy.
+fn start() -> Cluster {
+    let cluster = Cluster::start(1, cluster_text);
+    cluster.check(&["status", "--wait", "30s"], 0, "healthy: 2 of 2 groups");
+    cluster
+}
+
+/// Imports that were begun and are not complete.
+fn states(cluster: &Cluster) -> usize {
+    fs::read_dir(cluster.path("state/quorate/imports")).map_or(0, Iterator::count)
 }
 
 /// Arguments of a command about the rows of user 42.
@@ -149,7 +64,7 @@ fn of_user<'a>(args: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn rows_are_written_read_and_guarded() {
-    let cluster = Cluster::start();
+    let cluster = start();
     cluster.check(&of_user(&["kv", "put", "name", "Ada"]), 0, "durable on a majority of g1");
     assert_eq!(cluster.check(&of_user(&["kv", "get", "name"]), 0, ""), "Ada\n");
     assert_eq!(cluster.check(&of_user(&["kv", "get", "name", "--raw"]), 0, ""), "Ada");
@@ -176,7 +91,7 @@ fn rows_are_written_read_and_guarded() {
     assert_eq!(items[0]["sums"][0]["value"]["integer"], "5");
     let txn = of_user(&["kv", "txn", "--add", "n=-10", "--floor", "0", "--put", "name=Eve"]);
     cluster.check(&txn, 4, "error[GUARD_FAILED]");
-    cluster.file("steps", "require-equals name=Bob\ndelete name\nput last=two words\n");
+    cluster.write("steps", "require-equals name=Bob\ndelete name\nput last=two words\n");
     cluster.check(&of_user(&["kv", "txn", "steps"]), 0, "committed");
 
     let scan = cluster.check(&of_user(&["kv", "scan"]), 0, "");
@@ -200,7 +115,7 @@ fn rows_are_written_read_and_guarded() {
 /// Goal: accounts and transfers by hand and by file, with the exit codes that scripts rely on.
 #[test]
 fn money_is_moved_reserved_and_listed() {
-    let cluster = Cluster::start();
+    let cluster = start();
     let floorless = ["account", "create", "1:840", "--no-floor"];
     cluster.check(&floorless, 0, "account 1:840:1 created");
     cluster.check(&floorless, 0, "exists with these settings");
@@ -242,7 +157,7 @@ fn money_is_moved_reserved_and_listed() {
 
     let file = "id,debit,credit,amount,linked\n\
                 d1,42:840,1:840,5,\nd2,42:840,1:840,6,true\nd3,42:840,1:840,999,\n";
-    cluster.file("batch.csv", file);
+    cluster.write("batch.csv", file);
     let batch = ["transfer", "batch", "batch.csv"];
     let told = cluster.check(&batch, 4, "1 created, 0 had been applied, 2 refused");
     assert!(told.contains("linked_failed") && told.contains("floor_reached"), "{told}");
@@ -275,7 +190,7 @@ fn money_is_moved_reserved_and_listed() {
 
 #[test]
 fn the_cluster_is_described_and_its_mistakes_are_coded() {
-    let cluster = Cluster::start();
+    let cluster = start();
     let status = cluster.items(&["status"]);
     assert_eq!(status[0]["healthy"], true);
     assert_eq!(status[0]["nodes"][0]["node"], "n1");
@@ -292,7 +207,7 @@ fn the_cluster_is_described_and_its_mistakes_are_coded() {
 /// spoil or cannot use.
 #[test]
 fn a_bench_measures_and_says_what_it_cost() {
-    let cluster = Cluster::start();
+    let cluster = start();
     let quick = ["--seconds", "1", "--warm-up", "100ms", "--keys", "100", "--callers", "4"];
     for workload in ["put", "get", "scan", "txn"] {
         let args = [&["bench", workload, "--table", "purchases"], &quick[..]].concat();
@@ -329,7 +244,7 @@ fn a_bench_measures_and_says_what_it_cost() {
 
 #[test]
 fn an_import_stops_resumes_and_comes_back_by_an_export() {
-    let cluster = Cluster::start();
+    let cluster = start();
     let rows = |bad: &str| {
         let mut text = "user,order,note\n".to_owned();
         for row in 0..2000 {
@@ -338,22 +253,22 @@ fn an_import_stops_resumes_and_comes_back_by_an_export() {
         }
         text
     };
-    cluster.file("bad.csv", &rows("7.0"));
+    cluster.write("bad.csv", &rows("7.0"));
     let import = |file, more: &[&'static str]| {
         let args = ["import", file, "--table", "purchases", "--uid-column", "user"];
         [&args[..], more].concat()
     };
     let stdout = cluster.check(&import("bad.csv", &[]), 1, "bad.csv:702: column \"user\": \"7.0\"");
     assert!(stdout.contains("imported 700 rows"), "{stdout}");
-    assert_eq!(cluster.states(), 1);
+    assert_eq!(states(&cluster), 1);
     let stdout =
         cluster.check(&import("bad.csv", &["--skip-bad"]), 0, "resuming bad.csv after record 700");
     assert!(stdout.contains("imported 1299 rows"), "{stdout}");
     assert!(stdout.contains("1 bad rows were left out"), "{stdout}");
-    assert_eq!(cluster.states(), 0);
+    assert_eq!(states(&cluster), 0);
 
     // The same rows again change nothing; the mended row is the only new one.
-    cluster.file("good.csv", &rows("7"));
+    cluster.write("good.csv", &rows("7"));
     let item = cluster.items(&import("good.csv", &["--concurrency", "1000"]));
     assert_eq!(item[0]["rows_imported"], "2000");
     assert_eq!(item[0]["complete"], true);
@@ -361,7 +276,7 @@ fn an_import_stops_resumes_and_comes_back_by_an_export() {
     cluster.check(&export, 0, "exported 2000 rows");
     cluster.check(&export, 2, "exists already");
     let sorted = |name: &str| {
-        let text = fs::read_to_string(cluster.folder.path().join(name)).expect("a file");
+        let text = fs::read_to_string(cluster.path(name)).expect("a file");
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines[1..].sort();
         lines
@@ -381,7 +296,7 @@ fn an_import_stops_resumes_and_comes_back_by_an_export() {
 /// Goal: a healthy node has no critical findings, its clock runs like ours, and what is unknown is said.
 #[test]
 fn checks_and_bundles_of_a_healthy_cluster() {
-    let cluster = Cluster::start();
+    let cluster = start();
     // A machine that is nearly full is a warning, and rightly so.
     for args in [&["check", "cluster"][..], &["check", "unit", "RZ00"], &["check", "node", "n1"]] {
         for finding in cluster.items(args).as_array().expect("findings") {
@@ -396,9 +311,7 @@ fn checks_and_bundles_of_a_healthy_cluster() {
     assert!(rate.abs() <= error + 1_000.0, "{clocks}");
 
     cluster.check(&["debug", "bundle", "bundle"], 0, "4 files in bundle");
-    let read = |name: &str| {
-        fs::read_to_string(cluster.folder.path().join("bundle").join(name)).expect("a file")
-    };
+    let read = |name: &str| fs::read_to_string(cluster.path("bundle").join(name)).expect("a file");
     let status: Value = serde_json::from_str(&read("status.json")).expect("a document");
     assert_eq!(status["items"][0]["healthy"], true);
     assert!(read("metrics-n1.txt").contains("quorate_build_info"));

@@ -1,135 +1,33 @@
 //! Runs the built binary against a cluster of three nodes that loses two of them for ever: the third goes on, says
 //! what may be lost, and an old node that comes back is kept out.
 
-use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod common;
 
-use serde_json::Value;
-use tempfile::TempDir;
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use common::{Cluster, LIMIT, Ports, city};
 
 const NODES: usize = 3;
-/// However slow the machine is, what a test waits for happens before.
-const LIMIT: Duration = Duration::from_secs(120);
+const ZONES: [&str; NODES] = ["sh-1", "sh-2", "sh-3"];
 
-/// Nodes that are stopped at the end of the test.
-struct Cluster {
-    folder: TempDir,
-    endpoints: String,
-    nodes: Vec<Option<Child>>,
+fn cluster_text(ports: &[Ports]) -> String {
+    city("recovery", "6f1d0c5e9a7b4d3280f1e2d3c4b5a698", &ZONES, &ZONES, ports)
+        + "[[table]]\nid = 1\nname = \"load\"\nclass = \"unit\"\n\
+           [[unit]]\nname = \"RZ00\"\nkind = \"rzone\"\nslices = \"00-99\"\n\
+           [[group]]\nid = 1\nunit = \"RZ00\"\nlocality = \"F@sh-1,F@sh-2,F@sh-3\"\n\
+           leader-order = \"sh-1;sh-2;sh-3\"\nmembers = [\"n1\", \"n2\", \"n3\"]\n"
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for node in self.nodes.iter_mut().flatten() {
-            let _ = node.kill();
-            let _ = node.wait();
-        }
-    }
-}
-
-fn cluster_text(ports: &[u16]) -> String {
-    let mut text = String::from(
-        "[cluster]\nname = \"recovery\"\nid = \"6f1d0c5e9a7b4d3280f1e2d3c4b5a698\"\n\
-         [[city]]\nname = \"sh\"\n",
-    );
-    for index in 0..NODES {
-        let [client, peer, admin] = [0, 1, 2].map(|port| ports[3 * index + port]);
-        let number = index + 1;
-        text += &format!(
-            "[[idc]]\nname = \"sh-{number}\"\ncity = \"sh\"\n[[node]]\nid = {number}\nzone = \"sh-{number}\"\n\
-             client = \"127.0.0.1:{client}\"\npeer = \"127.0.0.1:{peer}\"\nadmin = \"127.0.0.1:{admin}\"\n"
-        );
-    }
-    text + "[[table]]\nid = 1\nname = \"load\"\nclass = \"unit\"\n\
-            [[unit]]\nname = \"RZ00\"\nkind = \"rzone\"\nslices = \"00-99\"\n\
-            [[group]]\nid = 1\nunit = \"RZ00\"\nlocality = \"F@sh-1,F@sh-2,F@sh-3\"\n\
-            leader-order = \"sh-1;sh-2;sh-3\"\nmembers = [\"n1\", \"n2\", \"n3\"]\n"
+/// Starts all nodes and waits until they are healthy.
+fn start() -> Cluster {
+    let cluster = Cluster::start(NODES, cluster_text);
+    cluster.check(&["status", "--wait", "60s"], 0, "healthy: 1 of 1 groups");
+    cluster
 }
 
 impl Cluster {
-    /// Starts all nodes and waits until they are healthy.
-    fn start() -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let listeners: Vec<TcpListener> = (0..3 * NODES)
-            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-            .collect();
-        let ports: Vec<u16> =
-            listeners.iter().map(|it| it.local_addr().expect("an address").port()).collect();
-        drop(listeners);
-        fs::write(folder.path().join("cluster.toml"), cluster_text(&ports)).expect("a file");
-        let endpoint = |index: usize| format!("127.0.0.1:{}", ports[3 * index]);
-        let endpoints = (0..NODES).map(endpoint).collect::<Vec<_>>().join(",");
-        let nodes = (0..NODES).map(|_| None).collect();
-        let mut cluster = Cluster { folder, endpoints, nodes };
-        for node in 1..=NODES {
-            cluster.start_node(node);
-        }
-        cluster.check(&["status", "--wait", "60s"], 0, "healthy: 1 of 1 groups");
-        cluster
-    }
-
-    fn data(&self, node: usize) -> PathBuf {
-        self.folder.path().join(format!("n{node}"))
-    }
-
-    fn start_node(&mut self, node: usize) {
-        let name = format!("n{node}");
-        let server = Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(["server", "--insecure", "--profile", "small", "--cluster", "cluster.toml"])
-            .args(["--node", &name, "--data", &name])
-            .current_dir(self.folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.nodes[node - 1] = Some(server.expect("the binary runs"));
-    }
-
-    fn kill(&mut self, node: usize) {
-        let mut child = self.nodes[node - 1].take().expect("it runs");
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_quorate"))
-            .args(args)
-            .current_dir(self.folder.path())
-            .env("QUORATE_ENDPOINTS", &self.endpoints)
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary runs")
-    }
-
-    /// The command ends with this exit code and says this; returns stdout.
-    fn check(&self, args: &[&str], exit: i32, part: &str) -> String {
-        let output = self.run(args);
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(exit), "{args:?}\n{stdout}\n{stderr}");
-        let said = stdout.contains(part) || stderr.contains(part);
-        assert!(said, "{args:?} lacks {part:?}\n{stdout}\n{stderr}");
-        stdout
-    }
-
-    /// The same once it ends so: the nodes need time to notice who is gone, or is back.
-    fn check_soon(&self, args: &[&str], exit: i32, part: &str) -> String {
-        let since = Instant::now();
-        loop {
-            let output = self.run(args);
-            let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-            let said =
-                stdout.contains(part) || String::from_utf8_lossy(&output.stderr).contains(part);
-            let is_so = output.status.code() == Some(exit) && said;
-            if is_so || LIMIT < since.elapsed() {
-                return self.check(args, exit, part);
-            }
-        }
-    }
-
     /// Waits until all three know of all that was written.
     fn agree(&self) {
         let since = Instant::now();
@@ -149,12 +47,6 @@ impl Cluster {
             }
             assert!(since.elapsed() < LIMIT, "{shown}");
         }
-    }
-
-    fn items(&self, args: &[&str]) -> Value {
-        let stdout = self.check(&[args, &["-o", "json"]].concat(), 0, "\"api_version\"");
-        let mut document: Value = serde_json::from_str(&stdout).expect("a document");
-        document["items"].take()
     }
 
     fn put(&self, key: &str) {
@@ -186,7 +78,7 @@ const DRY_RUN: [&str; 4] = ["group", "unsafe-recover", "g1", "--dry-run"];
 fn one_of_three_goes_on() {
     // Goal: what is lost is given up only where nothing else helps, and in so many words; then the group
     // serves again, its ledger says what may be lost, and who was given up is kept out for good.
-    let mut cluster = Cluster::start();
+    let mut cluster = start();
     cluster.put("first");
     let forced = [&RECOVER[..], &["--confirm", "RZ00/g1", "--reason", "two disks burnt"]].concat();
 

@@ -188,12 +188,17 @@ impl Replica {
         self.learn_commit(msg.slot_committed);
     }
 
-    /// Names an entry of ours at or before the one the leader hoped to share.
-    fn send_mismatch(&self, to: ReplicaId, hoped: EntryId, out: &mut Output) {
+    /// Names an entry of ours at or before the one the leader hoped to share. The same one only once between two
+    /// heartbeats: behind one batch that is late or lost all that are on their way do not follow our log, and for
+    /// each answer the leader would send all of them again.
+    fn send_mismatch(&mut self, to: ReplicaId, hoped: EntryId, out: &mut Output) {
         let end = self.log.last().slot;
         let slot = if end < hoped.slot { end } else { self.log.before_run_of(hoped.slot) };
         let shared = slot.max(self.slot_committed);
         let last = self.log.id_at(shared).expect("between what is trimmed and the last entry");
+        if self.mismatch_told.replace((self.promised, last)) == Some((self.promised, last)) {
+            return;
+        }
         let mismatch =
             Mismatch { ballot: self.promised, last, slot_committed: self.slot_committed };
         self.send(to, Message::Mismatch(mismatch), out);
@@ -225,6 +230,7 @@ impl Replica {
         // Trap 18: the end of what we promised never moves back.
         self.lease_until = self.lease_until.max(now + self.options.timing.lease);
         self.wait_for_leader(self.lease_until);
+        self.mismatch_told = None; // It may have been lost.
         self.learn_commit(msg.slot_committed);
         self.slot_releasable =
             self.slot_releasable.max(msg.slot_releasable.min(self.slot_committed));

@@ -132,6 +132,11 @@ impl Replica {
         if !next.is_quorum(fit) || !next.accepts_with(fit) {
             return Err(NotChanged::NoQuorum);
         }
+        // Or it could not end: see `with_one_kept`.
+        let waits = next.is_joint() && next.has_log_only();
+        if waits && next.whole().secured_after(fit) != Some(true) {
+            return Err(NotChanged::NoQuorum);
+        }
         if planted(Bug::SingleStep) {
             return Ok(next.in_the_end());
         }
@@ -216,13 +221,33 @@ impl Replica {
         }
         if at.membership.is_joint() {
             // Who keeps only the log may have dropped what the old full voters have: first the new ones have it.
-            let is_secured = at.id.slot <= self.slot_secured();
+            let is_secured = self.is_secured_after_change(leader, at.id.slot);
             if at.membership.has_log_only() && !is_secured {
-                return None;
+                return self.with_one_kept(now, leader).map(NextChange::To);
             }
             return Some(NextChange::To(at.membership.in_the_end()));
         }
         self.with_suspended(now).map(NextChange::To)
+    }
+
+    /// The same change, but a full voter stays that was to leave, because so many of the new ones are not heard that
+    /// the change could not end. One at a time, and chosen before the next: the quorums of what it would have ended
+    /// in, which another leader may have in its log, meet those of what it ends in now.
+    fn with_one_kept(&self, now: BootTime, leader: &Leader) -> Option<Membership> {
+        let present = self.memberships.current();
+        let answers = |id| self.answers(leader, now, id);
+        if present.whole().secured_after(answers) == Some(true) {
+            return None; // They only have to catch up.
+        }
+        let leaves = |member: &Member| matches!(member.role, Role::Leaving | Role::Demoted);
+        let mut leaving = present.members().filter(|(_, it)| leaves(it) && it.kind.may_lead());
+        let (kept, _) = leaving.find(|(id, _)| answers(*id))?;
+        let role = |id, role| if id == kept { Role::Voter } else { role };
+        let member =
+            |(id, it): (ReplicaId, &Member)| (id, Member { role: role(id, it.role), ..*it });
+        let next = Membership::new(present.members().map(member).collect()).ok()?;
+        let next = next.in_history(present.history());
+        (next.follows(present) && next.follows(&present.in_the_end())).then_some(next)
     }
 
     /// Ends a change whose joint membership is chosen, hands over to somebody who stays, sets voters aside that

@@ -115,10 +115,11 @@ impl Replica {
     }
 
     /// The members by which a later history than the first is known here, for whoever counts in an older one.
-    /// `None` while the entry that it began with is not durable anywhere.
+    /// `None` while the entry that it began with is not durable anywhere. Never members of a change that is not known to
+    /// be chosen: whoever is told keeps them, whatever becomes of it.
     #[must_use]
     pub fn told_history(&self) -> Option<&MembershipAt> {
-        let at = self.memberships.last();
+        let at = self.memberships.first_of_history();
         let is_later = History::default() < at.membership.history();
         (is_later && !matches!(self.force.phase, Phase::Logging(_))).then_some(at)
     }
@@ -274,6 +275,7 @@ impl Replica {
         let Ok(membership) = Membership::new(members) else {
             return; // Checked when it was asked for: this replica votes.
         };
+        self.behind = None; // What others had recycled is lost with them: nobody waits for it.
         let payloads = [membership.in_history(history).encode(), note];
         let batch = Batch::new(BatchKind::Membership, ballot, tail, tail.log_time, &payloads);
         self.append(batch, out);
@@ -288,6 +290,10 @@ impl Replica {
         }
         if self.options.kind == ReplicaKind::Arbiter {
             // It counts by what it keeps, and has nothing that could be outlived.
+            let on_its_way = self.keeping.as_ref().map(|at| at.membership.history());
+            if Some(history) <= on_its_way {
+                return; // Told twice, perhaps by somebody who knows older members.
+            }
             out.keep = Some(at.clone());
             self.keeping = Some(at);
             return;
@@ -311,6 +317,7 @@ impl Replica {
     /// The group goes on without what this replica holds: it neither serves nor votes again.
     pub(crate) fn outlive(&mut self, out: &mut Output) {
         self.force.is_outlived = true;
+        self.leader = None; // It asks nobody any more.
         self.force.phase = Phase::Idle;
         out.membership = Some(self.memberships.last().clone());
     }

@@ -216,14 +216,25 @@ impl Membership {
     /// The greatest value that more full voters have reached than may be lost at once, by the size of the
     /// group: nobody else needs to keep it. `None` if there are too few full voters for that.
     pub(crate) fn secured<T: Copy + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> Option<T> {
-        let among = |votes: fn(Role) -> bool| {
-            let counts = |it: &&Member| votes(it.role);
-            let quorum = self.members.values().filter(counts).count().div_ceil(2);
-            let full = |it: &Member| votes(it.role) && it.kind.may_lead();
-            let full = self.members.iter().filter(|(_, it)| full(it));
-            reached_by(quorum, full.map(|(id, _)| value(*id)).collect::<Vec<_>>().into_iter())
-        };
-        Some(among(Role::votes_before)?.min(among(Role::votes_after)?))
+        let before = self.secured_among(Role::votes_before, &value)?;
+        Some(before.min(self.secured_after(value)?))
+    }
+
+    /// The same by those alone who vote once the change under way is over.
+    pub(crate) fn secured_after<T: Copy + Ord>(&self, value: impl Fn(ReplicaId) -> T) -> Option<T> {
+        self.secured_among(Role::votes_after, &value)
+    }
+
+    fn secured_among<T: Copy + Ord>(
+        &self,
+        votes: fn(Role) -> bool,
+        value: &impl Fn(ReplicaId) -> T,
+    ) -> Option<T> {
+        let counts = |it: &&Member| votes(it.role);
+        let quorum = self.members.values().filter(counts).count().div_ceil(2);
+        let full = |it: &Member| votes(it.role) && it.kind.may_lead();
+        let full = self.members.iter().filter(|(_, it)| full(it));
+        reached_by(quorum, full.map(|(id, _)| value(*id)).collect::<Vec<_>>().into_iter())
     }
 
     fn reached_in_both<T: Copy + Ord>(

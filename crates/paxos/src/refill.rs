@@ -103,11 +103,21 @@ impl Replica {
     }
 
     /// The batch that a snapshot of the rows as they are applied now ends with. `None` if nothing was
-    /// known of it, or there are no rows to take it of, or others are about to take their place: ask
-    /// another replica.
+    /// known of it, or there are no rows to take it of, or others are about to take their place, or they are of another
+    /// history than this replica counts in: ask another replica.
     #[must_use]
     pub fn applied_last(&self) -> Option<&Batch> {
-        self.applied_last.as_ref().filter(|_| !self.lacks_rows())
+        self.applied_last.as_ref().filter(|_| !self.lacks_rows() && !self.is_crossing())
+    }
+
+    /// The members that go with a snapshot of the rows as they are applied now: those that were in force there, or with
+    /// which the history began whose log these rows are a part of, where its first entry is not applied yet. (Rows
+    /// are taken over only within one history, and that entry may wait for who needs them.)
+    #[must_use]
+    pub fn snapshot_membership(&self) -> &MembershipAt {
+        let (applied, first) = (self.applied_membership(), self.memberships.first_of_history());
+        let is_of_it = applied.membership.history() == first.membership.history();
+        if is_of_it { applied } else { first }
     }
 
     /// True if there are no rows that go with the log, or only damaged ones: they must come from another
@@ -128,8 +138,9 @@ impl Replica {
         };
         let is_promised = id.ballot <= self.promised_synced || planted(Bug::InstallUnpromised);
         let follows = matches!(self.duty, Duty::Follower { .. } | Duty::PreCandidate(_));
-        let keeps_log = self.options.kind.keeps_log();
-        is_ahead && is_promised && follows && keeps_log && !self.is_installing()
+        // What the group goes on without may be the last copy of what was lost.
+        let takes_part = self.options.kind.keeps_log() && !self.is_outlived();
+        is_ahead && is_promised && follows && takes_part && !self.is_installing()
     }
 
     /// A snapshot is here, complete: from now on nothing is applied. A log that has its last entry keeps
@@ -198,7 +209,8 @@ impl Replica {
     pub(crate) fn needs_refill(&self) -> bool {
         // It may have got that log from another leader after all.
         let is_behind = |id: EntryId| self.slot_committed < id.slot && !self.log.holds_exactly(id);
-        self.lacks_rows() || self.behind.is_some_and(is_behind) || self.is_crossing()
+        let crosses = self.is_crossing() && !planted(Bug::LeadAcross);
+        self.lacks_rows() || self.behind.is_some_and(is_behind) || crosses
     }
 
     fn is_installing(&self) -> bool {

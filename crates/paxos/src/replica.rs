@@ -64,6 +64,8 @@ pub struct Replica {
     /// Our log equals that of the leader of `promised` through here. Falls back to the commit
     /// position when `promised` changes, because the tail above it may differ.
     pub(crate) slot_verified: Slot,
+    /// What the leader was told of where our logs may agree, since its last heartbeat.
+    pub(crate) mismatch_told: Option<(Ballot, EntryId)>,
     /// Nobody needs the log through here, as the leader said.
     pub(crate) slot_releasable: Slot,
     /// Enough full voters have the log through here, as the leader said.
@@ -194,6 +196,7 @@ impl Replica {
             slot_committed: chosen,
             slot_applied: restored.slot_applied,
             slot_verified: chosen,
+            mismatch_told: None,
             slot_releasable: Slot::ZERO,
             slot_secured: Slot::ZERO,
             keeping: None,
@@ -496,7 +499,7 @@ impl Replica {
         self.memberships.last()
     }
 
-    /// The membership that was in force at the last entry that is applied: it goes with a snapshot.
+    /// The membership that was in force at the last entry that is applied.
     #[must_use]
     pub fn applied_membership(&self) -> &MembershipAt {
         self.memberships.at(self.slot_applied)

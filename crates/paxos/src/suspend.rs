@@ -90,7 +90,7 @@ impl Replica {
     }
 
     /// True if a member is not known to be away: it was heard lately, and is not what everything waits for.
-    fn answers(&self, leader: &Leader, now: BootTime, id: ReplicaId) -> bool {
+    pub(crate) fn answers(&self, leader: &Leader, now: BootTime, id: ReplicaId) -> bool {
         let Some(peer) = leader.peers.get(&id) else {
             return id == self.options.replica;
         };
@@ -134,14 +134,21 @@ impl Replica {
         if present.members().all(|(_, member)| member.kind.keeps_rows()) {
             return Slot::ZERO; // Nobody asks.
         }
-        // Where rows are on their way, the log begins behind them, and they may be lost on it.
-        let has_rows = |id| {
-            let standing = leader.peers.get(&id).map(|peer| peer.standing);
-            let can_lead = |it: Standing| it.health.fatal_faults < Health::CANNOT_LEAD;
-            standing.is_none_or(|standing| standing.is_some_and(can_lead))
-        };
-        let synced = |id| if has_rows(id) { self.synced_at(leader, id) } else { Slot::ZERO };
-        let secured = present.whole().secured(synced);
+        let secured = present.whole().secured(|id| self.slot_secured_at(leader, id));
         secured.unwrap_or(Slot::ZERO).min(self.slot_committed)
+    }
+
+    /// True if more of those full voters who stay have everything through here on disk than may be lost at once.
+    pub(crate) fn is_secured_after_change(&self, leader: &Leader, slot: Slot) -> bool {
+        let has_all = |id| slot <= self.slot_secured_at(leader, id);
+        self.memberships.current().whole().secured_after(has_all) == Some(true)
+    }
+
+    /// Where rows are on their way, the log begins behind them, and they may be lost on it.
+    fn slot_secured_at(&self, leader: &Leader, id: ReplicaId) -> Slot {
+        let standing = leader.peers.get(&id).map(|peer| peer.standing);
+        let can_lead = |it: Standing| it.health.fatal_faults < Health::CANNOT_LEAD;
+        let has_rows = standing.is_none_or(|standing| standing.is_some_and(can_lead));
+        if has_rows { self.synced_at(leader, id) } else { Slot::ZERO }
     }
 }

@@ -12,6 +12,7 @@ use quorate_types::BootTime;
 
 use crate::clock::Clock;
 use crate::cross::Asked;
+use crate::event::Answer;
 use crate::group::{Effects, Fatal, GroupDriver};
 use crate::refuse;
 
@@ -42,6 +43,13 @@ impl GroupDriver {
             self.arrivals.waiting.push_back((now + WAIT_MAX, asked));
         } else {
             asked.reply.answer(Err(refuse::not_serving(self.group, reason)));
+        }
+    }
+
+    /// This replica ends.
+    pub(crate) fn refuse_arrivals(&mut self, refused: &Answer) {
+        for (_, asked) in std::mem::take(&mut self.arrivals.waiting) {
+            asked.reply.answer(refused.clone());
         }
     }
 

@@ -224,7 +224,7 @@ impl GroupDriver {
     }
 
     /// Drops what belonged to the ballot that ended, and tells who waits.
-    fn lose_leadership(&mut self, reason: NotServing) {
+    pub(crate) fn lose_leadership(&mut self, reason: NotServing) {
         let refused = Err(refuse::not_serving(self.group, reason));
         let leader = match reason {
             NotServing::NotLeader(leader) => leader,

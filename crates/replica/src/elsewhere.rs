@@ -16,7 +16,7 @@ use quorate_types::{BootTime, Code, Elsewhere, Error, ReplyBody, Request, Slot, 
 
 use crate::clock::Clock;
 use crate::cross::Asked;
-use crate::event::ReplyTo;
+use crate::event::{Answer, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, Held};
 use crate::refuse;
 
@@ -164,6 +164,13 @@ impl GroupDriver {
             self.elsewhere.ask_at = None;
         }
         Ok(())
+    }
+
+    /// This replica ends.
+    pub(crate) fn refuse_elsewhere(&mut self, refused: &Answer) {
+        for waiting in std::mem::take(&mut self.elsewhere.waiting) {
+            waiting.reply.answer(refused.clone());
+        }
     }
 
     /// True if everything is applied here that a read needs.

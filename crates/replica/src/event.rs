@@ -197,6 +197,8 @@ pub enum Event {
         /// The group.
         group: GroupId,
     },
+    /// About replicas that have left their groups.
+    Leaving(Leaving),
     /// A node told who takes part in a group.
     Heard {
         /// The group.
@@ -284,7 +286,7 @@ pub enum Event {
         /// The group.
         group: GroupId,
         /// Told; `None`: none.
-        reply: oneshot::Sender<Option<(ReplicaId, ReplicaKind, bool)>>,
+        reply: oneshot::Sender<Option<Own>>,
     },
     /// The rows of a group are wanted by another node.
     Snapshot {
@@ -321,6 +323,72 @@ pub enum Event {
     Status(oneshot::Sender<ShardStatus>),
 }
 
+/// An event about replicas that have left their groups.
+#[derive(Debug)]
+pub enum Leaving {
+    /// Which replicas of this node have left their groups and are still here?
+    WhoLeft(oneshot::Sender<Vec<Departed>>),
+    /// Does the replica of a group on this node count by exactly these members, and by no earlier ones ever again?
+    IsSureOf {
+        /// The group.
+        group: GroupId,
+        /// The members.
+        at: MembershipAt,
+        /// Told.
+        reply: oneshot::Sender<bool>,
+    },
+    /// All that take part in a group have what a replica of this node left by: nobody needs it any more.
+    Leave {
+        /// The group, the replica and what it left by.
+        departed: Departed,
+        /// Told whether it has gone; not if it is another replica by now, or has left by something else.
+        reply: oneshot::Sender<bool>,
+    },
+    /// It is durable that the replica of a group has left for good, and its log is given up.
+    Left {
+        /// The group.
+        group: GroupId,
+    },
+    /// Its rows are given up, too.
+    GivenUp {
+        /// The group.
+        group: GroupId,
+    },
+}
+
+/// The replica of a group on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// What it holds.
+    pub kind: ReplicaKind,
+    /// Whether it takes part.
+    pub presence: Presence,
+}
+
+/// Whether a replica takes part, as far as it knows that to be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is a member.
+    Member,
+    /// It is none: nobody has taken it in yet, or it has left.
+    NoMember,
+    /// It has left for good, and nothing of it is here but its id.
+    Gone,
+}
+
+/// A replica that has left its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departed {
+    /// The group.
+    pub group: GroupId,
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The last members that this node knows to be chosen, without it.
+    pub since: MembershipAt,
+}
+
 /// Where a shard stands.
 #[derive(Clone, Debug)]
 pub struct ShardStatus {
@@ -336,6 +404,8 @@ pub struct ShardStatus {
     pub log: LogCounters,
     /// For how long the log thread has been busy with the disk, since the start.
     pub log_busy: Duration,
+    /// Replicas that have left their groups and whose rows and log are still here.
+    pub departed: usize,
     /// Every group, in order.
     pub groups: Vec<GroupStatus>,
 }

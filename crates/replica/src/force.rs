@@ -239,11 +239,41 @@ impl GroupDriver {
     }
 }
 
-/// A membership for the promise file, and whether the group goes on without the replica.
+/// What became of a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    /// It takes part, or may.
+    #[default]
+    Present,
+    /// The group goes on without what it holds, for ever.
+    Outlived,
+    /// It has left for good: its rows and its log are given up, and it never speaks again.
+    Gone,
+    /// It had left, goes on under another id, and nobody has taken it in under that yet.
+    Renamed,
+}
+
+impl Fate {
+    /// What stands behind the members.
+    fn mark(self) -> Option<u8> {
+        match self {
+            Fate::Present => None,
+            Fate::Outlived => Some(0x01),
+            Fate::Gone => Some(0x02),
+            Fate::Renamed => Some(0x03),
+        }
+    }
+
+    fn of_mark(mark: u8) -> Option<Fate> {
+        [Fate::Outlived, Fate::Gone, Fate::Renamed].into_iter().find(|it| it.mark() == Some(mark))
+    }
+}
+
+/// A membership for the promise file, and what became of the replica.
 #[must_use]
-pub fn record_of(at: &MembershipAt, is_outlived: bool) -> MembershipRecord {
+pub fn record_of(at: &MembershipAt, fate: Fate) -> MembershipRecord {
     let mut bytes = at.membership.encode().to_vec();
-    bytes.extend(is_outlived.then_some(OUTLIVED));
+    bytes.extend(fate.mark());
     MembershipRecord { at: at.id, bytes }
 }
 
@@ -251,27 +281,25 @@ pub fn record_of(at: &MembershipAt, is_outlived: bool) -> MembershipRecord {
 ///
 /// # Errors
 /// `PROMISES_UNREADABLE` if the bytes are none.
-pub fn membership_of(record: &MembershipRecord) -> Result<(MembershipAt, bool), Error> {
+pub fn membership_of(record: &MembershipRecord) -> Result<(MembershipAt, Fate), Error> {
     if record.bytes.is_empty() {
-        return Ok((MembershipAt::default(), false));
+        return Ok((MembershipAt::default(), Fate::Present));
     }
     let decoded = match Membership::decode(&record.bytes) {
-        Ok(membership) => Ok((membership, false)),
-        Err(error) => match record.bytes.split_last() {
-            Some((&OUTLIVED, bytes)) => {
-                Membership::decode(bytes).map(|membership| (membership, true))
+        Ok(membership) => Ok((membership, Fate::Present)),
+        Err(error) => {
+            let marked = record.bytes.split_last();
+            match marked.and_then(|(mark, bytes)| Some((Fate::of_mark(*mark)?, bytes))) {
+                Some((fate, bytes)) => Membership::decode(bytes).map(|it| (it, fate)),
+                None => Err(error),
             }
-            Some(_) | None => Err(error),
-        },
+        }
     };
-    let (membership, is_outlived) = decoded.map_err(|error| {
+    let (membership, fate) = decoded.map_err(|error| {
         Error::new(Code::PromisesUnreadable, format!("the members in the promise file: {error}"))
     })?;
-    Ok((MembershipAt { id: record.at, membership }, is_outlived))
+    Ok((MembershipAt { id: record.at, membership }, fate))
 }
-
-/// Stands behind a membership in the promise file if the replica is outlived.
-const OUTLIVED: u8 = 0x01;
 
 fn answer(reply: ForceReply, answer: Result<History, Error>) {
     let _gone = reply.send(answer).is_err(); // The caller may have left.
@@ -320,20 +348,20 @@ fn refused(group: GroupId, why: NotForced) -> Error {
 mod tests {
     use super::*;
 
-    /// Goal: that a replica is outlived is remembered beside its members, and nothing else is.
+    /// Goal: that a replica is outlived, has left for good, or has got another id, is remembered beside its members, and nothing else is.
     #[test]
     fn the_promise_file_remembers() {
         let membership = Membership::of_voters([(ReplicaId(1), 0)]);
         let ballot = Ballot { round: 1, replica: ReplicaId(1) };
         let at = MembershipAt { id: EntryId { slot: Slot(4), ballot }, membership };
-        for is_outlived in [false, true] {
-            let record = record_of(&at, is_outlived);
-            assert_eq!(membership_of(&record), Ok((at.clone(), is_outlived)));
+        for fate in [Fate::Present, Fate::Outlived, Fate::Gone, Fate::Renamed] {
+            let record = record_of(&at, fate);
+            assert_eq!(membership_of(&record), Ok((at.clone(), fate)));
         }
-        let mut record = record_of(&at, false);
+        let mut record = record_of(&at, Fate::Present);
         record.bytes.push(7);
         assert_eq!(membership_of(&record).unwrap_err().code, Code::PromisesUnreadable);
         let never = MembershipRecord::default();
-        assert_eq!(membership_of(&never), Ok((MembershipAt::default(), false)));
+        assert_eq!(membership_of(&never), Ok((MembershipAt::default(), Fate::Present)));
     }
 }

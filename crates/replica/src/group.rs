@@ -112,6 +112,8 @@ pub(crate) struct Effects {
     pub(crate) memberships: Vec<(GroupId, MembershipAt)>,
     /// Nodes that are told who takes part in a group.
     pub(crate) told: Vec<(NodeId, GroupId, MembershipAt)>,
+    /// Groups that have no replica here any more, and what it left by: behind everything else that it did.
+    pub(crate) leaves: Vec<(GroupId, MembershipAt)>,
     /// Who takes part, as an arbiter keeps it: durable, then said so.
     pub(crate) kept: Vec<(GroupId, MembershipAt)>,
     /// Rows to be hashed off the shard task.

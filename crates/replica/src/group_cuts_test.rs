@@ -1,7 +1,7 @@
 //! Views at cuts that a leader keeps: where they stand, and how long.
 
 use quorate_store::decode_page;
-use quorate_types::RecordsPage;
+use quorate_types::{CheckBody, RecordsPage, RowsDigest};
 
 use super::*;
 
@@ -243,4 +243,63 @@ fn a_view_that_a_backup_reads_stays_for_longer() {
     }
     assert!((7200..7500).contains(&last), "{last}");
     assert_eq!(rows_at(&mut driver, at(last), cuts[1], &mut fx), Err(Code::CutLost));
+}
+
+/// Goal: rows that are found to be wrong are shown to nobody from that step on: views at cuts go, settled ones and those
+/// that a backup reads too, and who waits for one is told; nothing more is given to other nodes, and others are
+/// fetched from those only who agree. A verdict of a minority, or one that says the same, does nothing.
+#[test]
+fn no_view_of_rows_in_quarantine_is_kept() {
+    let now = BootTime(2 * SECOND);
+    let (mut driver, mut fx) = (leader(), Effects { disk_ok_at: now, ..Effects::default() });
+    let settled = cut_between_writes(&mut driver, now, &mut fx);
+    records_at(&mut driver, now, settled, &mut fx).expect("a backup reads it");
+    prepare(&mut driver, now, &mut fx);
+    let open = cut_after_writes(&mut driver, now, &mut fx);
+    let parked = ask(&mut driver, now, page_at(open), &mut fx);
+    let now = now + 2 * Timing::lan().lease;
+    fx.disk_ok_at = now;
+    follow(&mut driver, now, &EntryPayload::Check, &mut fx);
+    let (group, here) = (driver.group, driver.options.paxos.replica);
+    let ballot = Ballot { round: 2, replica: ReplicaId(2) };
+    let at = EntryId { ballot, slot: driver.core.slot_applied() };
+    let digest = |hash| RowsDigest { slices: vec![(SliceId(0), hash)], rest: 0 };
+    driver.hashed(now, at, Some(digest(1)), &mut fx).expect("nothing fails");
+    let mut hears = |driver: &mut GroupDriver, hash, agreeing: &[u64]| {
+        let agreeing = agreeing.iter().map(|id| ReplicaId(*id)).collect();
+        let body = CheckBody::Verdict { majority: digest(hash), agreeing };
+        let message = CheckMessage { group, from: ReplicaId(2), to: here, at, body };
+        driver.receive_check(now, message, &mut fx).expect("nothing fails");
+        (std::mem::take(&mut fx.switches), std::mem::take(&mut fx.withdrawn))
+    };
+    let is_read = |driver: &GroupDriver, cut| {
+        let range = CutRange::Records { after: None, bytes: 0 };
+        let reply = ReplyTo::new(None, |_| {});
+        driver.cuts.ready.read(group, cut, &range, reply).is_ok()
+    };
+
+    for (hash, agreeing) in [(2, &[2][..]), (1, &[1, 2, 3])] {
+        let (switches, withdrawn) = hears(&mut driver, hash, agreeing);
+        assert!(switches.is_empty() && withdrawn.is_empty());
+    }
+    assert!(driver.has_view_for(&page_at(settled)) && driver.has_view_for(&page_at(open)));
+    assert!(is_read(&driver, settled) && parked.try_recv().is_err());
+
+    let (mut switches, withdrawn) = hears(&mut driver, 2, &[2, 3]);
+    let lost = parked.try_recv().expect("it is told").expect_err("the rows are wrong");
+    assert_eq!(lost.code, Code::CutLost);
+    assert!(!driver.has_view_for(&page_at(settled)) && !driver.has_view_for(&page_at(open)));
+    assert!(!is_read(&driver, settled) && !is_read(&driver, open));
+    assert_eq!(rows_at(&mut driver, now, settled, &mut fx), Err(Code::NotLeader));
+    assert_eq!(driver.cuts.status(now).views, 0);
+    assert_eq!(withdrawn, [group], "whoever is given the rows is given no more");
+    assert!(driver.core.rows_missing() && driver.check_status(now).is_diverged);
+    for wanted in &fx.refills {
+        assert_eq!(wanted.sources, [NodeId(2), NodeId(3)]);
+    }
+    assert!(driver.refill_status().is_under_way && fx.refills.len() == 1);
+    let switch = switches.pop().filter(|_| switches.is_empty()).expect("one");
+    assert!(!driver.store.is_quarantined(group));
+    assert!(switch.run().expect("the twin works").is_none());
+    assert!(driver.store.is_quarantined(group), "a restart knows");
 }

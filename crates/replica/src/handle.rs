@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, LogWaits};
-use crate::event::{Event, MembersStatus, ReplyTo, ShardStatus};
+use crate::event::{Departed, Event, Leaving, MembersStatus, Own, ReplyTo, ShardStatus};
 use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::log_thread::Stop;
@@ -187,7 +187,7 @@ impl ShardHandle {
     /// Hands leadership of a group over.
     ///
     /// # Errors
-    /// `NOT_LEADER` if this node does not lead it, `UNKNOWN_GROUP`, `INVALID_REQUEST`.
+    /// `NOT_LEADER` if this node does not lead it, `WRONG_NODE`, `INVALID_REQUEST`.
     pub async fn transfer_leader(&self, group: GroupId, to: Option<NodeId>) -> Result<(), Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::TransferLeader { group, to, reply })?;
@@ -270,6 +270,38 @@ impl ShardHandle {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Rebirth { options, reply })?;
         receive.await.map_err(|_| ended())?
+    }
+
+    /// The replicas of this node that have left their groups and are still here.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub async fn who_left(&self) -> Result<Vec<Departed>, Error> {
+        let (send, receive) = oneshot::channel();
+        self.send(Event::Leaving(Leaving::WhoLeft(send)))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// True if the replica of a group on this node is a member by exactly these members and counts by no earlier ones
+    /// ever again.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub async fn is_sure_of(&self, group: GroupId, at: MembershipAt) -> Result<bool, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Leaving(Leaving::IsSureOf { group, at, reply }))?;
+        receive.await.map_err(|_| ended())
+    }
+
+    /// Gives up a replica that has left: all that take part in its group were asked, and have what it left by. False if
+    /// it is not as it was.
+    ///
+    /// # Errors
+    /// `SHUTTING_DOWN`.
+    pub async fn leave(&self, departed: Departed) -> Result<bool, Error> {
+        let (reply, receive) = oneshot::channel();
+        self.send(Event::Leaving(Leaving::Leave { departed, reply }))?;
+        receive.await.map_err(|_| ended())
     }
 
     /// A node told who takes part in a group.
@@ -382,10 +414,7 @@ impl ShardHandle {
     ///
     /// # Errors
     /// `SHUTTING_DOWN` if the shard has ended.
-    pub async fn own(
-        &self,
-        group: GroupId,
-    ) -> Result<Option<(ReplicaId, ReplicaKind, bool)>, Error> {
+    pub async fn own(&self, group: GroupId) -> Result<Option<Own>, Error> {
         let (reply, receive) = oneshot::channel();
         self.send(Event::Own { group, reply })?;
         receive.await.map_err(|_| ended())

@@ -54,8 +54,8 @@ pub use clock::Clock;
 pub use damaged_log::is_whole;
 pub use disk_health::{DiskHangs, LogWaits};
 pub use event::{
-    Answer, CheckStatus, CutStatus, Event, GroupStatus, MembersStatus, RefillStatus, ReplyTo,
-    ShardStatus,
+    Answer, CheckStatus, CutStatus, Departed, Event, GroupStatus, Leaving, MembersStatus, Own,
+    Presence, RefillStatus, ReplyTo, ShardStatus,
 };
 pub use force::{ForceOrder, Standing};
 pub use group::{GroupOptions, GroupRule, SliceRule};

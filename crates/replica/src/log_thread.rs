@@ -18,7 +18,7 @@ use quorate_types::{Ballot, Error, GroupId, NodeId, PeerFolder, ReplicaId, Repli
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk_health::DiskGauge;
-use crate::event::Event;
+use crate::event::{Event, Leaving};
 use crate::peer_folders::{self, PeerFolders};
 
 /// After this long without work a small frame seals the last sync.
@@ -45,8 +45,11 @@ pub(crate) enum LogCommand {
     Keep { group: GroupId, membership: MembershipRecord },
     /// Remember a replica that was made just now, then say so.
     Create(Made),
+    /// Remember that the replica of a group has left for good, after all frames that were sent before, then give up its
+    /// log, and say so. No more is sent for it before that is said.
+    Leave { group: GroupId, membership: MembershipRecord },
     /// Remember that a replica that has left goes on under this id, then say so.
-    Rename { group: GroupId, replica: ReplicaId },
+    Rename { group: GroupId, replica: ReplicaId, membership: MembershipRecord },
     /// Remember that this is not the first data folder of the node, and the replicas that take the places of those
     /// before them: all in one store, then say so.
     Rebirth(Vec<Made>),
@@ -198,6 +201,7 @@ impl LogThread {
         let mut frames = Vec::new();
         let mut writes = BTreeMap::new();
         let mut releases = BTreeMap::new();
+        let mut leaves = BTreeMap::new();
         let mut news = News::default();
         for command in commands {
             match command {
@@ -207,6 +211,9 @@ impl LogThread {
                 }
                 LogCommand::Release { group, upto } => {
                     releases.insert(group, upto);
+                }
+                LogCommand::Leave { group, membership } => {
+                    leaves.insert(group, membership);
                 }
                 other => self.note(other, &mut news),
             }
@@ -229,6 +236,38 @@ impl LogThread {
             self.writer.free_oldest()?;
             send(events, Event::Released);
         }
+        if !leaves.is_empty() {
+            self.leave(leaves, events).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the logs of replicas that have left for good. First it is durable that nothing of them counts any more:
+    /// whatever a crash leaves of the frames is no log.
+    async fn leave(
+        &mut self,
+        leaves: BTreeMap<GroupId, MembershipRecord>,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> Result<(), LogError> {
+        // Frames that count later must not begin below what is said here, even if what is not synced is lost.
+        self.sync_time().await;
+        let counts_from = self.writer.sync()?;
+        for (group, membership) in &leaves {
+            let record = self.group_record(*group);
+            record.membership.clone_from(membership);
+            record.pinned = false;
+            record.log = LogTrust { suspect: false, counts_from };
+        }
+        self.store().await?;
+        if self.record.groups.values().all(|group| !group.log.suspect) {
+            self.writer.clear_damage()?;
+        }
+        for group in leaves.into_keys() {
+            self.writer.release(group, Slot(u64::MAX))?;
+            send(events, Event::Leaving(Leaving::Left { group }));
+        }
+        self.writer.free_oldest()?;
+        send(events, Event::Released);
         Ok(())
     }
 
@@ -236,7 +275,9 @@ impl LogThread {
     fn note(&mut self, command: LogCommand, news: &mut News) {
         let mut is_news = true;
         match command {
-            LogCommand::Append { .. } | LogCommand::Release { .. } => unreachable!("for the log"),
+            LogCommand::Append { .. } | LogCommand::Release { .. } | LogCommand::Leave { .. } => {
+                unreachable!("for the log")
+            }
             LogCommand::Promise { group, ballot } => {
                 let record = self.group_record(group);
                 // A new replica may have taken a promise over while it was on its way.
@@ -262,9 +303,10 @@ impl LogThread {
                 self.put_replica(made);
                 news.events.push(Event::Created { group: made.group });
             }
-            LogCommand::Rename { group, replica } => {
+            LogCommand::Rename { group, replica, membership } => {
                 let record = self.group_record(group);
                 record.replica = replica;
+                record.membership = membership;
                 record.pinned = false;
                 news.events.push(Event::Created { group });
             }

@@ -16,7 +16,8 @@ use quorate_types::{
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::event::MembersStatus;
+use crate::event::{Departed, MembersStatus, Own, Presence};
+use crate::force::Fate;
 use crate::group::{Effects, Fatal, GroupDriver};
 use crate::refuse;
 
@@ -34,9 +35,8 @@ pub(crate) struct MembersDriver {
     pub(crate) stored: MembershipAt,
     /// The id that it had before, since the start.
     former: Option<ReplicaId>,
-    /// Nobody has taken it in under the id that it has now. Unknown after a start: then it may get another one once
-    /// more.
-    is_renamed: bool,
+    /// It had left, and nobody has taken it in under the id that it has now.
+    pub(crate) is_renamed: bool,
     /// The last members that other nodes have told of. They are chosen.
     pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
@@ -61,13 +61,15 @@ impl GroupDriver {
     }
 
     /// This replica, what it holds, and whether it is a member, as far as that is applied or heard here.
-    pub(crate) fn own(&self) -> (ReplicaId, ReplicaKind, bool) {
+    pub(crate) fn own(&self) -> Own {
         let own = self.options.paxos.replica;
         // What the log says above may be that it has left.
         let is_in = |members: &Membership| members.get(own).is_some();
         let applied = &self.core.applied_membership().membership;
         let is_member = is_in(applied) && is_in(self.core.membership());
-        (own, self.kind(), is_member && !self.has_left())
+        let is_member = is_member && !self.has_left();
+        let presence = if is_member { Presence::Member } else { Presence::NoMember };
+        Own { replica: own, kind: self.kind(), presence }
     }
 
     /// How many voters are set aside until they are back.
@@ -100,6 +102,41 @@ impl GroupDriver {
         let was_in = *applied != Membership::default() && !self.members.is_renamed;
         let knows = was_in && is_none(applied) && is_none(self.core.membership());
         knows || self.has_left_unsaid()
+    }
+
+    /// Since when it has left, by the last members that are known here, if it may go for good. One that is outlived
+    /// stays: it may be the only place where what was lost can still be read.
+    pub(crate) fn departed(&self) -> Option<Departed> {
+        if !self.has_left() || self.core.is_outlived() {
+            return None;
+        }
+        let (heard, known) = (&self.members.heard, self.core.membership_at());
+        let since = if heard.is_after(known) { heard } else { known };
+        let replica = self.options.paxos.replica;
+        let is_out = since.membership.get(replica).is_none();
+        is_out.then(|| Departed { group: self.group, replica, since: since.clone() })
+    }
+
+    /// For the promise file, beside its members.
+    pub(crate) fn fate(&self) -> Fate {
+        if self.core.is_outlived() {
+            Fate::Outlived
+        } else if self.members.is_renamed {
+            Fate::Renamed
+        } else {
+            Fate::Present
+        }
+    }
+
+    /// True if this replica is a member by exactly these members, has applied everything through the entry they came
+    /// with, and so counts by no earlier ones ever again. An arbiter keeps them.
+    pub(crate) fn is_sure_of(&self, at: &MembershipAt) -> bool {
+        let core = &self.core;
+        let is_member = at.membership.get(self.options.paxos.replica).is_some();
+        let has_applied =
+            !self.kind().keeps_log() || (at.id.slot <= core.slot_applied() && !core.rows_missing());
+        let is_fit = !core.is_outlived() && !core.is_crossing() && !core.is_log_suspect();
+        is_member && core.membership_at() == at && has_applied && is_fit
     }
 
     /// True if nobody has taken it in yet.

@@ -87,9 +87,18 @@ pub(crate) struct Switch {
     /// The replica that wants it.
     replica: ReplicaId,
     store: Arc<Store>,
-    /// The rows that are to count, as of which entry and of which incarnation; `None`: the rows that are there
-    /// do not.
-    to: Option<(Slot, u32)>,
+    to: Rows,
+}
+
+/// Which rows are to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    /// Those that were installed, as of this entry, of this incarnation.
+    Installed(Slot, u32),
+    /// None before others are installed. Those that are there stay.
+    Quarantined,
+    /// None: the replica has left.
+    GivenUp,
 }
 
 /// What is kept in memory of rows that were switched to.
@@ -114,16 +123,34 @@ impl std::fmt::Debug for Switch {
 impl Switch {
     /// The rows of a group must not be used, not after a restart either.
     pub(crate) fn quarantine(group: GroupId, replica: ReplicaId, store: &Arc<Store>) -> Switch {
-        Switch { group, replica, store: Arc::clone(store), to: None }
+        Switch { group, replica, store: Arc::clone(store), to: Rows::Quarantined }
+    }
+
+    /// The rows of a replica that has left for good go.
+    pub(crate) fn give_up(group: GroupId, replica: ReplicaId, store: &Arc<Store>) -> Switch {
+        Switch { group, replica, store: Arc::clone(store), to: Rows::GivenUp }
+    }
+
+    /// True if the rows are given up.
+    pub(crate) fn gives_up(&self) -> bool {
+        self.to == Rows::GivenUp
     }
 
     /// Makes the installed rows those that count, and reads from them what is kept in memory; or remembers
-    /// that there are none that do.
+    /// that there are none that do, and removes them if they are of no use any more.
     pub(crate) fn run(self) -> Result<Option<Loaded>, StoreError> {
         let Switch { group, store, to, .. } = self;
-        let Some((slot, incarnation)) = to else {
-            store.quarantine(group)?;
-            return Ok(None);
+        let (slot, incarnation) = match to {
+            Rows::Installed(slot, incarnation) => (slot, incarnation),
+            Rows::Quarantined => {
+                store.quarantine(group)?;
+                return Ok(None);
+            }
+            Rows::GivenUp => {
+                store.give_up(group)?;
+                store.purge()?;
+                return Ok(None);
+            }
         };
         store.switch(group, slot, Base { incarnation })?;
         let keyspace = store.keyspace(group);
@@ -243,7 +270,7 @@ impl GroupDriver {
         }
         self.refill.phase = Phase::Switching;
         let (group, replica) = (self.group, self.options.paxos.replica);
-        let (store, to) = (Arc::clone(&self.store), Some((slot, incarnation)));
+        let (store, to) = (Arc::clone(&self.store), Rows::Installed(slot, incarnation));
         fx.switches.push(Switch { group, replica, store, to });
     }
 

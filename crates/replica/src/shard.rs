@@ -5,6 +5,7 @@
 //! and appends go to the peers before they go to our own log.
 
 mod histories;
+mod leave;
 mod members;
 mod rows;
 
@@ -17,7 +18,7 @@ use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    BootTime, Code, Elsewhere, Error, GroupId, NodeId, ReplicaId, Request, limits,
+    BootTime, CheckReport, Code, Elsewhere, Error, GroupId, NodeId, ReplicaId, Request, limits,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info};
@@ -29,7 +30,7 @@ use crate::cross::Asked;
 use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
-use crate::force::record_of;
+use crate::force::{Fate, record_of};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
@@ -116,6 +117,8 @@ pub struct Shard {
     is_told_to_drain: bool,
     /// Replicas that are not durable yet.
     making: BTreeMap<GroupId, members::Making>,
+    /// Replicas that have left for good.
+    gone: leave::AllGone,
     /// Who waits until the replicas that began anew are durable.
     rebirth: Option<oneshot::Sender<Result<(), Error>>>,
     housekeeping_at: BootTime,
@@ -171,6 +174,7 @@ impl Shard {
             draining: false,
             is_told_to_drain: false,
             making: BTreeMap::new(),
+            gone: BTreeMap::new(),
             rebirth: None,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             housekeeping_part: 0,
@@ -342,14 +346,17 @@ impl Shard {
             }
             Event::Synced(writes) => {
                 for (group, write) in writes {
+                    // Its replica may have left for good meanwhile; another one comes only after this.
+                    let Some(driver) = self.groups.get_mut(&group) else { continue };
                     fx.touched.push(group);
-                    self.driver(group).step(now, Input::Synced { write }, fx)?;
+                    driver.step(now, Input::Synced { write }, fx)?;
                 }
             }
             Event::PromisesSynced(promises) => {
                 for (group, ballot) in promises {
+                    let Some(driver) = self.groups.get_mut(&group) else { continue };
                     fx.touched.push(group);
-                    self.driver(group).step(now, Input::PromiseSynced { ballot }, fx)?;
+                    driver.step(now, Input::PromiseSynced { ballot }, fx)?;
                 }
             }
             Event::LogWhole { group, replica } => self.log_is_whole(now, group, replica, fx)?,
@@ -373,6 +380,7 @@ impl Shard {
             | Event::Attempts(_)
             | Event::Resolve { .. }
             | Event::Status(_) => self.handle_question(now, event, fx)?,
+            Event::Leaving(event) => self.handle_leaving(event, fx),
             Event::Members { .. }
             | Event::ChangeMembers { .. }
             | Event::Join { .. }
@@ -402,11 +410,11 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         fx.touched.push(group);
-        let driver = self.driver(group);
-        if driver.options.paxos.replica != replica {
-            return Ok(());
+        let driver = self.groups.get_mut(&group);
+        match driver.filter(|driver| driver.options.paxos.replica == replica) {
+            Some(driver) => driver.step(now, Input::LogWhole, fx),
+            None => Ok(()),
         }
-        driver.step(now, Input::LogWhole, fx)
     }
 
     fn released(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
@@ -439,13 +447,7 @@ impl Shard {
             }
             Event::Check { group, wait, reply } => {
                 fx.touched.push(group);
-                match self.groups.get_mut(&group) {
-                    Some(driver) => driver.ask_check(now, wait, self.has_room, reply),
-                    None => {
-                        let error = refuse::wrong_node(group);
-                        let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
-                    }
-                }
+                self.check(now, group, wait, reply);
             }
             Event::Meet { node, folder, told, reply } => {
                 let comes = Some(Newcomer { node, folder, reply });
@@ -507,14 +509,27 @@ impl Shard {
             | Event::Standing { .. }
             | Event::Force { .. }
             | Event::Losses { .. }
+            | Event::Leaving(_)
             | Event::PinLeader { .. }
             | Event::SetDrained { .. } => unreachable!("no question"),
         }
         Ok(())
     }
 
-    fn driver(&mut self, group: GroupId) -> &mut GroupDriver {
-        self.groups.get_mut(&group).expect("the log thread reports only groups that wrote")
+    fn check(
+        &mut self,
+        now: BootTime,
+        group: GroupId,
+        wait: Duration,
+        reply: oneshot::Sender<Result<CheckReport, Error>>,
+    ) {
+        match self.groups.get_mut(&group) {
+            Some(driver) => driver.ask_check(now, wait, self.has_room, reply),
+            None => {
+                let error = refuse::wrong_node(group);
+                let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
+            }
+        }
     }
 
     fn transfer(
@@ -525,10 +540,7 @@ impl Shard {
         fx: &mut Effects,
     ) -> Result<Result<(), Error>, Fatal> {
         let Some(driver) = self.groups.get_mut(&group) else {
-            return Ok(Err(Error::new(
-                Code::UnknownGroup,
-                format!("this node holds no replica of {group}"),
-            )));
+            return Ok(Err(refuse::wrong_node(group)));
         };
         if let Err(error) = driver.serving(now) {
             return Ok(Err(error));
@@ -678,9 +690,8 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
-            let driver = self.groups.get(&group);
-            let is_outlived = driver.is_some_and(|driver| driver.core.is_outlived());
-            let membership = record_of(&at, is_outlived);
+            let fate = self.groups.get(&group).map(GroupDriver::fate).unwrap_or_default();
+            let membership = record_of(&at, fate);
             self.memberships_unstored += 1;
             self.log.send(LogCommand::Membership { group, membership });
         }
@@ -688,7 +699,7 @@ impl Shard {
             self.options.network.tell_membership(to, group, &at);
         }
         for (group, at) in fx.kept {
-            self.log.send(LogCommand::Keep { group, membership: record_of(&at, false) });
+            self.log.send(LogCommand::Keep { group, membership: record_of(&at, Fate::Present) });
         }
         for (group, replica) in fx.whole_logs {
             self.log.send(LogCommand::LogWhole { group, replica });
@@ -701,6 +712,7 @@ impl Shard {
             self.checkpoints.appended(bytes as u64);
             self.log.send(LogCommand::Append { frames: fx.frames, writes: fx.writes });
         }
+        self.carry_out_leaves(fx.leaves);
     }
 
     fn status(&self, now: BootTime) -> ShardStatus {
@@ -711,6 +723,7 @@ impl Shard {
             log_bytes: self.log_bytes,
             log: self.log_counters,
             log_busy: self.gauge.busy(),
+            departed: self.departed().len(),
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }
     }

@@ -135,7 +135,7 @@ impl GroupDriver {
         let applied = self.store.applied(group);
         assert_eq!(last.last(), applied, "{group}: the store stands elsewhere than the core");
         let store = Arc::clone(&self.store);
-        let (membership, keyspace) = (self.core.applied_membership().clone(), self.keyspace);
+        let (membership, keyspace) = (self.core.snapshot_membership().clone(), self.keyspace);
         Ok(Ok(SnapshotSource { group, last, membership, keyspace, view, store }))
     }
 }

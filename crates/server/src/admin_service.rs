@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_proto::convert::FACT_LEADER_NODE;
 use quorate_proto::convert::check::report_to_wire;
 use quorate_proto::convert::cross::{attempt_from_wire, attempt_status_to_wire};
 use quorate_proto::convert::error::status_from_error;
@@ -51,13 +50,7 @@ impl AdminService {
         if error.code != Code::WrongNode {
             return status_from_error(&error);
         }
-        let nodes = self.context.directory.nodes(group);
-        let node = nodes.into_iter().find(|node| *node != self.context.node);
-        let hinted = match node {
-            Some(node) => self.context.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
-            None => error,
-        };
-        status_from_error(&hinted)
+        status_from_error(&self.context.with_member_address(group, error))
     }
 
     /// Refuses who may not look after a group, and tells of who does.
@@ -91,8 +84,12 @@ impl v1::admin_server::Admin for AdminService {
         let request = request.into_inner();
         let (group, to) = (GroupId(request.group), request.to_node.map(NodeId));
         self.may_admin(&caller, "transfer leader", group)?;
+        if self.context.topology.group(group).is_none() {
+            let message = format!("no group has the number {}", group.0);
+            return Err(status_from_error(&Error::new(Code::UnknownGroup, message)));
+        }
         let begun = self.context.shard.transfer_leader(group, to).await;
-        begun.map_err(|error| status_from_error(&self.context.with_leader_address(error)))?;
+        begun.map_err(|error| self.refuse(group, error))?;
         Ok(Response::new(v1::TransferLeaderResponse { to_node: to.map_or(0, |node| node.0) }))
     }
 
@@ -261,8 +258,7 @@ impl v1::admin_server::Admin for AdminService {
             wait_ms => Duration::from_millis(u64::from(wait_ms)).min(CHECK_WAIT_MAX),
         };
         let report = self.context.shard.check(group, wait).await;
-        let report =
-            report.map_err(|error| status_from_error(&self.context.with_leader_address(error)))?;
+        let report = report.map_err(|error| self.refuse(group, error))?;
         Ok(Response::new(report_to_wire(report)))
     }
 

@@ -1,12 +1,12 @@
 //! What every service of a node knows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use quorate_log::Disk;
 use quorate_proto::PEER_PROTOCOL_VERSION;
-use quorate_proto::convert::Hello;
+use quorate_proto::convert::{FACT_LEADER_NODE, Hello};
 use quorate_replica::{Clock, GroupOptions, PeerFolders, ShardHandle};
 use quorate_topology::{Node as NodeEntry, Topology};
 use quorate_types::{BootTime, Error, GroupId, Incarnation, NodeId, ReplicaId, ReplicaKind};
@@ -97,6 +97,8 @@ pub struct NodeContext {
     pub(crate) snapshots: Arc<Snapshots>,
     /// Damaged rows that this start has moved aside.
     pub(crate) repaired: Option<Repaired>,
+    /// How often somebody was sent on to a node that has a group.
+    hints: AtomicUsize,
     draining: AtomicBool,
     stopped: watch::Sender<bool>,
 }
@@ -141,6 +143,7 @@ impl NodeContext {
             joining: Mutex::default(),
             snapshots: Arc::new(Snapshots::new(node, given.snapshots, log_waits)),
             repaired: given.repaired,
+            hints: AtomicUsize::new(0),
             draining,
             stopped,
         }
@@ -196,6 +199,19 @@ impl NodeContext {
             lease_ms: lease_ms(&self.topology),
             reborn: self.reborn.load(Ordering::Acquire),
             folders: BTreeMap::clone(&self.folders.borrow()),
+        }
+    }
+
+    /// Adds the client address of a node that has a group, because this one has not: it may lead, or knows who does.
+    /// Another one each time, because the first one may be down, and who asked would be sent to it again and again.
+    #[must_use]
+    pub(crate) fn with_member_address(&self, group: GroupId, error: Error) -> Error {
+        let mut nodes = self.directory.nodes(group);
+        nodes.retain(|node| *node != self.node);
+        let turn = self.hints.fetch_add(1, Ordering::Relaxed);
+        match turn.checked_rem(nodes.len()).and_then(|place| nodes.get(place)) {
+            Some(node) => self.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
+            None => error,
         }
     }
 

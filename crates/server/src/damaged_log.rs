@@ -11,7 +11,7 @@ use quorate_log::{
     DamageKind, Disk, GroupRecord, Log, LogOffset, LogOptions, LogReader, LogTrust, LogWriter,
     NodeRecord, PromiseFile, Recovered, check_floors,
 };
-use quorate_replica::force::membership_of;
+use quorate_replica::force::{Fate, membership_of};
 use quorate_replica::{Restore, is_whole};
 use quorate_store::Store;
 use quorate_types::{Code, Error, GroupId};
@@ -91,12 +91,15 @@ impl Judge<'_> {
         }
         let mut given_up = BTreeSet::new();
         for (group, record) in &self.record.groups {
-            let (membership, is_outlived) = membership_of(&record.membership)?;
+            let (membership, fate) = membership_of(&record.membership)?;
+            if fate == Fate::Gone {
+                continue; // Nothing of its log counts.
+            }
             let from = Restore {
                 group: *group,
                 promised: record.promised,
                 membership,
-                is_outlived,
+                is_outlived: fate == Fate::Outlived,
                 lease_ns_max: 0,
                 kind: record.kind,
                 log_suspect: record.log.suspect,

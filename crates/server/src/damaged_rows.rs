@@ -195,7 +195,7 @@ fn failed(verb: &str, path: &Path, error: &io::Error) -> Error {
 mod tests {
     use quorate_log::SimDisk;
     use quorate_paxos::MembershipAt;
-    use quorate_replica::force::record_of;
+    use quorate_replica::force::{Fate, record_of};
     use quorate_topology::presets;
     use quorate_types::{Ballot, ClusterId, EntryId, ReplicaId, Slot};
 
@@ -223,7 +223,7 @@ mod tests {
             let id = EntryId { ballot, slot: Slot(9) };
             let membership = Membership::of_voters(voters.iter().map(|id| (*id, 0)));
             let at = MembershipAt { id, membership };
-            let membership = record_of(&at, false);
+            let membership = record_of(&at, Fate::Present);
             GroupRecord {
                 replica: own,
                 kind: quorate_types::ReplicaKind::Full,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_proto::convert::money::account_users;
 use quorate_proto::convert::request::addresses;
-use quorate_proto::convert::{Call, FACT_LEADER_NODE, FACT_TOPOLOGY_VERSION, Place};
+use quorate_proto::convert::{Call, FACT_TOPOLOGY_VERSION, Place};
 use quorate_replica::Answer;
 use quorate_types::limits::TXN_GROUPS_MAX;
 use quorate_types::{
@@ -91,12 +91,7 @@ impl NodeContext {
         if !nodes.contains(&self.node) {
             let message = format!("this node holds no replica of {group}");
             let error = Error::new(Code::WrongNode, message);
-            // One of those may lead, and knows who does.
-            let hinted = match nodes.first() {
-                Some(node) => self.with_leader_address(error.with(FACT_LEADER_NODE, node.0)),
-                None => error,
-            };
-            return Err(self.routed(hinted));
+            return Err(self.routed(self.with_member_address(group, error)));
         }
         let mut others = BTreeSet::new();
         let mut is_ours = false;

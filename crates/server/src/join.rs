@@ -12,6 +12,7 @@ use quorate_paxos::MembershipAt;
 use quorate_proto::convert::error::error_from_status;
 use quorate_proto::convert::members::kind_to_wire;
 use quorate_proto::v1;
+use quorate_replica::{Own, Presence};
 use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId, ReplicaKind};
 use tracing::{debug, info, warn};
 
@@ -108,14 +109,17 @@ impl NodeContext {
         let seats = self.directory.members_on(group, self.node);
         let first = ReplicaId::first_on(self.node);
         match own {
-            Some((own, ..)) if own == first && !seats.is_empty() && !seats.contains(&first) => {
+            None if seats.is_empty() => Place::None,
+            Some(Own { presence: Presence::Gone, .. }) if seats.is_empty() => Place::None,
+            None | Some(Own { presence: Presence::Gone, .. }) => {
+                Place::New(self.after(group, own), self.directory.kind_on(group, self.node))
+            }
+            Some(own) if own.replica == first && !seats.is_empty() && !seats.contains(&first) => {
                 // What the group began with here has a successor, which is not on this disk.
                 if self.reborn.load(Ordering::Acquire) { Place::None } else { Place::Reborn }
             }
-            Some((.., true)) => Place::None,
-            Some((own, kind, false)) => Place::Of(own, kind),
-            None if seats.is_empty() => Place::None,
-            None => Place::New(self.later_replica(group), self.directory.kind_on(group, self.node)),
+            Some(Own { presence: Presence::Member, .. }) => Place::None,
+            Some(Own { replica, kind, presence: Presence::NoMember }) => Place::Of(replica, kind),
         }
     }
 
@@ -131,10 +135,14 @@ impl NodeContext {
     /// The id of the replica that this data folder makes of a group after the one that it has: those before it are
     /// not used again.
     pub(crate) async fn next_replica(&self, group: GroupId) -> Result<ReplicaId, Error> {
-        Ok(match self.shard.own(group).await? {
-            Some((own, ..)) if own != ReplicaId::first_on(self.node) => own.next_later(),
+        Ok(self.after(group, self.shard.own(group).await?))
+    }
+
+    fn after(&self, group: GroupId, own: Option<Own>) -> ReplicaId {
+        match own {
+            Some(own) if own.replica != ReplicaId::first_on(self.node) => own.replica.next_later(),
             Some(_) | None => self.later_replica(group),
-        })
+        }
     }
 }
 

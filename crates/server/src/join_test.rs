@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use futures::future::FutureExt;
 use quorate_log::SimDisk;
 use quorate_paxos::{ChangeRequest, Membership, Seat};
-use quorate_replica::{Answer, Clock, MembersStatus, Stop};
+use quorate_replica::{Answer, Clock, MembersStatus, Own, Presence, Stop};
 use quorate_store::Twin;
 use quorate_topology::{Topology, presets};
 use quorate_types::{
@@ -422,7 +422,7 @@ async fn who_comes_back_gets_another_id() {
         nodes.start(ONE);
         assert_eq!(
             nodes.context(ONE).shard.own(group).await,
-            Ok(Some((made, ReplicaKind::Full, false)))
+            Ok(Some(Own { replica: made, kind: ReplicaKind::Full, presence: Presence::NoMember }))
         );
         for votes in [false, true] {
             nodes
@@ -435,6 +435,76 @@ async fn who_comes_back_gets_another_id() {
         nodes.until_without(group, &[ONE, TWO, THREE], Some(before)).await;
     }
     assert_eq!(nodes.get(3).await, Some(Value::Integer(3)));
+}
+
+/// Goal: as long as a member is down, which may still count by the members before, who has left stays; when it is back
+/// and knows, what has left goes, and a start finds nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_left_stays_while_a_member_is_down() {
+    let mut nodes = Nodes::new(2);
+    let group = nodes.group();
+    nodes.start_all();
+    nodes.put(1).await;
+    let (leader, before) = nodes.members(group).await;
+    let on: Vec<NodeId> = before.at.membership.members().map(|(id, _)| id.node()).collect();
+    let followers: Vec<NodeId> = on.iter().copied().filter(|node| *node != leader).collect();
+    let (leaves, down) = (followers[0], followers[1]);
+    let mut all = nodes.machines.keys().copied();
+    let new = all.find(|node| !on.contains(node)).expect("each group is on half of the nodes");
+
+    nodes.stop(down).await;
+    let context = Arc::clone(nodes.context(new));
+    let made = context.later_replica(group);
+    let options = (context.make_options)(group, made, ReplicaKind::Full).expect("a group");
+    assert_eq!(context.shard.create(options).await, Ok(made));
+    let seat = |votes| Seat { rank: 0, votes, kind: ReplicaKind::Full };
+    nodes
+        .change(group, |members| {
+            members.insert(made, seat(false));
+        })
+        .await;
+    let old = ReplicaId::first_on(leaves);
+    nodes
+        .change(group, |members| {
+            members.remove(&old);
+            members.insert(made, seat(true));
+        })
+        .await;
+    let departed = within(async || {
+        let who_left = nodes.context(leaves).shard.who_left().await.expect("the shard runs");
+        who_left.into_iter().find(|departed| !departed.since.membership.is_joint())
+    })
+    .await;
+    assert_eq!((departed.group, departed.replica), (group, old));
+    nodes.put(2).await;
+    for context in nodes.contexts().filter(|context| [leader, new].contains(&context.node)) {
+        let at = departed.since.clone();
+        let is_sure = async || context.shard.is_sure_of(group, at.clone()).await.ok();
+        within(async || is_sure().await.filter(|is_sure| *is_sure)).await;
+    }
+    assert!(!crate::leave::are_sure(nodes.context(leaves), &departed).await, "one is down");
+    let own = async |nodes: &Nodes| {
+        nodes
+            .context(leaves)
+            .shard
+            .own(group)
+            .await
+            .expect("the shard runs")
+            .map(|own| own.presence)
+    };
+    assert_eq!(own(&nodes).await, Some(Presence::NoMember));
+
+    nodes.start(down);
+    within(async || (own(&nodes).await == Some(Presence::Gone)).then_some(())).await;
+    nodes.stop(leaves).await;
+    nodes.start(leaves);
+    assert_eq!(own(&nodes).await, Some(Presence::Gone));
+    let rows = &nodes.machines[&leaves].rows;
+    assert_eq!(quorate_store::Engine::applied(rows, group).expect("readable"), Slot::ZERO);
+    // Nobody there gives rows away, or asks for a place.
+    let asked = nodes.context(leaves).shard.snapshot(group, new, Slot::ZERO).await;
+    assert_eq!(asked.expect_err("there are none").code, Code::WrongNode);
+    assert_eq!(nodes.get(2).await, Some(Value::Integer(2)));
 }
 
 /// Goal: a node gets the rows of groups that it has members of, and of no other, whatever the cluster file says.

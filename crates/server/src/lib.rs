@@ -33,6 +33,7 @@ mod edge;
 mod far_links;
 mod join;
 mod kv_service;
+mod leave;
 mod links;
 mod listen;
 mod pace;

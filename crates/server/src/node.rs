@@ -11,9 +11,9 @@ use quorate_log::{
 };
 use quorate_paxos::{MembershipAt, Options};
 use quorate_proto::v1;
-use quorate_replica::force::{membership_of, record_of};
+use quorate_replica::force::{Fate, membership_of, record_of};
 use quorate_replica::{
-    Clock, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore,
+    Clock, Departed, GroupOptions, LogThread, Restore, Shard, ShardOptions, Stop, restore,
 };
 use quorate_store::{Engine, Store};
 use quorate_topology::{Group, Topology};
@@ -34,6 +34,7 @@ use crate::damaged_log::Judge;
 use crate::directory::{Directory, genesis, kind_on};
 use crate::far_links::FarLinks;
 use crate::kv_service::KvService;
+use crate::leave;
 use crate::links::Links;
 use crate::listen::{Listener, Port};
 use crate::options::{Profile, Tuning, timing};
@@ -195,6 +196,7 @@ impl Node {
         let stopping = Arc::clone(&context);
         network.connect(&context);
         context.look_for_places();
+        tokio::spawn(leave::keep_leaving(Arc::clone(&context)));
         let kv = v1::kv_server::KvServer::new(KvService::new(Arc::clone(&context)))
             .max_decoding_message_size(limits::WIRE_DECODE_BYTES_MAX)
             .max_encoding_message_size(limits::WIRE_DECODE_BYTES_MAX);
@@ -329,7 +331,15 @@ impl Found<'_> {
         let Found { groups, recovered, lease_ns_max, reader, store } = self;
         for (group, GroupRecord { replica, kind, promised, pinned, log, membership }) in groups {
             let found = recovered.groups.get(&group);
-            let (membership, is_outlived) = membership_of(&membership)?;
+            let (membership, fate) = membership_of(&membership)?;
+            if fate == Fate::Gone {
+                forget(&store, group)?;
+                info!(%group, %replica, %kind, since = %membership.id, "a replica of this node has left for good");
+                let departed = Departed { group, replica, since: membership };
+                shard.add_gone(departed, kind, promised);
+                continue;
+            }
+            let is_outlived = fate == Fate::Outlived;
             let log_suspect = log.suspect;
             let from = Restore {
                 group,
@@ -361,14 +371,26 @@ impl Found<'_> {
             shard
                 .add(options, restored)
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
+            if fate == Fate::Renamed {
+                shard.note_renamed(group);
+            }
         }
         Ok(())
     }
 }
 
+/// Goes on with giving up the rows of a replica that has left.
+fn forget(store: &Store, group: GroupId) -> Result<(), Error> {
+    store
+        .give_up(group)
+        .and_then(|()| store.purge())
+        .map_err(|error| Error::new(error.code(), error.to_string()))?;
+    Ok(())
+}
+
 /// Who takes part in a group at first, for the promise file.
 pub(crate) fn born_with(group: &Group) -> MembershipRecord {
-    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) }, false)
+    record_of(&MembershipAt { id: EntryId::ZERO, membership: genesis(group) }, Fate::Present)
 }
 
 /// Refuses the data folder of another cluster or node.

@@ -94,6 +94,25 @@ impl v1::peer_server::Peer for PeerService {
         Ok(Response::new(v1::JoinResponse {}))
     }
 
+    async fn is_sure_of(
+        &self,
+        request: Request<v1::IsSureOfRequest>,
+    ) -> Result<Response<v1::IsSureOfResponse>, Status> {
+        let caller = Caller::of(&request);
+        let v1::IsSureOfRequest { hello, membership } = request.into_inner();
+        let hello = hello.ok_or_else(|| Status::invalid_argument("hello is missing"))?;
+        let hello =
+            Hello::from_wire(&hello).map_err(|error| status_from_error(&Error::from(error)))?;
+        self.greet(&caller, &hello).await?;
+        let membership =
+            membership.ok_or_else(|| Status::invalid_argument("membership is missing"))?;
+        let (group, at) = membership_from_wire(membership)
+            .map_err(|error| status_from_error(&Error::from(error)))?;
+        let is_sure = self.context.shard.is_sure_of(group, at).await;
+        let is_sure = is_sure.map_err(|error| status_from_error(&error))?;
+        Ok(Response::new(v1::IsSureOfResponse { is_sure }))
+    }
+
     async fn stream(
         &self,
         request: Request<Streaming<v1::PeerFrame>>,

@@ -298,6 +298,13 @@ impl v1::peer_server::Peer for Scripted {
         Err(Status::unavailable("it only has rows"))
     }
 
+    async fn is_sure_of(
+        &self,
+        _request: tonic::Request<v1::IsSureOfRequest>,
+    ) -> Result<Response<v1::IsSureOfResponse>, Status> {
+        Err(Status::unavailable("it only has rows"))
+    }
+
     async fn snapshot(
         &self,
         _request: tonic::Request<v1::SnapshotRequest>,

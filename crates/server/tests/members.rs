@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::time::Duration;
 
 use common::{Cluster, within};
@@ -192,4 +193,122 @@ async fn a_group_moves_to_another_node() {
     let later = cluster.client().await.with_timeout(Duration::from_secs(20));
     write(&later, 2).await;
     until(&cluster, group, |members| are(members, &sorted)).await;
+}
+
+/// Bytes of all files below a folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0, // RocksDB has removed it meanwhile.
+    };
+    entries.flatten().map(bytes).sum()
+}
+
+/// Bytes that no compression makes less of.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(bytes).collect()
+}
+
+/// Waits until a node has no replica of a group, as it says itself.
+async fn until_gone(client: &Client, node: &Node, group: GroupId) {
+    within(async || {
+        let reports = client.cluster_status().await;
+        reports.into_iter().find_map(|report| {
+            let status = report.status.ok().filter(|status| status.node == node.id)?;
+            status.groups.iter().all(|it| it.group != group).then_some(())
+        })
+    })
+    .await;
+}
+
+/// Makes a replica on a node, and waits until it votes in the place of the one on another node.
+async fn replace(cluster: &Cluster, group: GroupId, old: NodeId, new: NodeId) -> ReplicaId {
+    let request = v1::CreateReplicaRequest { group: group.0, kind: 0 };
+    let made = within(async || {
+        let mut there = admin(cluster.topology.node(new)?).await?;
+        Some(there.create_replica(request).await.ok()?.into_inner().replica)
+    })
+    .await;
+    let learner = v1::Seat { replica: made, node: new.0, ..v1::Seat::default() };
+    change(cluster, group, |member| Some(seat(member)), Some(learner)).await;
+    until(cluster, group, |members| {
+        members.members.iter().any(|member| member.replica == made && member.fit)
+    })
+    .await;
+    let joins = |member: &v1::Member| match member.node {
+        node if node == old.0 => None,
+        node if node == new.0 => Some(v1::Seat { votes: true, ..seat(member) }),
+        _ => Some(seat(member)),
+    };
+    change(cluster, group, joins, None).await;
+    until(cluster, group, |members| {
+        !members.changing && !members.members.iter().any(|member| member.node == old.0)
+    })
+    .await;
+    ReplicaId(made)
+}
+
+/// Goal: a replica that is replaced leaves its disk, but not before everybody who takes part knows; a restart brings
+/// nothing back, and the node can be given the group again, under an id that it never had.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replaced_replica_held_leaves_the_disk() {
+    const VALUE_BYTES: usize = 60_000;
+    const VALUES: u64 = 400;
+    let mut cluster = Cluster::start_wide().await;
+    let client = cluster.client().await;
+    let group = client.route("load", USER).expect("it has a place").group;
+    let key = |number: u64| format!("k{number}");
+    for number in 0..VALUES {
+        let value = Value::Bytes(noise(number + 1, VALUE_BYTES).into());
+        within(async || client.put("load", USER, key(number), value.clone()).await.ok()).await;
+    }
+    let before = members(&cluster, group).await;
+    let held: Vec<NodeId> = before.members.iter().map(|it| NodeId(it.node)).collect();
+    let nodes: Vec<Node> = cluster.topology.nodes().cloned().collect();
+    let node = |id: NodeId| nodes.iter().find(|node| node.id == id).expect("known");
+    let free = nodes.iter().find(|node| !held.contains(&node.id)).expect("one is free");
+    let (leaves, away) = (held[0], held[1]);
+    let rows = cluster.data(&node(leaves).name).join("rows");
+    let all = VALUES * VALUE_BYTES as u64;
+    within(async || (all / 2 < bytes_below(&rows)).then_some(())).await;
+
+    let new = replace(&cluster, group, leaves, free.id).await;
+    until_gone(&client, node(leaves), group).await;
+    within(async || (bytes_below(&rows) < all / 20).then_some(())).await;
+    write(&client, 1).await;
+
+    // It stays so, and so does who comes after it.
+    for name in [&node(leaves).name, &node(away).name] {
+        cluster.stop_node(name).await.expect("it stops");
+        cluster.start_node(name);
+        write(&client, 2).await;
+    }
+    until_gone(&client, node(leaves), group).await;
+    assert!(bytes_below(&rows) < all / 20);
+
+    // It comes back in the place of the one that came for it.
+    let again = replace(&cluster, group, free.id, leaves).await;
+    assert_ne!(again, ReplicaId::first_on(leaves));
+    until_gone(&client, free, group).await;
+    assert_ne!(new, again);
+    let mut sorted = held.clone();
+    sorted.sort_unstable();
+    until(&cluster, group, |members| are(members, &sorted)).await;
+    cluster.stop_node(&node(away).name).await.expect("it stops");
+    for number in (0..VALUES).step_by(37) {
+        let read = within(async || client.get("load", USER, key(number)).await.ok()).await;
+        assert!(
+            matches!(read, Some(Value::Bytes(value)) if value == noise(number + 1, VALUE_BYTES))
+        );
+    }
+    write(&client, 3).await;
 }

@@ -10,12 +10,15 @@ use std::path::Path;
 use common::{Cluster, within, write_certificates};
 use quorate_client::{Client, Outcome, Paths, Reads, Tls, TransferOutcome, Value};
 use quorate_proto::convert::error::error_from_status;
+use quorate_proto::convert::recovery::order_to_wire;
+use quorate_proto::recovery::{HistoryReport, RecoveryOrder};
 use quorate_proto::v1;
 use quorate_server::{Security, ServerOptions, serve};
 use quorate_tls::{Dial, Expected, FirstWord, Folder, YEAR};
 use quorate_topology::Topology;
 use quorate_types::{
-    AccountAddress, AccountSettings, Code, GroupId, NodeId, Transfer, TransferId, Uid,
+    AccountAddress, AccountSettings, Ballot, Code, EntryId, GroupId, Loss, LossKind, NodeId,
+    ReplicaId, Slot, Transfer, TransferId, Uid,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -184,6 +187,67 @@ async fn unary_calls_know_their_caller() {
     assert_eq!(code_of(kv.put(put).await), Code::PermissionDenied);
     let mut admin = v1::admin_client::AdminClient::new(channel);
     admin.get_node_status(v1::GetNodeStatusRequest {}).await.expect("on its own machine it helps");
+}
+
+/// Goal: only whoever looks after a group may give up what its lost members held: others are refused before anything
+/// else is looked at, whatever they type, and nothing begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_is_forced_by_those_only_who_look_after_the_group() {
+    let cluster = Cluster::start_secured(RIGHTS).await;
+    let root = cluster.client().await;
+    let (own, other) = (GroupId(2), GroupId(1)); // Of RZ01, and of RZ00.
+    let name = |group: GroupId| cluster.topology.group(group).expect("known").label();
+    let order = |group: GroupId, confirm: &str| RecoveryOrder {
+        group,
+        confirm: confirm.to_owned(),
+        history: HistoryReport::default(),
+        promised: Ballot::ZERO,
+        proven: EntryId::ZERO,
+        loss: Loss {
+            kind: LossKind::ForcedRecovery,
+            history_before: 0,
+            history_after: 1,
+            proven_through: Slot::ZERO,
+            kept_through: Slot::ZERO,
+            kept: vec![ReplicaId(1)],
+            given_up: vec![ReplicaId(2), ReplicaId(3)],
+            operator: "root".to_owned(),
+            reason: "none".to_owned(),
+            told_at_ms: 0,
+        },
+    };
+    let shop = cluster.client_of(cluster.tls("shop")).await;
+    let ops = cluster.client_of(cluster.tls("ops")).await;
+    for node in cluster.topology.nodes() {
+        let force = async |client: &Client, group, confirm: &str| {
+            let forced = client.force_recovery(node.id, &order(group, confirm)).await;
+            forced.expect_err("refused").code()
+        };
+        for confirm in [name(own), name(other), String::new()] {
+            assert_eq!(force(&shop, own, &confirm).await, Code::PermissionDenied);
+            assert_eq!(force(&shop, other, &confirm).await, Code::PermissionDenied);
+            assert_eq!(force(&ops, other, &confirm).await, Code::PermissionDenied);
+        }
+        // Those who may are asked for the name, and the group is not lost.
+        assert_eq!(force(&ops, own, &name(other)).await, Code::InvalidRequest);
+        assert_eq!(force(&ops, own, &name(own)).await, Code::GroupNotLost);
+
+        // A node is none of those, whatever it may say to its peers.
+        let tls = Tls::open(Paths::of_node(&cluster.certs(), &node.name)).expect("a node");
+        let channel = channel(&node.client, &tls).await.expect("a channel");
+        let mut admin = v1::admin_client::AdminClient::new(channel);
+        let forced = admin.force_recovery(order_to_wire(&order(own, &name(own)))).await;
+        assert_eq!(code_of(forced), Code::PermissionDenied);
+    }
+    for group in [own, other] {
+        let standings = root.standings(group, Slot::ZERO).await;
+        assert_eq!(standings.len(), 3);
+        for standing in standings {
+            let standing = standing.standing.expect("it answers");
+            assert_eq!((standing.history.number, standing.outlived), (0, false));
+        }
+        assert!(root.losses(group).await.expect("it is led").is_empty());
+    }
 }
 
 /// Goal: without a certificate of this cluster nobody gets further than the handshake, and hears why.

@@ -146,7 +146,7 @@ impl Churn {
         members: &Members,
         node: NodeId,
     ) -> Option<Vec<MemberSeat>> {
-        let kind = ReplicaKind::Full;
+        let kind = self.draw_kind(group, node, members);
         let replica = self.client.create_replica(node, group, kind).await.ok()?;
         let mut seats = seats_of(members);
         if seats.iter().any(|seat| seat.replica == replica) {
@@ -155,6 +155,24 @@ impl Churn {
         let rank = rank_of(&self.client.topology(), group, node);
         seats.push(MemberSeat { replica, node, rank, kind, votes: false });
         Some(seats)
+    }
+
+    /// An arbiter where the cluster file has arbiters, if there is none; otherwise mostly a full one.
+    fn draw_kind(&mut self, group: GroupId, node: NodeId, members: &Members) -> ReplicaKind {
+        let is_arbiter = |kind: ReplicaKind| kind == ReplicaKind::Arbiter;
+        let has_arbiter = members.members.iter().any(|member| is_arbiter(member.kind));
+        let topology = self.client.topology();
+        let idc = topology.node(node).map(|node| &node.idc);
+        let of_group = topology.group(group).into_iter().flat_map(|group| &group.members);
+        let is_for_arbiters = of_group
+            .filter(|member| is_arbiter(member.kind))
+            .any(|member| topology.node(member.node).map(|node| &node.idc) == idc);
+        match self.rng.random_range(0..10) {
+            0..9 if is_for_arbiters && !has_arbiter => ReplicaKind::Arbiter,
+            0 => ReplicaKind::LogOnly,
+            1 => ReplicaKind::ReadOnly,
+            _ => ReplicaKind::Full,
+        }
     }
 
     /// Sometimes has the leader killed while it is asked, or another member.
@@ -218,15 +236,16 @@ fn draw_seats(
     leader: Option<NodeId>,
 ) -> Vec<MemberSeat> {
     let mut seats = present.to_vec();
+    let may_vote = |seat: &MemberSeat| seat.kind.votes();
     match rng.random_range(0..8) {
         // Learners are to vote, and nobody else changes.
-        0 => seats.iter_mut().for_each(|seat| seat.votes |= rng.random_bool(0.7)),
+        0 => seats.iter_mut().for_each(|seat| seat.votes |= may_vote(seat) && rng.random_bool(0.7)),
         // One is replaced: the leader, or anybody.
         1..4 => {
             let voting: Vec<NodeId> = voters(present).iter().map(|seat| seat.node).collect();
             let any = voting.choose(rng).copied();
             let old = if rng.random_bool(0.5) { leader } else { any };
-            let learns = |seat: &MemberSeat| !seat.votes;
+            let learns = |seat: &MemberSeat| !seat.votes && may_vote(seat);
             let new: Vec<NodeId> = seats.iter().filter(|it| learns(it)).map(|it| it.node).collect();
             let new = new.choose(rng).copied();
             let stays = rng.random_bool(0.3);
@@ -238,7 +257,7 @@ fn draw_seats(
         // All voters go, all learners vote.
         4 => {
             seats.retain(|seat| !seat.votes);
-            seats.iter_mut().for_each(|seat| seat.votes = true);
+            seats.iter_mut().for_each(|seat| seat.votes = may_vote(seat));
         }
         // One goes, or votes no more.
         5 | 6 => {
@@ -253,7 +272,8 @@ fn draw_seats(
         _ => {
             seats.retain(|_| rng.random_bool(0.8));
             for seat in &mut seats {
-                seat.votes = rng.random_bool(if seat.votes { 0.8 } else { 0.5 });
+                let votes = rng.random_bool(if seat.votes { 0.8 } else { 0.5 });
+                seat.votes = may_vote(seat) && votes;
             }
         }
     }
@@ -268,7 +288,7 @@ fn voters(seats: &[MemberSeat]) -> Vec<MemberSeat> {
 #[must_use]
 pub fn seats_of(members: &Members) -> Vec<MemberSeat> {
     let seats = members.members.iter().filter_map(|member| {
-        let votes = member.role.in_the_end()?.votes_after();
+        let votes = member.role.in_the_end()?.wants_vote();
         let MemberReport { replica, node, rank, kind, .. } = *member;
         Some(MemberSeat { replica, node, rank, kind, votes })
     });

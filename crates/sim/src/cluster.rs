@@ -13,6 +13,7 @@ use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle};
 use quorate_log::SimDisk;
 use quorate_replica::{DiskHangs, Stop};
+use quorate_server::options::timing;
 use quorate_server::{Node, NodeContext, NodeParts, Profile, Tuning};
 use quorate_store::{CheckpointPolicy, Twin};
 use quorate_topology::Topology;
@@ -143,7 +144,7 @@ impl Cluster {
                 seed: options.seed,
                 disk: SimDisk::new(),
                 twin: Twin::with_write_buffer(options.write_buffer),
-                tuning: tuning(options),
+                tuning: tuning(options, topology),
                 clock: Arc::new(SimClock::new(rate_error_ppb, shows)),
                 network: network.clone(),
                 starts: Arc::default(),
@@ -339,16 +340,19 @@ impl Cluster {
 }
 
 /// Who keeps little log flushes often, too: log is recycled only below what is flushed.
-fn tuning(options: &Options) -> Tuning {
+fn tuning(options: &Options, topology: &Topology) -> Tuning {
     let often = CheckpointPolicy {
         checkpoint_age: Duration::from_millis(300),
         flush_age: Duration::from_millis(600),
         ..CheckpointPolicy::small()
     };
+    let mut timing = timing(topology.lease());
+    timing.suspend_after = options.suspend_after;
     Tuning {
         log_keep_max: options.log_keep,
         checkpoints: options.log_keep.map(|_| often),
         check_interval: CHECK_EVERY,
+        timing: Some(timing),
         ..Tuning::default()
     }
 }

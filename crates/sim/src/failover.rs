@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use madsim::runtime::NodeHandle;
 use quorate_client::Client;
-use quorate_types::{GroupId, NodeId};
+use quorate_types::{GroupId, NodeId, ReplicaKind};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::history::Outcome;
 use crate::options::Options;
 use crate::places::Place;
 use crate::random::{Draw, random};
+use crate::settle::is_settled;
 use crate::trace::Trace;
 use crate::workload::{Recorder, append};
 
@@ -123,6 +124,8 @@ impl Failover<'_> {
     /// Every fault once, in the order of the seed.
     pub async fn run(mut self, options: &Options, places: &[Place]) -> Gaps {
         let lease = self.client.topology().lease().length().unwrap_or(Duration::from_secs(1));
+        // Two replicas and an arbiter wait for the one that is away before they go on without it.
+        let aside = if options.has_arbiter { options.suspend_after } else { Duration::ZERO };
         let mut rng = random(options.seed, Draw::Faults);
         let ledgers: Vec<Place> = places.iter().filter(|it| it.is_ledger).cloned().collect();
         let mut faults = Fault::ALL.to_vec();
@@ -142,7 +145,7 @@ impl Failover<'_> {
             self.fail(fault, leader, place.group, &mut rng, &mut gaps).await;
             let gap = probe.end().await;
             gaps.gaps.push((fault.word(), u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)));
-            if fault.limit(lease) < gap {
+            if fault.limit(lease) + aside < gap {
                 let group = place.group;
                 gaps.wrong.push(format!("{group} took no write for {gap:?} after {fault:?}"));
             }
@@ -162,7 +165,9 @@ impl Failover<'_> {
             let reports = asking.await.unwrap_or_default();
             let statuses: Vec<_> =
                 reports.into_iter().filter_map(|report| report.status.ok()).collect();
-            let all = statuses.iter().flat_map(|status| &status.groups);
+            let logs =
+                statuses.iter().filter(|it| self.has(it.node, group, ReplicaKind::keeps_log));
+            let all = logs.flat_map(|status| &status.groups);
             let slots: Vec<_> =
                 all.filter(|it| it.group == group).map(|it| it.slot_committed).collect();
             // All are there and none is far behind: the fault meets a healthy group.
@@ -176,12 +181,20 @@ impl Failover<'_> {
             let leader = statuses.iter().find(serves).map(|status| status.node);
             let is_calm = statuses.len() == nodes.len()
                 && lag < 100
-                && Duration::from_secs(3) < started.elapsed();
+                && Duration::from_secs(3) < started.elapsed()
+                && self.is_settled(group).await;
             if let Some(leader) = leader.filter(|_| is_calm) {
                 return nodes.iter().position(|node| *node == leader);
             }
         }
         None
+    }
+
+    async fn is_settled(&self, group: GroupId) -> bool {
+        let client = self.client.clone();
+        let asking = self.machine.spawn(async move { client.members(group).await });
+        let answer = asking.await.unwrap_or_else(|error| panic!("the prober ended: {error}"));
+        answer.is_ok_and(|members| is_settled(&members))
     }
 
     async fn fail(
@@ -254,10 +267,14 @@ impl Failover<'_> {
     }
 
     fn may_lead(&self, node: usize, group: GroupId) -> bool {
+        self.has(self.cluster.node(node), group, ReplicaKind::may_lead)
+    }
+
+    /// True if a node has a member of a group, of a kind that does this.
+    fn has(&self, node: NodeId, group: GroupId, does: fn(ReplicaKind) -> bool) -> bool {
         let topology = self.client.topology();
         let group = topology.group(group).expect("it is one of the cluster's");
-        let member = group.member_on(self.cluster.node(node));
-        member.is_some_and(|member| member.kind.may_lead())
+        group.member_on(node).is_some_and(|member| does(member.kind))
     }
 
     async fn serves(&self, node: usize, group: GroupId) -> bool {

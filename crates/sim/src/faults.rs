@@ -88,6 +88,9 @@ pub fn schedule(options: &Options, nodes: usize, groups: &[GroupId]) -> Vec<(Dur
     if options.wipes {
         maker.lose(options.safety, Step::Wipe);
     }
+    if options.has_arbiter {
+        maker.long_absences(options);
+    }
     let mut at = FIRST;
     while at < options.safety {
         maker.fault(at, options.scenario);
@@ -162,8 +165,7 @@ impl Maker<'_> {
 
     fn stop(&mut self, node: usize, at: Duration, death: Death) {
         let end = at + self.span();
-        self.steps.push((at, Step::Stop(node, death)));
-        self.steps.push((end, Step::Start(node)));
+        self.away(at, end, node, death);
     }
 
     /// Once in a run: what the others hold must make it good.
@@ -173,6 +175,35 @@ impl Maker<'_> {
         let at = self.millis(2_000..last);
         self.steps.push((at, what(node)));
         self.steps.push((at + span, Step::Start(node)));
+    }
+
+    /// Nodes that are away for so long that a group with an arbiter goes on without them: one after the other, or
+    /// the one that goes on as soon as the first is back.
+    fn long_absences(&mut self, options: &Options) {
+        let mut at = FIRST + self.millis(0..2_000);
+        while at < options.safety {
+            let node = self.node();
+            let end = at + options.suspend_after + self.millis(500..4_000);
+            match options.scenario {
+                Scenario::Kill => self.away(at, end, node, Death::Kill),
+                Scenario::PowerCut | Scenario::AllPowerCut => {
+                    self.away(at, end, node, Death::PowerCut);
+                }
+                Scenario::Partition => self.cut(at, end, self.around(node)),
+                Scenario::Mixed => match self.rng.random_range(0..3) {
+                    0 => self.away(at, end, node, Death::Kill),
+                    1 => self.away(at, end, node, Death::PowerCut),
+                    _ => self.cut(at, end, self.around(node)),
+                },
+                Scenario::Handover | Scenario::Failover => return,
+            }
+            at = end + self.millis(0..2_000);
+        }
+    }
+
+    fn away(&mut self, at: Duration, end: Duration, node: usize, death: Death) {
+        self.steps.push((at, Step::Stop(node, death)));
+        self.steps.push((end, Step::Start(node)));
     }
 
     fn stop_one(&mut self, at: Duration, death: Death) {

@@ -48,6 +48,8 @@ pub struct Found {
     pub settled: Settled,
     /// Replicas that were read as leaders.
     pub replicas_read: u64,
+    /// Windows with a single copy in the ledgers.
+    pub windows: u64,
     /// What is wrong.
     pub wrong: Vec<String>,
 }

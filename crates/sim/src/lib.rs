@@ -67,4 +67,6 @@ pub mod trace;
 #[cfg(madsim)]
 pub mod verdict;
 #[cfg(madsim)]
+pub mod windows;
+#[cfg(madsim)]
 pub mod workload;

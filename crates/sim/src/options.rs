@@ -111,6 +111,11 @@ pub struct Options {
     /// The disk of a server is emptied once. Never together with `loses_rows`: what one of them takes, the
     /// other replicas must make good.
     pub wipes: bool,
+    /// Groups are two full replicas and an arbiter, not three. No disk is lost then: the one that is left may be
+    /// the only copy.
+    pub has_arbiter: bool,
+    /// How long such a group waits for a voter that is silent.
+    pub suspend_after: Duration,
 }
 
 impl Options {
@@ -154,8 +159,14 @@ impl Options {
             loses_rows: rng.random_bool(0.3),
             has_churn: rng.random_bool(0.4),
             wipes: rng.random_bool(0.3),
+            has_arbiter: rng.random_bool(0.2),
+            suspend_after: Duration::from_millis(pick(&mut rng, &[1_500, 1_500, 5_000])),
         };
-        let options = Options { loses_rows: options.loses_rows && !options.wipes, ..options };
+        let wipes = options.wipes && !options.has_arbiter;
+        let loses_rows = options.loses_rows && !options.has_arbiter && !wipes;
+        let is_wide = options.is_wide && !options.has_arbiter;
+        let options = Options { wipes, loses_rows, is_wide, ..options };
+        let options = if options.has_arbiter { options.for_absences() } else { options };
         match scenario {
             Scenario::Failover => options.for_measuring(),
             // The cluster is down for a good part of the run: callers that hardly ask would prove nothing.
@@ -166,13 +177,21 @@ impl Options {
         }
     }
 
+    /// Nothing is written for a good part of the run, because one of two is away: it is longer, and many callers
+    /// ask often.
+    fn for_absences(self) -> Options {
+        let think = self.think.min(Duration::from_millis(30));
+        let (clients, workers) = (3, self.workers.max(3));
+        Options { think, clients, workers, safety: self.safety + self.suspend_after, ..self }
+    }
+
     /// A healthy data centre and a client as it is by default: what is measured is the failover alone.
     fn for_measuring(self) -> Options {
         Options {
             latency: Duration::from_micros(100)..Duration::from_millis(1),
             loss: 0.0,
             links: LinkWeather { city_ms: 1, ..LinkWeather::default() },
-            is_wide: self.seed % 2 == 1,
+            is_wide: self.seed % 2 == 1 && !self.has_arbiter,
             sync: Duration::from_millis(1),
             has_slow_disk: false,
             clock_ppm: 50,
@@ -184,6 +203,7 @@ impl Options {
             attempt_timeout: Duration::from_secs(1),
             has_churn: false,
             wipes: false,
+            suspend_after: Duration::from_millis(1_500),
             ..self
         }
     }
@@ -217,7 +237,8 @@ impl fmt::Display for Options {
         let (request, attempt) = (self.request_timeout, self.attempt_timeout);
         write!(f, "request-timeout={request:?} attempt-timeout={attempt:?} ")?;
         let keeps = self.log_keep.map_or_else(|| "all".to_owned(), |bytes| bytes.to_string());
-        let Options { loses_rows, has_churn, wipes, .. } = self;
-        write!(f, "log-keep={keeps} loses-rows={loses_rows} churn={has_churn} wipes={wipes}")
+        let Options { loses_rows, has_churn, wipes, has_arbiter, suspend_after, .. } = self;
+        write!(f, "log-keep={keeps} loses-rows={loses_rows} churn={has_churn} wipes={wipes} ")?;
+        write!(f, "arbiter={has_arbiter} suspend-after={suspend_after:?}")
     }
 }

@@ -27,6 +27,7 @@ use crate::resender::Resender;
 use crate::serializability::Transactions;
 use crate::trace::Trace;
 use crate::verdict::judge;
+use crate::windows;
 use crate::workload::{Ending, Recorder, Worker};
 
 /// Fewer acknowledged calls than this prove nothing.
@@ -89,6 +90,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let resender = Resender::new(options.seed, Arc::clone(&topology), recorder.clone(), &places);
     let resending = again.spawn(resender.run(ending.clone()));
     machines.push(again);
+    let watching = admin.spawn(windows::watch(admin_client.clone(), trace.clone(), ending.clone()));
     let groups: Vec<GroupId> = topology.groups().map(|group| group.id).collect();
     let mut wrong = Vec::new();
     let mut faults = Vec::new();
@@ -127,6 +129,14 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     let looking = look(&admin, last, workers, Arc::clone(&places), options.clone(), trace.clone());
     let mut found = looking.await.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
 
+    let seen = watching.await.unwrap_or_else(|error| panic!("the watch ended: {error}"));
+    if found.wrong.is_empty() {
+        let judging = windows::judge(admin_client.clone(), seen, options.recovery_max);
+        let windows = admin.spawn(judging).await;
+        let windows = windows.unwrap_or_else(|error| panic!("the windows ended: {error}"));
+        found.windows = windows.recorded;
+        found.wrong.extend(windows.wrong);
+    }
     let history = recorder.history();
     let judged = judge(&history, &places, &found.ledgers);
     wrong.append(&mut found.wrong);
@@ -150,6 +160,7 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     counts.push(("settling-ms", found.settled.took.as_millis() as u64));
     counts.push(("helped", found.settled.helped));
     counts.push(("replicas-read", found.replicas_read));
+    counts.push(("single-copy", found.windows));
     counts.push(("events", trace.events()));
     counts.push(("virtual-ms", trace.now() / 1_000_000));
     let report = Report { wrong, counts, trace: trace.hash(), history, lists: closed.lists };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_client::{Client, MemberReport, Members};
-use quorate_types::{CheckState, GroupId, MemberSeat, NodeId};
+use quorate_types::{CheckState, GroupId, MemberRole, MemberSeat, NodeId};
 use tokio::time::Instant;
 
 use crate::churn::{rank_of, seats_of};
@@ -93,8 +93,11 @@ pub async fn settle(client: &Client, options: &Options, trace: &Trace) -> Settle
     settled
 }
 
-fn is_settled(members: &Members) -> bool {
-    members.chosen && !members.changing && members.members.iter().all(|member| member.fit)
+/// No change is under way, everybody could vote, and nobody is still set aside.
+#[must_use]
+pub fn is_settled(members: &Members) -> bool {
+    let is_back = |member: &MemberReport| member.fit && member.role != MemberRole::Suspended;
+    members.chosen && !members.changing && members.members.iter().all(is_back)
 }
 
 /// Replaces a member that does not come back by itself. False if nothing was done.

@@ -91,6 +91,15 @@ pub trait Engine: Send + Sync + 'static {
     /// `StoreError` if the engine refuses.
     fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError>;
 
+    /// Gives the disk back what removed records with `from <= key < end` still take. May take long, and may run beside
+    /// writes. In memory there is nothing to do.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    fn reclaim(&self, _from: &Key, _end: &Key) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Makes everything written so far persistent before it returns.
     ///
     /// # Errors
@@ -103,7 +112,8 @@ pub trait Engine: Send + Sync + 'static {
     /// `StoreError` if it cannot be read.
     fn applied(&self, group: GroupId) -> Result<Slot, StoreError>;
 
-    /// The group's position as a crash right now would leave it, or an earlier one. Never goes back.
+    /// The group's position as a crash right now would leave it, or an earlier one. Never goes back, but to 0 when all
+    /// that there is of the group is given up.
     ///
     /// # Errors
     /// `StoreError` if it cannot be read.

@@ -162,10 +162,8 @@ impl Store {
     /// same snapshot ended. What is there of another one is removed. May wait for the disk.
     ///
     /// # Errors
-    /// `StoreError` if the engine refuses.
-    ///
-    /// # Panics
-    /// If the store was not opened for the group.
+    /// `Overtaken` if the rows of the group were given up, or are of no group that the store was opened for; others
+    /// if the engine refuses.
     pub fn begin_install(
         self: &Arc<Store>,
         group: GroupId,
@@ -174,7 +172,9 @@ impl Store {
         let writing = self.writing();
         let (space, number) = {
             let mut state = self.write();
-            let _opened_for = state.applied(group);
+            if !state.applied.contains_key(&group) {
+                return Err(StoreError::Overtaken { group });
+            }
             let current = state.keyspace(group);
             state.installs.begun += 1;
             let number = state.installs.begun;
@@ -279,6 +279,68 @@ impl Store {
         self.engine.flush()
     }
 
+    /// Gives up everything that the store has of a group, whose replica has left; the store is as if it was not opened
+    /// for it. Durably so when this returns; the records go by and by ([`Store::purge`]), or at the next start. To be
+    /// repeated after a crash: where there is nothing any more, nothing is written. Waits for the disk.
+    ///
+    /// What comes later of the group, after [`Store::add_group`], begins with no rows, in a keyspace that none was
+    /// ever written to: changes that the table still holds go to the old one.
+    ///
+    /// Nothing of the group may be applied meanwhile, and no checkpoint that names it may be running.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    ///
+    /// # Panics
+    /// If the above does not hold: bugs of the caller.
+    pub fn give_up(&self, group: GroupId) -> Result<(), StoreError> {
+        let writing = self.writing();
+        let (current, is_empty) = {
+            let mut state = self.write();
+            assert!(
+                !state.table.frozen().is_some_and(|frozen| frozen.applied.contains_key(&group)),
+                "store: the rows of {group} are given up during a checkpoint of them"
+            );
+            assert!(!state.installs.switches(group), "store: {group} is given up and switched");
+            state.installs.writers.remove(&group);
+            let is_empty = state.applied.remove(&group).is_none_or(|slot| slot == Slot::ZERO);
+            (state.keyspace(group), is_empty)
+        };
+        // Neither the copy that counts nor the one that was being installed.
+        let next = Keyspace { incarnation: current.incarnation + 1, ..current };
+        let base = Base { incarnation: next.incarnation + 1 };
+        let has = |key: &Key| Ok::<_, StoreError>(self.engine.get(key)?.is_some());
+        let is_empty = is_empty
+            && self.engine.applied(group)? == Slot::ZERO
+            && !has(&keys::progress(group))?
+            && !has(&keys::quarantine(group))?;
+        if !is_empty {
+            self.engine.write(&CheckpointBatch {
+                records: [
+                    (keys::base(group), Some(base.encode())),
+                    (keys::progress(group), None),
+                    (keys::quarantine(group), None),
+                ]
+                .into(),
+                applied: [(group, Slot::ZERO)].into(),
+                ..CheckpointBatch::default()
+            })?;
+            self.engine.flush()?;
+        }
+        drop(writing);
+        let mut state = self.write();
+        state.bases.remove(&group);
+        state.quarantined.remove(&group);
+        if !is_empty {
+            let is_clean = state.table.active_records() == 0 && state.table.frozen().is_none();
+            let taken_by = state.table.freezes() + u64::from(!is_clean);
+            state.installs.old.extend([(current, taken_by), (next, taken_by)]);
+            state.installs.switches += 1;
+            info!(%group, incarnation = base.incarnation, "gave up the rows of a group");
+        }
+        Ok(())
+    }
+
     /// True while the rows of a group are being switched: no checkpoint can begin.
     #[must_use]
     pub fn is_switching(&self) -> bool {
@@ -301,9 +363,13 @@ impl Store {
             (due, state.installs.old.len())
         };
         for (space, _) in due {
-            let _writing = self.writing();
+            let writing = self.writing();
             debug!(group = %space.group, incarnation = space.incarnation, "removes old rows");
-            self.remove(space.ranges())?;
+            let removed = self.remove(space.ranges())?;
+            drop(writing);
+            for (from, end) in removed {
+                self.engine.reclaim(&from, &end)?;
+            }
         }
         Ok(left)
     }
@@ -319,10 +385,11 @@ impl Store {
         }
         let first = Keyspace::first(group);
         let before = first.ranges().zip(current.ranges());
-        self.remove(before.map(|((from, _), (end, _))| (from, end)))?;
+        let _removed = self.remove(before.map(|((from, _), (end, _))| (from, end)))?;
         let last = Keyspace { incarnation: u32::MAX, ..current };
         let behind = next.ranges().zip(last.ranges());
-        self.remove(behind.map(|((_, from), (_, end))| (from, end)))
+        let _removed = self.remove(behind.map(|((_, from), (_, end))| (from, end)))?;
+        Ok(())
     }
 
     /// Removes a copy that an installation made. First what says that it may be gone on with, persistently:
@@ -334,16 +401,23 @@ impl Store {
             self.engine.write(&CheckpointBatch { records, ..CheckpointBatch::default() })?;
             self.engine.flush()?;
         }
-        self.remove(space.ranges())
+        let _removed = self.remove(space.ranges())?;
+        Ok(())
     }
 
-    /// Removes what there is in these ranges. To be called by the writer of the engine.
-    fn remove(&self, ranges: impl Iterator<Item = (Key, Key)>) -> Result<(), StoreError> {
+    /// Removes what there is in these ranges; those in which there was something. To be called by the writer of the
+    /// engine.
+    fn remove(
+        &self,
+        ranges: impl Iterator<Item = (Key, Key)>,
+    ) -> Result<Vec<(Key, Key)>, StoreError> {
+        let mut removed = Vec::new();
         for (from, end) in ranges {
             if !self.engine.scan(&from, &end, 1)?.is_empty() {
                 self.engine.remove_range(&from, &end)?;
+                removed.push((from, end));
             }
         }
-        Ok(())
+        Ok(removed)
     }
 }

@@ -252,7 +252,9 @@ impl Store {
             state.table.apply(change);
         }
         let moved = std::mem::take(&mut state.moved);
-        let applied = moved.into_iter().map(|group| (group, state.applied(group))).collect();
+        // Of a group that was given up since there is no position any more.
+        let position = |group| Some((group, *state.applied.get(&group)?));
+        let applied = moved.into_iter().filter_map(position).collect();
         Some(Checkpoint::new(state.table.freeze(applied)))
     }
 

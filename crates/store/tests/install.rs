@@ -34,6 +34,8 @@ on_both_engines! {
     a_view_pinned_after_a_switch_sees_the_new_rows,
     a_view_for_a_snapshot_has_what_was_held_back,
     a_discarded_installation_leaves_nothing,
+    rows_that_are_given_up_are_whole_or_gone_after_a_crash,
+    what_comes_after_rows_that_were_given_up_sees_nothing_of_them,
 }
 
 fn row(space: Keyspace, at: u64) -> Key {
@@ -597,4 +599,87 @@ fn a_switch_never_goes_back() {
     let store = Store::open(Arc::new(Twin::new()), [G]).unwrap();
     (1..=AT.0 + 1).for_each(|slot| store.apply(G, Slot(slot), vec![]));
     let _never = store.switch(G, AT, base());
+}
+
+// Goal: whatever step of giving up a crash comes at, the rows are as they were or there are none, and giving up once
+// more leaves nothing of them; the other group has lost nothing.
+fn rows_that_are_given_up_are_whole_or_gone_after_a_crash(mut harness: impl Harness) {
+    let view = source();
+    let (mut olds, mut gones) = (0, 0);
+    for case in 0..12_u64 {
+        let store = open(&harness);
+        let space = store.keyspace(G);
+        let other = store.applied(OTHER).next();
+        store.apply(OTHER, other, vec![put(row(store.keyspace(OTHER), 1), other.0)]);
+        behind(&store, Durability::Flushed);
+        let mut installer = store.begin_install(G, case.into()).unwrap();
+        let mut pages = pages(&view, None, 300).into_iter();
+        installer.write(pages.next().expect("there are some")).unwrap();
+        if case % 2 == 0 {
+            store.quarantine(G).unwrap();
+        }
+        store.apply(G, Slot(4), vec![put(row(space, 4), 4)]); // In memory only.
+        let is_given_up = 0 < case % 4;
+        if is_given_up {
+            store.give_up(G).unwrap();
+            let late = installer.write(pages.next().expect("there are some"));
+            assert!(matches!(late, Err(StoreError::Overtaken { group: G })));
+            let late = store.begin_install(G, 99).map(|_| ());
+            assert!(matches!(late, Err(StoreError::Overtaken { group: G })));
+        }
+        if 1 < case % 4 {
+            store.purge().unwrap();
+        }
+        if case % 4 == 3 {
+            store.apply(OTHER, other.next(), vec![]);
+            checkpoint(&store, Durability::Flushed);
+            assert_eq!(store.purge().unwrap(), 0);
+        }
+        drop((store, installer));
+        harness.crash(case * 17);
+
+        let store = open(&harness);
+        if store.applied(G) == Slot::ZERO {
+            assert!(rows(&*store, store.keyspace(G)).is_empty() && !store.is_quarantined(G));
+            gones += 1;
+        } else {
+            assert!(!is_given_up, "case {case}: it was flushed");
+            assert_eq!((store.applied(G), rows(&*store, space)), (Slot(3), OLD.to_vec()));
+            olds += 1;
+        }
+        store.give_up(G).unwrap();
+        store.give_up(G).unwrap();
+        assert_eq!(store.purge().unwrap(), 0);
+        for incarnation in 0..=space.incarnation + 4 {
+            assert_gone(&*harness.engine(), Keyspace { incarnation, ..space });
+        }
+        assert!(other <= store.applied(OTHER));
+        assert_eq!(rows(&*store, store.keyspace(OTHER)), [(1, other.0)]);
+    }
+    assert_eq!((olds, gones), (3, 9));
+}
+
+// Goal: a group that is taken in again begins with nothing, although the row table still held changes of the rows
+// before when they were given up; and when those have come to the engine, they go and its own stay.
+fn what_comes_after_rows_that_were_given_up_sees_nothing_of_them(harness: impl Harness) {
+    let store = open(&harness);
+    let old = store.keyspace(G);
+    behind(&store, Durability::Flushed);
+    store.apply(G, Slot(4), vec![put(row(old, 4), 4)]);
+    let view = store.pin().unwrap().expect("few views");
+    store.give_up(G).unwrap();
+    assert_eq!(store.purge().unwrap(), 2, "layers hold changes of the old rows");
+    assert_eq!(rows(&view, old).len(), 4, "who reads a view goes on");
+
+    store.add_group(G).unwrap();
+    let new = store.keyspace(G);
+    assert_eq!((store.applied(G), store.persisted(G).unwrap()), (Slot::ZERO, Slot::ZERO));
+    assert!(rows(&*store, new).is_empty());
+    store.apply(G, Slot(1), vec![put(row(new, 1), 7)]);
+    checkpoint(&store, Durability::Flushed);
+    assert_eq!(store.purge().unwrap(), 0);
+    assert_gone(&*harness.engine(), old);
+    assert_eq!(rows(&*store, new), [(1, 7)]);
+    assert_eq!(store.persisted(G).unwrap(), Slot(1));
+    assert_eq!(rows(&view, old).len(), 4, "nor is anything taken from it later");
 }

@@ -162,7 +162,9 @@ pub fn plan(
 ) -> Result<Recovery, NotRecovered> {
     let counting: Vec<&Survivor> = survivors.iter().filter(|it| !it.is_outlived).collect();
     // Who hears of a later history counts by it; the last members of it are the ones.
-    let latest = counting.iter().max_by_key(|it| (it.history, it.members_since));
+    // Whoever nobody has taken in yet knows of none, since the same slot as those who began the group.
+    let order = |it: &&&Survivor| (it.history, it.members_since, !it.members.is_empty());
+    let latest = counting.iter().max_by_key(order);
     let latest = *latest.ok_or(NotRecovered::Nobody)?;
     let (history, members) = (latest.history, &latest.members);
     let answers = |id: &ReplicaId| counting.iter().any(|it| it.replica == *id);
@@ -342,6 +344,17 @@ mod tests {
         let plan = super::plan(&[voter, learner.clone()], None).expect("lost");
         assert_eq!((plan.kept, plan.learners), ([id(3)].into(), [id(7)].into()));
         assert_eq!(super::plan(&[learner], None), Err(NotRecovered::Nobody));
+    }
+
+    /// Goal: a replica that nobody has taken in yet, and so knows of no members, stands in nobody's way.
+    #[test]
+    fn who_is_not_taken_in_yet() {
+        let voter = survivor(3, 3, entry(2, 9), entry(2, 7));
+        let mut waits = survivor(9, 0, EntryId::ZERO, EntryId::ZERO);
+        waits.members.clear();
+        let plan = super::plan(&[voter, waits], None).expect("lost");
+        assert_eq!((plan.taken, plan.kept), (id(3), [id(3)].into()));
+        assert_eq!(plan.given_up, [id(1), id(2)].into());
     }
 
     /// Goal: a second loss is planned from the later history, and a log that has not crossed to it is taken

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quorate_types::{GroupId, ReplicaKind};
 
 use super::*;
+use crate::change::{ChangeRequest, Seat};
 use crate::input::{Input, Restored};
 use crate::message::{Message, PreVoteAck};
 use crate::options::{Options, Timing};
@@ -145,4 +146,80 @@ fn leader_of_two() -> Replica {
     let write = out.appends.last().expect("StartWork").write;
     let _ = it.step(NOW, Input::Synced { write });
     it
+}
+
+/// r1, which leads its history with r2 as a learner, and has begun to take r2 in as a voter: nobody knows whether
+/// that is chosen.
+fn changing() -> Replica {
+    let mut it = replica(R1);
+    let ballot = it.step(NOW, Input::Force(request(&[R1]))).promise.expect("it promises");
+    let mut out = it.step(NOW, Input::PromiseSynced { ballot });
+    let write = out.appends.remove(0).write;
+    let _ = it.step(NOW, Input::Synced { write });
+    let ballot = it.step(NOW, Input::Tick).promise.expect("it runs");
+    let out = it.step(NOW, Input::PromiseSynced { ballot });
+    let _ = it.step(NOW, Input::Synced { write: out.appends.last().expect("StartWork").write });
+    let seat = |id, votes| (id, Seat { rank: 0, kind: ReplicaKind::Full, votes });
+    let members = [seat(R1, true), seat(R2, false)].into();
+    let expected = it.membership_at().id;
+    let out = it.step(NOW, Input::Change(ChangeRequest { expected, members }));
+    assert!(matches!(out.changed, Some(Ok(_))), "{:?}", out.changed);
+    it
+}
+
+/// Goal: whoever is told keeps what it is told, so it is told of no members that may never be chosen.
+#[test]
+fn nobody_is_told_of_a_change_under_way() {
+    let it = changing();
+    assert!(it.membership().get(R2).is_some(), "the change is in force here");
+    let told = it.told_history().expect("a later history");
+    assert_eq!(told.id, it.history().since);
+    assert!(told.membership.get(R2).is_none());
+}
+
+/// Goal: an arbiter that is told twice, before its disk has it, keeps what it was told first.
+#[test]
+fn an_arbiter_is_told_twice() {
+    let (mut it, append) = begun();
+    let _ = it.step(NOW, Input::Synced { write: append.write });
+    let told = it.told_history().expect("durable").clone();
+    let options = Options { kind: ReplicaKind::Arbiter, ..replica(R3).options };
+    let restored = Restored::fresh(Membership::of_voters([R1, R2, R3].map(|id| (id, 0))));
+    let mut arbiter = Replica::new(BootTime::ZERO, options, restored);
+    let out = arbiter.step(NOW, Input::History(told.clone()));
+    assert_eq!(out.keep, Some(told.clone()));
+    let out = arbiter.step(NOW, Input::History(told.clone()));
+    assert_eq!(out.keep, None);
+    let _ = arbiter.step(NOW, Input::Kept(told.id));
+    assert_eq!(arbiter.history(), told.membership.history());
+}
+
+/// Goal: rows of before the entry that a history began with go to others of that history, and only to these; who
+/// still crosses gives none away, and what the group goes on without is never replaced.
+#[test]
+fn rows_of_a_history() {
+    let mut it = leader_of_two();
+    let gives = |it: &Replica| it.applied_last().map(Batch::last);
+    assert_eq!(gives(&it), Some(Slot(1)));
+    let first = it.snapshot_membership().clone();
+    assert_eq!((first.id, first.membership.history().number), (EntryId::ZERO, 0));
+
+    let (mut other, append) = begun();
+    let _ = other.step(NOW, Input::Synced { write: append.write });
+    let alone = other.told_history().expect("durable").clone();
+    let members =
+        [R1, R2].map(|id| (id, Member { rank: 0, role: Role::Voter, kind: ReplicaKind::Full }));
+    let since = EntryId { slot: Slot(5), ..alone.id };
+    let history = History { since, ..alone.membership.history() };
+    let both = Membership::new(members.into()).expect("a group").in_history(history);
+    let _ = it.step(NOW, Input::History(MembershipAt { id: since, membership: both }));
+    assert!(it.is_crossing() && !it.is_outlived());
+    assert_eq!(gives(&it), None, "its rows may not be those of the others");
+    assert_eq!(it.snapshot_membership().membership.history(), history);
+
+    let mut outlived = leader_of_two();
+    let _ = outlived.step(NOW, Input::History(alone));
+    assert!(outlived.is_outlived());
+    let later = |it: &Replica| EntryId { slot: Slot(9), ballot: it.promised() };
+    assert!(it.may_install(later(&it)) && !outlived.may_install(later(&outlived)));
 }

@@ -58,6 +58,13 @@ impl Memberships {
         self.0.last().expect("never empty")
     }
 
+    /// The first one of the history of the last: it is chosen, or began that history by force.
+    pub(crate) fn first_of_history(&self) -> &MembershipAt {
+        let history = self.last().membership.history();
+        let first = self.0.iter().find(|at| at.membership.history() == history);
+        first.expect("the last one is")
+    }
+
     /// The one that was in force at this slot, if it is chosen.
     pub(crate) fn at(&self, slot: Slot) -> &MembershipAt {
         &self.0[self.index_at(slot)]

@@ -1,6 +1,6 @@
 //! Faults end: everybody is up, every message arrives, every disk works, time passes evenly.
 
-use quorate_paxos::Membership;
+use quorate_paxos::Replica;
 use quorate_types::ReplicaId;
 
 use crate::common::cluster::Cluster;
@@ -25,6 +25,7 @@ pub fn begin(player: &mut impl Player) {
 /// Ten milliseconds without faults, but for a disk that hangs.
 pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
     player.play(&Event::Pass { ns: ROUND_NS });
+    recover(player);
     let under_way: Vec<_> =
         player.cluster().links.queues().map(|(link, queue)| (link, queue.len())).collect();
     for id in player.cluster().ids() {
@@ -56,6 +57,24 @@ pub fn round(player: &mut impl Player, hangs: Option<ReplicaId>) {
     }
 }
 
+/// An operator goes on without nodes that are lost, and whoever counts in an older history is told.
+fn recover(player: &mut impl Player) {
+    if player.cluster().lost.is_empty() {
+        return;
+    }
+    if player.cluster().is_unrecovered() {
+        player.play(&Event::Look);
+        player.play(&Event::Order);
+    }
+    let Some((history, from)) = player.cluster().latest_history() else { return };
+    for id in player.cluster().ids() {
+        let core = player.cluster().nodes[&id].core.as_ref();
+        if core.is_some_and(|core| core.history() < history) {
+            player.play(&Event::Tell { id, from });
+        }
+    }
+}
+
 /// Rows that a replica asks for come from whoever has them.
 fn refill(player: &mut impl Player, id: ReplicaId) {
     let cluster = player.cluster();
@@ -69,8 +88,10 @@ fn refill(player: &mut impl Player, id: ReplicaId) {
             if *other == id {
                 return false;
             }
-            let snapshot = cluster.nodes[other].core.as_ref().and_then(|core| core.applied_last());
-            snapshot.is_some_and(|last| wanted <= last.last())
+            let history = |id| cluster.nodes[id].core.as_ref().map(Replica::history);
+            let core =
+                cluster.nodes[other].core.as_ref().filter(|_| history(other) == history(&id));
+            core.and_then(Replica::applied_last).is_some_and(|last| wanted <= last.last())
         };
         if let Some(from) = cluster.ids().into_iter().find(has) {
             player.play(&Event::Snapshot { id, from });
@@ -83,7 +104,7 @@ fn refill(player: &mut impl Player, id: ReplicaId) {
 pub fn hang(player: &mut impl Player, rounds: u32) {
     let ids = player.cluster().ids();
     let Some(leader) = ids.iter().copied().find(|id| player.cluster().serves(*id)) else { return };
-    if !can_do_without(&player.cluster().membership.membership, leader) {
+    if !can_do_without(player.cluster(), leader) {
         return;
     }
     for _ in 0..rounds {
@@ -96,8 +117,9 @@ pub fn hang(player: &mut impl Player, rounds: u32) {
 }
 
 /// True if another replica can lead without this one.
-fn can_do_without(membership: &Membership, leader: ReplicaId) -> bool {
-    let others = |id| id != leader;
+fn can_do_without(cluster: &Cluster, leader: ReplicaId) -> bool {
+    let membership = &cluster.membership.membership;
+    let others = |id| id != leader && !cluster.gone.contains(&id);
     let mut full = membership.members().filter(|(_, it)| it.kind.may_lead() && it.role.votes());
     membership.is_quorum(others)
         && (membership.has_arbiter() || membership.accepts_with(others))

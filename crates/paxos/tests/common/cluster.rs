@@ -10,6 +10,7 @@ use quorate_paxos::{
     ChangeRequest, ForceRequest, Health, History, Input, LeaseMode, Member, Membership,
     MembershipAt, Options, Output, ReadToken, Role, Seat, Timing,
 };
+use quorate_topology::recovery::Recovery;
 use quorate_types::{Ballot, EntryId, GroupId, ReplicaId, ReplicaKind, Slot};
 
 use crate::common::event::{Event, Ids};
@@ -104,6 +105,7 @@ impl Setup {
                 ..Disk::default()
             },
             unsynced_memberships: Vec::new(),
+            last_write: 0,
             core: None,
             unsynced: Default::default(),
             unsynced_promises: Default::default(),
@@ -127,8 +129,14 @@ pub struct Cluster {
     pub real_ns: u64,
     /// The last membership that somebody has applied.
     pub membership: MembershipAt,
-    /// Replicas whose disks are gone: they had left.
+    /// Replicas that do not start any more: they had left, or are lost.
     pub gone: BTreeSet<ReplicaId>,
+    /// Those that are lost, or were: nobody takes them in again.
+    pub lost: BTreeSet<ReplicaId>,
+    /// How an operator wants to go on without them.
+    pub plan: Option<Recovery>,
+    /// Whom he ordered to last.
+    pub ordered: Option<ReplicaId>,
     reads: u64,
 }
 
@@ -140,8 +148,9 @@ impl Cluster {
             ids.map(|(id, index)| (id, setup.node(index))).collect();
         nodes.values_mut().for_each(|node| node.start(0));
         let membership = MembershipAt { id: EntryId::ZERO, membership: setup.genesis() };
-        let (links, gone) = (Links::default(), BTreeSet::new());
-        Cluster { setup, nodes, links, real_ns: 0, membership, gone, reads: 0 }
+        let (links, gone, lost) = (Links::default(), BTreeSet::new(), BTreeSet::new());
+        let (plan, ordered) = (None, None);
+        Cluster { setup, nodes, links, real_ns: 0, membership, gone, lost, plan, ordered, reads: 0 }
     }
 
     pub fn ids(&self) -> Vec<ReplicaId> {
@@ -194,21 +203,19 @@ impl Cluster {
                 }
                 None
             }
-            Event::LoseRows(id) => {
-                self.lose_rows(id);
+            Event::LoseRows(_)
+            | Event::LoseLog { .. }
+            | Event::Vanish(_)
+            | Event::LoseNode { .. }
+            | Event::FindNode(_) => {
+                self.lose_or_find(event);
                 None
             }
-            Event::LoseLog { id, keep } => {
-                self.lose_log(id, keep);
+            Event::Look => {
+                self.look();
                 None
             }
-            Event::Vanish(id) => {
-                if self.has_left(id) {
-                    self.node(id).vanish();
-                    self.gone.insert(id);
-                }
-                None
-            }
+            Event::Order => self.order(),
             Event::Snapshot { id, from } => {
                 let arriving = self.nodes.get(&from)?.snapshot()?;
                 let node = self.node(id);
@@ -237,12 +244,44 @@ impl Cluster {
         }
     }
 
+    /// Disks and nodes are lost, or found again.
+    fn lose_or_find(&mut self, event: &Event) {
+        match *event {
+            Event::LoseRows(id) => self.lose_rows(id),
+            Event::LoseLog { id, keep } => self.lose_log(id, keep),
+            Event::LoseNode { id, with_disk } => self.lose_node(id, with_disk),
+            Event::FindNode(id) => self.find_node(id),
+            Event::Vanish(id) if self.has_left(id) => {
+                self.node(id).vanish();
+                self.gone.insert(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// What an operator asks a replica for who wants these members. He takes in nobody who is gone or a stranger.
+    fn change(&self, id: ReplicaId, voters: Ids, learners: Ids) -> Option<Input> {
+        let expected = self.nodes[&id].core.as_ref()?.membership_at().id;
+        let strangers = self.strangers(id);
+        let seat = |id: ReplicaId, votes: bool| {
+            let rank = self.setup.ranks[id.0 as usize - 1];
+            let kind = self.setup.kinds[id.0 as usize - 1];
+            (id, Seat { rank, kind, votes })
+        };
+        let count = self.setup.ranks.len() as u64;
+        let is_known =
+            |id: &ReplicaId| id.0 <= count && !self.gone.contains(id) && !strangers.contains(id);
+        let known = |ids: Ids| ids.iter().filter(is_known);
+        let learners = known(learners).map(|id| seat(id, false));
+        let members = learners.chain(known(voters).map(|id| seat(id, true))).collect();
+        Some(Input::Change(ChangeRequest { expected, members }))
+    }
+
     /// Events within a node that runs.
     fn local(&mut self, id: ReplicaId, event: &Event) -> Option<Input> {
         let real_ns = self.real_ns;
         let is_spared = matches!(event, Event::DamageRows(_)) && self.is_spared(id);
         let is_one_suspect = self.nodes.values().any(|node| node.disk.is_suspect);
-        let gone = &self.gone;
         let node = self.nodes.get_mut(&id)?;
         node.core.as_ref()?;
         match *event {
@@ -269,22 +308,7 @@ impl Cluster {
             Event::Trim(_) => node.trim().map(Input::Trimmed),
             // Who is suspect does not vote: others are not to become too few to do without.
             Event::Change { .. } if is_one_suspect => None,
-            Event::Change { voters, learners, .. } => {
-                let core = node.core.as_ref().expect("checked");
-                let expected = core.membership_at().id;
-                let seat = |id: ReplicaId, votes: bool| {
-                    let rank = self.setup.ranks[id.0 as usize - 1];
-                    let kind = self.setup.kinds[id.0 as usize - 1];
-                    (id, Seat { rank, kind, votes })
-                };
-                let count = self.setup.ranks.len() as u64;
-                let known = |ids: Ids| ids.iter().filter(|id| id.0 <= count && !gone.contains(id));
-                let members = known(learners)
-                    .map(|id| seat(id, false))
-                    .chain(known(voters).map(|id| seat(id, true)))
-                    .collect();
-                Some(Input::Change(ChangeRequest { expected, members }))
-            }
+            Event::Change { voters, learners, .. } => self.change(id, voters, learners),
             Event::ContinueChange(_) => Some(Input::ContinueChange),
             Event::Force { keep, .. } => {
                 let history = node.core.as_ref().expect("checked").history();
@@ -309,6 +333,10 @@ impl Cluster {
             | Event::LoseRows(_)
             | Event::LoseLog { .. }
             | Event::Vanish(_)
+            | Event::LoseNode { .. }
+            | Event::FindNode(_)
+            | Event::Look
+            | Event::Order
             | Event::Snapshot { .. }
             | Event::Tell { .. }
             | Event::Start(_) => None,
@@ -390,12 +418,19 @@ impl Cluster {
     /// No rows or logs are lost or damaged, and the others have a quorum without this node, by whatever membership
     /// counts: one disk may fail.
     fn is_spared(&self, id: ReplicaId) -> bool {
+        let others = |other| other != id && !self.gone.contains(&other);
+        self.setup.kinds[id.0 as usize - 1].keeps_rows()
+            && self.is_every_disk_whole()
+            && !self.is_unrecovered()
+            && self.all_memberships().all(|at| at.membership.is_quorum(others))
+    }
+
+    /// True if no rows or logs are lost or damaged, but for those of nodes that are lost with them.
+    pub fn is_every_disk_whole(&self) -> bool {
         let is_whole = |node: &Node| {
             node.disk.lost.is_empty() && !node.disk.is_damaged && !node.disk.is_suspect
         };
-        self.setup.kinds[id.0 as usize - 1].keeps_rows()
-            && self.nodes.values().all(is_whole)
-            && self.all_memberships().all(|at| at.membership.is_quorum(|other| other != id))
+        self.nodes.values().all(is_whole)
     }
 
     /// True if no membership has it that anybody may yet count by: its disk may go.

@@ -85,6 +85,17 @@ pub enum Event {
         id: ReplicaId,
         from: ReplicaId,
     },
+    /// A node is lost: it does not start again. Its disk is lost with it, or may be found.
+    LoseNode {
+        id: ReplicaId,
+        with_disk: bool,
+    },
+    /// A node that was lost is found, with its disk as it was.
+    FindNode(ReplicaId),
+    /// An operator asks all where they stand, and plans how to go on without the others,
+    Look,
+    /// and orders that, however much later.
+    Order,
     /// A node that has left is gone for good, and its disk with it.
     Vanish(ReplicaId),
     /// The rows of a node that is down are lost.
@@ -118,7 +129,7 @@ impl Event {
     /// The replicas it concerns.
     pub fn replicas(&self) -> (Option<ReplicaId>, Option<ReplicaId>) {
         match *self {
-            Event::Pass { .. } => (None, None),
+            Event::Pass { .. } | Event::Look | Event::Order => (None, None),
             Event::Deliver(pick) | Event::Lose(pick) | Event::Duplicate(pick) => {
                 (Some(pick.from), Some(pick.to))
             }
@@ -144,6 +155,8 @@ impl Event {
             | Event::Force { id, .. }
             | Event::ContinueChange(id)
             | Event::Vanish(id)
+            | Event::LoseNode { id, .. }
+            | Event::FindNode(id)
             | Event::Install(id)
             | Event::Switch(id)
             | Event::Installed(id)
@@ -194,6 +207,11 @@ impl fmt::Display for Event {
             Event::Force { id, keep } => write!(f, "force {id} keep={keep}"),
             Event::Tell { id, from } => write!(f, "tell {id} {from}"),
             Event::ContinueChange(id) => write!(f, "continue {id}"),
+            Event::LoseNode { id, with_disk: true } => write!(f, "lose-node {id} disk"),
+            Event::LoseNode { id, with_disk: false } => write!(f, "lose-node {id}"),
+            Event::FindNode(id) => write!(f, "find-node {id}"),
+            Event::Look => write!(f, "look"),
+            Event::Order => write!(f, "order"),
             Event::Vanish(id) => write!(f, "vanish {id}"),
             Event::Snapshot { id, from } => write!(f, "snapshot {id} {from}"),
             Event::Install(id) => write!(f, "install {id}"),

@@ -7,3 +7,4 @@ pub mod event;
 pub mod links;
 pub mod members;
 pub mod node;
+pub mod operator;

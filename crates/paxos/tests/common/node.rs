@@ -156,6 +156,8 @@ pub struct Node {
     /// Memberships that become durable before the write of this number, or else before log is recycled.
     /// With it stands whether the group goes on without the replica.
     pub unsynced_memberships: Vec<(u64, MembershipAt, bool)>,
+    /// The number of the last write handed over.
+    pub last_write: u64,
     /// Promises handed over but not synced.
     pub unsynced_promises: VecDeque<Ballot>,
     /// Memberships that an arbiter is to keep.
@@ -193,12 +195,14 @@ impl Node {
     pub fn crash(&mut self, keep: usize, keep_promise: bool) {
         self.core = None;
         self.sync_log(keep);
-        self.unsynced_memberships.clear();
+        self.last_write = 0;
         self.unsynced.clear();
         self.log_reads.clear();
         if keep_promise && let Some(ballot) = self.unsynced_promises.back() {
             self.disk.promised = *ballot;
+            self.sync_histories();
         }
+        self.unsynced_memberships.clear();
         if keep_promise && let Some(at) = self.unsynced_kept.pop_back() {
             self.disk.membership = at;
         }
@@ -214,7 +218,13 @@ impl Node {
 
     /// A membership is chosen: it is to be durable before these writes.
     pub fn keep_membership(&mut self, membership: Option<MembershipAt>, appends: &[Append]) {
-        let before = appends.first().map_or(u64::MAX, |append| append.write);
+        // One of another history comes before whatever is written next: so the log thread does it with all of them.
+        let history = |at: &MembershipAt| at.membership.history();
+        let is_later =
+            membership.as_ref().is_some_and(|at| history(&self.disk.membership) < history(at));
+        let never = if is_later { self.last_write + 1 } else { u64::MAX };
+        let before = appends.first().map_or(never, |append| append.write);
+        self.last_write = appends.last().map_or(self.last_write, |append| append.write);
         let is_outlived = self.core.as_ref().is_some_and(Replica::is_outlived);
         self.unsynced_memberships.extend(membership.map(|at| (before, at, is_outlived)));
     }
@@ -226,6 +236,16 @@ impl Node {
             if !self.disk.membership.is_after(&at) {
                 self.disk.membership = at;
             }
+        }
+    }
+
+    /// The promise file is one: with a promise it has the history in which that was given.
+    fn sync_histories(&mut self) {
+        let of_disk = self.disk.membership.membership.history();
+        let later = self.unsynced_memberships.iter();
+        let later = later.filter(|(_, at, _)| of_disk < at.membership.history());
+        if let Some(write) = later.map(|(before, ..)| *before).max() {
+            self.sync_memberships(write);
         }
     }
 
@@ -272,7 +292,7 @@ impl Node {
     /// What this node has applied, to go to another one.
     pub fn snapshot(&self) -> Option<Arriving> {
         let core = self.core.as_ref()?;
-        let (last, membership) = (core.applied_last()?.clone(), core.applied_membership().clone());
+        let (last, membership) = (core.applied_last()?.clone(), core.snapshot_membership().clone());
         let rows = self.applied[..last.last().0 as usize].to_vec();
         Some(Arriving { last, membership, rows, phase: Phase::Fetched })
     }
@@ -281,7 +301,8 @@ impl Node {
     pub fn install(&mut self) -> Option<Input> {
         let arriving = self.arriving.as_mut().filter(|it| it.phase == Phase::Fetched)?;
         let core = self.core.as_ref()?;
-        if core.may_install(arriving.last.last_id()) {
+        let is_ours = arriving.membership.membership.history() == core.history();
+        if is_ours && core.may_install(arriving.last.last_id()) {
             arriving.phase = Phase::Logging;
             let (last, membership) = (arriving.last.clone(), arriving.membership.clone());
             return Some(Input::Install { last, membership });
@@ -344,13 +365,15 @@ impl Node {
                 return Some(Input::LogWhole);
             }
             let at = self.unsynced_kept.pop_front()?;
-            assert!(self.disk.membership.id < at.id, "an arbiter goes back");
+            let order = |at: &MembershipAt| (at.membership.history(), at.id);
+            assert!(order(&self.disk.membership) < order(&at), "an arbiter goes back");
             let id = at.id;
             self.disk.membership = at;
             return Some(Input::Kept(id));
         };
         assert!(self.disk.promised < ballot, "promise on disk went back");
         self.disk.promised = ballot;
+        self.sync_histories();
         Some(Input::PromiseSynced { ballot })
     }
 
@@ -366,7 +389,7 @@ impl Node {
     /// Recycles the log that is in the rows on disk and that nobody needs.
     pub fn trim(&mut self) -> Option<Slot> {
         let upto = self.core.as_ref()?.slot_trimmable();
-        if self.unsynced_memberships.iter().any(|(before, ..)| *before < u64::MAX) {
+        if self.unsynced_memberships.iter().any(|(before, ..)| *before <= self.last_write) {
             return None; // Those go first.
         }
         self.sync_memberships(u64::MAX);

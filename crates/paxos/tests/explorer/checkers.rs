@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate_paxos::{LeaseMode, ReadToken, ReadVerdict};
+use quorate_paxos::{History, LeaseMode, ReadToken, ReadVerdict};
 use quorate_types::{Ballot, BootTime, EntryId, ReplicaId, Slot};
 
 use crate::common::cluster::{Cluster, Setup};
@@ -12,12 +12,13 @@ use crate::invariants::agreement::Agreement;
 use crate::invariants::ballots::Ballots;
 use crate::invariants::freshness::Freshness;
 use crate::invariants::grants::{self, Grant};
+use crate::invariants::line::Line;
 use crate::invariants::log_matching::LogMatching;
 use crate::invariants::one_lease::OneLease;
 use crate::invariants::reads::Reads;
 use crate::invariants::told::{self, Told};
 use crate::invariants::watermarks::{Marks, Watermarks};
-use crate::invariants::{apply_order, commit, convergence, durability, lease_disk};
+use crate::invariants::{apply_order, commit, convergence, durability, histories, lease_disk};
 use crate::run::watch;
 
 const R1: ReplicaId = ReplicaId(1);
@@ -212,6 +213,34 @@ fn watermarks() {
     check(|| fall(same), || fall(Marks { committed: Slot(3), ..same }), "goes back");
     check(|| fall(same), || fall(Marks { applied: Slot(2), ..same }), "goes back");
     check(|| fall(same), || fall(Marks { trimmed: Slot(1), ..same }), "goes back");
+}
+
+/// Goal: a history that begins without what was proven, and a replica that goes back to an older one, are noticed.
+#[test]
+fn histories() {
+    let begin = |has| histories::stays(entry(1, 4), has);
+    check(|| begin(Some(entry(1, 4))), || begin(Some(entry(2, 4))), "is proven, and lost");
+    check(|| begin(None), || begin(Some(entry(2, 4))), "is proven, and lost");
+    let later = History { number: 1, since: entry(2, 5) };
+    let go = |from, to| histories::rises(R1, from, to);
+    let first = History::default();
+    check(|| go(first, later), || go(later, first), "goes back");
+}
+
+/// Goal: a history that begins keeps what was proven, and another entry there is noticed; what was above may be lost.
+#[test]
+fn lines() {
+    let next = |second: EntryId| {
+        let mut first = Line::default();
+        for slot in 1..=3 {
+            first.agreement.observe(entry(1, slot), &Bytes::new());
+            first.acknowledged.answered(entry(1, slot));
+        }
+        let mut line = first.begin(entry(5, 3), Slot(2));
+        assert_eq!(line.known(), Slot(2));
+        line.agreement.observe(second, &Bytes::new());
+    };
+    check(|| next(entry(5, 3)), || next(entry(5, 2)), "two entries chosen at slot 2");
 }
 
 /// Goal: a hole in what is applied is noticed.

@@ -23,6 +23,10 @@ pub struct Totals {
     pub installed: u64,
     pub changed: u64,
     pub suspended: u64,
+    /// Schedules that lose nodes for ever, those in which the group goes on by force, and replicas outlived.
+    pub disasters: u64,
+    pub recovered: u64,
+    pub outlived: u64,
     /// Where clocks drift beyond the margin.
     pub stale_reads: u64,
     pub lease_overlaps: u64,
@@ -35,6 +39,7 @@ impl fmt::Display for Totals {
             f,
             "{} events: {} writes acknowledged, {} reads confirmed, {} replicas fresh, {} elections, \
              {} slots chosen, {} snapshots installed, {} changes of voters, voters set aside {} times\n\
+             nodes lost for ever: {} seeds, in {} the group goes on by force, {} replicas outlived\n\
              beyond the drift bound: {} seeds, {} stale reads, leases overlapped at {} steps",
             self.events,
             self.acknowledged,
@@ -45,6 +50,9 @@ impl fmt::Display for Totals {
             self.installed,
             self.changed,
             self.suspended,
+            self.disasters,
+            self.recovered,
+            self.outlived,
             self.seeds_beyond,
             self.stale_reads,
             self.lease_overlaps
@@ -55,16 +63,21 @@ impl fmt::Display for Totals {
 impl Totals {
     fn add(&mut self, world: &World, events: usize) {
         self.events += events as u64;
-        self.acknowledged += world.judge.acknowledged.count();
+        let (acknowledged, chosen, fresh, stale) = world.judge.counts(&world.cluster);
+        self.acknowledged += acknowledged;
         self.reads += world.judge.reads.confirmed;
-        self.fresh += world.judge.freshness.confirmed;
+        self.fresh += fresh;
         self.elections += world.judge.ballots.count();
-        self.chosen += world.judge.agreement.len();
+        self.chosen += chosen;
         self.installed += world.judge.installed;
         self.changed += world.judge.changed;
         self.suspended += world.judge.suspended;
-        self.stale_reads += world.judge.reads.stale + world.judge.freshness.stale;
+        self.stale_reads += world.judge.reads.stale + stale;
         self.lease_overlaps += world.judge.one_lease.overlaps;
+        let number = world.cluster.membership.membership.history().number;
+        self.disasters += u64::from(!world.cluster.lost.is_empty());
+        self.recovered += u64::from(0 < number);
+        self.outlived += world.cluster.outlived();
         self.seeds_beyond += u64::from(world.cluster.setup.beyond_margin);
     }
 }

@@ -103,7 +103,7 @@ fn scripts_say_what_was_drawn() {
         return;
     }
     let mut kinds: Vec<std::mem::Discriminant<Event>> = Vec::new();
-    for seed in 0..72 {
+    for seed in 0..160 {
         let (mut adversary, setup) = Adversary::new(seed, 600);
         let mut world = World::new(setup.clone(), Scope::All, None);
         let mut events = Vec::new();
@@ -130,5 +130,5 @@ fn scripts_say_what_was_drawn() {
         });
         assert_eq!(stands, expected.collect::<Vec<_>>(), "seed {seed}");
     }
-    assert_eq!(kinds.len(), 30, "every event was drawn");
+    assert_eq!(kinds.len(), 35, "every event was drawn");
 }

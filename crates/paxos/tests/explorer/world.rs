@@ -35,14 +35,18 @@ impl World {
     /// Plays one event and checks every rule.
     pub fn apply(&mut self, event: &Event) {
         let was_up = match event {
-            Event::Start(id) | Event::Crash { id, .. } => self.is_up(*id),
+            Event::Start(id) | Event::Crash { id, .. } | Event::LoseNode { id, .. } => {
+                self.is_up(*id)
+            }
             _ => false,
         };
         if let Some((id, input)) = self.cluster.turn(event) {
             self.feed(id, input);
         }
         match event {
-            Event::Crash { id, .. } if was_up => self.judge.crashed(&self.cluster, *id),
+            Event::Crash { id, .. } | Event::LoseNode { id, .. } if was_up => {
+                self.judge.crashed(&self.cluster, *id);
+            }
             Event::Start(id) if !was_up && self.is_up(*id) => {
                 self.judge.started(&self.cluster, *id);
             }

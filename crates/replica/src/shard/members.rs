@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::Shard;
+use super::leave::Gone;
 use crate::event::Event;
+use crate::force::{Fate, record_of};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::log_thread::{LogCommand, Made};
 use crate::members::leader_nodes_of;
@@ -18,6 +20,8 @@ use crate::refuse;
 #[derive(Debug)]
 pub(super) struct Making {
     options: Box<GroupOptions>,
+    /// What it takes over from the one before it on this disk.
+    promised: Ballot,
     replies: Vec<oneshot::Sender<Result<ReplicaId, Error>>>,
 }
 
@@ -69,7 +73,8 @@ impl Shard {
                 }
             }
             Event::Own { group, reply } => {
-                let own = self.groups.get(&group).map(GroupDriver::own);
+                let gone = || self.gone.get(&group).map(Gone::own);
+                let own = self.groups.get(&group).map(GroupDriver::own).or_else(gone);
                 let _gone = reply.send(own).is_err(); // The caller may have left.
             }
             Event::Moved { group, nodes, at } => {
@@ -102,11 +107,12 @@ impl Shard {
     }
 
     /// Makes a replica, unless there is one that nobody has taken in yet. One that has left goes on under another id.
-    fn create(
+    pub(super) fn create(
         &mut self,
         options: Box<GroupOptions>,
         reply: oneshot::Sender<Result<ReplicaId, Error>>,
     ) {
+        let Some((options, reply)) = self.wait_until_gone((options, reply)) else { return };
         let group = options.paxos.group;
         let (replica, kind) = (options.paxos.replica, options.paxos.kind);
         if let Some(making) = self.making.get_mut(&group) {
@@ -123,8 +129,10 @@ impl Shard {
             let (own, is) = (driver.options.paxos.replica, driver.options.paxos.kind);
             let outlived = driver.refuses_outlived();
             if outlived.is_none() && driver.has_left() && own != replica && is.holds_as(kind) {
-                self.making.insert(group, Making { options, replies: vec![reply] });
-                self.log.send(LogCommand::Rename { group, replica });
+                let promised = driver.core.promised();
+                let membership = record_of(&driver.members.stored, Fate::Renamed);
+                self.making.insert(group, Making { options, promised, replies: vec![reply] });
+                self.log.send(LogCommand::Rename { group, replica, membership });
                 return;
             }
             let answer = if let Some(error) = outlived {
@@ -140,8 +148,15 @@ impl Shard {
             let _gone = reply.send(answer).is_err(); // The caller may have left.
             return;
         }
-        self.making.insert(group, Making { options, replies: vec![reply] });
-        let promised = Ballot::ZERO;
+        let gone = self.gone.get(&group);
+        if gone.is_some_and(|gone| gone.own().replica == replica) {
+            let message = format!("{replica} has left {group} for good: its id is not used again");
+            let error = refuse::of_group(Error::new(Code::InvalidRequest, message), group);
+            let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
+            return;
+        }
+        let promised = gone.map_or(Ballot::ZERO, |gone| gone.promised);
+        self.making.insert(group, Making { options, promised, replies: vec![reply] });
         self.log.send(LogCommand::Create(Made { group, replica, kind, promised }));
     }
 
@@ -163,7 +178,10 @@ impl Shard {
             last != EntryId::ZERO || (!driver.kind().keeps_log() && members != EntryId::ZERO)
         };
         let wrote = |driver: &GroupDriver| is_first(driver) && has_log(driver);
-        if let Some((group, _)) = self.groups.iter().find(|(_, driver)| wrote(driver)) {
+        let writer = self.groups.iter().find(|(_, driver)| wrote(driver)).map(|(group, _)| group);
+        // What has left has been a member, of this disk.
+        let member = || self.gone.iter().find(|(_, gone)| gone.is_first()).map(|(group, _)| group);
+        if let Some(group) = writer.or_else(member) {
             let message =
                 format!("this node has written a log of {group} beside the one its peers know");
             let error = Error::new(Code::IncarnationMismatch, message);
@@ -196,7 +214,8 @@ impl Shard {
     /// The replica is durable: from here on it promises and accepts, and waits for somebody to take it in.
     fn created(&mut self, group: GroupId, fx: &mut Effects) -> Result<(), Fatal> {
         let making = self.making.remove(&group);
-        let Making { options, replies } = making.expect("only what is being made is reported");
+        let Making { options, promised, replies } =
+            making.expect("only what is being made is reported");
         let (now, replica) = (self.options.clock.now(), options.paxos.replica);
         if let Some(driver) = self.groups.get_mut(&group) {
             info!(%group, %replica, "a replica that has left goes on under another id");
@@ -205,7 +224,8 @@ impl Shard {
             let store = Arc::clone(&self.options.store);
             let added = store.add_group(group);
             added.map_err(|source| Fatal::Store { group, source })?;
-            let restored = Restored::fresh(Membership::default());
+            self.gone.remove(&group);
+            let restored = Restored { promised, ..Restored::fresh(Membership::default()) };
             self.add(*options, restored).map_err(|source| Fatal::Store { group, source })?;
             self.tell_health_to(now, group, fx)?;
             info!(%group, %replica, "made a replica");

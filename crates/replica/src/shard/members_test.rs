@@ -18,6 +18,7 @@ use quorate_types::{
 
 use super::*;
 use crate::clock::Clock;
+use crate::event::{Own, Presence};
 use crate::log_thread::{LogThread, Stop};
 use crate::network::{Network, PeerMessage};
 use crate::refill::Wanted;
@@ -353,7 +354,8 @@ async fn a_replica_hears_that_it_has_left() {
     let own = |bench: &mut Bench| {
         let (reply, mut told) = oneshot::channel();
         bench.round(Event::Own { group: GROUPS[0], reply });
-        told.try_recv().expect("answered at once").map(|(id, _, is_member)| (id, is_member))
+        let own: Option<Own> = told.try_recv().expect("answered at once");
+        own.map(|own| (own.replica, own.presence == Presence::Member))
     };
     let hears = |bench: &mut Bench, at: MembershipAt| {
         let nodes = crate::members::leader_nodes_of(&at.membership);

@@ -7,7 +7,7 @@ use quorate_types::{BootTime, CheckMessage, Code, Error, GroupId, NodeId, Replic
 use tracing::debug;
 
 use super::{Shard, off_task};
-use crate::event::Event;
+use crate::event::{Event, Leaving};
 use crate::group::{Effects, Fatal, GroupDriver};
 use crate::hashing::HashJob;
 use crate::refill::{self, Wanted};
@@ -49,10 +49,12 @@ impl Shard {
             }
             Event::Hashed(job) => {
                 let (group, at) = (job.group, job.at);
-                let is_wanted = self.driver(group).wants_hash(at);
-                if let Some(digest) = self.hashing.hashed(now, *job, is_wanted) {
+                let driver = self.groups.get_mut(&group);
+                let is_wanted = driver.as_ref().is_some_and(|driver| driver.wants_hash(at));
+                let hashed = self.hashing.hashed(now, *job, is_wanted);
+                if let (Some(driver), Some(digest)) = (driver, hashed) {
                     fx.touched.push(group);
-                    self.driver(group).hashed(now, at, digest, fx)?;
+                    driver.hashed(now, at, digest, fx)?;
                 }
             }
             _ => unreachable!("not about rows"),
@@ -86,8 +88,10 @@ impl Shard {
             self.options.network.send_checks(node, vec![message]);
         }
         for job in hashes {
-            if let Some((group, at)) = self.hashing.push(job) {
-                self.driver(group).cannot_hash(at);
+            if let Some((group, at)) = self.hashing.push(job)
+                && let Some(driver) = self.groups.get_mut(&group)
+            {
+                driver.cannot_hash(at);
             }
         }
     }
@@ -102,8 +106,12 @@ impl Shard {
         self.is_switching = true;
         let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
         let (group, replica) = (switch.group(), switch.replica());
+        let gives_up = switch.gives_up();
         off_task(move || match switch.run() {
             // The shard is gone only when the node stops.
+            Ok(_) if gives_up => {
+                drop(sender.send(Event::Leaving(Leaving::GivenUp { group })));
+            }
             Ok(loaded) => {
                 let loaded = loaded.map(Box::new);
                 drop(sender.send(Event::Switched { group, replica, loaded }));

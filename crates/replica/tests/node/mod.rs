@@ -2,27 +2,28 @@
 //! disk stops.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{
-    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, LogTrust, MembershipRecord, NodeRecord,
-    Opened, PromiseFile, SimDisk, check_floors,
+    Disk, GroupRecord, Log, LogError, LogMark, LogOptions, LogReader, LogTrust, LogWriter,
+    MembershipRecord, NodeRecord, Opened, PromiseFile, Recovered, SimDisk, check_floors,
 };
 use quorate_paxos::{LeaseMode, Membership, MembershipAt, Options, Timing};
+use quorate_replica::force::{Fate, membership_of};
 use quorate_replica::log_thread::floors;
 use quorate_replica::{
-    Answer, Clock, GroupOptions, LogThread, Network, PeerFolders, PeerMessage, RefillDone, Restore,
-    RestoreError, Shard, ShardHandle, ShardOptions, Stop, Wanted, restore,
+    Answer, Clock, Departed, GroupOptions, LogThread, Network, PeerFolders, PeerMessage, Presence,
+    RefillDone, Restore, RestoreError, Shard, ShardHandle, ShardOptions, Stop, Wanted, restore,
 };
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
     Ballot, BootTime, CheckMessage, ClusterId, CrossMessage, EntryId, FolderState, GroupId,
     Incarnation, Mutation, NodeId, PeerFolder, ReplicaId, ReplicaKind, ReplyBody, Request,
-    RequestBody, RowAddress, SliceId, TableId, Uid, Value,
+    RequestBody, RowAddress, SliceId, Slot, TableId, Uid, Value,
 };
 use tokio::sync::oneshot;
 
@@ -148,6 +149,84 @@ pub fn live_until(
     })
 }
 
+/// What there is of the group when a node starts.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The replica, with everything that was answered.
+    Whole,
+    /// Nothing but that it has left.
+    Gone,
+    /// Another one after it, which is empty.
+    Again,
+}
+
+/// Starts the node and sees what it has of the group. Then the group goes on without it, everybody else knows, and it
+/// has its replica leave and makes another one. `None` if the disk stopped before it was asked what it has.
+pub fn leave(disk: &SimDisk, twin: &Twin, ledger: &mut Ledger) -> (Option<Found>, End) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        let (stopped, mut stop) = tokio::sync::mpsc::unbounded_channel();
+        let Some((handle, ends)) = open(disk, twin, stopped) else {
+            assert!(disk.is_stopped(), "only the stop makes a start fail");
+            return (None, End::Stopped);
+        };
+        let mut found = None;
+        let life = async {
+            let own = handle.own(GROUP).await.expect("the shard runs").expect("it had one");
+            let what = match own.presence {
+                Presence::Gone => Found::Gone,
+                Presence::Member => Found::Whole,
+                Presence::NoMember => Found::Again,
+            };
+            assert_eq!(what == Found::Again, own.replica != ME);
+            found = Some(what);
+            if own.presence == Presence::Member {
+                check(&handle, ledger).await;
+                let voters = Membership::of_voters([(ReplicaId(2), 0)]);
+                let ballot = Ballot { round: u64::MAX, replica: ReplicaId(2) };
+                let at =
+                    MembershipAt { id: EntryId { ballot, slot: Slot(999) }, membership: voters };
+                handle.moved(GROUP, vec![NodeId(2)], at.clone()).expect("the shard runs");
+                let departed = Departed { group: GROUP, replica: ME, since: at };
+                let who_left = handle.who_left().await;
+                assert_eq!(who_left.expect("the shard runs"), std::slice::from_ref(&departed));
+                let mut other = departed.clone();
+                other.since.id.slot = Slot(998);
+                assert_eq!(handle.leave(other).await, Ok(false), "it has left by something else");
+                assert_eq!(handle.leave(departed).await, Ok(true));
+            }
+            let again = ReplicaId::later_on(NodeId(1), 7);
+            let same = handle.create(group_options(GROUP, ME)).await;
+            assert_eq!(same.is_err(), own.replica == ME, "its id is not used again");
+            assert_eq!(handle.create(group_options(GROUP, again)).await, Ok(again));
+        };
+        let end = tokio::select! {
+            biased;
+            error = stop.recv() => {
+                assert!(disk.is_stopped(), "only the stop makes a node fail: {error:?}");
+                End::Stopped
+            }
+            () = life => End::AllAnswered,
+            () = tokio::time::sleep(PATIENCE) => panic!("no answer"),
+        };
+        ends.into_iter().for_each(|task| task.abort());
+        (found, end)
+    })
+}
+
+/// What a start would find of the group: the replica that promised, what it promised, and how many frames of its log
+/// count. The node does not run.
+pub fn remains(disk: &SimDisk) -> (ReplicaId, Ballot, usize) {
+    let mounted = disk.mount();
+    let (_promises, opened) = PromiseFile::open(Arc::clone(&mounted)).expect("the disk works");
+    let Opened::Valid(record) = opened else { panic!("{opened:?}") };
+    let (_, _, recovered) = open_log(&mounted, &record).expect("the disk works");
+    disk.kill();
+    let frames = recovered.groups.get(&GROUP).map_or(0, |group| group.frames.len());
+    (record.groups[&GROUP].replica, record.groups[&GROUP].promised, frames)
+}
+
 /// Meets a peer that comes with `incarnation`; the one that the node goes by from now on.
 pub fn meet(disk: &SimDisk, twin: &Twin, peer: NodeId, incarnation: Incarnation) -> Incarnation {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
@@ -200,7 +279,7 @@ fn open(
         }
         Opened::Unreadable { reason } => panic!("a power cut lost the promises: {reason}"),
     };
-    let opened = Log::open_from(Arc::clone(&disk), log_options(), 7, record.log);
+    let opened = open_log(&disk, &record);
     if let Err(error @ LogError::EndMissing { .. }) = &opened {
         panic!("a power cut takes no end of the log away: {error}");
     }
@@ -226,13 +305,22 @@ fn open(
         log_keep_max: u64::MAX,
         stop: stop.clone(),
     };
-    let promised = [GROUP, RESTS].map(|group| (group, record.groups[&group].promised));
+    let groups = record.groups.clone();
     let thread = LogThread { writer, promises, record, disk, stop };
     let (mut shard, log_loop) = Shard::new(options, thread);
-    for (group, promised) in promised {
+    for (group, GroupRecord { replica, promised, membership, .. }) in groups {
         let found = recovered.groups.get(&group);
-        let membership =
+        let (since, fate) = membership_of(&membership).expect("it is what was stored");
+        if fate == Fate::Gone {
+            assert!(found.is_none(), "frames of {group} are back");
+            store.give_up(group).and_then(|()| store.purge()).expect("the twin works");
+            shard.add_gone(Departed { group, replica, since }, ReplicaKind::Full, promised);
+            continue;
+        }
+        let began =
             MembershipAt { id: EntryId::ZERO, membership: Membership::of_voters([(ME, 0)]) };
+        // What comes after it nobody takes in here.
+        let membership = if replica == ME { began } else { since };
         let (is_outlived, lease_ns_max, kind) = (false, 0, ReplicaKind::Full);
         let from = Restore {
             group,
@@ -248,7 +336,7 @@ fn open(
             Err(RestoreError::Log { .. }) => return None, // A stopped disk answers no read either.
             other => other.expect("log and rows fit together"),
         };
-        shard.add(group_options(group), restored).expect("its sessions are readable");
+        shard.add(group_options(group, replica), restored).expect("its sessions are readable");
     }
     let handle = shard.handle();
     let tasks = [tokio::spawn(log_loop), tokio::spawn(shard.run(std::future::pending()))];
@@ -275,7 +363,18 @@ fn eager() -> CheckpointPolicy {
     CheckpointPolicy { changed_bytes: 1, checkpoint_age: hour, log_bytes: 1500, flush_age: hour }
 }
 
-fn group_options(group: GroupId) -> GroupOptions {
+fn open_log(
+    disk: &Arc<dyn Disk>,
+    record: &NodeRecord,
+) -> Result<(LogWriter, LogReader, Recovered), LogError> {
+    let counts_from = record.groups.iter().map(|(group, it)| (*group, it.log.counts_from));
+    let (disk, mark) = (Arc::clone(disk), record.log);
+    Log::open_judged(disk, log_options(), 7, mark, counts_from.collect(), |_, _, _| {
+        Ok(BTreeSet::new())
+    })
+}
+
+fn group_options(group: GroupId, replica: ReplicaId) -> GroupOptions {
     let hour = Duration::from_secs(3600);
     let timing = Timing {
         mode: LeaseMode::ReadIndex,
@@ -287,7 +386,7 @@ fn group_options(group: GroupId) -> GroupOptions {
     GroupOptions {
         paxos: Options {
             group,
-            replica: ME,
+            replica,
             kind: ReplicaKind::Full,
             timing,
             pinned: false,

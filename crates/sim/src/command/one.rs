@@ -94,11 +94,12 @@ fn on_a_thread_of_its_own(
 fn preset(options: &Options) -> String {
     let lease = if options.has_leases { LeaseProfile::Lan } else { LeaseProfile::Off };
     // With nodes to spare every group is on half of them.
-    let (layout, nodes_per_idc) = match (options.is_wide, options.has_churn) {
-        (false, false) => (Layout::OneCity, 1),
-        (false, true) => (Layout::OneCity, 2),
-        (true, false) => (Layout::ThreeCities, 1),
-        (true, true) => (Layout::TwoCities, 2),
+    let nodes_per_idc = if options.has_churn { 2 } else { 1 };
+    let layout = match (options.has_arbiter, options.is_wide, options.has_churn) {
+        (true, _, _) => Layout::TwoAndArbiter,
+        (false, false, _) => Layout::OneCity,
+        (false, true, false) => Layout::ThreeCities,
+        (false, true, true) => Layout::TwoCities,
     };
     let preset = presets::Options {
         name: "sim".to_owned(),

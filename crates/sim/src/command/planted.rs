@@ -54,6 +54,7 @@ fn hunting_ground(bug: Bug) -> Option<Scenario> {
         | Bug::DeafToArbiter
         | Bug::KeptBeforeSync
         | Bug::LogOnlyDrops
+        | Bug::LeadAcross
         | Bug::TrustDamagedLog
         | Bug::FreshFromReceipt => None,
         Bug::RenewWithoutDisk | Bug::LeadWithoutRoom => Some(Scenario::Failover),

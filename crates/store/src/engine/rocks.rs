@@ -17,8 +17,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, FlushOptions,
-    LogLevel, Options, Range, ReadOptions, ReadTier, WriteBatch, WriteOptions, properties,
+    BlockBasedOptions, Cache, CompactOptions, DB, DBCompressionType, DBRawIterator, ErrorKind,
+    FlushOptions, LogLevel, Options, Range, ReadOptions, ReadTier, WriteBatch, WriteOptions,
+    properties,
 };
 
 use super::rocks_snapshot::RocksSnapshot;
@@ -200,6 +201,17 @@ impl Engine for Rocks {
         if self.snapshots.load(Ordering::SeqCst) == 0 {
             self.db.delete_file_in_range(from.as_bytes(), &last_below(end)).map_err(failed)?;
         }
+        Ok(())
+    }
+
+    fn reclaim(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
+        // A removal in memory takes nothing from the files.
+        self.flush()?;
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        // Files that a flush left beside others' records, and those at both ends of the range. What is in the
+        // middle went with the removal.
+        self.db.compact_range_opt(Some(from.as_bytes()), Some(end.as_bytes()), &options);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! Draws a schedule: what happens next, given what the cluster looks like. All randomness of the explorer
 //! is here. Links are cut, nodes sleep and disks are slow by what is drawn and what is not.
 
+mod aside;
+mod disaster;
 mod moves;
 mod plots;
 pub mod rng;
@@ -14,6 +16,7 @@ use quorate_types::ReplicaId;
 use crate::common::cluster::{Cluster, Setup};
 use crate::common::event::Event;
 use crate::common::links::{Kind, Link};
+use disaster::Disaster;
 use rng::Rng;
 use stage::{Opening, Stage, Ways};
 use weather::Weather;
@@ -34,6 +37,8 @@ pub struct Adversary {
     /// The stage under way and when it ends.
     stage: Option<(u64, Stage)>,
     next_stages: VecDeque<Stage>,
+    /// Most are lost for ever, at some moment.
+    disaster: Option<Disaster>,
     next_value: u64,
     moves_left: u64,
 }
@@ -44,6 +49,7 @@ impl Adversary {
         let mut rng = Rng::new(seed);
         let weather = Weather::draw(&mut rng);
         let setup = weather.setup(&mut rng);
+        let disaster = Disaster::draw(&mut rng, moves);
         let adversary = Adversary {
             rng,
             weather,
@@ -53,6 +59,7 @@ impl Adversary {
             cut: Ways::NONE,
             stage: None,
             next_stages: VecDeque::new(),
+            disaster,
             next_value: 1,
             moves_left: moves,
         };
@@ -71,6 +78,9 @@ impl Adversary {
                 continue;
             }
             self.moves_left = self.moves_left.checked_sub(1)?;
+            if self.draw_disaster(cluster) {
+                continue;
+            }
             self.change_stage(cluster);
             if self.stage.is_some() {
                 self.draw_staged(cluster);

@@ -213,7 +213,7 @@ impl Adversary {
         (!asleep.has(id)).then_some(id)
     }
 
-    fn any_node(&mut self) -> ReplicaId {
+    pub(super) fn any_node(&mut self) -> ReplicaId {
         *self.rng.one_of(&self.ids)
     }
 
@@ -258,7 +258,9 @@ impl Adversary {
         for n in 0..self.ids.len() {
             let id = self.ids[n];
             let is_arbiter = cluster.setup.kinds[n] == ReplicaKind::Arbiter;
-            let hardly_moves = is_arbiter && self.weather.slow_arbiters && !self.rng.chance(3);
+            let is_brisk = self.stage.as_ref().is_some_and(|(_, stage)| stage.brisk.has(id));
+            let is_slow = is_arbiter && self.weather.slow_arbiters && !is_brisk;
+            let hardly_moves = is_slow && !self.rng.chance(3);
             if self.rng.chance(percent) && !slow.has(id) && !hardly_moves {
                 self.pending.push_back(Event::SyncPromise(id));
             }
@@ -268,6 +270,7 @@ impl Adversary {
     /// Time passes and most timers are looked at.
     fn pass(&mut self, cluster: &Cluster, upto_ms: u64, slow: Nodes, asleep: Nodes) {
         let ns = self.rng.below(upto_ms * MS);
+        let has_arbiter = cluster.setup.kinds.contains(&ReplicaKind::Arbiter);
         self.pending.push_back(Event::Pass { ns });
         for n in 0..self.ids.len() {
             let id = self.ids[n];
@@ -276,6 +279,10 @@ impl Adversary {
                     self.pending.push_back(Event::DiskProgress(id));
                 }
                 self.pending.push_back(Event::Tick(id));
+                // As drivers do, which look all the time: else nobody is ever set aside.
+                if has_arbiter && self.rng.chance(40) && cluster.leads(id) {
+                    self.pending.push_back(Event::ContinueChange(id));
+                }
             }
         }
     }

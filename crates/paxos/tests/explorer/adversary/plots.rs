@@ -1,8 +1,9 @@
 //! Plots: short plays that lead a group to where rules are close to being broken. Random events alone
 //! come there too seldom. Each is known from a bug that somebody shipped or that we planted.
 
-use quorate_types::ReplicaId;
+use quorate_types::{ReplicaId, ReplicaKind};
 
+use super::aside;
 use super::rng::Rng;
 use super::stage::{Kinds, Nodes, Opening, Stage, Ways};
 use crate::common::cluster::Cluster;
@@ -19,6 +20,12 @@ pub fn draw(rng: &mut Rng, cluster: &Cluster) -> Vec<Stage> {
     let leader = leader(rng, cluster);
     if cluster.setup.beyond_margin && rng.chance(50) {
         return vec![deposed(rng, 700)];
+    }
+    if cluster.setup.kinds.contains(&ReplicaKind::Arbiter)
+        && rng.chance(50)
+        && let Some(plot) = aside::draw(rng, cluster)
+    {
+        return plot;
     }
     match rng.below(20) {
         0..=5 => duels(rng, &ids),
@@ -49,7 +56,7 @@ fn other(rng: &mut Rng, ids: &[ReplicaId], than: ReplicaId) -> ReplicaId {
 }
 
 /// Every link within a group.
-fn within(group: &[ReplicaId]) -> Ways {
+pub fn within(group: &[ReplicaId]) -> Ways {
     group.iter().fold(Ways::NONE, |ways, left| {
         group.iter().fold(ways, |ways, right| ways.and(Ways::between(*left, *right)))
     })

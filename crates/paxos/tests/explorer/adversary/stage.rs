@@ -113,6 +113,8 @@ pub struct Stage {
     pub slow_logs: Nodes,
     /// Their promises do.
     pub slow_promises: Nodes,
+    /// Theirs become durable soon, also if the disks of arbiters hardly move.
+    pub brisk: Nodes,
     /// Nothing happens to these nodes.
     pub asleep: Nodes,
     /// Where clients go, often.
@@ -135,6 +137,7 @@ impl Default for Stage {
             deposes: false,
             slow_logs: Nodes::NONE,
             slow_promises: Nodes::NONE,
+            brisk: Nodes::NONE,
             asleep: Nodes::NONE,
             clients: None,
             until_leads: None,

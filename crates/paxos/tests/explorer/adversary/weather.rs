@@ -130,7 +130,7 @@ impl Weather {
         let layouts: &[&str] = match self.voters {
             _ if !self.has_kinds => &["FFFFFFF"],
             2 => &["FFR", "FR"],
-            3 => &["FFA", "FFA", "FFA", "FFL", "FFL", "FFR"],
+            3 => &["FFA", "FFA", "FFA", "FFA", "FFL", "FFL", "FFR"],
             4 => &["FFAR", "FFLL", "FFFA", "FFRA"],
             5 => &["FFFFA", "FFFFA", "FFFFL", "FFFLL", "FFALR"],
             6 => &["FFFLLR"],

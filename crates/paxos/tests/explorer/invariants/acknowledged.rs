@@ -22,6 +22,13 @@ impl Acknowledged {
         self.waiting.entry(id).or_default().extend(ids);
     }
 
+    /// What was acknowledged through this slot.
+    pub fn through(&self, slot: Slot) -> Acknowledged {
+        let mut kept = Acknowledged::default();
+        self.entries.iter().filter(|id| id.slot <= slot).for_each(|id| kept.answered(*id));
+        kept
+    }
+
     /// A proposer that applies its own entry answers its client.
     pub fn applied(&mut self, id: ReplicaId, entry: EntryId) {
         if self.waiting.get_mut(&id).is_some_and(|waiting| waiting.remove(&entry)) {

@@ -27,6 +27,17 @@ impl Agreement {
         false
     }
 
+    /// What is chosen, by slot.
+    pub fn entries(&self) -> impl Iterator<Item = (&Slot, &(EntryId, Bytes))> {
+        self.entries.iter()
+    }
+
+    /// The same as far as this slot.
+    pub fn through(&self, slot: Slot) -> Agreement {
+        let entries = self.entries.range(..=slot);
+        Agreement { entries: entries.map(|(slot, it)| (*slot, it.clone())).collect() }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

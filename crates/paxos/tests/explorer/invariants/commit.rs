@@ -17,7 +17,20 @@ pub struct Commit {
 }
 
 impl Commit {
-    pub fn observe(&mut self, cluster: &Cluster, id: ReplicaId, roles: &[RoleChange]) {
+    /// What is known through this slot.
+    pub fn through(&self, slot: Slot) -> Commit {
+        let seen = self.seen.range(..=slot).map(|(slot, id)| (*slot, *id)).collect();
+        Commit { upto: BTreeMap::new(), seen }
+    }
+
+    /// A replica was stepped. Nobody can say any more which disks had what is below `from`.
+    pub fn observe(
+        &mut self,
+        cluster: &Cluster,
+        id: ReplicaId,
+        roles: &[RoleChange],
+        from: Option<Slot>,
+    ) {
         let Some(core) = &cluster.nodes[&id].core else { return };
         let committed = core.slot_committed();
         let before = self.upto.insert(id, committed).unwrap_or_default();
@@ -34,7 +47,9 @@ impl Commit {
             assert_eq!(*first, entry, "{id} takes another entry for chosen at slot {committed}");
             return;
         }
-        require(id, entry, cluster.is_chosen(entry));
+        if from.is_some_and(|from| from <= entry.slot) {
+            require(id, entry, cluster.is_chosen(entry));
+        }
         self.seen.insert(committed, entry);
     }
 

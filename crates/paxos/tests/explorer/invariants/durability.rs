@@ -2,7 +2,7 @@
 //! that every quorum has one of them ("Paxos Made Simple", section 2.2: a value is chosen when a majority
 //! has accepted it), and it stays so whatever crashes, is overwritten or leaves (traps 1, 2, 9 and 16).
 
-use quorate_types::EntryId;
+use quorate_types::{EntryId, Slot};
 
 use crate::common::cluster::Cluster;
 
@@ -16,6 +16,16 @@ impl Durability {
     pub fn chosen(&mut self, cluster: &Cluster, id: EntryId) {
         require(id, cluster.is_chosen(id));
         self.chosen.push(id);
+    }
+
+    /// The same, where nobody can say any more which disks it was on.
+    pub fn note(&mut self, id: EntryId) {
+        self.chosen.push(id);
+    }
+
+    /// What was chosen through this slot.
+    pub fn through(&self, slot: Slot) -> impl Iterator<Item = EntryId> {
+        self.chosen.iter().copied().filter(move |id| id.slot <= slot)
     }
 
     /// Everything that was ever chosen is still there.

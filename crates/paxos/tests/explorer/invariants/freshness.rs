@@ -21,6 +21,22 @@ pub struct Freshness {
 }
 
 impl Freshness {
+    /// Nobody has seen more than this.
+    pub fn showing(shown: Slot) -> Freshness {
+        Freshness { shown, ..Freshness::default() }
+    }
+
+    /// A replica shows this.
+    pub fn show(&mut self, applied: Slot) {
+        self.shown = self.shown.max(applied);
+    }
+
+    /// True if it says that it is fresh for somebody who asked.
+    pub fn satisfies(&self, id: ReplicaId, fresh_at: Option<BootTime>) -> bool {
+        let pending = self.pending.get(&id).into_iter().flatten();
+        pending.into_iter().any(|(asked_at, _)| Some(*asked_at) <= fresh_at)
+    }
+
     pub fn asked(&mut self, id: ReplicaId, asked_at: BootTime, known: Slot) {
         let pending = self.pending.entry(id).or_default();
         if pending.len() < PENDING_MAX {
@@ -36,7 +52,7 @@ impl Freshness {
         applied: Slot,
         may_be_stale: bool,
     ) {
-        self.shown = self.shown.max(applied);
+        self.show(applied);
         let Some(fresh_at) = fresh_at else { return };
         let Some(pending) = self.pending.get_mut(&id) else { return };
         pending.retain(|(asked_at, known)| {

@@ -17,6 +17,7 @@
 //! | what is told is on disk | `told.rs` |
 //! | watermarks only rise within a life | `watermarks.rs` |
 //! | entries are applied in order, each once | `apply_order.rs` |
+//! | what is proven when a history begins by force stays; who is outlived is silent | `histories.rs`, `line.rs` |
 //! | without faults everybody agrees soon | `convergence.rs` |
 
 pub mod acknowledged;
@@ -28,7 +29,9 @@ pub mod convergence;
 pub mod durability;
 pub mod freshness;
 pub mod grants;
+pub mod histories;
 pub mod lease_disk;
+pub mod line;
 pub mod log_matching;
 pub mod one_lease;
 pub mod reads;
@@ -36,7 +39,7 @@ pub mod told;
 pub mod watermarks;
 
 use quorate_paxos::{Input, Output, Proposed, RoleChange};
-use quorate_types::{ReplicaId, Slot};
+use quorate_types::ReplicaId;
 
 use crate::common::cluster::Cluster;
 
@@ -53,16 +56,12 @@ pub enum Scope {
 /// All rules, and what they remember.
 pub struct Judge {
     scope: Scope,
-    pub agreement: agreement::Agreement,
-    pub durability: durability::Durability,
-    pub commit: commit::Commit,
+    pub histories: histories::Histories,
     pub ballots: ballots::Ballots,
     pub one_lease: one_lease::OneLease,
     pub grants: grants::Grants,
     pub lease_disk: lease_disk::LeaseDisk,
     pub reads: reads::Reads,
-    pub freshness: freshness::Freshness,
-    pub acknowledged: acknowledged::Acknowledged,
     pub log_matching: log_matching::LogMatching,
     pub told: told::Told,
     pub watermarks: watermarks::Watermarks,
@@ -80,16 +79,12 @@ impl Judge {
     pub fn new(scope: Scope) -> Judge {
         Judge {
             scope,
-            agreement: Default::default(),
-            durability: Default::default(),
-            commit: Default::default(),
+            histories: Default::default(),
             ballots: Default::default(),
             one_lease: Default::default(),
             grants: Default::default(),
             lease_disk: Default::default(),
             reads: Default::default(),
-            freshness: Default::default(),
-            acknowledged: Default::default(),
             log_matching: Default::default(),
             told: Default::default(),
             watermarks: Default::default(),
@@ -103,15 +98,18 @@ impl Judge {
     /// An input is about to be stepped.
     pub fn before_step(&mut self, cluster: &Cluster, id: ReplicaId, input: &Input) {
         self.grants.before_step(input);
+        self.histories.before_step(input);
         match input {
             Input::Propose(payloads) => self.proposed = payloads.len() as u64,
             Input::Read(token) => {
                 let seen = cluster.nodes[&id].core.as_ref().map(|core| core.slot_applied());
-                self.reads.asked(id, *token, self.known(), seen.unwrap_or_default());
+                let known = self.histories.of(id).known();
+                self.reads.asked(id, *token, known, seen.unwrap_or_default());
             }
             Input::AskFresh => {
                 let asked_at = cluster.nodes[&id].now(cluster.real_ns);
-                self.freshness.asked(id, asked_at, self.known());
+                let line = self.histories.of(id);
+                line.freshness.asked(id, asked_at, line.known());
             }
             Input::DiskProgress(at) => self.lease_disk.progress(id, *at),
             Input::Tick
@@ -139,14 +137,10 @@ impl Judge {
         }
     }
 
-    /// What somebody may know of by now: was told as the answer to a write, or has seen at a replica.
-    fn known(&self) -> Slot {
-        self.acknowledged.upto().max(self.freshness.shown())
-    }
-
     /// A step is done; its output is not carried out yet.
     pub fn after_step(&mut self, cluster: &Cluster, id: ReplicaId, out: &Output) {
         let may_overlap = cluster.setup.beyond_margin;
+        self.histories.after_step(cluster, id, out);
         if self.scope == Scope::All {
             if let Some(core) = &cluster.nodes[&id].core {
                 core.check_invariants();
@@ -157,11 +151,16 @@ impl Judge {
             self.grants.after_step(cluster, id, out);
             self.lease_disk.observe(cluster, id, &out.messages);
             self.watermarks.observe(cluster, id);
-            self.commit.observe(cluster, id, &out.roles);
+            if self.histories.is_home(id) {
+                let is_judged = self.is_judged(cluster, id);
+                let line = self.histories.of(id);
+                let from = is_judged.then_some(line.since.slot);
+                line.commit.observe(cluster, id, &out.roles, from);
+            }
             self.one_lease.observe(cluster, id, may_overlap);
         }
         if let Some(Proposed::At { first }) = out.proposed {
-            self.acknowledged.proposed(id, first, self.proposed);
+            self.histories.of(id).acknowledged.proposed(id, first, self.proposed);
         }
         if cluster.nodes[&id].disk.is_damaged {
             assert!(out.applies.is_empty(), "{id} applies to damaged rows");
@@ -177,11 +176,13 @@ impl Judge {
             if at.is_some_and(|at| !at.membership.is_joint()) {
                 self.changed += u64::from(before.is_joint());
             }
+            let is_judged = self.scope == Scope::All && self.is_judged(cluster, id);
+            let line = self.histories.of_rows(id);
             for (entry, payload) in batch.entries() {
-                if self.agreement.observe(entry, &payload) && self.scope == Scope::All {
-                    self.durability.chosen(cluster, entry);
+                if line.agreement.observe(entry, &payload) {
+                    line.chosen(cluster, entry, is_judged);
                 }
-                self.acknowledged.applied(id, entry);
+                line.acknowledged.applied(id, entry);
             }
         }
         for role in &out.roles {
@@ -189,16 +190,25 @@ impl Judge {
                 RoleChange::Elected { ballot } => self.ballots.elected(ballot, id),
                 RoleChange::Serving { ballot } => {
                     let applied = cluster.nodes[&id].core.as_ref().map(|core| core.slot_applied());
-                    self.acknowledged.serves(id, ballot, applied.unwrap_or_default());
+                    let line = self.histories.of(id);
+                    line.acknowledged.serves(id, ballot, applied.unwrap_or_default());
                 }
                 RoleChange::Follower { .. } | RoleChange::Candidate { .. } => {
-                    self.acknowledged.gives_up(id);
+                    self.histories.lines_mut().for_each(|line| line.acknowledged.gives_up(id));
                 }
             }
         }
         if let Some(core) = &cluster.nodes[&id].core {
             let fresh_at = core.fresh_at(cluster.nodes[&id].now(cluster.real_ns));
-            self.freshness.observe(id, fresh_at, core.slot_applied(), may_overlap);
+            let (applied, is_home) = (core.slot_applied(), self.histories.is_home(id));
+            self.histories.of_rows(id).freshness.show(applied);
+            let freshness = &mut self.histories.of(id).freshness;
+            if is_home {
+                freshness.observe(id, fresh_at, applied, may_overlap);
+            } else {
+                let is_fresh = freshness.satisfies(id, fresh_at);
+                assert!(!is_fresh, "{id} is called fresh, with rows of another history");
+            }
         }
         for (token, verdict) in &out.reads {
             self.reads.answered(id, *token, *verdict, may_overlap);
@@ -208,17 +218,39 @@ impl Judge {
     /// Power failed at a node.
     pub fn crashed(&mut self, cluster: &Cluster, id: ReplicaId) {
         self.reads.forget(id);
-        self.freshness.forget(id);
-        self.acknowledged.gives_up(id);
         self.watermarks.forget(id);
-        self.commit.forget(id);
-        if self.scope == Scope::All {
-            self.durability.check(cluster);
+        for line in self.histories.lines_mut() {
+            line.freshness.forget(id);
+            line.acknowledged.gives_up(id);
+            line.commit.forget(id);
         }
+        self.check_disks(cluster);
+    }
+
+    /// True if disks can be judged by what this replica does.
+    fn is_judged(&mut self, cluster: &Cluster, id: ReplicaId) -> bool {
+        let since = self.histories.of_rows(id).since;
+        self.histories.is_judged(cluster, since)
+    }
+
+    fn check_disks(&self, cluster: &Cluster) {
+        let line = self.histories.present(cluster);
+        if self.scope == Scope::All && self.histories.is_judged(cluster, line.since) {
+            line.durability.check(cluster);
+        }
+    }
+
+    /// Writes that were acknowledged, slots that were chosen, and replicas that were fresh.
+    pub fn counts(&self, cluster: &Cluster) -> (usize, usize, u64, u64) {
+        let line = self.histories.present(cluster);
+        let fresh = self.histories.lines().map(|line| line.freshness.confirmed).sum();
+        let stale = self.histories.lines().map(|line| line.freshness.stale).sum();
+        (line.acknowledged.count(), line.agreement.len(), fresh, stale)
     }
 
     /// A node has started.
     pub fn started(&mut self, cluster: &Cluster, id: ReplicaId) {
+        self.histories.started(cluster, id);
         let node = &cluster.nodes[&id];
         self.lease_disk.progress(id, node.now(cluster.real_ns)); // It has read its log.
         if self.scope == Scope::All {
@@ -228,10 +260,11 @@ impl Judge {
 
     /// Faults are over for a while.
     pub fn converged(&mut self, cluster: &Cluster) {
-        convergence::check(cluster);
-        self.acknowledged.check_all_applied(cluster);
-        if self.scope == Scope::All {
-            self.durability.check(cluster);
+        if !cluster.lost.is_empty() && cluster.latest_history().is_none() {
+            return; // Too few are left, and nobody could go on without the others.
         }
+        convergence::check(cluster);
+        self.histories.present(cluster).acknowledged.check_all_applied(cluster);
+        self.check_disks(cluster);
     }
 }

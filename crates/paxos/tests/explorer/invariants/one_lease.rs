@@ -1,6 +1,7 @@
 //! At no instant do two replicas hold a lease ("Paxos Made Live", section 5.2, master leases; thesis,
 //! section 6.4.1; traps 17 to 19). Holds while the clocks drift by no more than the margin covers.
 
+use quorate_paxos::Replica;
 use quorate_types::ReplicaId;
 
 use crate::common::cluster::Cluster;
@@ -17,7 +18,10 @@ impl OneLease {
         if !holds(cluster, id) {
             return;
         }
-        for other in cluster.nodes.keys().filter(|other| **other != id) {
+        // In the one before it others may lead on, until they hear of a history that began by force.
+        let history = |id: &ReplicaId| cluster.nodes[id].core.as_ref().map(Replica::history);
+        let others = cluster.nodes.keys().filter(|other| **other != id);
+        for other in others.filter(|other| history(other) == history(&id)) {
             if holds(cluster, *other) {
                 self.overlap(id, *other, may_overlap);
             }

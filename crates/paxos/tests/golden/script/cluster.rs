@@ -333,7 +333,9 @@ impl Player for Stage {
             self.feed(id, input);
         }
         match event {
-            Event::Crash { id, .. } => self.judge.crashed(&self.cluster, *id),
+            Event::Crash { id, .. } | Event::LoseNode { id, .. } => {
+                self.judge.crashed(&self.cluster, *id);
+            }
             Event::Start(id) => self.judge.started(&self.cluster, *id),
             _ => {}
         }

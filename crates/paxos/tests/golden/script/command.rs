@@ -24,6 +24,9 @@
 //! | `continue r1` | it goes on with a change, if it is time |
 //! | `force r3 keep=r3,r4` | r3 is asked to go on with these alone |
 //! | `tell r4 r3` | r4 is told of the history that r3 is in |
+//! | `lose-node r3`, `lose-node r3 disk` | r3 is lost, and its disk too |
+//! | `find-node r3` | it is found after all, with its disk |
+//! | `look`, `order` | an operator plans how to go on without those that are down, and orders it |
 //! | `vanish r3` | a replica that has left is gone with its disk |
 //! | `crash r1`, `start r1` | loses what is not durable; starts from what is |
 //! | `crash r1 keep 2`, `crash r1 keep 0 promise` | so many log writes survive, and promises |
@@ -73,7 +76,8 @@ pub fn run(stage: &mut Option<Stage>, command: &str) {
         return;
     }
     let stage = stage.as_mut().expect("a script begins with `start 3 lease`");
-    if !run_on_links(stage, &words) && !run_on_nodes(stage, &words) {
+    if !run_on_links(stage, &words) && !run_on_disks(stage, &words) && !run_on_nodes(stage, &words)
+    {
         panic!("no such command: {command}");
     }
 }
@@ -103,8 +107,26 @@ fn run_on_links(stage: &mut Stage, words: &[&str]) -> bool {
         ["calm", span] => stage.calm(duration(span)),
         ["watch", span] => stage.watch(duration(span)),
         ["hang", span] => stage.hang(duration(span)),
+        ["look"] => stage.play(&Event::Look),
+        ["order"] => stage.play(&Event::Order),
         _ => return false,
     }
+    true
+}
+
+/// Commands about what is lost, or found again. False if it is none of them.
+fn run_on_disks(stage: &mut Stage, words: &[&str]) -> bool {
+    let event = match *words {
+        ["lose-node", id] => Event::LoseNode { id: replica(id), with_disk: false },
+        ["lose-node", id, "disk"] => Event::LoseNode { id: replica(id), with_disk: true },
+        ["find-node", id] => Event::FindNode(replica(id)),
+        ["vanish", id] => Event::Vanish(replica(id)),
+        ["lose-rows", id] => Event::LoseRows(replica(id)),
+        ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
+        ["damage-rows", id] => Event::DamageRows(replica(id)),
+        _ => return false,
+    };
+    stage.play(&event);
     true
 }
 
@@ -168,10 +190,6 @@ fn run_on_nodes(stage: &mut Stage, words: &[&str]) -> bool {
         ["continue", id] => Event::ContinueChange(replica(id)),
         ["force", id, keep] => Event::Force { id: replica(id), keep: ids(keep, "keep=") },
         ["tell", id, from] => Event::Tell { id: replica(id), from: replica(from) },
-        ["vanish", id] => Event::Vanish(replica(id)),
-        ["lose-rows", id] => Event::LoseRows(replica(id)),
-        ["lose-log", id, "keep", keep] => Event::LoseLog { id: replica(id), keep: number(keep) },
-        ["damage-rows", id] => Event::DamageRows(replica(id)),
         ["snapshot", id, from] => Event::Snapshot { id: replica(id), from: replica(from) },
         ["install", id] => Event::Install(replica(id)),
         ["switch", id] => Event::Switch(replica(id)),
