@@ -197,7 +197,8 @@ async fn a_recovery_is_forced_by_those_only_who_look_after_the_group() {
     let root = cluster.client().await;
     let (own, other) = (GroupId(2), GroupId(1)); // Of RZ01, and of RZ00.
     let name = |group: GroupId| cluster.topology.group(group).expect("known").label();
-    let order = |group: GroupId, confirm: &str| RecoveryOrder {
+    // Each node is to go on alone.
+    let order = |node: NodeId, group: GroupId, confirm: &str| RecoveryOrder {
         group,
         confirm: confirm.to_owned(),
         history: HistoryReport::default(),
@@ -209,8 +210,8 @@ async fn a_recovery_is_forced_by_those_only_who_look_after_the_group() {
             history_after: 1,
             proven_through: Slot::ZERO,
             kept_through: Slot::ZERO,
-            kept: vec![ReplicaId(1)],
-            given_up: vec![ReplicaId(2), ReplicaId(3)],
+            kept: vec![ReplicaId::first_on(node)],
+            given_up: Vec::new(),
             operator: "root".to_owned(),
             reason: "none".to_owned(),
             told_at_ms: 0,
@@ -220,7 +221,7 @@ async fn a_recovery_is_forced_by_those_only_who_look_after_the_group() {
     let ops = cluster.client_of(cluster.tls("ops")).await;
     for node in cluster.topology.nodes() {
         let force = async |client: &Client, group, confirm: &str| {
-            let forced = client.force_recovery(node.id, &order(group, confirm)).await;
+            let forced = client.force_recovery(node.id, &order(node.id, group, confirm)).await;
             forced.expect_err("refused").code()
         };
         for confirm in [name(own), name(other), String::new()] {
@@ -236,7 +237,7 @@ async fn a_recovery_is_forced_by_those_only_who_look_after_the_group() {
         let tls = Tls::open(Paths::of_node(&cluster.certs(), &node.name)).expect("a node");
         let channel = channel(&node.client, &tls).await.expect("a channel");
         let mut admin = v1::admin_client::AdminClient::new(channel);
-        let forced = admin.force_recovery(order_to_wire(&order(own, &name(own)))).await;
+        let forced = admin.force_recovery(order_to_wire(&order(node.id, own, &name(own)))).await;
         assert_eq!(code_of(forced), Code::PermissionDenied);
     }
     for group in [own, other] {
