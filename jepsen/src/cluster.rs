@@ -1,6 +1,6 @@
 //! Three server processes on this machine: started, stopped, killed, paused, started again.
 //!
-//! Knows the command line of `quorate server` and what it prints when it ends, and nothing else of it.
+//! Knows the command line of `quorate server`; what it prints is read in `output.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,15 +10,15 @@ use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use quorate_client::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 use crate::Failure;
 use crate::network::Network;
+use crate::output::{Arrival, Ending, arrivals, ending, restored, suspect};
 
 /// Ports of a node, for clients, peers and administration.
 const PORTS: u16 = 3;
@@ -69,26 +69,6 @@ impl fmt::Display for Node {
     }
 }
 
-/// How a process ended that nobody had killed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    /// In which way.
-    pub(crate) way: Way,
-    /// What it said last.
-    pub(crate) reason: String,
-}
-
-/// In which way a process ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// With an error of this stable code.
-    Coded(String),
-    /// It said that it cannot go on without risking what it acknowledged.
-    StoppedItself,
-    /// Without a word that was meant for people: a panic, a signal.
-    Crashed,
-}
-
 struct Member {
     data: PathBuf,
     child: Option<Child>,
@@ -104,6 +84,8 @@ pub(crate) struct Cluster {
     nodes: Vec<Node>,
     /// Put before the command of a server.
     launcher: Option<PathBuf>,
+    /// How much memory and disk a server may use.
+    profile: &'static str,
     /// Put behind it.
     arguments: Vec<String>,
     members: Vec<Member>,
@@ -146,8 +128,18 @@ impl Cluster {
             |node: &Node| Member { data: folder.join(node.to_string()), child: None, log_from: 0 };
         let members = nodes.iter().map(member).collect();
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
-        let (launcher, arguments) = (None, Vec::new());
-        Ok(Cluster { binary, folder, base_port, nodes, launcher, arguments, members, network })
+        let (launcher, profile, arguments) = (None, "small", Vec::new());
+        Ok(Cluster {
+            binary,
+            folder,
+            base_port,
+            nodes,
+            launcher,
+            profile,
+            arguments,
+            members,
+            network,
+        })
     }
 
     /// Every node of the cluster file.
@@ -185,6 +177,16 @@ impl Cluster {
     /// Starts servers with these arguments, too, from now on.
     pub(crate) fn set_arguments(&mut self, arguments: &[&str]) {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
+    /// Starts servers with this profile from now on.
+    pub(crate) fn set_profile(&mut self, profile: &'static str) {
+        self.profile = profile;
+    }
+
+    /// The data folders of all nodes.
+    pub(crate) fn data_folders(&self) -> Vec<PathBuf> {
+        self.members.iter().map(|member| member.data.clone()).collect()
     }
 
     /// The data folder of a node.
@@ -248,7 +250,7 @@ impl Cluster {
             .args(["--node", &node.to_string()])
             .arg("--data")
             .arg(&member.data)
-            .args(["--profile", "small", "--insecure"])
+            .args(["--profile", self.profile, "--insecure"])
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -343,6 +345,19 @@ impl Cluster {
         Ok(output.lines().filter(|line| line.contains("switched to installed rows")).count())
     }
 
+    /// How far the rows have come that the present process of a node fetches, by group.
+    pub(crate) fn arrivals(&self, node: Node) -> io::Result<Vec<(u32, Arrival)>> {
+        Ok(arrivals(&self.output(node)?))
+    }
+
+    /// Bytes that the present process of a node has had written to disks.
+    pub(crate) fn written_bytes(&mut self, node: Node) -> io::Result<u64> {
+        let pid = self.pid(node)?.as_raw_nonzero();
+        let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
+        let found = text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+        found.ok_or_else(|| io::Error::other(format!("/proc/{pid}/io has no write_bytes")))
+    }
+
     /// What the present process of a node has printed.
     fn output(&self, node: Node) -> io::Result<String> {
         let output = fs::read(self.log(node))?;
@@ -402,45 +417,6 @@ impl Drop for Cluster {
     }
 }
 
-/// What the output of an ended process says about its end.
-fn ending(status: ExitStatus, output: &str) -> Ending {
-    let find = |text: &str| output.lines().rev().find(|line| line.contains(text));
-    let refused = output.lines().rev().find_map(|line| line.strip_prefix("error["));
-    if let Some((code, reason)) = refused.and_then(|line| line.split_once("]: ")) {
-        let reason = format!("{code}: {reason}");
-        return Ending { way: Way::Coded(code.to_owned()), reason };
-    }
-    if let Some(line) = find("the node stops at once") {
-        return Ending { way: Way::StoppedItself, reason: line.to_owned() };
-    }
-    let last = find("panicked at").or_else(|| output.lines().last()).unwrap_or("it said nothing");
-    Ending { way: Way::Crashed, reason: format!("{status}: {last}") }
-}
-
-/// The last slots from the lines that a node prints about its groups.
-fn restored(output: &str) -> BTreeMap<u32, u64> {
-    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let groups = lines.filter(|line| line["message"] == "group restored").filter_map(|line| {
-        let group = line["group"].as_str()?.trim_start_matches('g').parse().ok()?;
-        let (slot, _ballot) = line["last"].as_str()?.split_once('@')?;
-        Some((group, slot.parse().ok()?))
-    });
-    groups.collect()
-}
-
-/// The groups that a node says may lack what it had acknowledged.
-fn suspect(output: &str) -> BTreeSet<u32> {
-    let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let is_suspect = |line: &Value| {
-        let message = line["message"].as_str();
-        message.is_some_and(|message| message.starts_with("the log may lack what was acknowledged"))
-    };
-    let groups = lines
-        .filter(is_suspect)
-        .filter_map(|line| line["group"].as_str()?.trim_start_matches('g').parse().ok());
-    groups.collect()
-}
-
 fn first_port(base_port: u16, node: Node) -> u16 {
     base_port + PORTS_APART * (node.0 - 1)
 }
@@ -491,38 +467,4 @@ fn cluster_file(base_port: u16, nodes: &[Node], host: impl Fn(Node) -> String) -
 /// The zone of a node: its IDC, where that has no other node.
 fn zone(letter: char, has_spares: bool, number: usize) -> String {
     if has_spares { format!("sh-{letter}-{number}") } else { format!("sh-{letter}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
-
-    use super::*;
-
-    #[test]
-    fn restored_slots_are_read_from_the_log_of_a_node() {
-        let output = "{\"message\":\"group restored\",\"group\":\"g2\",\"last\":\"1300@8.2\"}\n\
-                      not json\n{\"message\":\"ready\"}\n";
-        assert_eq!(restored(output), [(2, 1300)].into());
-        let output =
-            "{\"message\":\"the log may lack what was acknowledged: so\",\"group\":\"g2\"}\n{}\n";
-        assert_eq!(suspect(output), [2].into());
-    }
-
-    #[test]
-    fn the_end_of_a_process_is_read_from_its_output() {
-        // Goal: a coded refusal, a node that stops itself and a panic are told apart.
-        let status = ExitStatus::from_raw(256);
-        let end = |output| ending(status, output);
-        let refused =
-            end("{\"level\":\"INFO\"}\nerror[LOG_DAMAGED]: the log is damaged\nfix: keep it\n");
-        assert_eq!(refused.way, Way::Coded("LOG_DAMAGED".to_owned()));
-        assert_eq!(refused.reason, "LOG_DAMAGED: the log is damaged");
-        let stopped = end("{\"message\":\"the node stops at once\"}\nlast line\n");
-        assert_eq!(stopped.way, Way::StoppedItself);
-        let crashed = end("thread panicked at x.rs:1\nnote: backtrace\n");
-        assert_eq!(crashed.way, Way::Crashed);
-        assert!(crashed.reason.ends_with("thread panicked at x.rs:1"));
-        assert!(end("").reason.ends_with("it said nothing"));
-    }
 }

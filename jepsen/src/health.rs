@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use quorate_client::{Client, GroupId, Role};
 
 use crate::Failure;
-use crate::cluster::{Cluster, Ending, Node};
+use crate::cluster::{Cluster, Node};
+use crate::output::Ending;
 
 /// For how long a restarted cluster may be without a leader of every group.
 pub(crate) const HEALTH_PATIENCE: Duration = Duration::from_secs(60);

@@ -2,20 +2,25 @@
 //! clients were told is done.
 //!
 //! `fault/` has a file for each fault. What they share: `trial.rs` is one fault from beginning to end,
-//! `cluster.rs` has the processes, `volume.rs` and `throttle.rs` their disks, `network.rs` their
-//! network, `workload.rs` the load, `ledger.rs` what clients were told, `verify.rs` the comparison, `bank/`
-//! a load of money with books of its own, `health.rs` waits, `host.rs` is what the machine can
-//! do, `report.rs` what is printed. The README beside this folder says what a run proves.
+//! `cluster.rs` has the processes and `output.rs` what they print, `volume.rs` and `throttle.rs` their disks,
+//! `network.rs` their network, `workload.rs` the load, `ledger.rs` what clients were told, `verify.rs` the
+//! comparison, `bank/` a load of money with books of its own, `foreground.rs` one whose times are measured,
+//! `fill.rs` gigabytes of rows and `room.rs` the disk that they take, `health.rs` waits, `host.rs` is what the
+//! machine can do, `report.rs` what is printed. The README beside this folder says what a run proves.
 
 mod bank;
 mod cluster;
 mod fault;
+mod fill;
+mod foreground;
 mod health;
 mod host;
 mod ledger;
 mod network;
 mod options;
+mod output;
 mod report;
+mod room;
 mod throttle;
 mod trial;
 mod verify;

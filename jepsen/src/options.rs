@@ -49,6 +49,19 @@ pub(crate) struct Options {
     /// So many payments and transfers of `bank` are acknowledged before it ends.
     #[arg(long, default_value_t = 10_000)]
     pub(crate) transactions: u64,
+    /// `refill` fills a group with so many gigabytes, empties the folder of a node, and measures what callers
+    /// notice while the node fetches them again. Three times as much room and more is needed.
+    #[arg(long, value_parser = gigabytes)]
+    pub(crate) gigabytes: Option<f64>,
+    /// Small requests a second meanwhile, half of them writes.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=100_000))]
+    pub(crate) rate: u64,
+    /// For how long they are measured before the node is killed, in seconds.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) measure_s: u64,
+    /// Leaves the data folders of `refill --gigabytes` where they are.
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Writes the result as JSON into this file.
     #[arg(long)]
     pub(crate) report: Option<PathBuf>,
@@ -114,6 +127,14 @@ impl Options {
             counters: self.adders.div_ceil(4),
             pause_max: Duration::from_millis(4),
         }
+    }
+}
+
+/// Gigabytes of 10^9 bytes: enough to take a moment, and what a disk may have.
+fn gigabytes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if (0.01..=10_000.0).contains(&number) => Ok(number),
+        _ => Err("a number of gigabytes from 0.01 to 10000".to_owned()),
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Trial {
     round: u64,
     tally_before: Tally,
     struck_at: Instant,
+    /// Compared by others than `verify`.
+    compared_besides: u64,
     missing: u64,
     wrong: Vec<String>,
 }
@@ -110,6 +112,7 @@ impl Trial {
             round: 0,
             tally_before: Tally::default(),
             struck_at: Instant::now(),
+            compared_besides: 0,
             missing: 0,
             wrong: Vec::new(),
         })
@@ -251,12 +254,22 @@ impl Trial {
         let counters = self.load.counter_uids();
         let found = verify(&checker, &self.ledger, uids, counters, &mut self.random).await?;
         checker.close().await;
+        self.note_findings(&found);
+        Ok(found)
+    }
+
+    fn note_findings(&mut self, found: &Findings) {
         self.missing += found.missing;
         self.wrong.extend(found.wrong.iter().cloned());
         if !self.is_quiet {
             report::print_wrong(&found.wrong);
         }
-        Ok(found)
+    }
+
+    /// Takes over what a comparison found that is no part of the load of rounds.
+    pub(crate) fn note_compared(&mut self, found: &Findings) {
+        self.compared_besides += found.compared;
+        self.note_findings(found);
     }
 
     /// Notes something wrong that no check finds.
@@ -294,7 +307,8 @@ impl Trial {
                 volume.remove()?;
             }
         }
-        let (compared, missing, wrong) = (last.compared, self.missing, self.wrong);
+        let compared = last.compared + self.compared_besides;
+        let (missing, wrong) = (self.missing, self.wrong);
         println!("  {done} acknowledged, {compared} compared, {missing} missing");
         Ok(Outcome { fault, skipped: None, rounds, done, compared, missing, wrong, facts })
     }

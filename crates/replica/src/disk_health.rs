@@ -68,6 +68,14 @@ impl DiskGauge {
         self.state.writes.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What writes have taken so far, the one that runs included.
+    pub(crate) fn waits(&self) -> LogWaits {
+        let Reading { busy_since, writes, busy } = self.reading();
+        let running = busy_since.map(|began| self.clock.now().since(began));
+        let writes = writes + u64::from(running.is_some());
+        LogWaits { writes, busy: busy + running.unwrap_or_default() }
+    }
+
     /// How long all writes that ended took together.
     pub(crate) fn busy(&self) -> Duration {
         self.reading().busy
@@ -86,6 +94,15 @@ impl DiskGauge {
             busy: Duration::from_nanos(self.state.busy_ns.load(Ordering::Acquire)),
         }
     }
+}
+
+/// What writes of the log have taken since the start of the node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogWaits {
+    /// Writes, the one that runs included.
+    pub writes: u64,
+    /// How long they took together.
+    pub busy: Duration,
 }
 
 /// The gauge at one moment.

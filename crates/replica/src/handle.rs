@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
+use crate::disk_health::{DiskGauge, LogWaits};
 use crate::event::{Departed, Event, Leaving, MembersStatus, Own, ReplyTo, ShardStatus};
 use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
@@ -32,19 +33,26 @@ pub struct ShardHandle {
     /// The data folders of peers, each durable before it is seen here.
     folders: watch::Receiver<PeerFolders>,
     stop: Stop,
+    gauge: DiskGauge,
 }
 
 impl ShardHandle {
     /// Over the mailbox of a shard, with the bytes it may hold of requests and of peers' messages.
     pub(crate) fn new(
         events: mpsc::UnboundedSender<Event>,
-        requests: ByteBudget,
-        peers: ByteBudget,
+        [requests, peers]: [ByteBudget; 2],
         ready: Ready,
         folders: watch::Receiver<PeerFolders>,
         stop: Stop,
+        gauge: DiskGauge,
     ) -> ShardHandle {
-        ShardHandle { events, requests, peers, ready, folders, stop }
+        ShardHandle { events, requests, peers, ready, folders, stop, gauge }
+    }
+
+    /// What writes of the log have taken since the start; asks nobody.
+    #[must_use]
+    pub fn log_waits(&self) -> LogWaits {
+        self.gauge.waits()
     }
 
     /// Puts a request of `bytes` in. Refused here, and nowhere deeper, when the node holds too much.

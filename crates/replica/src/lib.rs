@@ -52,7 +52,7 @@ mod waiters;
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
 pub use damaged_log::is_whole;
-pub use disk_health::DiskHangs;
+pub use disk_health::{DiskHangs, LogWaits};
 pub use event::{
     Answer, CheckStatus, CutStatus, Departed, Event, GroupStatus, Leaving, MembersStatus, Own,
     Presence, RefillStatus, ReplyTo, ShardStatus,

@@ -140,8 +140,15 @@ impl Shard {
         let ready = Ready::default();
         let stop = options.stop.clone();
         let (folders, known) = watch::channel(PeerFolders::new(log.record.peers.clone()));
-        let handle = ShardHandle::new(sender.clone(), requests, peers, ready.clone(), known, stop);
         let gauge = DiskGauge::new(Arc::clone(&options.clock));
+        let handle = ShardHandle::new(
+            sender.clone(),
+            [requests, peers],
+            ready.clone(),
+            known,
+            stop,
+            gauge.clone(),
+        );
         let log_loop = log.run(commands, sender.clone(), folders, gauge.clone());
         let shard = Shard {
             checkpoints: Checkpoints::new(options.checkpoints, now),

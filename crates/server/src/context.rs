@@ -116,6 +116,8 @@ impl NodeContext {
         let requests = Arc::new(Requests::new(Arc::clone(&given.clock)));
         let started_at = given.clock.now();
         let folders = shard.folders();
+        let log = shard.clone();
+        let log_waits = move || log.log_waits();
         let draining = AtomicBool::new(false);
         let (stopped, _) = watch::channel(false);
         NodeContext {
@@ -139,7 +141,7 @@ impl NodeContext {
             rebirth_begun: AtomicBool::new(given.reborn),
             folders,
             joining: Mutex::default(),
-            snapshots: Arc::new(Snapshots::new(node, given.snapshots)),
+            snapshots: Arc::new(Snapshots::new(node, given.snapshots, log_waits)),
             repaired: given.repaired,
             hints: AtomicUsize::new(0),
             draining,

@@ -218,7 +218,8 @@ fn paced(snapshots: &Snapshots, given: Answer, answer: impl FnOnce(Answer) + Sen
             answer(Err(error.after(snapshots.backlog())));
         }
         Ok(runtime) if 0 < bytes => {
-            let at = snapshots.pace(bytes);
+            // At the full rate: a backup has only so much time, and its own operator.
+            let at = snapshots.pace(bytes, u64::MAX);
             let _waits = runtime.spawn(async move {
                 tokio::time::sleep_until(at).await;
                 answer(given);

@@ -36,6 +36,7 @@ mod kv_service;
 mod leave;
 mod links;
 mod listen;
+mod pace;
 mod peer_network;
 mod peer_service;
 mod pipeline;

@@ -14,7 +14,7 @@ use futures::Stream;
 use quorate_proto::convert::error::status_from_error;
 use quorate_proto::convert::{SnapshotAsk, SnapshotPiece, SnapshotTally};
 use quorate_proto::v1;
-use quorate_replica::{SnapshotSource, blocking};
+use quorate_replica::{LogWaits, SnapshotSource, blocking};
 use quorate_store::{Tally, encode_page};
 use quorate_types::{BootTime, Code, Error, GroupId, NodeId, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -23,11 +23,14 @@ use tonic::Status;
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
+use crate::pace::Governor;
 
 /// A view that nobody reads any more goes after this.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A view goes after this, whoever reads it.
 const LIFE_MAX: Duration = Duration::from_secs(30 * 60);
+/// However much clients notice, a view is sent fast enough to be through after this.
+const IN_TIME: Duration = Duration::from_secs(15 * 60);
 /// How often that is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Another node that takes nothing for so long has left.
@@ -58,6 +61,8 @@ pub(crate) struct Snapshots {
     options: SnapshotOptions,
     served: Arc<Semaphore>,
     state: Mutex<State>,
+    /// What writes of the log have taken on this node.
+    log_waits: Box<dyn Fn() -> LogWaits + Send + Sync>,
 }
 
 struct State {
@@ -66,6 +71,8 @@ struct State {
     begun: u32,
     /// When the next bytes may go out.
     free_at: Option<Instant>,
+    /// How fast they may.
+    governor: Governor,
 }
 
 struct Kept {
@@ -108,12 +115,19 @@ impl Served {
 }
 
 impl Snapshots {
-    pub(crate) fn new(node: NodeId, options: SnapshotOptions) -> Snapshots {
+    /// Views of a node whose log takes what `log_waits` says.
+    pub(crate) fn new(
+        node: NodeId,
+        options: SnapshotOptions,
+        log_waits: impl Fn() -> LogWaits + Send + Sync + 'static,
+    ) -> Snapshots {
+        let governor = Governor::new(options.bytes_per_second);
         Snapshots {
             node,
             options,
             served: Arc::new(Semaphore::new(options.served_max)),
-            state: Mutex::new(State { kept: BTreeMap::new(), begun: 0, free_at: None }),
+            state: Mutex::new(State { kept: BTreeMap::new(), begun: 0, free_at: None, governor }),
+            log_waits: Box::new(log_waits),
         }
     }
 
@@ -218,11 +232,15 @@ impl Snapshots {
         free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// When bytes may go out that are ready now. Records for backups count too.
-    pub(crate) fn pace(&self, bytes: usize) -> Instant {
+    /// When bytes may go out that are ready now. Records for backups count too. So many bytes a second may
+    /// go out whatever clients notice, but never more than the full rate.
+    pub(crate) fn pace(&self, bytes: usize, least: u64) -> Instant {
         let now = Instant::now();
-        let takes = bytes as f64 / self.options.bytes_per_second.max(1) as f64;
+        let waits = (self.log_waits)();
         let mut state = self.lock();
+        let most = self.options.bytes_per_second.max(1);
+        let rate = state.governor.rate(now, waits).max(least.min(most) as f64);
+        let takes = bytes as f64 / rate;
         let at = state.free_at.map_or(now, |free_at| free_at.max(now));
         state.free_at = Some(at + Duration::from_secs_f64(takes));
         at
@@ -327,6 +345,7 @@ impl Sending {
     async fn pieces(&self, after: Option<Bytes>) -> Result<Result<Tally, Left>, Error> {
         let served = Arc::clone(&self.served);
         let estimated = blocking(move || served.source.estimated_bytes()).await.unwrap_or(0);
+        let least = estimated / IN_TIME.as_secs();
         let header = header(self.served.id, &self.served.source, estimated);
         if self.put(header).await.is_err() {
             return Ok(Err(Left));
@@ -346,7 +365,7 @@ impl Sending {
             }
             if !page.is_empty() {
                 let records = encode_page(&page);
-                tokio::time::sleep_until(self.context.snapshots.pace(records.len())).await;
+                tokio::time::sleep_until(self.context.snapshots.pace(records.len(), least)).await;
                 if !self.context.snapshots.has(self.served.id) {
                     return Err(Error::new(
                         Code::SnapshotUnavailable,
@@ -408,12 +427,17 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_go_out_no_faster_than_allowed() {
-        // Goal: what goes out waits for all that went out before, of any snapshot; a rest is not saved up.
-        let options = SnapshotOptions { bytes_per_second: 1000, served_max: 1, start: 7 };
-        let snapshots = Snapshots::new(NodeId(1), options);
-        let (first, second, third) = (snapshots.pace(2000), snapshots.pace(500), snapshots.pace(1));
+        // Goal: what goes out waits for all that went out before, of any snapshot; a rest is not saved up. At
+        // first it is a sixteenth of the full rate.
+        let options = SnapshotOptions { bytes_per_second: 16_000, served_max: 1, start: 7 };
+        let snapshots = Snapshots::new(NodeId(1), options, LogWaits::default);
+        let pace = |bytes| snapshots.pace(bytes, 0);
+        let (first, second, third) = (pace(2000), pace(500), pace(1));
         assert_eq!(second - first, Duration::from_secs(2));
         assert_eq!(third - second, Duration::from_millis(500));
+        // What has to be through in time goes faster, but no faster than the full rate.
+        let (fourth, fifth) = (snapshots.pace(16_000, 1 << 40), pace(1));
+        assert_eq!(fifth - fourth, Duration::from_secs(1));
     }
 
     #[test]

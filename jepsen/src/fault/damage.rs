@@ -29,9 +29,10 @@ use self::bytes::Damage;
 use self::table::{Case, table};
 use super::Order;
 use crate::Failure;
-use crate::cluster::{Ending, Node, Way};
+use crate::cluster::Node;
 use crate::health::{Lead, Started, make_leader, wait_healthy, wait_started};
 use crate::host;
+use crate::output::{Ending, Way};
 use crate::report::Outcome;
 use crate::trial::{Setup, Trial};
 

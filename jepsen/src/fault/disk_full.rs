@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 
 use super::Order;
 use crate::Failure;
-use crate::cluster::{Node, Way};
+use crate::cluster::Node;
 use crate::health::{Started, wait_healthy, wait_started};
 use crate::ledger::Pulse;
+use crate::output::Way;
 use crate::report::{Outcome, ms, seconds};
 use crate::trial::{Setup, Trial};
 use crate::volume::Volume;

@@ -16,10 +16,11 @@ use serde_json::json;
 
 use super::Order;
 use crate::Failure;
-use crate::cluster::{Node, Way};
+use crate::cluster::Node;
 use crate::health::{Started, wait_healthy, wait_started};
 use crate::host;
 use crate::options::Options;
+use crate::output::Way;
 use crate::report::{Outcome, TITLES};
 use crate::trial::{Setup, Trial, rounds_json};
 use crate::volume::Volume;

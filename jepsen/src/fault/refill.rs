@@ -1,5 +1,9 @@
 //! Rows from other nodes: one node is away for longer than the others keep their log, or loses its rows
 //! while it is down. Started again it must fetch them, under load, and lead with them.
+//!
+//! With `--gigabytes` another one: `refill/emptied.rs`.
+
+mod emptied;
 
 use std::time::Duration;
 
@@ -35,6 +39,9 @@ enum Need {
 /// Runs the rounds.
 pub(crate) async fn run(order: Order<'_>) -> Result<Outcome, Failure> {
     let Order { options, folder, seed } = order;
+    if let Some(gigabytes) = options.gigabytes {
+        return Box::pin(emptied::run(order, gigabytes)).await;
+    }
     let mut setup = Setup::new(options, folder)?;
     setup.cluster.set_arguments(&KEEPS);
     let mut trial = Trial::start(setup, options.full_load(), seed).await?;
