@@ -66,6 +66,7 @@ bugs! {
     KeptBeforeSync "kept-before-sync" "An arbiter says that it keeps who takes part before that is on its disk."
     LogOnlyDrops "log-only-drops" "Who keeps only the log drops it before enough full voters have it (trap 25)."
     LeadAcross "lead-across" "A survivor of a forced recovery runs for leadership before its log is of the new history."
+    QuietWindow "quiet-window" "A window with a single copy does not stand in the loss ledger."
     InstallUnpromised "install-unpromised" "A snapshot is installed although it ends with a ballot that was never promised here."
     TrustDamagedLog "trust-damaged-log" "A replica whose log has lost entries votes as if it had them."
     AckBeforeSync "ack-before-sync" "Log writes are reported durable before the sync (traps 1 and 2)."
