@@ -239,6 +239,9 @@ impl Replica {
         if present.whole().secured_after(answers) == Some(true) {
             return None; // They only have to catch up.
         }
+        if present.is_degraded() {
+            return None; // Then not all quorums that may count are those of the log: an arbiter keeps others.
+        }
         let leaves = |member: &Member| matches!(member.role, Role::Leaving | Role::Demoted);
         let mut leaving = present.members().filter(|(_, it)| leaves(it) && it.kind.may_lead());
         let (kept, _) = leaving.find(|(id, _)| answers(*id))?;
