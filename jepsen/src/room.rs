@@ -1,6 +1,7 @@
 //! Room on the disk for a run that writes gigabytes: whether there is enough, how much was taken, and that
 //! none is left behind.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -116,6 +117,35 @@ fn taken(folder: &Path) -> u64 {
     entries.flatten().map(of_entry).sum()
 }
 
+/// How large files are.
+#[derive(Default)]
+pub(crate) struct Sizes(BTreeMap<PathBuf, u64>);
+
+impl Sizes {
+    /// Those in these folders, and in the folders in them. What goes meanwhile is none.
+    pub(crate) fn of(folders: &[PathBuf]) -> Sizes {
+        let mut sizes = Sizes::default();
+        folders.iter().for_each(|folder| sizes.add(folder));
+        sizes
+    }
+
+    fn add(&mut self, folder: &Path) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(entry_is) if entry_is.is_dir() => self.add(&entry.path()),
+                Ok(entry_is) => drop(self.0.insert(entry.path(), entry_is.len())),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Bytes that came: of new files, and at the end of others.
+    pub(crate) fn since(&self, before: &Sizes) -> u64 {
+        let had = |path| before.0.get(path).copied().unwrap_or(0);
+        self.0.iter().map(|(path, has)| has.saturating_sub(had(path))).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +157,26 @@ mod tests {
         let refused = check(folder.path(), 1 << 60).unwrap_err().to_string();
         assert!(refused.starts_with("too little room on the disk"), "{refused}");
         assert!(15_000_000_000 < needed(5_000_000_000), "three copies at least");
+    }
+
+    #[test]
+    fn new_and_longer_files_count() {
+        // Goal: files that are rewritten are seen, and those that shrink or go do not hide them.
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: usize| {
+            fs::create_dir_all(folder.path().join("store")).unwrap();
+            fs::write(folder.path().join("store").join(name), vec![1; bytes]).unwrap();
+        };
+        let sizes = || Sizes::of(&[folder.path().to_owned(), folder.path().join("none")]);
+        let nothing = sizes();
+        write("1.sst", 700);
+        let one = sizes();
+        assert_eq!((one.since(&nothing), nothing.since(&one)), (700, 0));
+        write("1.sst", 800);
+        write("2.sst", 30);
+        assert_eq!(sizes().since(&one), 130);
+        write("1.sst", 5);
+        assert_eq!(sizes().since(&one), 30);
     }
 
     #[test]

@@ -149,11 +149,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "how much log is kept for members that are behind; who needs older log gets a snapshot",
     },
     Setting {
+        key: "storage.compaction-rate-max",
+        flag: "--compaction-rate-max",
+        kind: Kind::Size { min: 8 * MIB, max: 16 * 1024 * MIB },
+        unset: Unset::Value("64MiB"),
+        about: "how much a second flushes and compactions of the rows may write",
+    },
+    Setting {
         key: "storage.snapshot-rate-max",
         flag: "--snapshot-rate-max",
         kind: Kind::Size { min: MIB, max: 16 * 1024 * MIB },
         unset: Unset::Value("64MiB"),
-        about: "how much a second of its rows the node sends to others that refill theirs, all together",
+        about: "how much a second of its rows the node sends to backups and, usually half, to nodes that refill",
     },
     Setting {
         key: "storage.check-interval",

@@ -47,6 +47,8 @@ pub(crate) struct NodeOptions {
     pub(crate) log_bytes_max: Option<u64>,
     /// Bytes of log kept for members that lag, where the profile's are not wanted.
     pub(crate) log_keep_max: Option<u64>,
+    /// Bytes a second of flushes and compactions, where the usual is not wanted.
+    pub(crate) compaction_rate_max: Option<u64>,
     /// Bytes of rows a second for others, where the usual is not wanted.
     pub(crate) snapshot_rate_max: Option<u64>,
     /// How often it has replicas compare their rows, where the usual is not wanted; zero: never.
@@ -94,6 +96,9 @@ pub(crate) async fn serve(
         tuning: Tuning {
             log_bytes_max: options.log_bytes_max,
             log_keep_max: options.log_keep_max,
+            compaction_bytes_per_second: options
+                .compaction_rate_max
+                .unwrap_or_else(|| Tuning::default().compaction_bytes_per_second),
             snapshot_bytes_per_second: options
                 .snapshot_rate_max
                 .unwrap_or_else(|| Tuning::default().snapshot_bytes_per_second),
@@ -140,9 +145,17 @@ mod tests {
         assert_eq!(told("storage.log-keep-max"), sizes(both.map(|of| tuning.log_keep_max(of))));
         let requests = both.map(|of| tuning.request_bytes_max(of) as u64);
         assert_eq!(told("server.request-bytes-max"), sizes(requests));
-        let rate = Setting::of("storage.snapshot-rate-max").expect("a setting").unset;
-        let mebibytes = tuning.snapshot_bytes_per_second / (1024 * 1024);
-        assert!(matches!(rate, Unset::Value(text) if text == format!("{mebibytes}MiB")));
+        for (key, bytes) in [
+            ("storage.snapshot-rate-max", tuning.snapshot_bytes_per_second),
+            ("storage.compaction-rate-max", tuning.compaction_bytes_per_second),
+        ] {
+            let mebibytes = bytes / (1024 * 1024);
+            let rate = Setting::of(key).expect("a setting").unset;
+            assert!(
+                matches!(rate, Unset::Value(text) if text == format!("{mebibytes}MiB")),
+                "{key}"
+            );
+        }
         let checks = Setting::of("storage.check-interval").expect("a setting").unset;
         let minutes = tuning.check_interval.as_secs() / 60;
         assert!(matches!(checks, Unset::Value(text) if text == format!("{minutes}m")));

@@ -18,6 +18,7 @@ use quorate_paxos::Health;
 use quorate_types::BootTime;
 
 use crate::clock::Clock;
+use crate::log_waits::{Counted, LogWaits};
 
 /// Over how long the mean time of a write is taken.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -44,6 +45,8 @@ struct GaugeState {
     /// Writes that ended, and how long they took together.
     writes: AtomicU64,
     busy_ns: AtomicU64,
+    /// How long each of them took.
+    waits: Counted,
     /// Since when the node has been running without a pause, as the shard found.
     awake_since_ns: AtomicU64,
 }
@@ -64,16 +67,18 @@ impl DiskGauge {
         // A write that was under way when the node stood still is not charged for that.
         let began = began.max(self.state.awake_since_ns.load(Ordering::Acquire));
         let took = self.clock.now().0.saturating_sub(began);
+        self.state.waits.add(Duration::from_nanos(took));
         self.state.busy_ns.fetch_add(took, Ordering::AcqRel);
         self.state.writes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// What writes have taken so far, the one that runs included.
+    /// How long writes took, the one that runs as long as it has taken by now.
     pub(crate) fn waits(&self) -> LogWaits {
-        let Reading { busy_since, writes, busy } = self.reading();
-        let running = busy_since.map(|began| self.clock.now().since(began));
-        let writes = writes + u64::from(running.is_some());
-        LogWaits { writes, busy: busy + running.unwrap_or_default() }
+        let mut waits = self.state.waits.read();
+        if let Some(began) = self.reading().busy_since {
+            waits.add(1, self.clock.now().since(began));
+        }
+        waits
     }
 
     /// How long all writes that ended took together.
@@ -94,15 +99,6 @@ impl DiskGauge {
             busy: Duration::from_nanos(self.state.busy_ns.load(Ordering::Acquire)),
         }
     }
-}
-
-/// What writes of the log have taken since the start of the node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LogWaits {
-    /// Writes, the one that runs included.
-    pub writes: u64,
-    /// How long they took together.
-    pub busy: Duration,
 }
 
 /// The gauge at one moment.

@@ -406,6 +406,8 @@ pub struct ShardStatus {
     pub log_busy: Duration,
     /// Replicas that have left their groups and whose rows and log are still here.
     pub departed: usize,
+    /// Bytes of rows that compactions will have to rewrite.
+    pub compaction_pending_bytes: u64,
     /// Every group, in order.
     pub groups: Vec<GroupStatus>,
 }

@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::budget::{ByteBudget, Permit};
 use crate::cuts::Ready;
-use crate::disk_health::{DiskGauge, LogWaits};
+use crate::disk_health::DiskGauge;
 use crate::event::{Departed, Event, Leaving, MembersStatus, Own, ReplyTo, ShardStatus};
 use crate::force::{ForceOrder, Standing};
 use crate::group::GroupOptions;
 use crate::log_thread::Stop;
+use crate::log_waits::LogWaits;
 use crate::network::PeerMessage;
 use crate::peer_folders::PeerFolders;
 use crate::snapshot::SnapshotSource;

@@ -42,6 +42,7 @@ mod handle;
 mod hashing;
 mod leaders;
 mod ledger;
+mod log_waits;
 mod peer_folders;
 mod refill;
 mod refuse;
@@ -52,7 +53,7 @@ mod waiters;
 pub use budget::{ByteBudget, Permit};
 pub use clock::Clock;
 pub use damaged_log::is_whole;
-pub use disk_health::{DiskHangs, LogWaits};
+pub use disk_health::DiskHangs;
 pub use event::{
     Answer, CheckStatus, CutStatus, Departed, Event, GroupStatus, Leaving, MembersStatus, Own,
     Presence, RefillStatus, ReplyTo, ShardStatus,
@@ -62,6 +63,7 @@ pub use group::{GroupOptions, GroupRule, SliceRule};
 pub use handle::ShardHandle;
 pub use hashing::HashJob;
 pub use log_thread::{LogThread, Stop};
+pub use log_waits::{LogWaits, WaitStep};
 pub use network::{Network, PeerMessage};
 pub use peer_folders::PeerFolders;
 pub use refill::{Loaded, Wanted};

@@ -724,6 +724,7 @@ impl Shard {
             log: self.log_counters,
             log_busy: self.gauge.busy(),
             departed: self.departed().len(),
+            compaction_pending_bytes: self.options.store.stats().engine.compaction_pending_bytes,
             groups: self.groups.values().map(|driver| driver.status(now)).collect(),
         }
     }

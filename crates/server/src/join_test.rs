@@ -527,6 +527,7 @@ async fn rows_go_to_members_only() {
             at_least: Slot(1),
             resume: None,
             header_only: false,
+            broken: 0,
         }
     };
     let member = *held.iter().find(|node| **node != leader).expect("three");

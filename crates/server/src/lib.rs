@@ -64,6 +64,8 @@ mod health;
 #[cfg(all(not(madsim), feature = "process"))]
 mod metrics;
 #[cfg(all(not(madsim), feature = "process"))]
+mod mount;
+#[cfg(all(not(madsim), feature = "process"))]
 mod process;
 #[cfg(not(madsim))]
 mod secured;

@@ -290,6 +290,8 @@ fn register_node(registry: &mut Registry, context: &NodeContext, shard: &ShardSt
     node_gauge(registry, "log_suspect_groups", help, suspect as u64);
     let help = "Replicas that have left their groups, whose rows and log are still here because a member may need them";
     node_gauge(registry, "departed_replicas", help, shard.departed as u64);
+    let help = "Bytes of rows that compactions will have to rewrite as things are";
+    node_gauge(registry, "compaction_pending_bytes", help, shard.compaction_pending_bytes);
     node_gauge(registry, "draining", "1 if the node is leaving", u64::from(shard.draining));
     if let (Some(access), Some(tls)) = (&context.access, &context.tls) {
         let (requests, connections) = access.refused();

@@ -97,7 +97,10 @@ pub struct Tuning {
     /// The times of the protocol; `None`: those of the lease profile. For a cluster of one node, which need
     /// not wait for others to be silent.
     pub timing: Option<Timing>,
-    /// Bytes of rows a second that the node sends to others which refill theirs, all together.
+    /// Bytes a second that flushes and compactions of the store write at most.
+    pub compaction_bytes_per_second: u64,
+    /// Bytes of rows a second that the node sends, all together: to others which refill theirs, and to backups. To
+    /// the former usually half of it.
     pub snapshot_bytes_per_second: u64,
     /// Others that it sends rows to at the same time; further ones get `OVERLOADED`.
     pub snapshots_served_max: usize,
@@ -119,6 +122,7 @@ impl Default for Tuning {
             request_bytes_max: None,
             leave_timeout,
             timing: None,
+            compaction_bytes_per_second: 64 * 1024 * 1024,
             snapshot_bytes_per_second: 64 * 1024 * 1024,
             snapshots_served_max: 2,
             check_interval: Duration::from_secs(600),

@@ -41,6 +41,10 @@ pub(crate) async fn refill(
 ) -> Result<Refilled, Error> {
     let group = wanted.group;
     let mut failed = Error::new(Code::SnapshotUnavailable, format!("{group} has no other replica"));
+    // Rows that are half there after a start came in a stream that broke with the process.
+    let known = Arc::clone(store);
+    let progress = off_task(move || known.install_progress(group)).await?;
+    let mut broken = u32::from(progress.is_some());
     for round in 0..ROUNDS {
         if 0 < round {
             tokio::time::sleep(PAUSE * round).await;
@@ -48,7 +52,7 @@ pub(crate) async fn refill(
         for node in candidates(context, store, group, &wanted.sources).await {
             let mut resumes = 0;
             loop {
-                let mut fetch = Fetch { context, store, wanted, node, has_come: false };
+                let mut fetch = Fetch { context, store, wanted, node, broken, has_come: false };
                 failed = match fetch.run().await {
                     Ok(refilled) => return Ok(refilled),
                     Err(error) => error,
@@ -57,6 +61,7 @@ pub(crate) async fn refill(
                     return Err(failed); // Ours: another source would not help.
                 }
                 resumes += 1;
+                broken += u32::from(fetch.has_come);
                 debug!(%group, source = %node, error = %failed, "rows did not come");
                 if !fetch.has_come || RESUMES < resumes {
                     break;
@@ -114,13 +119,15 @@ struct Fetch<'a> {
     store: &'a Arc<Store>,
     wanted: &'a Wanted,
     node: NodeId,
+    /// Streams that broke off before.
+    broken: u32,
     /// At least one page was written.
     has_come: bool,
 }
 
 impl Fetch<'_> {
     async fn run(&mut self) -> Result<Refilled, Error> {
-        let Fetch { context, store, wanted, node, .. } = *self;
+        let Fetch { context, store, wanted, node, broken, .. } = *self;
         let Wanted { group, at_least, rows, .. } = *wanted;
         let resume = if rows {
             let known = Arc::clone(store);
@@ -130,7 +137,7 @@ impl Fetch<'_> {
             None
         };
         let hello = context.hello(node);
-        let ask = SnapshotAsk { hello, group, at_least, resume, header_only: !rows };
+        let ask = SnapshotAsk { hello, group, at_least, resume, header_only: !rows, broken };
         let mut client = v1::peer_client::PeerClient::new(dial(context, node).await?);
         let broken = |error: String| unreachable_peer(context, node, &error);
         let refused = |status: tonic::Status| {

@@ -252,7 +252,7 @@ async fn a_node_sends_to_few_others_and_not_too_fast() {
     }
     let ask = || {
         let hello = asks.hello(source.node);
-        SnapshotAsk { hello, group, at_least: Slot(1), resume: None, header_only: false }
+        SnapshotAsk { hello, group, at_least: Slot(1), resume: None, header_only: false, broken: 0 }
     };
     let first = crate::snapshots::serve(source, ask()).await.expect("it has rows");
     let Err(refused) = crate::snapshots::serve(source, ask()).await else {
@@ -364,8 +364,14 @@ async fn what_does_not_fit_is_thrown_away() {
         let store = empty_store(group);
         scripts.lock().expect("no panic").push(wrong);
         let wanted = all_rows(group, Slot(2));
-        let mut fetch =
-            Fetch { context, store: &store, wanted: &wanted, node: NodeId(1), has_come: false };
+        let mut fetch = Fetch {
+            context,
+            store: &store,
+            wanted: &wanted,
+            node: NodeId(1),
+            broken: 0,
+            has_come: false,
+        };
         let failed = loop {
             match fetch.run().await {
                 // The source may not listen yet.

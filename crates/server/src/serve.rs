@@ -20,6 +20,7 @@ use crate::context::NodeContext;
 use crate::damaged_rows;
 use crate::far_links::FarLinks;
 use crate::folder::check_filled;
+use crate::mount::tell_of_discards;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, Security, ServerOptions};
 use crate::repair::Repaired;
@@ -62,6 +63,7 @@ pub async fn serve(
     let opened = open_repaired(&options, &topology, node_id, far_links.as_ref())?;
     let Opened { node, disk: disk_in_use, engine: engine_in_use } = opened;
     let admin_listener = admin_http::bind(&admin).await?;
+    tell_of_discards(&options.data);
     let context = node.context();
     let network = node.network();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -149,6 +151,10 @@ fn open(
     let profile = match options.profile {
         Profile::Normal => RocksOptions::normal(),
         Profile::Small => RocksOptions::small(),
+    };
+    let profile = RocksOptions {
+        background_bytes_per_second: Some(options.tuning.compaction_bytes_per_second),
+        ..profile
     };
     let engine = Rocks::open(&options.data.join(damaged_rows::ROWS), &profile)
         .map_err(|error| Error::new(error.code(), error.to_string()))?;

@@ -23,7 +23,7 @@ use tonic::Status;
 use tracing::{debug, info, warn};
 
 use crate::context::NodeContext;
-use crate::pace::Governor;
+use crate::pace::{self, Governor};
 
 /// A view that nobody reads any more goes after this.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -275,9 +275,11 @@ pub(crate) async fn serve(context: &Arc<NodeContext>, ask: SnapshotAsk) -> Resul
             (served, None)
         }
     };
-    info!(%peer, %group, last = ?served.source.last(), resumed = after.is_some(), "sends rows");
+    let (last, resumed) = (served.source.last(), after.is_some());
+    info!(%peer, %group, ?last, resumed, broken = ask.broken, "sends rows");
     let (send, receive) = mpsc::channel(PIECES_AHEAD);
-    let sending = Sending { context: Arc::clone(context), served, peer, send, _turn: turn };
+    let broken = ask.broken;
+    let sending = Sending { context: Arc::clone(context), served, peer, broken, send, _turn: turn };
     tokio::spawn(async move {
         let stopping = Arc::clone(&sending.context);
         tokio::select! {
@@ -315,6 +317,8 @@ struct Sending {
     context: Arc<NodeContext>,
     served: Arc<Served>,
     peer: NodeId,
+    /// Streams of these rows that broke off before this one.
+    broken: u32,
     send: mpsc::Sender<Result<v1::SnapshotChunk, Status>>,
     _turn: OwnedSemaphorePermit,
 }
@@ -345,7 +349,8 @@ impl Sending {
     async fn pieces(&self, after: Option<Bytes>) -> Result<Result<Tally, Left>, Error> {
         let served = Arc::clone(&self.served);
         let estimated = blocking(move || served.source.estimated_bytes()).await.unwrap_or(0);
-        let least = estimated / IN_TIME.as_secs();
+        let full = self.context.snapshots.options.bytes_per_second;
+        let least = (estimated / IN_TIME.as_secs()).max(pace::least(full, self.broken));
         let header = header(self.served.id, &self.served.source, estimated);
         if self.put(header).await.is_err() {
             return Ok(Err(Left));
@@ -428,15 +433,15 @@ mod tests {
     #[tokio::test]
     async fn bytes_go_out_no_faster_than_allowed() {
         // Goal: what goes out waits for all that went out before, of any snapshot; a rest is not saved up. At
-        // first it is a sixteenth of the full rate.
-        let options = SnapshotOptions { bytes_per_second: 16_000, served_max: 1, start: 7 };
+        // first it is 1/32 of the full rate.
+        let options = SnapshotOptions { bytes_per_second: 32_000, served_max: 1, start: 7 };
         let snapshots = Snapshots::new(NodeId(1), options, LogWaits::default);
         let pace = |bytes| snapshots.pace(bytes, 0);
         let (first, second, third) = (pace(2000), pace(500), pace(1));
         assert_eq!(second - first, Duration::from_secs(2));
         assert_eq!(third - second, Duration::from_millis(500));
         // What has to be through in time goes faster, but no faster than the full rate.
-        let (fourth, fifth) = (snapshots.pace(16_000, 1 << 40), pace(1));
+        let (fourth, fifth) = (snapshots.pace(32_000, 1 << 40), pace(1));
         assert_eq!(fifth - fourth, Duration::from_secs(1));
     }
 

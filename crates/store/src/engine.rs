@@ -56,6 +56,9 @@ pub struct EngineStats {
     pub disk_bytes: u64,
     /// Records.
     pub records: u64,
+    /// Bytes that compactions will have to rewrite as things are. If it keeps rising, they are too slow for what is
+    /// written.
+    pub compaction_pending_bytes: u64,
 }
 
 /// Keeps records and applied positions, and after a crash still has a prefix of the batches written,

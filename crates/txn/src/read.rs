@@ -5,7 +5,7 @@
 
 use quorate_store::keys::parse_row;
 use quorate_store::{Key, Row, StoreError, View, encode_page, state_page};
-use quorate_types::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX, SNAPSHOT_PAGE_BYTES};
+use quorate_types::limits::{CUT_PAGE_BYTES, SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 use quorate_types::{
     CutRange, RecordsPage, ReplyBody, RequestBody, RowAddress, ScanPage, ScanRange, ScannedRow,
     SliceId, Value,
@@ -80,8 +80,8 @@ pub fn read_at_cut(
         }
         CutRange::Records { after, bytes } => {
             let bytes_max = match *bytes as usize {
-                bytes @ 1..=SNAPSHOT_PAGE_BYTES => bytes,
-                _ => SNAPSHOT_PAGE_BYTES,
+                bytes @ 1..=CUT_PAGE_BYTES => bytes,
+                _ => CUT_PAGE_BYTES,
             };
             let records = state_page(view, context.keyspace, after.as_deref(), bytes_max)?;
             let next = records.last().map(|record| record.key.clone());

@@ -59,7 +59,7 @@ pub enum CutRange {
         /// Start after this key: `next` of the previous page.
         after: Option<Bytes>,
         /// Most bytes of the page, but at least one record; 0 and everything above the limit
-        /// (`SNAPSHOT_PAGE_BYTES`) mean the limit.
+        /// (`CUT_PAGE_BYTES`) mean the limit.
         bytes: u32,
     },
 }

@@ -59,8 +59,11 @@ pub const GROUP_UNCOMMITTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const NODE_REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes queued to one peer. At the limit the oldest frames are dropped and sent again by protocol.
 pub const PEER_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Bytes of records in one page of a snapshot; a single record may have more.
-pub const SNAPSHOT_PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of records in one page of what a backup reads of a cut; a single record may have more.
+pub const CUT_PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of records in one page of a snapshot; a single record may have more. What is done with a page is done in one
+/// go, and requests of clients wait for it where there are few cores: so pages are small.
+pub const SNAPSHOT_PAGE_BYTES: usize = 128 * 1024;
 /// Bytes of a snapshot after which its sender and its receiver compare what they have counted.
 pub const SNAPSHOT_PART_BYTES: u64 = 64 * 1024 * 1024;
 /// Snapshots that a node keeps for others at once, those included that may be gone on with. Beyond: the one

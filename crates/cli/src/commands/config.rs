@@ -252,7 +252,7 @@ mod tests {
         assert_eq!((&json["from"], &json["line"]), (&json!("file"), &json!(2)));
         assert_eq!(
             valid_words(Path::new("q.toml"), &settings),
-            "q.toml is valid and sets 2 of 19 settings; to be given elsewhere: --cluster, --data"
+            "q.toml is valid and sets 2 of 20 settings; to be given elsewhere: --cluster, --data"
         );
     }
 }

@@ -73,7 +73,11 @@ pub(crate) struct ServerArgs {
     /// [env: QUORATE__STORAGE__LOG_KEEP_MAX]
     #[arg(long, value_name = "SIZE", value_parser = value_of("storage.log-keep-max"))]
     log_keep_max: Option<String>,
-    /// How much a second of its rows the node sends to others that refill theirs
+    /// How much a second flushes and compactions of the rows may write
+    /// [env: QUORATE__STORAGE__COMPACTION_RATE_MAX] [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = value_of("storage.compaction-rate-max"))]
+    compaction_rate_max: Option<String>,
+    /// How much a second of its rows the node sends to backups and, usually half of it, to nodes that refill theirs
     /// [env: QUORATE__STORAGE__SNAPSHOT_RATE_MAX] [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = value_of("storage.snapshot-rate-max"))]
     snapshot_rate_max: Option<String>,
@@ -155,6 +159,7 @@ impl ServerArgs {
             ("server.links", &self.links),
             ("storage.log-bytes-max", &self.log_bytes_max),
             ("storage.log-keep-max", &self.log_keep_max),
+            ("storage.compaction-rate-max", &self.compaction_rate_max),
             ("storage.snapshot-rate-max", &self.snapshot_rate_max),
             ("storage.check-interval", &self.check_interval),
             ("storage.repair-rows", &self.repair_rows),
@@ -192,6 +197,7 @@ impl ServerConfig {
             profile: profile.unwrap_or_default(),
             log_bytes_max: settings.typed("storage.log-bytes-max", config::size)?,
             log_keep_max: settings.typed("storage.log-keep-max", config::size)?,
+            compaction_rate_max: settings.typed("storage.compaction-rate-max", config::size)?,
             snapshot_rate_max: settings.typed("storage.snapshot-rate-max", config::size)?,
             check_interval: settings.typed("storage.check-interval", config::time_or_never)?,
             repair_rows: settings.get("storage.repair-rows") != Some("false"),

@@ -23,6 +23,8 @@ pub struct SnapshotAsk {
     pub resume: Option<(u128, Bytes)>,
     /// Only the header is wanted: who asks keeps no rows.
     pub header_only: bool,
+    /// Streams of these rows that have broken off so far.
+    pub broken: u32,
 }
 
 /// A piece of a snapshot.
@@ -70,6 +72,7 @@ impl SnapshotAsk {
                 .resume
                 .map(|(id, after)| v1::SnapshotResume { snapshot_id: id_out(id), after }),
             header_only: self.header_only,
+            broken: self.broken,
         }
     }
 
@@ -92,6 +95,7 @@ impl SnapshotAsk {
             at_least: Slot(request.at_least),
             resume: resume.transpose()?,
             header_only: request.header_only,
+            broken: request.broken,
         })
     }
 }
@@ -197,6 +201,7 @@ mod tests {
                 at_least: Slot(8),
                 resume,
                 header_only: false,
+                broken: 3,
             };
             assert_eq!(SnapshotAsk::from_wire(ask.clone().into_wire()), Ok(ask.clone()));
             let mut wire = ask.into_wire();

@@ -30,6 +30,13 @@ use crate::key::Key;
 use crate::keys;
 
 const MIB: usize = 1024 * 1024;
+/// What flushes and compactions write is handed to the disk in pieces of this many bytes. A disk serves them one
+/// after the other with the writes of the log, which wait for what is ahead of them: a piece, not a file.
+const PIECE_BYTES: u64 = 256 * 1024;
+/// So often some of the rate of flushes and compactions becomes free: whatever became free at once is written at once.
+const RATE_STEP_US: i64 = 2_000;
+/// One of so many times a compaction goes before a flush that waits too, so that neither waits for ever.
+const RATE_FAIRNESS: i32 = 10;
 /// At least the bytes of any key.
 const LONGEST_KEY_BYTES: usize = 2048;
 
@@ -50,6 +57,9 @@ pub struct RocksOptions {
     pub open_files: i32,
     /// Threads for flushes and compactions.
     pub background_jobs: i32,
+    /// Bytes a second that flushes and compactions write at most; `None`: as many as they can. Left alone they write
+    /// in bursts as fast as the disk can, for seconds, and every write of the log waits behind them.
+    pub background_bytes_per_second: Option<u64>,
 }
 
 impl RocksOptions {
@@ -64,6 +74,7 @@ impl RocksOptions {
             level_base_bytes: 512 * MIB as u64,
             open_files: -1,
             background_jobs: 3,
+            background_bytes_per_second: None,
         }
     }
 
@@ -78,6 +89,7 @@ impl RocksOptions {
             level_base_bytes: 32 * MIB as u64,
             open_files: 64,
             background_jobs: 2,
+            background_bytes_per_second: None,
         }
     }
 
@@ -99,8 +111,11 @@ impl RocksOptions {
         options.set_max_bytes_for_level_base(self.level_base_bytes);
         options.set_max_background_jobs(self.background_jobs);
         options.set_max_open_files(self.open_files);
-        // Spread write-back, so that a flush does not stall the log's fsync on the same device.
-        options.set_bytes_per_sync(MIB as u64);
+        options.set_bytes_per_sync(PIECE_BYTES);
+        if let Some(rate) = self.background_bytes_per_second {
+            let rate = i64::try_from(rate).unwrap_or(i64::MAX).max(1);
+            options.set_ratelimiter(rate, RATE_STEP_US, RATE_FAIRNESS);
+        }
 
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(2);
@@ -245,6 +260,7 @@ impl Engine for Rocks {
                 + self.property(properties::ESTIMATE_TABLE_READERS_MEM),
             disk_bytes: self.property(properties::TOTAL_SST_FILES_SIZE),
             records: self.property(properties::ESTIMATE_NUM_KEYS),
+            compaction_pending_bytes: self.property(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
         }
     }
 }

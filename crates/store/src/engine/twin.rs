@@ -229,6 +229,7 @@ impl Engine for Twin {
             memory_bytes: shared.unflushed_bytes as u64,
             disk_bytes: bytes(&shared.flushed),
             records: shared.live.0.len() as u64,
+            compaction_pending_bytes: 0,
         }
     }
 }

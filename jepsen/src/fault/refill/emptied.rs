@@ -20,7 +20,7 @@ use crate::foreground::{self, Foreground, Measured, p99_ratio};
 use crate::health::{connect, leaders};
 use crate::output::Arrival;
 use crate::report::{Outcome, ms, seconds};
-use crate::room::{self, Folders, Peak};
+use crate::room::{self, Folders, Peak, Sizes};
 use crate::trial::{Setup, Trial};
 use crate::verify::verify;
 use crate::workload::Load;
@@ -33,12 +33,12 @@ const RATIO_MAX: f64 = 2.0;
 const DOWN: Duration = Duration::from_secs(5);
 /// How long the load is measured once all is over.
 const AFTER: Duration = Duration::from_secs(10);
-/// Nodes are quiet that write less than this a second, all together,
+/// Nodes are quiet whose files grow by less than this a second, all together,
 const QUIET_BYTES_PER_S: u64 = 1_000_000;
 /// for so many seconds.
 const QUIET_S: u32 = 3;
 /// They may take so long for it.
-const QUIET_PATIENCE: Duration = Duration::from_secs(300);
+const QUIET_PATIENCE: Duration = Duration::from_secs(600);
 /// For a leadership to be where the cluster file wants it.
 const HOME_PATIENCE: Duration = Duration::from_secs(60);
 /// The emptied node may take so long, and as much longer as its rows take at the rate below.
@@ -77,7 +77,7 @@ pub(super) async fn run(order: Order<'_>, wanted: f64) -> Result<Outcome, Failur
         seconds(filled),
         mb_per_s(fill.bytes(), filled)
     );
-    wait_quiet(&mut trial.cluster).await?;
+    wait_quiet(&trial.cluster).await?;
     let node = node_that_leads_nothing(&trial).await?;
 
     let (client, ledger) = (trial.client.clone(), &trial.ledger);
@@ -273,27 +273,20 @@ async fn node_that_leads_nothing(trial: &Trial) -> Result<Node, Failure> {
 }
 
 /// Waits until files are rewritten no more: what the load meets then is what it brings about itself.
-async fn wait_quiet(cluster: &mut Cluster) -> Result<(), Failure> {
+async fn wait_quiet(cluster: &Cluster) -> Result<(), Failure> {
     let (deadline, mut quiet) = (Instant::now() + QUIET_PATIENCE, 0);
-    let mut before = written(cluster)?;
+    let folders = cluster.data_folders();
+    let mut before = Sizes::of(&folders);
     while quiet < QUIET_S {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = written(cluster)?;
-        quiet = if now - before < QUIET_BYTES_PER_S { quiet + 1 } else { 0 };
+        let now = Sizes::of(&folders);
+        quiet = if now.since(&before) < QUIET_BYTES_PER_S { quiet + 1 } else { 0 };
         before = now;
         if deadline < Instant::now() {
             return Err(format!("nodes still write files after {QUIET_PATIENCE:?}").into());
         }
     }
     Ok(())
-}
-
-fn written(cluster: &mut Cluster) -> Result<u64, Failure> {
-    let mut bytes = 0;
-    for node in Node::ALL {
-        bytes += cluster.written_bytes(node)?;
-    }
-    Ok(bytes)
 }
 
 /// Has all replicas compare their rows, as an operator does. Says what is not as it should be.
