@@ -152,7 +152,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "storage.compaction-rate-max",
         flag: "--compaction-rate-max",
         kind: Kind::Size { min: 8 * MIB, max: 16 * 1024 * MIB },
-        unset: Unset::Value("64MiB"),
+        unset: Unset::Value("256MiB"),
         about: "how much a second flushes and compactions of the rows may write",
     },
     Setting {

@@ -72,6 +72,10 @@ impl std::fmt::Debug for GroupOptions {
     }
 }
 
+/// Rows that the engine does not have yet take no more memory than this; tests have less.
+const UNWRITTEN_BYTES_MAX: u64 =
+    if cfg!(test) { 1024 * 1024 } else { limits::NODE_UNWRITTEN_BYTES_MAX };
+
 /// Why a group cannot go on. The node stops.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fatal {
@@ -270,6 +274,12 @@ impl GroupDriver {
         if is_write && limits::GROUP_UNCOMMITTED_BYTES_MAX as u64 <= uncommitted {
             let limit = limits::GROUP_UNCOMMITTED_BYTES_MAX;
             asked.reply.answer(Err(refuse::overloaded(self.group, uncommitted, limit)));
+            return Ok(());
+        }
+        let unwritten = self.store.unwritten_bytes();
+        if is_write && UNWRITTEN_BYTES_MAX <= unwritten {
+            let error = refuse::rows_unwritten(self.group, unwritten, UNWRITTEN_BYTES_MAX);
+            asked.reply.answer(Err(error));
             return Ok(());
         }
         if is_write && !has_room {

@@ -315,6 +315,44 @@ fn put(number: i64) -> RequestBody {
     RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() }
 }
 
+/// Goal: where the engine writes rows more slowly than they change, memory does not fill: writes are refused until
+/// it has caught up. Reads go on.
+#[test]
+fn writes_wait_for_an_engine_that_is_behind() {
+    let (mut driver, mut fx) = (leader(), Effects::default());
+    let now = BootTime(2 * SECOND + SECOND / 10);
+    let row = |number: i64| {
+        let key = Bytes::from(number.to_be_bytes().to_vec());
+        let at = RowAddress { table: TableId(1), uid: Uid(1), key };
+        let value = Value::Bytes(vec![7; 64 * 1024].into());
+        let mutations = vec![Mutation::Put(at, value)];
+        RequestBody::Transact { conditions: Vec::new(), mutations, reads: Vec::new() }
+    };
+    let mut number = 0;
+    let refused = loop {
+        let answered = ask(&mut driver, now, row(number), &mut fx);
+        if let Ok(answer) = answered.try_recv() {
+            break answer.expect_err("nothing is chosen yet");
+        }
+        choose(&mut driver, now, &mut fx);
+        answered.try_recv().expect("it is chosen").expect("it is written");
+        number += 1;
+        assert!(number < 100, "memory fills");
+    };
+    assert_eq!((refused.code, refused.retry_after.is_some()), (Code::Overloaded, true));
+    assert!(10 < number, "{number} were taken");
+    let at = RowAddress { table: TableId(1), uid: Uid(1), key: Bytes::from_static(b"k") };
+    let read = ask(&mut driver, now, RequestBody::Get(at), &mut fx);
+    assert!(read.try_recv().is_ok_and(|answer| answer.is_ok()), "reads go on");
+
+    let checkpoint = driver.store.begin_checkpoint(Vec::new).expect("rows have changed");
+    let durability = quorate_store::Durability::Buffered;
+    assert!(ask(&mut driver, now, row(0), &mut fx).try_recv().is_ok(), "they are being written");
+    driver.store.write_checkpoint(&checkpoint, durability).expect("the twin writes");
+    driver.store.finish_checkpoint(checkpoint);
+    assert!(ask(&mut driver, now, row(0), &mut fx).try_recv().is_err(), "it is taken");
+}
+
 /// Goal: a driver notes where it deleted rows, so that a row that came and went is told from one that
 /// never was; and it answers nobody about a row that somebody is about to change, known or not.
 #[test]

@@ -60,6 +60,13 @@ pub(crate) fn overloaded(group: GroupId, bytes: u64, limit: usize) -> Error {
     Error::new(Code::Overloaded, message).after(SOON).with("group", group)
 }
 
+/// The engine writes rows more slowly than they change.
+pub(crate) fn rows_unwritten(group: GroupId, bytes: u64, limit: u64) -> Error {
+    let message =
+        format!("the leader has {bytes} bytes of rows to write to its disk, its limit is {limit}");
+    Error::new(Code::Overloaded, message).after(SOON).with("group", group)
+}
+
 /// The disk reserve is reached.
 pub(crate) fn disk_full(group: GroupId) -> Error {
     Error::new(Code::DiskFull, "the disk reserve of the leader is reached").with("group", group)

@@ -122,7 +122,7 @@ impl Default for Tuning {
             request_bytes_max: None,
             leave_timeout,
             timing: None,
-            compaction_bytes_per_second: 64 * 1024 * 1024,
+            compaction_bytes_per_second: 256 * 1024 * 1024,
             snapshot_bytes_per_second: 64 * 1024 * 1024,
             snapshots_served_max: 2,
             check_interval: Duration::from_secs(600),

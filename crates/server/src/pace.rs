@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_log_that_nobody_writes_to_holds_nothing_up() {
         let mut setting = Setting::new();
-        for _ in 0..500 {
+        for _ in 0..1_000 {
             setting.now += Duration::from_millis(50);
             setting.rate();
         }

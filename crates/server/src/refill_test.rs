@@ -186,7 +186,7 @@ async fn rows_come_over_whole_though_streams_break() {
     let links = Arc::new(Breaking { at: [3, 5, 10].into(), ..Breaking::default() });
     let nodes = Nodes::start(1..=3, &links, Tuning::default());
     for key in 0..8 {
-        nodes.put(key, 400_000).await;
+        nodes.put(key, 50_000).await;
     }
     let group = nodes.group();
     while nodes.applied(0).await != nodes.applied(1).await {

@@ -207,6 +207,15 @@ impl Store {
         state.table.active_bytes().max(usize::from(!state.moved.is_empty())) as u64
     }
 
+    /// Memory of all records that the engine does not have yet: those changed since the last checkpoint began, and
+    /// those it is writing. Grows without end while more is changed than the engine can write.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> u64 {
+        let state = self.read();
+        let frozen = state.table.frozen().map_or(0, |frozen| frozen.bytes);
+        (state.table.active_bytes() + frozen) as u64
+    }
+
     /// Roughly how many bytes the records of a keyspace take in the engine. Waits for the disk.
     #[must_use]
     pub fn bytes_of(&self, space: Keyspace) -> u64 {

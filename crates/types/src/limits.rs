@@ -55,6 +55,9 @@ pub const WIRE_DECODE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PEER_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Uncommitted bytes of a group. At the limit the edge answers `OVERLOADED`.
 pub const GROUP_UNCOMMITTED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Changed records that a node holds in memory and the engine does not have yet, in bytes. At the limit the leaders on
+/// it answer writes with `OVERLOADED`.
+pub const NODE_UNWRITTEN_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of requests a node holds, all groups together. At the limit the edge answers `OVERLOADED`.
 pub const NODE_REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes queued to one peer. At the limit the oldest frames are dropped and sent again by protocol.

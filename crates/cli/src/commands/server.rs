@@ -74,7 +74,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "SIZE", value_parser = value_of("storage.log-keep-max"))]
     log_keep_max: Option<String>,
     /// How much a second flushes and compactions of the rows may write
-    /// [env: QUORATE__STORAGE__COMPACTION_RATE_MAX] [default: 64MiB]
+    /// [env: QUORATE__STORAGE__COMPACTION_RATE_MAX] [default: 256MiB]
     #[arg(long, value_name = "SIZE", value_parser = value_of("storage.compaction-rate-max"))]
     compaction_rate_max: Option<String>,
     /// How much a second of its rows the node sends to backups and, usually half of it, to nodes that refill theirs

@@ -34,7 +34,7 @@ const MIB: usize = 1024 * 1024;
 /// after the other with the writes of the log, which wait for what is ahead of them: a piece, not a file.
 const PIECE_BYTES: u64 = 256 * 1024;
 /// So often some of the rate of flushes and compactions becomes free: whatever became free at once is written at once.
-const RATE_STEP_US: i64 = 2_000;
+const RATE_STEP_US: i64 = 1_000;
 /// One of so many times a compaction goes before a flush that waits too, so that neither waits for ever.
 const RATE_FAIRNESS: i32 = 10;
 /// At least the bytes of any key.
