@@ -60,7 +60,7 @@ impl LogWaits {
 
     /// How many took as long as this step, or longer.
     #[must_use]
-    pub fn from_step(&self, step: WaitStep) -> u64 {
+    pub fn at_least(&self, step: WaitStep) -> u64 {
         self.0.iter().skip(step.0).sum()
     }
 
@@ -124,10 +124,10 @@ mod tests {
         waits.add(1, Duration::from_secs(1));
         assert_eq!(waits.writes(), 1_000);
         assert_eq!(waits.slowest_hundredth(), WaitStep::of(Duration::from_millis(5)));
-        assert_eq!(waits.from_step(WaitStep::of(Duration::from_millis(4))), 20);
-        assert_eq!(waits.from_step(WaitStep::of(Duration::MAX).half_as_long_again()), 0);
+        assert_eq!(waits.at_least(WaitStep::of(Duration::from_millis(4))), 20);
+        assert_eq!(waits.at_least(WaitStep::of(Duration::MAX).half_as_long_again()), 0);
         let later = waits.since(&before);
-        assert_eq!((later.writes(), later.from_step(WaitStep(0))), (20, 20));
+        assert_eq!((later.writes(), later.at_least(WaitStep(0))), (20, 20));
     }
 
     #[test]

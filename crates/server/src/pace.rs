@@ -101,7 +101,7 @@ impl Governor {
                 let slow = waits.slowest_hundredth().half_as_long_again();
                 self.calm = Calm::Below(slow.max(WaitStep::of(NOTICED)));
             }
-            Calm::Below(slow) if waits.writes() / ONE_IN + 1 < waits.from_step(slow) => {
+            Calm::Below(slow) if waits.writes() / ONE_IN + 1 < waits.at_least(slow) => {
                 self.rate *= FALLS;
             }
             Calm::Below(_) | Calm::Nobody => self.rate += self.full * RISES,
