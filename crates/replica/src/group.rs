@@ -72,7 +72,8 @@ impl std::fmt::Debug for GroupOptions {
     }
 }
 
-/// Rows that the engine does not have yet take no more memory than this; tests have less.
+/// With so many bytes of rows that the engine does not have yet a leader takes no writes; tests have less. What is chosen
+/// is applied whatever they are: followers are bounded only as far as their engines keep up with the leader's.
 const UNWRITTEN_BYTES_MAX: u64 =
     if cfg!(test) { 1024 * 1024 } else { limits::NODE_UNWRITTEN_BYTES_MAX };
 

@@ -56,7 +56,7 @@ pub const PEER_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Uncommitted bytes of a group. At the limit the edge answers `OVERLOADED`.
 pub const GROUP_UNCOMMITTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Changed records that a node holds in memory and the engine does not have yet, in bytes. At the limit the leaders on
-/// it answer writes with `OVERLOADED`.
+/// it answer writes with `OVERLOADED`; what is chosen is applied all the same.
 pub const NODE_UNWRITTEN_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of requests a node holds, all groups together. At the limit the edge answers `OVERLOADED`.
 pub const NODE_REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -38,7 +38,7 @@ const QUIET_BYTES_PER_S: u64 = 1_000_000;
 /// for so many seconds.
 const QUIET_S: u32 = 3;
 /// They may take so long for it.
-const QUIET_PATIENCE: Duration = Duration::from_secs(600);
+const QUIET_PATIENCE: Duration = Duration::from_secs(300);
 /// For a leadership to be where the cluster file wants it.
 const HOME_PATIENCE: Duration = Duration::from_secs(60);
 /// The emptied node may take so long, and as much longer as its rows take at the rate below.
