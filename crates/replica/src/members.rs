@@ -86,12 +86,22 @@ impl GroupDriver {
         }
     }
 
-    /// Nobody may ever send it the entry that says that it has left: a learner that was away then does not run for
-    /// leadership, and so meets no leader.
+    /// Nobody may ever tell it that it has left: who has left is sent nothing any more. A learner that was away does not
+    /// run for leadership either, and so meets no leader; a voter may have the entry that it left by in its log, and
+    /// never hear that it is chosen. What other nodes tell of is.
     fn has_left_unsaid(&self) -> bool {
-        let (heard, known) = (&self.members.heard, self.core.membership_at());
+        let (applied, known) = (self.core.applied_membership(), self.core.membership_at());
         let has_own = |at: &MembershipAt| at.membership.get(self.options.paxos.replica).is_some();
-        heard.is_after(known) && has_own(known) && !has_own(heard)
+        let was_in = has_own(applied) || has_own(known);
+        let heard = &self.members.heard;
+        was_in && heard.is_after(applied) && !has_own(heard) && !has_own(self.last_members())
+    }
+
+    /// The last members that are known here or that other nodes have told of.
+    fn last_members(&self) -> &MembershipAt {
+        let (heard, known) = (&self.members.heard, self.core.membership_at());
+        // Of two that are as old as each other the one that is known may not be chosen.
+        if known.is_after(heard) { known } else { heard }
     }
 
     /// True if it was a member and knows that it is none any more.
@@ -110,8 +120,7 @@ impl GroupDriver {
         if !self.has_left() || self.core.is_outlived() {
             return None;
         }
-        let (heard, known) = (&self.members.heard, self.core.membership_at());
-        let since = if heard.is_after(known) { heard } else { known };
+        let since = self.last_members();
         let replica = self.options.paxos.replica;
         let is_out = since.membership.get(replica).is_none();
         is_out.then(|| Departed { group: self.group, replica, since: since.clone() })

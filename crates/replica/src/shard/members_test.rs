@@ -384,6 +384,52 @@ async fn a_replica_hears_that_it_has_left() {
     assert_eq!(own(&mut bench), Some((later(GROUPS[0]), false)));
 }
 
+/// Goal: a voter that was killed before it heard that the entry it left by is chosen is sent nothing any more: it has
+/// left once other nodes tell of that entry, and not before, whatever its log says.
+#[tokio::test]
+async fn a_replica_that_never_hears_that_its_leave_is_chosen_has_left() {
+    let (chosen, left) = (at(1, 4, &[1, 2, 3]), at(1, 9, &[2, 3, 4]));
+    let ballot = left.id.ballot;
+    let tail = quorate_paxos::Tail { id: left.id, ..quorate_paxos::Tail::default() };
+    let restored = Restored {
+        promised: ballot,
+        trimmed: EntryId { ballot, slot: Slot(8) },
+        slot_applied: Slot(8),
+        runs: vec![(Slot(9), ballot)],
+        tail,
+        membership: chosen.clone(),
+        memberships_in_log: vec![left.clone()],
+        ..Restored::fresh(Membership::default())
+    };
+    let hears = |bench: &mut Bench, at: MembershipAt| {
+        let nodes = crate::members::leader_nodes_of(&at.membership);
+        bench.round(Event::Moved { group: GROUPS[0], nodes, at });
+    };
+    let departed = |bench: &Bench| -> Vec<EntryId> {
+        bench.shard.departed().into_iter().map(|departed| departed.since.id).collect()
+    };
+    let open = || Bench::open(&SimDisk::new(), &[(GROUPS[0], restored.clone())]);
+
+    let mut bench = open();
+    assert_eq!(departed(&bench), []);
+    hears(&mut bench, chosen);
+    assert_eq!(departed(&bench), [], "its leave may never be chosen");
+    hears(&mut bench, left.clone());
+    assert_eq!(departed(&bench), [left.id]);
+    let later = at(2, 12, &[3, 4, 5]);
+    hears(&mut bench, later.clone());
+    assert_eq!(departed(&bench), [later.id]);
+
+    // What it was to leave by gave way to something else.
+    let mut bench = open();
+    hears(&mut bench, at(2, 9, &[1, 3, 4]));
+    assert_eq!(departed(&bench), []);
+    let elsewhere = at(2, 9, &[3, 4, 5]);
+    let mut bench = open();
+    hears(&mut bench, elsewhere.clone());
+    assert_eq!(departed(&bench), [elsewhere.id], "the one that is chosen counts");
+}
+
 /// Goal: an operator's wish who leads outlives a restart.
 #[tokio::test]
 async fn a_pinned_leader_is_remembered() {
