@@ -222,9 +222,8 @@ async fn damage_in_the_middle_of_the_log_stops_the_start() {
         client.put("load", Uid(1), n.to_string(), vec![1_u8; 1000]).await.expect("put");
     }
     // A majority has everything; what is not there yet cannot be damaged.
-    let [first, second] = ["n1", "n2"].map(|name| {
-        cluster.topology.node_by_name(name).expect("known").client.clone()
-    });
+    let [first, second] =
+        ["n1", "n2"].map(|name| cluster.topology.node_by_name(name).expect("known").client.clone());
     let accepted = async |address: &String| {
         let status = client.node_status(address).await.ok()?;
         status.groups.iter().find(|it| it.group == GroupId(1)).map(|it| it.slot_accepted)
