@@ -33,6 +33,9 @@ const RATIO_MAX: f64 = 2.0;
 const DOWN: Duration = Duration::from_secs(5);
 /// How long the load is measured once all is over.
 const AFTER: Duration = Duration::from_secs(10);
+/// Under the load nodes flush what they hold in memory within this, and rewrite files because of that: what the filling
+/// has left behind must not pass for what they do by themselves.
+const SETTLES: Duration = Duration::from_secs(70);
 /// Nodes are quiet whose files grow by less than this a second, all together,
 const QUIET_BYTES_PER_S: u64 = 1_000_000;
 /// for so many seconds.
@@ -81,7 +84,10 @@ pub(super) async fn run(order: Order<'_>, wanted: f64) -> Result<Outcome, Failur
     let node = node_that_leads_nothing(&trial).await?;
 
     let (client, ledger) = (trial.client.clone(), &trial.ledger);
-    let load = Foreground::start(&client, ledger, options.rate, "before").await?;
+    let load = Foreground::start(&client, ledger, options.rate, "settling").await?;
+    tokio::time::sleep(SETTLES).await;
+    wait_quiet(&trial.cluster).await?;
+    load.turn_to("before")?;
     tokio::time::sleep(Duration::from_secs(options.measure_s)).await;
     load.turn_to("down")?;
     trial.cluster.kill(&[node])?;
