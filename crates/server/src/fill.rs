@@ -21,7 +21,7 @@ use quorate_log::{
     Disk, Frame, GroupRecord, Log, LogMark, LogTrust, Opened, PromiseFile, RealDisk,
 };
 use quorate_paxos::{Batch, BatchKind, Tail};
-use quorate_store::{Base, Engine, Installer, Rocks, RocksOptions, Store, StoreError};
+use quorate_store::{Engine, Installer, Rocks, RocksOptions, Store, StoreError};
 use quorate_topology::{Group, Topology};
 use quorate_types::{Ballot, Code, EntryId, Error, GroupId, LogTime, NodeId, ReplicaKind, Slot};
 use tracing::info;
@@ -97,7 +97,7 @@ impl Fill {
     /// # Errors
     /// `DISK_FAILED`, `STORE_DAMAGED`.
     pub fn install(&self, group: GroupId) -> Result<Installer, Error> {
-        self.store.begin_install(group, 0).map_err(|error| stored(&error))
+        self.store.begin_install(group, 0, 0).map_err(|error| stored(&error))
     }
 
     /// What the node holds of a group.
@@ -118,10 +118,10 @@ impl Fill {
     pub fn installed(
         &mut self,
         group: GroupId,
-        installer: &Installer,
+        installer: Installer,
         beginning: Beginning,
     ) -> Result<(), Error> {
-        let base = Base { incarnation: installer.incarnation() };
+        let base = installer.end().map_err(|error| stored(&error))?;
         let at = beginning.upto.next();
         self.store.switch(group, at, base).map_err(|error| stored(&error))?;
         self.begun.push((group, beginning));
@@ -252,7 +252,7 @@ mod tests {
         let mut fill = Fill::begin(data, topology.clone(), node, random).expect("it is empty");
         for group in fill.groups().collect::<Vec<_>>() {
             let installer = fill.install(group).expect("there is room");
-            fill.installed(group, &installer, beginning(digest)).expect("there is room");
+            fill.installed(group, installer, beginning(digest)).expect("there is room");
         }
         fill.finish().expect("all groups are installed");
     }

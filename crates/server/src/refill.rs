@@ -14,7 +14,7 @@ use quorate_proto::convert::error::error_from_status;
 use quorate_proto::convert::{SnapshotAsk, SnapshotPiece, SnapshotTally};
 use quorate_proto::v1;
 use quorate_replica::{Refilled, Wanted, blocking};
-use quorate_store::{Installer, Store, StoreError, decode_page};
+use quorate_store::{Base, Installer, Store, StoreError, decode_page};
 use quorate_types::{Code, Error, GroupId, NodeId, ReplicaId};
 use tracing::{debug, info, warn};
 
@@ -44,7 +44,7 @@ pub(crate) async fn refill(
     // Rows that are half there after a start came in a stream that broke with the process.
     let known = Arc::clone(store);
     let progress = off_task(move || known.install_progress(group)).await?;
-    let mut broken = u32::from(progress.is_some());
+    let mut broken = progress.map_or(0, |progress| progress.broken.saturating_add(1));
     for round in 0..ROUNDS {
         if 0 < round {
             tokio::time::sleep(PAUSE * round).await;
@@ -126,18 +126,34 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
+    /// What has come when a stream breaks stays.
     async fn run(&mut self) -> Result<Refilled, Error> {
-        let Fetch { context, store, wanted, node, broken, .. } = *self;
+        let mut arriving = None;
+        let outcome = self.receive(&mut arriving).await;
+        if let Some((installer, _)) = arriving
+            && let Err(error) = off_task(move || installer.end()).await
+        {
+            warn!(group = %self.wanted.group, %error, "rows that came before a break are lost");
+        }
+        outcome
+    }
+
+    async fn receive(
+        &mut self,
+        arriving: &mut Option<(Installer, Ending)>,
+    ) -> Result<Refilled, Error> {
+        let Fetch { context, store, wanted, node, broken: streams, .. } = *self;
         let Wanted { group, at_least, rows, .. } = *wanted;
         let resume = if rows {
             let known = Arc::clone(store);
             let progress = off_task(move || known.install_progress(group)).await?;
-            progress.map(|progress| (progress.snapshot, progress.after))
+            progress.and_then(|progress| Some((progress.snapshot, progress.after?)))
         } else {
             None
         };
         let hello = context.hello(node);
-        let ask = SnapshotAsk { hello, group, at_least, resume, header_only: !rows, broken };
+        let ask =
+            SnapshotAsk { hello, group, at_least, resume, header_only: !rows, broken: streams };
         let mut client = v1::peer_client::PeerClient::new(dial(context, node).await?);
         let broken = |error: String| unreachable_peer(context, node, &error);
         let refused = |status: tonic::Status| {
@@ -147,7 +163,6 @@ impl Fetch<'_> {
         let opened = opened.map_err(|_elapsed| broken("no answer".to_owned()))?;
         let mut pieces = opened.map_err(refused)?.into_inner();
 
-        let mut arriving: Option<(Installer, Ending)> = None;
         loop {
             let piece = tokio::time::timeout(PIECE_LIMIT, pieces.next()).await;
             let piece = piece.map_err(|_elapsed| broken("rows stopped to come".to_owned()))?;
@@ -155,7 +170,7 @@ impl Fetch<'_> {
             let piece = piece.map_err(refused)?;
             self.arrive().await?;
             let piece = SnapshotPiece::from_wire(piece).map_err(|error| damaged(error.to_string()));
-            arriving = match (piece, arriving) {
+            *arriving = match (piece, arriving.take()) {
                 (Ok(SnapshotPiece::Header { id, last, membership, estimated_bytes }), None) => {
                     if last.last() < at_least {
                         let message = format!("{node} sends rows as of slot {}", last.last());
@@ -171,7 +186,8 @@ impl Fetch<'_> {
                     }
                     info!(%group, source = %node, ?last, estimated_bytes, "fetches rows");
                     let store = Arc::clone(store);
-                    let installer = off_task(move || store.begin_install(group, id)).await?;
+                    let installer =
+                        off_task(move || store.begin_install(group, id, streams)).await?;
                     Some((installer, Ending { last, membership }))
                 }
                 (Ok(SnapshotPiece::Page(page)), Some((installer, end))) => {
@@ -183,11 +199,14 @@ impl Fetch<'_> {
                 (Ok(SnapshotPiece::End(tally)), Some((installer, Ending { last, membership }))) => {
                     let installer = compare(installer, tally).await?;
                     info!(%group, source = %node, ?tally, "rows are here");
-                    let incarnation = installer.incarnation();
+                    let Base { incarnation } = off_task(move || installer.end()).await?;
                     return Ok(Refilled { group, last, membership, incarnation });
                 }
                 // What has come before was right: it stays, and the rest is asked for once more.
-                (Err(error), _) => return Err(error),
+                (Err(error), come) => {
+                    *arriving = come;
+                    return Err(error);
+                }
                 (Ok(_), None) => return Err(damaged("it does not begin with a header")),
                 (Ok(SnapshotPiece::Header { .. }), Some(_)) => {
                     return Err(damaged("it has a second header"));

@@ -274,8 +274,9 @@ async fn a_node_sends_to_few_others_and_not_too_fast() {
 
 type Scripts = Arc<Mutex<Vec<Vec<SnapshotPiece>>>>;
 
-/// A node that sends what it is told to, stream by stream, the last script first.
-struct Scripted(Scripts);
+/// A node that sends what it is told to, stream by stream, the last script first. Remembers how many streams were said
+/// to have broken.
+struct Scripted(Scripts, Arc<Mutex<Vec<u32>>>);
 
 type Frames = Pin<Box<dyn Stream<Item = Result<v1::PeerFrame, Status>> + Send>>;
 
@@ -307,8 +308,9 @@ impl v1::peer_server::Peer for Scripted {
 
     async fn snapshot(
         &self,
-        _request: tonic::Request<v1::SnapshotRequest>,
+        request: tonic::Request<v1::SnapshotRequest>,
     ) -> Result<Response<crate::snapshots::Pieces>, Status> {
+        self.1.lock().expect("no panic").push(request.get_ref().broken);
         let script = self.0.lock().expect("no panic").pop();
         let script = script.ok_or_else(|| Status::unavailable("no more"))?;
         let pieces = script.into_iter().map(|piece| Ok(piece.into_wire()));
@@ -323,9 +325,10 @@ impl v1::peer_server::Peer for Scripted {
 async fn what_does_not_fit_is_thrown_away() {
     let nodes = Nodes::start(3..=3, &Arc::default(), Tuning::default());
     let (group, context) = (nodes.group(), &nodes.contexts[0]);
-    let scripts = Scripts::default();
+    let (scripts, broken) = (Scripts::default(), Arc::default());
     let address = nodes.topology.node(NodeId(1)).expect("a node").peer.parse().expect("an address");
-    let service = v1::peer_server::PeerServer::new(Scripted(Arc::clone(&scripts)));
+    let service =
+        v1::peer_server::PeerServer::new(Scripted(Arc::clone(&scripts), Arc::clone(&broken)));
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve(address));
 
     let ballot = Ballot { round: 1, replica: ReplicaId(1) };
@@ -383,10 +386,12 @@ async fn what_does_not_fit_is_thrown_away() {
         };
         let want = if number == 0 { Code::SnapshotUnavailable } else { Code::SnapshotDamaged };
         assert_eq!(failed.code, want, "script {number}: {failed}");
-        assert!(store.install_progress(group).expect("readable").is_none(), "script {number}");
+        let progress = store.install_progress(group).expect("readable");
+        assert!(progress.is_none_or(|it| it.after.is_none()), "script {number}");
     }
 
-    // A stream that breaks, and the rest in another one.
+    // A stream that breaks, and the rest in another one; and in a third one, because the process came to its end before
+    // it could switch. The source hears each time how many broke.
     let store = empty_store(group);
     *scripts.lock().expect("no panic") = vec![
         vec![header(8, &last), good[1].clone(), SnapshotPiece::End(all)],
@@ -394,5 +399,9 @@ async fn what_does_not_fit_is_thrown_away() {
     ];
     let refilled =
         refill(context, &store, &all_rows(group, Slot(2))).await.expect("it comes in the end");
+    assert_eq!((refilled.last, refilled.incarnation), (last.clone(), 1));
+    scripts.lock().expect("no panic").push(vec![header(8, &last), SnapshotPiece::End(all)]);
+    let refilled = refill(context, &store, &all_rows(group, Slot(2))).await.expect("all is here");
     assert_eq!((refilled.last, refilled.incarnation), (last, 1));
+    assert!(broken.lock().expect("no panic").ends_with(&[0, 1, 2]), "{broken:?}");
 }

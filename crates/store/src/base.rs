@@ -8,6 +8,7 @@ use crate::key::Key;
 use crate::portable::Tally;
 
 const FORMAT: u8 = 0x01;
+const PROGRESS_FORMAT: u8 = 0x02;
 /// Bytes of a base record.
 const BASE_BYTES: usize = 1 + 4;
 
@@ -28,7 +29,7 @@ impl Base {
     }
 
     pub(crate) fn decode(key: &Key, mut stored: Bytes) -> Result<Base, StoreError> {
-        check_head(key, &stored, BASE_BYTES)?;
+        check_head(key, &stored, FORMAT, BASE_BYTES)?;
         if stored.len() != BASE_BYTES {
             let reason = "bytes follow the incarnation".to_owned();
             return Err(StoreError::Damaged { key: format!("{key:?}"), reason });
@@ -38,49 +39,55 @@ impl Base {
     }
 }
 
-/// How far an installation has come: everything through `after` is in the engine.
+/// How far an installation has come: everything through `after` is in the engine, and perhaps more of the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// The snapshot being installed.
     pub snapshot: u128,
     /// The incarnation it goes to.
     pub incarnation: u32,
-    /// The portable key of the last record written.
-    pub after: Bytes,
+    /// So many streams of these rows broke off before.
+    pub broken: u32,
+    /// The portable key of the last record written; `None` before the first.
+    pub after: Option<Bytes>,
     /// The records through it.
     pub tally: Tally,
 }
 
 impl Progress {
-    /// The value of a progress record: format `0x01`, snapshot (16, big-endian), incarnation (4), records
-    /// (8), bytes (8), digest (4), last key.
+    /// The value of a progress record: format `0x02`, snapshot (16, big-endian), incarnation (4), records
+    /// (8), bytes (8), digest (4), streams that broke (4), last key, if there is one.
     pub(crate) fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(41 + self.after.len());
-        out.put_u8(FORMAT);
+        let after = self.after.as_deref().unwrap_or_default();
+        let mut out = BytesMut::with_capacity(45 + after.len());
+        out.put_u8(PROGRESS_FORMAT);
         out.put_u128(self.snapshot);
         out.put_u32(self.incarnation);
         out.put_u64(self.tally.records);
         out.put_u64(self.tally.bytes);
         out.put_u32(self.tally.digest);
-        out.put_slice(&self.after);
+        out.put_u32(self.broken);
+        out.put_slice(after);
         out.freeze()
     }
 
     pub(crate) fn decode(key: &Key, mut stored: Bytes) -> Result<Progress, StoreError> {
-        check_head(key, &stored, 41)?;
+        check_head(key, &stored, PROGRESS_FORMAT, 45)?;
         stored.advance(1);
         let (snapshot, incarnation) = (stored.get_u128(), stored.get_u32());
         let (records, bytes) = (stored.get_u64(), stored.get_u64());
         let tally = Tally { records, bytes, digest: stored.get_u32() };
-        Ok(Progress { snapshot, incarnation, tally, after: stored })
+        let broken = stored.get_u32();
+        let after = Some(stored).filter(|after| !after.is_empty());
+        Ok(Progress { snapshot, incarnation, tally, broken, after })
     }
 }
 
-fn check_head(key: &Key, stored: &[u8], bytes_min: usize) -> Result<(), StoreError> {
+fn check_head(key: &Key, stored: &[u8], format: u8, bytes_min: usize) -> Result<(), StoreError> {
     let reason = match stored.first() {
-        Some(&FORMAT) if bytes_min <= stored.len() => return Ok(()),
-        Some(&FORMAT) | None => "it is cut short".to_owned(),
-        Some(format) => format!("its format is {format}"),
+        Some(found) if *found != format => format!("its format is {found}"),
+        Some(_) if bytes_min <= stored.len() => return Ok(()),
+        Some(_) | None => "it is cut short".to_owned(),
     };
     Err(StoreError::Damaged { key: format!("{key:?}"), reason })
 }
@@ -96,14 +103,15 @@ mod tests {
     proptest! {
         #[test]
         fn both_records_survive_their_bytes(
-            incarnation: u32, snapshot: u128, records: u64, bytes: u64, digest: u32,
+            incarnation: u32, snapshot: u128, records: u64, bytes: u64, digest: u32, broken: u32,
             rest in proptest::collection::vec(any::<u8>(), 0..50),
         ) {
             let key = keys::base(GroupId(1));
             let base = Base { incarnation };
             prop_assert_eq!(Base::decode(&key, base.encode()).unwrap(), base);
             let tally = Tally { records, bytes, digest };
-            let progress = Progress { snapshot, incarnation, after: rest.into(), tally };
+            let after = Some(Bytes::from(rest)).filter(|after| !after.is_empty());
+            let progress = Progress { snapshot, incarnation, after, tally, broken };
             prop_assert_eq!(Progress::decode(&key, progress.encode()).unwrap(), progress);
         }
 
@@ -112,7 +120,7 @@ mod tests {
             let key = keys::progress(GroupId(1));
             let is_base = rest.first() == Some(&FORMAT) && rest.len() == 5;
             prop_assert_eq!(Base::decode(&key, rest.clone().into()).is_ok(), is_base);
-            let is_progress = rest.first() == Some(&FORMAT) && 41 <= rest.len();
+            let is_progress = rest.first() == Some(&PROGRESS_FORMAT) && 45 <= rest.len();
             prop_assert_eq!(Progress::decode(&key, rest.into()).is_ok(), is_progress);
         }
     }

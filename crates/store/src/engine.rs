@@ -6,6 +6,8 @@
 #[cfg(all(not(madsim), feature = "rocks"))]
 pub mod rocks;
 #[cfg(all(not(madsim), feature = "rocks"))]
+mod rocks_run;
+#[cfg(all(not(madsim), feature = "rocks"))]
 mod rocks_snapshot;
 pub mod twin;
 
@@ -103,6 +105,16 @@ pub trait Engine: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Begins a run: many records that come from elsewhere and go to where nothing is yet. They need not go through
+    /// memory, nor be written again to be sorted: they come in order.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses.
+    fn begin_run(&self) -> Result<Box<dyn EngineRun>, StoreError>;
+
+    /// The bytes of records that one run is to have.
+    fn run_bytes(&self) -> usize;
+
     /// Makes everything written so far persistent before it returns.
     ///
     /// # Errors
@@ -134,6 +146,23 @@ pub trait Engine: Send + Sync + 'static {
 
     /// How much the engine holds.
     fn stats(&self) -> EngineStats;
+}
+
+/// Records on their way into an engine. Dropped before its end, it leaves nothing.
+pub trait EngineRun: Send {
+    /// Takes a record whose key is above those before.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses; the run is of no use then.
+    fn add(&mut self, key: &Key, value: &[u8]) -> Result<(), StoreError>;
+
+    /// Makes its records those of the engine, over what was there. They are persistent when this returns, also if
+    /// writes that came before are not; but of those that are about a key between its first and its last, none is lost
+    /// then. To be called by the writer of the engine. Of an empty run, nothing.
+    ///
+    /// # Errors
+    /// `StoreError` if the engine refuses. All of its records are there then, or none.
+    fn end(self: Box<Self>) -> Result<(), StoreError>;
 }
 
 /// An engine as it was at one moment.

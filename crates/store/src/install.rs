@@ -1,8 +1,7 @@
 //! Rows of a group that come from another store: written beside those that count, then switched to.
 //!
 //! Every copy of a group's rows has a keyspace of its own, told apart by its incarnation. An installation
-//! fills the next one, straight in the engine, and remembers in the same batches how far it has come, so
-//! that it can go on after a break or a restart. The switch is one batch, flushed before anybody hears of
+//! fills the next one, straight in the engine (`installer.rs`). The switch is one batch, flushed before anybody hears of
 //! it: it raises the incarnation and says where the new rows stand. Whatever a crash leaves is the old
 //! copy with its position or the new one with its own.
 //!
@@ -18,11 +17,12 @@ use quorate_types::{GroupId, Slot};
 use tracing::{debug, info};
 
 use crate::base::{Base, Progress};
-use crate::engine::{CheckpointBatch, Records};
+use crate::engine::CheckpointBatch;
 use crate::error::StoreError;
+use crate::installer::Installer;
 use crate::key::Key;
 use crate::keys::{self, Keyspace};
-use crate::portable::{Portable, Tally, foreign};
+use crate::portable::Tally;
 use crate::store::Store;
 
 /// Format of the record that says that rows must not be used. Nothing follows it.
@@ -32,7 +32,7 @@ const QUARANTINE_FORMAT: u8 = 0x01;
 #[derive(Debug, Default)]
 pub(crate) struct Installs {
     /// The installation of each group that may write, by the number it was given.
-    writers: BTreeMap<GroupId, u64>,
+    pub(crate) writers: BTreeMap<GroupId, u64>,
     /// Numbers given so far.
     begun: u64,
     /// Groups whose rows are being switched.
@@ -53,98 +53,6 @@ impl Installs {
     }
 }
 
-/// An installation of a group's rows. Nothing that it writes is read before [`Store::switch`]. Begun once
-/// more for the same group, the later one counts, and this one writes no more.
-pub struct Installer {
-    store: Arc<Store>,
-    space: Keyspace,
-    number: u64,
-    snapshot: u128,
-    after: Option<Bytes>,
-    tally: Tally,
-}
-
-impl Installer {
-    /// The incarnation that the rows get.
-    #[must_use]
-    pub fn incarnation(&self) -> u32 {
-        self.space.incarnation
-    }
-
-    /// The portable key of the last record written; `None` before the first.
-    #[must_use]
-    pub fn after(&self) -> Option<&Bytes> {
-        self.after.as_ref()
-    }
-
-    /// The records written so far, those before a restart included.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.tally
-    }
-
-    /// Writes records, which go on in order where the last ones ended. May wait for the disk.
-    ///
-    /// # Errors
-    /// `Foreign` if a record cannot be one of a group or is out of order, and then none is written;
-    /// `Overtaken` if another installation has begun; others if the engine refuses.
-    pub fn write(&mut self, records: Vec<Portable>) -> Result<(), StoreError> {
-        let (mut after, mut tally) = (self.after.clone(), self.tally);
-        let (mut batch, mut bytes) = (Records::new(), 0);
-        for record in records {
-            if after.as_ref().is_some_and(|after| record.key <= *after) {
-                return Err(foreign(&record.key, "it is out of order"));
-            }
-            let key = self.space.place(&record)?;
-            tally.add(&record);
-            bytes += record.bytes();
-            batch.insert(key, Some(record.value));
-            after = Some(record.key);
-        }
-        let Some(last) = after.clone() else { return Ok(()) };
-        let Keyspace { group, incarnation } = self.space;
-        let progress = Progress { snapshot: self.snapshot, incarnation, after: last, tally };
-        batch.insert(keys::progress(group), Some(progress.encode()));
-
-        let writing = self.store.writing();
-        self.check_not_overtaken()?;
-        let batch = CheckpointBatch { records: batch, bytes, ..CheckpointBatch::default() };
-        self.store.engine.write(&batch)?;
-        drop(writing);
-        (self.after, self.tally) = (after, tally);
-        Ok(())
-    }
-
-    /// Throws away what was written.
-    ///
-    /// # Errors
-    /// `Overtaken` if another installation has begun; others if the engine refuses.
-    pub fn discard(self) -> Result<(), StoreError> {
-        let writing = self.store.writing();
-        self.check_not_overtaken()?;
-        self.store.write().installs.writers.remove(&self.space.group);
-        self.store.clear(self.space)?;
-        drop(writing);
-        Ok(())
-    }
-
-    /// To be called by the writer of the engine.
-    fn check_not_overtaken(&self) -> Result<(), StoreError> {
-        let group = self.space.group;
-        match self.store.read().installs.writers.get(&group) {
-            Some(number) if *number == self.number => Ok(()),
-            Some(_) | None => Err(StoreError::Overtaken { group }),
-        }
-    }
-}
-
-impl std::fmt::Debug for Installer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Keyspace { group, incarnation } = self.space;
-        write!(f, "Installer({group}, incarnation {incarnation}, {} records)", self.tally.records)
-    }
-}
-
 impl Store {
     /// How far an installation of a group's rows has come that was broken off, perhaps by a crash.
     ///
@@ -159,7 +67,8 @@ impl Store {
     }
 
     /// Begins to install the rows of a group from a snapshot, or goes on where the installation of the
-    /// same snapshot ended. What is there of another one is removed. May wait for the disk.
+    /// same snapshot ended. What is there of another one is removed. How many streams of rows broke off before
+    /// is remembered. May wait for the disk.
     ///
     /// # Errors
     /// `Overtaken` if the rows of the group were given up, or are of no group that the store was opened for; others
@@ -168,6 +77,7 @@ impl Store {
         self: &Arc<Store>,
         group: GroupId,
         snapshot: u128,
+        broken: u32,
     ) -> Result<Installer, StoreError> {
         let writing = self.writing();
         let (space, number) = {
@@ -182,16 +92,23 @@ impl Store {
             (Keyspace { incarnation: current.incarnation + 1, ..current }, number)
         };
         let known = self.install_progress(group)?.filter(|it| it.snapshot == snapshot);
-        let (after, tally) = match known {
-            Some(progress) => (Some(progress.after), progress.tally),
+        let incarnation = space.incarnation;
+        let progress = match known {
+            Some(known) => Progress { broken, ..known },
             None => {
                 self.clear(space)?;
-                (None, Tally::default())
+                let (after, tally) = (None, Tally::default());
+                let progress = Progress { snapshot, incarnation, after, tally, broken };
+                let records = [(keys::progress(group), Some(progress.encode()))].into();
+                self.engine.write(&CheckpointBatch { records, ..CheckpointBatch::default() })?;
+                // The removal too: what was removed does not come back between what is installed.
+                self.engine.flush()?;
+                progress
             }
         };
         drop(writing);
-        debug!(%group, incarnation = space.incarnation, records = tally.records, "installs rows");
-        Ok(Installer { store: Arc::clone(self), space, number, snapshot, after, tally })
+        debug!(%group, incarnation, records = progress.tally.records, "installs rows");
+        Ok(Installer::begin(Arc::clone(self), space, number, progress))
     }
 
     /// Makes the installed rows of `base` the rows of the group, as of `applied`, in one step that is
@@ -394,7 +311,7 @@ impl Store {
 
     /// Removes a copy that an installation made. First what says that it may be gone on with, persistently:
     /// see [`crate::Engine::remove_range`]. To be called by the writer of the engine.
-    fn clear(&self, space: Keyspace) -> Result<(), StoreError> {
+    pub(crate) fn clear(&self, space: Keyspace) -> Result<(), StoreError> {
         let progress = keys::progress(space.group);
         if self.engine.get(&progress)?.is_some() {
             let records = [(progress, None)].into();

@@ -9,7 +9,7 @@
 //! ([`Store::switch`]).
 //!
 //! A first reading order: `keys.rs`, `view.rs`, `store.rs`, `row_table.rs`, `engine.rs`, `install.rs`,
-//! `digest.rs`.
+//! `installer.rs`, `digest.rs`.
 
 mod applied;
 pub mod base;
@@ -18,6 +18,7 @@ pub mod digest;
 pub mod engine;
 pub mod error;
 pub mod install;
+pub mod installer;
 pub mod key;
 pub mod keys;
 pub mod ledger;
@@ -36,9 +37,9 @@ pub use digest::RowsHasher;
 #[cfg(all(not(madsim), feature = "rocks"))]
 pub use engine::rocks::{Rocks, RocksOptions};
 pub use engine::twin::Twin;
-pub use engine::{CheckpointBatch, Engine, EngineSnapshot, EngineStats, Records};
+pub use engine::{CheckpointBatch, Engine, EngineRun, EngineSnapshot, EngineStats, Records};
 pub use error::StoreError;
-pub use install::Installer;
+pub use installer::Installer;
 pub use key::Key;
 pub use keys::Keyspace;
 pub use ledger::{decode_loss, encode_loss, open_losses, read_losses, write_loss};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Harness, put};
-use quorate_store::{Base, Durability, Keyspace, Pinned, RowsHasher, Store};
+use quorate_store::{Durability, Keyspace, Pinned, RowsHasher, Store};
 use quorate_types::{Difference, GroupId, RowsDigest, SliceId, Slot, TableId, Uid};
 
 const G: GroupId = GroupId(1);
@@ -65,12 +65,13 @@ fn equal_rows_have_equal_digests_wherever_they_lie(mut harness: impl Harness) {
     assert_eq!(digest(&view, space, 200), expected);
     assert_ne!(digest_now(&store), expected);
 
-    let mut installer = store.begin_install(G, 1).unwrap();
+    let mut installer = store.begin_install(G, 1, 0).unwrap();
     installer.write(view.page(space, None, usize::MAX).unwrap()).unwrap();
+    let base = installer.end().unwrap();
     checkpoint(&store, Durability::Flushed);
-    store.switch(G, Slot(31), Base { incarnation: 1 }).unwrap();
+    store.switch(G, Slot(31), base).unwrap();
     assert_eq!(digest_now(&store), expected);
-    drop((view, installer, store));
+    drop((view, store));
     harness.restart();
     assert_eq!(digest_now(&open(&harness)), expected);
 }
@@ -102,8 +103,9 @@ fn quarantine_outlives_a_crash_and_ends_with_other_rows(mut harness: impl Harnes
         key: Bytes::from_static(&[0x24]),
         value: Bytes::from_static(&[1]),
     };
-    store.begin_install(G, 1).unwrap().write(vec![record]).unwrap();
-    store.switch(G, Slot(40), Base { incarnation: 1 }).unwrap();
+    let mut installer = store.begin_install(G, 1, 0).unwrap();
+    installer.write(vec![record]).unwrap();
+    store.switch(G, Slot(40), installer.end().unwrap()).unwrap();
     assert!(!store.is_quarantined(G));
     drop(store);
     harness.crash(2);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{Harness, all_rows, batch, delete, number, put, row};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use quorate_store::Key;
+use quorate_store::{Engine, EngineRun, Key};
 use quorate_types::{GroupId, Slot};
 
 const G: GroupId = GroupId(1);
@@ -27,6 +27,9 @@ on_both_engines! {
     a_snapshot_stands_still,
     a_removed_range_is_gone_and_nothing_beside_it,
     a_crash_keeps_removals_in_their_place,
+    a_run_is_there_for_good_from_its_end_on,
+    a_run_lies_over_what_was_written_before_and_under_what_comes_later,
+    a_run_that_does_not_end_leaves_nothing,
 }
 
 fn numbers(found: &[(Key, bytes::Bytes)]) -> Vec<u64> {
@@ -268,4 +271,88 @@ fn a_crash_keeps_removals_in_their_place(mut harness: impl Harness) {
         let beside = [beside, engine.scan(&row(1, 15), &row(1, 99), 100).unwrap()].concat();
         assert_eq!(numbers(&beside), [0, 1, 2, 3, 4, 15, 16, 17, 18, 19]);
     }
+}
+
+/// A run of rows with these numbers as values.
+fn run(engine: &dyn Engine, records: &[(u64, u64)]) -> Box<dyn EngineRun> {
+    let mut run = engine.begin_run().unwrap();
+    for (at, to) in records {
+        run.add(&row(1, *at), &common::value(*to)).unwrap();
+    }
+    run
+}
+
+// Goal: what a run brings is read at once and outlives a crash that takes writes from before it.
+fn a_run_is_there_for_good_from_its_end_on(mut harness: impl Harness) {
+    for seed in 0..12 {
+        let engine = harness.engine();
+        engine.write(&batch(1, seed + 1, vec![put(row(1, 100), seed)])).unwrap();
+        let snapshot = engine.snapshot().unwrap();
+        let (first, many) = (seed * 1000 + 1000, 300);
+        let records: Vec<(u64, u64)> = (0..many).map(|at| (first + at, at)).collect();
+        run(&*engine, &records).end().unwrap();
+        let (from, end) = (row(1, first), row(1, first + many));
+        assert_eq!(snapshot.scan(&from, &end, 1000).unwrap(), []);
+        for _ in 0..2 {
+            let found = numbers(&harness.engine().scan(&from, &end, 1000).unwrap());
+            assert_eq!(found, (0..many).collect::<Vec<_>>());
+            harness.crash(seed);
+        }
+    }
+}
+
+// Goal: order holds for records that are in a run and in writes, whatever a crash takes: a write or a removal from
+// before never comes back over the run, and of one that came later nothing else is left than what it made of it.
+fn a_run_lies_over_what_was_written_before_and_under_what_comes_later(mut harness: impl Harness) {
+    let rows = |engine: &dyn Engine| -> Vec<u64> {
+        numbers(&engine.scan(&row(1, 0), &row(1, 99), 100).unwrap())
+    };
+    for seed in 0..12 {
+        let engine = harness.engine();
+        let before = |from: u64| (0..8).map(|at| put(row(1, at), at + from)).collect::<Vec<_>>();
+        engine.write(&batch(1, 3 * seed + 1, before(10))).unwrap();
+        engine.flush().unwrap();
+        if seed % 2 == 0 {
+            engine.remove_range(&row(1, 0), &row(1, 8)).unwrap();
+        } else {
+            engine.write(&batch(1, 3 * seed + 2, before(20))).unwrap();
+        }
+        run(&*engine, &[(2, 102), (3, 103), (4, 104)]).end().unwrap();
+        let without = if seed % 2 == 0 {
+            vec![102, 103, 104]
+        } else {
+            vec![20, 21, 102, 103, 104, 25, 26, 27]
+        };
+        assert_eq!(rows(&*engine), without);
+        harness.crash(seed);
+        assert_eq!(rows(&*harness.engine()), without, "with {seed}");
+
+        let engine = harness.engine();
+        engine
+            .write(&batch(1, 3 * seed + 3, vec![put(row(1, 3), 203), delete(row(1, 4))]))
+            .unwrap();
+        let with: Vec<u64> = without.iter().filter(|it| **it != 104).copied().collect();
+        let with: Vec<u64> = with.into_iter().map(|it| if it == 103 { 203 } else { it }).collect();
+        assert_eq!(rows(&*engine), with);
+        harness.crash(seed);
+        let found = rows(&*harness.engine());
+        let is_after = harness.engine().applied(G).unwrap().0 == 3 * seed + 3;
+        assert_eq!(found, if is_after { with } else { without }, "with {seed}");
+    }
+}
+
+// Goal: a run that is broken off, or has nothing in it, is as if it never was.
+fn a_run_that_does_not_end_leaves_nothing(mut harness: impl Harness) {
+    let engine = harness.engine();
+    engine.write(&batch(1, 1, vec![put(row(1, 1), 1)])).unwrap();
+    drop(run(&*engine, &[(1, 5), (2, 6)]));
+    run(&*engine, &[]).end().unwrap();
+    let unended = run(&*engine, &[(1, 7)]);
+    let (from, end) = all_rows();
+    assert_eq!(numbers(&engine.scan(&from, &end, 100).unwrap()), [1]);
+    engine.flush().unwrap();
+    drop(engine);
+    harness.crash(1);
+    drop(unended);
+    assert_eq!(numbers(&harness.engine().scan(&from, &end, 100).unwrap()), [1]);
 }

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use common::{Harness, delete, number, put};
 use quorate_store::{
-    Base, Change, CheckpointBatch, Durability, Engine, EngineSnapshot, EngineStats, Key, Keyspace,
-    Pinned, Portable, Store, StoreError, Tally, Twin, View, decode_page, encode_page,
+    Base, Change, CheckpointBatch, Durability, Engine, EngineRun, EngineSnapshot, EngineStats, Key,
+    Keyspace, Pinned, Portable, Store, StoreError, Tally, Twin, View, decode_page, encode_page,
 };
 use quorate_types::{Code, GroupId, SliceId, Slot, TableId, Uid};
 
@@ -156,15 +156,14 @@ fn a_view_comes_over_whole_in_pages_of_any_size(_harness: impl Harness) {
 fn installed_rows_count_from_the_switch_on(mut harness: impl Harness) {
     let store = open(&harness);
     behind(&store, Durability::Buffered);
-    let mut installer = store.begin_install(G, 77).unwrap();
+    let mut installer = store.begin_install(G, 77, 0).unwrap();
     for page in pages(&source(), None, 200) {
         installer.write(page).unwrap();
         assert_eq!(rows(&*store, store.keyspace(G)), OLD);
     }
     assert_eq!((store.base(G), store.applied(G)), (None, Slot(3)));
-    let incarnation = installer.incarnation();
-    drop(installer);
-    store.switch(G, AT, Base { incarnation }).unwrap();
+    let base_of_new = installer.end().unwrap();
+    store.switch(G, AT, base_of_new).unwrap();
 
     let space = store.keyspace(G);
     assert_eq!((space.incarnation, store.base(G), store.applied(G)), (1, Some(base()), AT));
@@ -201,7 +200,7 @@ fn refill(store: &Arc<Store>, view: &Pinned, steps: &mut Steps) -> bool {
         let slot = store.applied(OTHER).next();
         store.apply(OTHER, slot, vec![put(row(store.keyspace(OTHER), slot.0 % 5), slot.0)]);
     };
-    let mut installer = store.begin_install(G, 77).unwrap();
+    let mut installer = store.begin_install(G, 77, 0).unwrap();
     if steps.done() {
         return false;
     }
@@ -223,7 +222,7 @@ fn refill(store: &Arc<Store>, view: &Pinned, steps: &mut Steps) -> bool {
         let slot = store.applied(G).next();
         store.apply(G, slot, vec![put(row(store.keyspace(G), 2000), 1)]);
     }
-    let base = Base { incarnation: installer.incarnation() };
+    let base = installer.end().unwrap();
     store.switch(G, AT, base).unwrap();
     if steps.done() {
         return false;
@@ -301,8 +300,9 @@ fn old_rows_that_were_only_in_memory_never_come_back(mut harness: impl Harness) 
     store.apply(G, Slot(2), vec![put(row(old, 2), 2)]);
     let sealed = store.pin().unwrap().expect("few views");
     store.apply(G, Slot(3), vec![put(row(old, 3), 3)]);
-    let mut installer = store.begin_install(G, 1).unwrap();
+    let mut installer = store.begin_install(G, 1, 0).unwrap();
     installer.write(pages(&source(), None, usize::MAX).concat()).unwrap();
+    installer.end().unwrap();
     store.switch(G, AT, base()).unwrap();
     assert_eq!(rows(&sealed, old), OLD[..2], "the view keeps what it saw");
     assert_eq!(store.purge().unwrap(), 1, "layers hold changes of the old rows");
@@ -320,11 +320,12 @@ fn old_rows_that_were_only_in_memory_never_come_back(mut harness: impl Harness) 
     // The same, with a crash after a checkpoint and no purge.
     let old = store.keyspace(G);
     store.apply(G, AT.next(), vec![put(row(old, 1), 1)]);
-    let mut installer = store.begin_install(G, 2).unwrap();
+    let mut installer = store.begin_install(G, 2, 0).unwrap();
     installer.write(pages(&source(), None, usize::MAX).concat()).unwrap();
+    installer.end().unwrap();
     store.switch(G, Slot(20), Base { incarnation: 2 }).unwrap();
     checkpoint(&store, Durability::Flushed);
-    drop((store, installer));
+    drop(store);
     harness.crash(1);
     let store = open(&harness);
     assert_eq!((rows(&*store, store.keyspace(G)), store.applied(G)), (want(), Slot(20)));
@@ -340,30 +341,33 @@ fn an_installation_goes_on_after_a_restart_and_starts_anew_for_another_snapshot(
     let all = pages(&view, None, 300);
     let (first, rest) = all.split_at(2);
     let store = open(&harness);
-    let mut installer = store.begin_install(G, 77).unwrap();
+    let mut installer = store.begin_install(G, 77, 0).unwrap();
     first.iter().for_each(|page| installer.write(page.clone()).unwrap());
     let tally = installer.tally();
-    drop((installer, store));
+    installer.end().unwrap();
+    drop(store);
     harness.restart();
 
     let store = open(&harness);
     assert_eq!(store.install_progress(G).unwrap().unwrap().snapshot, 77);
-    let mut installer = store.begin_install(G, 77).unwrap();
+    let mut installer = store.begin_install(G, 77, 0).unwrap();
     assert_eq!(installer.after(), Some(&first[1].last().unwrap().key));
     assert_eq!((installer.tally(), tally.records), (tally, first.concat().len() as u64));
     rest.iter().for_each(|page| installer.write(page.clone()).unwrap());
     let mut whole = Tally::default();
     all.concat().iter().for_each(|record| whole.add(record));
     assert_eq!(installer.tally(), whole);
-    drop((installer, store));
+    installer.end().unwrap();
+    drop(store);
     harness.restart();
 
     let store = open(&harness);
-    let mut installer = store.begin_install(G, 78).unwrap();
+    let mut installer = store.begin_install(G, 78, 0).unwrap();
     assert_eq!((installer.after(), installer.tally()), (None, Tally::default()));
     assert_gone(&*harness.engine(), Keyspace { incarnation: 1, ..Keyspace::first(G) });
-    assert!(store.install_progress(G).unwrap().is_none());
+    assert_eq!(store.install_progress(G).unwrap().unwrap().after, None);
     installer.write(all[1].clone()).unwrap();
+    installer.end().unwrap();
     store.switch(G, AT, base()).unwrap();
     assert_eq!(rows(&*store, store.keyspace(G)).len(), all[1].len(), "only what was written now");
 }
@@ -373,13 +377,15 @@ fn an_installation_goes_on_after_a_restart_and_starts_anew_for_another_snapshot(
 fn only_the_last_installation_that_was_begun_writes(harness: impl Harness) {
     let store = open(&harness);
     let all = pages(&source(), None, 300);
-    let mut old = store.begin_install(G, 77).unwrap();
+    let mut old = store.begin_install(G, 77, 0).unwrap();
     old.write(all[0].clone()).unwrap();
-    let mut new = store.begin_install(G, 78).unwrap();
+    let mut new = store.begin_install(G, 78, 0).unwrap();
     let refused = old.write(all[1].clone()).unwrap_err();
     assert!(matches!(refused, StoreError::Overtaken { group: G }), "{refused}");
     assert!(matches!(old.discard(), Err(StoreError::Overtaken { .. })));
     all.iter().for_each(|page| new.write(page.clone()).unwrap());
+    new.end().unwrap();
+    let mut new = store.begin_install(G, 78, 0).unwrap();
     store.switch(G, AT, base()).unwrap();
     let late = Portable { key: vec![0x34; 27].into(), value: Bytes::new() };
     assert!(matches!(new.write(vec![late]), Err(StoreError::Overtaken { .. })));
@@ -393,7 +399,7 @@ fn what_cannot_be_a_record_is_refused_before_anything_is_written(harness: impl H
     let record = |key: &[u8]| Portable { key: Bytes::copy_from_slice(key), value: Bytes::new() };
     let out_of_order = good[0].clone();
     for bad in [record(&[1, 0, 0, 0, 1]), record(&[0x35; 9]), record(&[0x21; 9]), out_of_order] {
-        let mut installer = store.begin_install(G, 1).unwrap();
+        let mut installer = store.begin_install(G, 1, 0).unwrap();
         let refused = installer.write([good.clone(), vec![bad]].concat()).unwrap_err();
         assert!(matches!(refused, StoreError::Foreign { .. }), "{refused}");
         assert_eq!((refused.code(), installer.tally().records), (Code::SnapshotDamaged, 0));
@@ -408,17 +414,17 @@ fn a_group_is_installed_while_another_writes_checkpoints(mut harness: impl Harne
     std::thread::scope(|threads| {
         threads.spawn(|| {
             for round in 0..20 {
-                let mut installer = store.begin_install(G, round).unwrap();
+                let mut installer = store.begin_install(G, round, 0).unwrap();
                 for page in pages(&view, None, 100) {
                     installer.write(page).unwrap();
                 }
-                let incarnation = installer.incarnation();
+                let base = installer.end().unwrap();
                 while store.begin_checkpoint(Vec::new).is_some_and(|begun| {
                     store.write_checkpoint(&begun, Durability::Buffered).unwrap();
                     store.finish_checkpoint(begun);
                     false
                 }) {}
-                store.switch(G, AT, Base { incarnation }).unwrap();
+                store.switch(G, AT, base).unwrap();
             }
             done.store(true, Ordering::Release);
         });
@@ -460,8 +466,9 @@ fn a_view_pinned_after_a_switch_sees_the_new_rows(harness: impl Harness) {
     let store = open(&harness);
     behind(&store, Durability::Buffered);
     let before = store.pin().unwrap().expect("few views");
-    let mut installer = store.begin_install(G, 1).unwrap();
+    let mut installer = store.begin_install(G, 1, 0).unwrap();
     installer.write(pages(&source(), None, usize::MAX).concat()).unwrap();
+    installer.end().unwrap();
     let between = store.pin().unwrap().expect("few views");
     store.switch(G, AT, base()).unwrap();
     let after = store.pin().unwrap().expect("few views");
@@ -496,7 +503,7 @@ fn a_discarded_installation_leaves_nothing(mut harness: impl Harness) {
     let view = source();
     for seed in 0..6 {
         let store = open(&harness);
-        let mut installer = store.begin_install(G, 77).unwrap();
+        let mut installer = store.begin_install(G, 77, 0).unwrap();
         assert_eq!(installer.after(), None);
         pages(&view, None, 300).into_iter().for_each(|page| installer.write(page).unwrap());
         if seed % 2 == 0 {
@@ -531,6 +538,12 @@ impl Engine for Meddled {
     }
     fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
         self.twin.remove_range(from, end)
+    }
+    fn begin_run(&self) -> Result<Box<dyn EngineRun>, StoreError> {
+        self.twin.begin_run()
+    }
+    fn run_bytes(&self) -> usize {
+        self.twin.run_bytes()
     }
     fn flush(&self) -> Result<(), StoreError> {
         let hook = self.before_flush.lock().unwrap().take();
@@ -612,7 +625,7 @@ fn rows_that_are_given_up_are_whole_or_gone_after_a_crash(mut harness: impl Harn
         let other = store.applied(OTHER).next();
         store.apply(OTHER, other, vec![put(row(store.keyspace(OTHER), 1), other.0)]);
         behind(&store, Durability::Flushed);
-        let mut installer = store.begin_install(G, case.into()).unwrap();
+        let mut installer = store.begin_install(G, case.into(), 0).unwrap();
         let mut pages = pages(&view, None, 300).into_iter();
         installer.write(pages.next().expect("there are some")).unwrap();
         if case % 2 == 0 {
@@ -624,7 +637,7 @@ fn rows_that_are_given_up_are_whole_or_gone_after_a_crash(mut harness: impl Harn
             store.give_up(G).unwrap();
             let late = installer.write(pages.next().expect("there are some"));
             assert!(matches!(late, Err(StoreError::Overtaken { group: G })));
-            let late = store.begin_install(G, 99).map(|_| ());
+            let late = store.begin_install(G, 99, 0).map(|_| ());
             assert!(matches!(late, Err(StoreError::Overtaken { group: G })));
         }
         if 1 < case % 4 {
@@ -635,7 +648,7 @@ fn rows_that_are_given_up_are_whole_or_gone_after_a_crash(mut harness: impl Harn
             checkpoint(&store, Durability::Flushed);
             assert_eq!(store.purge().unwrap(), 0);
         }
-        drop((store, installer));
+        drop(store);
         harness.crash(case * 17);
 
         let store = open(&harness);

@@ -193,3 +193,19 @@ fn a_killed_process_leaves_whole_batches_from_the_persisted_one_on() {
         assert_eq!(values, vec![left.0; if left == Slot(0) { 0 } else { 20 }]);
     }
 }
+
+#[test]
+fn what_a_crash_leaves_of_runs_goes_at_the_next_start() {
+    // Goal: files that nobody ends do not fill the disk.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    one_row(folder.path());
+    let runs = folder.path().join("runs");
+    std::fs::write(runs.join("0.run"), vec![1_u8; 1000]).expect("writable");
+    let rocks = open(folder.path()).expect("it opens");
+    assert_eq!(std::fs::read_dir(&runs).expect("it is there").count(), 0);
+    let mut run = rocks.begin_run().expect("the folder is there");
+    run.add(&quorate_store::Key::from_bytes(b"\x10k"), b"v").expect("room");
+    assert_eq!(std::fs::read_dir(&runs).expect("it is there").count(), 1);
+    run.end().expect("it is taken over");
+    assert_eq!(std::fs::read_dir(&runs).expect("it is there").count(), 0);
+}

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use common::{Harness, all_rows, delete, number, put, row};
 use quorate_store::{
-    Change, CheckpointBatch, Durability, Engine, EngineSnapshot, EngineStats, Key, Pinned, Store,
-    StoreError, Twin, View,
+    Change, CheckpointBatch, Durability, Engine, EngineRun, EngineSnapshot, EngineStats, Key,
+    Pinned, Store, StoreError, Twin, View,
 };
 use quorate_types::{GroupId, Slot};
 
@@ -235,6 +235,12 @@ impl Engine for Meddled {
     fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
         self.twin.bytes_in(from, end)
     }
+    fn begin_run(&self) -> Result<Box<dyn EngineRun>, StoreError> {
+        self.twin.begin_run()
+    }
+    fn run_bytes(&self) -> usize {
+        self.twin.run_bytes()
+    }
     fn flush(&self) -> Result<(), StoreError> {
         self.twin.flush()
     }
@@ -375,6 +381,12 @@ fn a_checkpoint_that_fails_keeps_everything_readable_and_can_be_repeated() {
         }
         fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
             self.twin.bytes_in(from, end)
+        }
+        fn begin_run(&self) -> Result<Box<dyn EngineRun>, StoreError> {
+            self.twin.begin_run()
+        }
+        fn run_bytes(&self) -> usize {
+            self.twin.run_bytes()
         }
         fn flush(&self) -> Result<(), StoreError> {
             self.twin.flush()

@@ -10,9 +10,9 @@
 //! synced manifest. It also sees flushes that RocksDB started by itself.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
@@ -22,8 +22,9 @@ use rocksdb::{
     properties,
 };
 
+use super::rocks_run::{RocksRun, begin_runs};
 use super::rocks_snapshot::RocksSnapshot;
-use super::{CheckpointBatch, Engine, EngineSnapshot, EngineStats};
+use super::{CheckpointBatch, Engine, EngineRun, EngineSnapshot, EngineStats};
 use crate::applied;
 use crate::error::StoreError;
 use crate::key::Key;
@@ -32,7 +33,7 @@ use crate::keys;
 const MIB: usize = 1024 * 1024;
 /// What flushes and compactions write is handed to the disk in pieces of this many bytes. A disk serves them one
 /// after the other with the writes of the log, which wait for what is ahead of them: a piece, not a file.
-const PIECE_BYTES: u64 = 256 * 1024;
+pub(super) const PIECE_BYTES: u64 = 256 * 1024;
 /// So often some of the rate of flushes and compactions becomes free: whatever became free at once is written at once.
 const RATE_STEP_US: i64 = 1_000;
 /// One of so many times a compaction goes before a flush that waits too, so that neither waits for ever.
@@ -97,7 +98,6 @@ impl RocksOptions {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.set_paranoid_checks(true);
-        options.set_compression_type(DBCompressionType::Lz4);
 
         options.set_write_buffer_size(self.write_buffer_bytes);
         options.set_max_write_buffer_number(self.write_buffers);
@@ -124,10 +124,8 @@ impl RocksOptions {
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
 
-        let mut blocks = BlockBasedOptions::default();
+        let mut blocks = file_format(&mut options);
         blocks.set_block_cache(&Cache::new_lru_cache(self.block_cache_bytes));
-        blocks.set_block_size(8 * 1024);
-        blocks.set_bloom_filter(10.0, false);
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
@@ -136,9 +134,23 @@ impl RocksOptions {
     }
 }
 
+/// How files of records are written, by RocksDB and as runs.
+pub(super) fn file_format(options: &mut Options) -> BlockBasedOptions {
+    options.set_compression_type(DBCompressionType::Lz4);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_size(8 * 1024);
+    blocks.set_bloom_filter(10.0, false);
+    blocks
+}
+
 /// An open RocksDB. Closing it flushes; a crash does not.
 pub struct Rocks {
     db: Arc<DB>,
+    /// Where runs are written.
+    runs: PathBuf,
+    /// Runs begun since the start.
+    runs_begun: AtomicU64,
+    run_bytes: usize,
     /// Snapshots that live.
     snapshots: Arc<AtomicUsize>,
     read: ReadOptions,
@@ -161,8 +173,16 @@ impl Rocks {
         read_persisted.set_read_tier(ReadTier::Persisted);
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        let db = Arc::new(db);
-        Ok(Rocks { db, snapshots: Arc::default(), read: verified(), read_persisted, write })
+        Ok(Rocks {
+            db: Arc::new(db),
+            runs: begin_runs(path)?,
+            runs_begun: AtomicU64::new(0),
+            run_bytes: usize::try_from(profile.file_bytes).unwrap_or(usize::MAX),
+            snapshots: Arc::default(),
+            read: verified(),
+            read_persisted,
+            write,
+        })
     }
 
     fn position(&self, group: GroupId, options: &ReadOptions) -> Result<Slot, StoreError> {
@@ -228,6 +248,15 @@ impl Engine for Rocks {
         // middle went with the removal.
         self.db.compact_range_opt(Some(from.as_bytes()), Some(end.as_bytes()), &options);
         Ok(())
+    }
+
+    fn begin_run(&self) -> Result<Box<dyn EngineRun>, StoreError> {
+        let number = self.runs_begun.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(RocksRun::begin(&self.db, self.runs.join(format!("{number}.run")))?))
+    }
+
+    fn run_bytes(&self) -> usize {
+        self.run_bytes
     }
 
     fn flush(&self) -> Result<(), StoreError> {

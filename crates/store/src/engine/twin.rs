@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use quorate_types::{GroupId, Slot};
 
-use super::{CheckpointBatch, Engine, EngineSnapshot, EngineStats};
+use super::{CheckpointBatch, Engine, EngineRun, EngineSnapshot, EngineStats};
 use crate::applied;
 use crate::error::StoreError;
 use crate::key::Key;
@@ -19,6 +19,8 @@ use crate::keys;
 
 /// Unflushed bytes at which the twin flushes by itself, as RocksDB does with a full write buffer.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+/// The bytes of a run: so few that simulated rows come in several.
+const RUN_BYTES: usize = 1024;
 
 /// An engine in memory that outlives the node using it.
 #[derive(Clone)]
@@ -44,6 +46,18 @@ enum Written {
     Batch(CheckpointBatch),
     /// Everything from the first key to below the second was removed.
     Removed(Key, Key),
+}
+
+impl Written {
+    /// True if it is about a key from the first of these to the second.
+    fn touches(&self, first: &Key, last: &Key) -> bool {
+        match self {
+            Written::Batch(batch) => {
+                batch.layers().any(|records| records.range(first..=last).next().is_some())
+            }
+            Written::Removed(from, end) => from <= last && first < end,
+        }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -170,6 +184,18 @@ impl Shared {
         self.unflushed.push_back(written);
     }
 
+    /// As RocksDB does with a file that is handed to it: what is in memory goes to the disk first if they overlap.
+    fn take_run(&mut self, records: &BTreeMap<Key, Bytes>) {
+        let ends = records.first_key_value().zip(records.last_key_value());
+        let Some(((first, _), (last, _))) = ends else { return };
+        if self.unflushed.iter().any(|written| written.touches(first, last)) {
+            self.flush();
+        }
+        let entries = || records.iter().map(|(key, value)| (key.clone(), value.clone()));
+        self.flushed.0.extend(entries());
+        Arc::make_mut(&mut self.live).0.extend(entries());
+    }
+
     fn flush(&mut self) {
         for written in self.unflushed.drain(..) {
             self.flushed.redo(&written);
@@ -195,6 +221,14 @@ impl Engine for Twin {
     fn remove_range(&self, from: &Key, end: &Key) -> Result<(), StoreError> {
         self.lock().take(Written::Removed(from.clone(), end.clone()), 0);
         Ok(())
+    }
+
+    fn begin_run(&self) -> Result<Box<dyn EngineRun>, StoreError> {
+        Ok(Box::new(TwinRun { twin: self.clone(), records: BTreeMap::new() }))
+    }
+
+    fn run_bytes(&self) -> usize {
+        RUN_BYTES
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -231,6 +265,26 @@ impl Engine for Twin {
             records: shared.live.0.len() as u64,
             compaction_pending_bytes: 0,
         }
+    }
+}
+
+/// A run on its way into a twin.
+struct TwinRun {
+    twin: Twin,
+    records: BTreeMap<Key, Bytes>,
+}
+
+impl EngineRun for TwinRun {
+    fn add(&mut self, key: &Key, value: &[u8]) -> Result<(), StoreError> {
+        let last = self.records.last_key_value().map(|(last, _)| last);
+        assert!(last.is_none_or(|last| last < key), "store: a run out of order at {key:?}");
+        self.records.insert(key.clone(), Bytes::copy_from_slice(value));
+        Ok(())
+    }
+
+    fn end(self: Box<Self>) -> Result<(), StoreError> {
+        self.twin.lock().take_run(&self.records);
+        Ok(())
     }
 }
 

@@ -138,7 +138,7 @@ impl Restoring<'_> {
                 told(installer.tally().records);
             }
         }
-        blocking(|| fill.installed(group, &installer, beginning_of(part)))
+        blocking(|| fill.installed(group, installer, beginning_of(part)))
     }
 }
 
