@@ -31,6 +31,7 @@ async fn read(client: &Client) {
 fn files(folder: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).expect("the folder exists");
     let mut files: Vec<PathBuf> = files.map(|entry| entry.expect("readable").path()).collect();
+    files.retain(|path| path.is_file());
     files.sort();
     files
 }
