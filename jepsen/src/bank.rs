@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_client::Client;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::Failure;
 use crate::ledger::End;
@@ -122,12 +122,12 @@ pub(crate) struct Compared {
     pub(crate) missing: u64,
 }
 
-/// The bank.
+/// The bank. Its tasks end with it.
 pub(crate) struct Bank {
     pub(crate) shared: Shared,
     rows: Arc<Rows>,
     accounts: Arc<Accounts>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Bank {
@@ -136,7 +136,7 @@ impl Bank {
         let shared = Shared::default();
         let rows = Arc::new(Rows::open(client, shared.clone()).await?);
         let accounts = Arc::new(Accounts::open(client, shared.clone()).await?);
-        Ok(Bank { shared, rows, accounts, tasks: Vec::new() })
+        Ok(Bank { shared, rows, accounts, tasks: JoinSet::new() })
     }
 
     /// Starts payers, senders and auditors, half of them through each client.
@@ -150,25 +150,25 @@ impl Bank {
         let of = |task: u64| &clients[usize::from(task % 2 == 1)];
         for payer in 0..options.writers {
             let (rows, client) = (Arc::clone(&self.rows), of(payer).clone());
-            self.tasks.push(tokio::spawn(rows.pay(payer, client, source())));
+            self.tasks.spawn(rows.pay(payer, client, source()));
         }
         for sender in 0..options.adders {
             let (accounts, client) = (Arc::clone(&self.accounts), of(sender).clone());
             let other = of(sender + 1).clone();
-            self.tasks.push(tokio::spawn(accounts.send(sender, [client, other], source())));
+            self.tasks.spawn(accounts.send(sender, [client, other], source()));
         }
         for client in clients {
-            self.tasks.push(tokio::spawn(Arc::clone(&self.rows).audit(client.clone())));
+            self.tasks.spawn(Arc::clone(&self.rows).audit(client.clone()));
             let looking = Arc::clone(&self.accounts).look(client.clone(), source());
-            self.tasks.push(tokio::spawn(looking));
+            self.tasks.spawn(looking);
         }
     }
 
     /// Lets every call end.
     pub(crate) async fn stop(&mut self) -> Result<(), Failure> {
         self.shared.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks.drain(..) {
-            task.await?;
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
         }
         Ok(())
     }

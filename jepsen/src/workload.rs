@@ -10,7 +10,7 @@ use std::time::Duration;
 use quorate_client::{Client, Error, Outcome, Uid};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use crate::ledger::{End, Ledger};
 
@@ -60,10 +60,10 @@ impl Load {
     }
 }
 
-/// Tasks at work.
+/// Tasks at work. They end with this: what a fault leaves that failed does not write to the cluster of the next one.
 pub(crate) struct Running {
     stop: Arc<AtomicBool>,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 impl Running {
@@ -76,26 +76,26 @@ impl Running {
         random: &mut SmallRng,
     ) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut tasks = Vec::new();
+        let mut tasks = JoinSet::new();
         for writer in 0..load.writers {
             let uid = load.writer_uid(round, writer);
             let task = Task::new(load, &patience(client, writer), ledger, &stop, random);
-            tasks.push(tokio::spawn(task.write(uid, group_of(client, uid))));
+            tasks.spawn(task.write(uid, group_of(client, uid)));
         }
         for adder in 0..load.adders {
             let uid = adder % load.counters * COUNTERS_APART;
             let task = Task::new(load, &patience(client, adder), ledger, &stop, random);
-            tasks.push(tokio::spawn(task.add(uid, group_of(client, uid))));
+            tasks.spawn(task.add(uid, group_of(client, uid)));
         }
         Running { stop, tasks }
     }
 
     /// Lets every call end, then returns. False if a task panicked.
-    pub(crate) async fn stop(self) -> bool {
+    pub(crate) async fn stop(mut self) -> bool {
         self.stop.store(true, Ordering::Relaxed);
         let mut well = true;
-        for task in self.tasks {
-            well &= task.await.is_ok();
+        while let Some(ended) = self.tasks.join_next().await {
+            well &= ended.is_ok();
         }
         well
     }

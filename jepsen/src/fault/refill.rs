@@ -5,7 +5,7 @@
 
 mod emptied;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::seq::IndexedRandom;
 use serde_json::json;
@@ -26,6 +26,10 @@ const AWAY: u64 = 250_000;
 const PROGRESS: u64 = 200;
 /// Longest pause of a writer while a node is refilled.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
+/// Rows may take so long: they go out slower while clients notice.
+const ROWS_PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How a node comes to need rows.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +82,7 @@ async fn refill(trial: &mut Trial, node: Node, need: Need) -> Result<usize, Fail
     trial.cluster.start(&[node])?;
     wait_healthy(&mut trial.cluster, &Node::ALL).await?;
     trial.wait_done(PROGRESS).await?;
+    wait_rows(trial, node).await?;
     // It leads once it has everything, and then whatever is read comes from its rows.
     trial.lead(node).await?;
     trial.wait_done(PROGRESS).await?;
@@ -85,4 +90,19 @@ async fn refill(trial: &mut Trial, node: Node, need: Need) -> Result<usize, Fail
     trial.set_pause_max(pause_max);
     trial.check_recent().await?;
     Ok(trial.cluster.switched(node)?)
+}
+
+/// Waits until a node has the rows of all groups.
+async fn wait_rows(trial: &mut Trial, node: Node) -> Result<(), Failure> {
+    let deadline = Instant::now() + ROWS_PATIENCE;
+    while let Err(why) = emptied::voting(trial, node).await {
+        if let Some(ended) = trial.cluster.ended()? {
+            return Err(ended.into());
+        }
+        if deadline < Instant::now() {
+            return Err(format!("{node} lacks rows after {ROWS_PATIENCE:?}: {why}").into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }

@@ -238,22 +238,12 @@ async fn wait_refilled(trial: &mut Trial, node: Node, bytes: u64) -> Result<Refi
 
 /// What a node lacks to be a member of all groups again that has what its leaders have.
 async fn lacking(trial: &Trial, node: Node) -> Option<String> {
-    let (client, mut committed) = (&trial.client, Vec::<(GroupId, Slot)>::new());
-    let groups: Vec<GroupId> = client.topology().groups().map(|group| group.id).collect();
-    for group in groups {
-        let members = match client.members(group).await {
-            Ok(members) => members,
-            Err(error) => return Some(error.to_string()),
-        };
-        let is_settled = members.chosen && !members.changing && members.members.len() == 3;
-        let here = members.on(node.id());
-        let votes = here.is_some_and(|it| it.role.word() == "voter" && it.fit && !it.refilling);
-        if !is_settled || !votes {
-            return Some(format!("{group} has the members {:?}", members.members));
-        }
-        committed.push((group, members.slot_last));
-    }
+    let committed = match voting(trial, node).await {
+        Ok(committed) => committed,
+        Err(why) => return Some(why),
+    };
     // What leaders had logged above is applied by now, or a moment later.
+    let client = &trial.client;
     let status = client.node_status(&trial.cluster.address(node)).await;
     let applied = |group: GroupId| {
         let groups = &status.as_ref().ok()?.groups;
@@ -261,6 +251,23 @@ async fn lacking(trial: &Trial, node: Node) -> Option<String> {
     };
     let behind = committed.into_iter().find(|(group, slot)| applied(*group) < Some(*slot));
     behind.map(|(group, slot)| format!("{group} has not applied slot {slot}"))
+}
+
+/// How far the logs of all groups went a moment ago, if a node votes in all and has their rows; otherwise why not.
+pub(super) async fn voting(trial: &Trial, node: Node) -> Result<Vec<(GroupId, Slot)>, String> {
+    let (client, mut committed) = (&trial.client, Vec::new());
+    let groups: Vec<GroupId> = client.topology().groups().map(|group| group.id).collect();
+    for group in groups {
+        let members = client.members(group).await.map_err(|error| error.to_string())?;
+        let is_settled = members.chosen && !members.changing && members.members.len() == 3;
+        let here = members.on(node.id());
+        let votes = here.is_some_and(|it| it.role.word() == "voter" && it.fit && !it.refilling);
+        if !is_settled || !votes {
+            return Err(format!("{group} has the members {:?}", members.members));
+        }
+        committed.push((group, members.slot_last));
+    }
+    Ok(committed)
 }
 
 /// The node whose death moves no leadership.
