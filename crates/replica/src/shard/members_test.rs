@@ -299,24 +299,28 @@ async fn groups_that_come_later_share_the_log_that_is_kept() {
     }
 }
 
+/// A replica with members that are chosen, and later ones in slot 9 of its log that are not known to be.
+fn not_sure_of(chosen: &MembershipAt, later: &MembershipAt) -> Restored {
+    let ballot = later.id.ballot;
+    Restored {
+        promised: ballot,
+        trimmed: EntryId { ballot, slot: Slot(8) },
+        slot_applied: Slot(8),
+        runs: vec![(Slot(9), ballot)],
+        tail: quorate_paxos::Tail { id: later.id, ..quorate_paxos::Tail::default() },
+        membership: chosen.clone(),
+        memberships_in_log: vec![later.clone()],
+        ..Restored::fresh(Membership::default())
+    }
+}
+
 /// Goal: what a replica has in its log and does not know to be chosen is told to nobody after a start; what it
 /// knows is, and messages to the group go where it is.
 #[tokio::test]
 async fn after_a_start_only_chosen_members_are_told() {
     let disk = SimDisk::new();
     let (chosen, later) = (at(1, 4, &[1, 2]), at(1, 9, &[1, 3]));
-    let ballot = later.id.ballot;
-    let tail = quorate_paxos::Tail { id: later.id, ..quorate_paxos::Tail::default() };
-    let restored = Restored {
-        promised: ballot,
-        trimmed: EntryId { ballot, slot: Slot(8) },
-        slot_applied: Slot(8),
-        runs: vec![(Slot(9), ballot)],
-        tail,
-        membership: chosen.clone(),
-        memberships_in_log: vec![later.clone()],
-        ..Restored::fresh(Membership::default())
-    };
+    let restored = not_sure_of(&chosen, &later);
     let groups = [(GROUPS[0], restored), (GROUPS[1], Restored::fresh(voters(&[1, 2, 3])))];
     let mut bench = Bench::open(&disk, &groups);
     let told = |bench: &Bench| bench.network.told.lock().unwrap().clone();
@@ -389,18 +393,7 @@ async fn a_replica_hears_that_it_has_left() {
 #[tokio::test]
 async fn a_replica_that_never_hears_that_its_leave_is_chosen_has_left() {
     let (chosen, left) = (at(1, 4, &[1, 2, 3]), at(1, 9, &[2, 3, 4]));
-    let ballot = left.id.ballot;
-    let tail = quorate_paxos::Tail { id: left.id, ..quorate_paxos::Tail::default() };
-    let restored = Restored {
-        promised: ballot,
-        trimmed: EntryId { ballot, slot: Slot(8) },
-        slot_applied: Slot(8),
-        runs: vec![(Slot(9), ballot)],
-        tail,
-        membership: chosen.clone(),
-        memberships_in_log: vec![left.clone()],
-        ..Restored::fresh(Membership::default())
-    };
+    let restored = not_sure_of(&chosen, &left);
     let hears = |bench: &mut Bench, at: MembershipAt| {
         let nodes = crate::members::leader_nodes_of(&at.membership);
         bench.round(Event::Moved { group: GROUPS[0], nodes, at });
