@@ -45,6 +45,7 @@ impl GroupDriver {
         }
         fx.promises.extend(out.promise.map(|ballot| (self.group, ballot)));
         if let Some(at) = out.keep {
+            self.note_own(&at);
             fx.kept.push((self.group, at));
         }
         // What an arbiter has in its promise file is what it keeps, and nothing older.

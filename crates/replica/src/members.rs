@@ -33,6 +33,9 @@ pub(crate) struct MembersDriver {
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
     /// The membership that was sent to the promise file last.
     pub(crate) stored: MembershipAt,
+    /// It was a member by members that are chosen, or it has found chosen ones at the start. One that was made since
+    /// then reads first in its log who took part before it: that it is none of those does not mean that it has left.
+    was_in: bool,
     /// The id that it had before, since the start.
     former: Option<ReplicaId>,
     /// It had left, and nobody has taken it in under the id that it has now.
@@ -109,7 +112,7 @@ impl GroupDriver {
         let applied = &self.core.applied_membership().membership;
         let own = self.options.paxos.replica;
         let is_none = |members: &Membership| members.get(own).is_none();
-        let was_in = *applied != Membership::default() && !self.members.is_renamed;
+        let was_in = self.members.was_in && !self.members.is_renamed;
         let knows = was_in && is_none(applied) && is_none(self.core.membership());
         knows || self.has_left_unsaid()
     }
@@ -151,8 +154,7 @@ impl GroupDriver {
     /// True if nobody has taken it in yet.
     pub(crate) fn was_never_in(&self) -> bool {
         let own = self.options.paxos.replica;
-        let applied = &self.core.applied_membership().membership;
-        let was_none = *applied == Membership::default() || self.members.is_renamed;
+        let was_none = !self.members.was_in || self.members.is_renamed;
         was_none && self.core.membership().get(own).is_none()
     }
 
@@ -188,10 +190,22 @@ impl GroupDriver {
         Some(at)
     }
 
+    /// These members are what the promise file had at the start.
+    pub(crate) fn begin_with_members(&mut self, at: MembershipAt) {
+        self.members.was_in = at.membership != Membership::default();
+        self.members.stored = at;
+    }
+
     /// These members are chosen, and on their way to the promise file.
     pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
         self.members.stored = at.clone();
         self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
+        self.note_own(at);
+    }
+
+    /// It goes by these, and may be one of them.
+    pub(crate) fn note_own(&mut self, at: &MembershipAt) {
+        self.members.was_in |= at.membership.get(self.options.paxos.replica).is_some();
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.

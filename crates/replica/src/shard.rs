@@ -203,7 +203,7 @@ impl Shard {
         let reader = self.options.reader.clone();
         let (chosen, kind) = (restored.membership.clone(), options.paxos.kind);
         let mut driver = GroupDriver::new(now, options, restored, store, reader)?;
-        driver.members.stored = chosen.clone();
+        driver.begin_with_members(chosen.clone());
         // What an arbiter keeps need not be chosen.
         if kind.keeps_log() {
             self.tell_membership(group, &chosen);
