@@ -168,10 +168,12 @@ impl Installer {
 
         let writing = self.store.writing();
         self.check_not_overtaken()?;
+        // What is in a run is not in the batch.
+        let in_batch = if run.is_some() { 0 } else { bytes };
         if let Some(run) = run {
             run.end()?;
         }
-        let batch = CheckpointBatch { records, bytes, ..CheckpointBatch::default() };
+        let batch = CheckpointBatch { records, bytes: in_batch, ..CheckpointBatch::default() };
         self.store.engine.write(&batch)?;
         drop(writing);
         // A restart in the middle of many rows finds most of them.
