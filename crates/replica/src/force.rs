@@ -249,8 +249,8 @@ pub enum Fate {
     Outlived,
     /// It has left for good: its rows and its log are given up, and it never speaks again.
     Gone,
-    /// It had left, goes on under another id, and nobody has taken it in under that yet.
-    Renamed,
+    /// Nobody has taken it in under the id that it has: it was made, or had left and goes on under another id.
+    Awaited,
 }
 
 impl Fate {
@@ -260,12 +260,12 @@ impl Fate {
             Fate::Present => None,
             Fate::Outlived => Some(0x01),
             Fate::Gone => Some(0x02),
-            Fate::Renamed => Some(0x03),
+            Fate::Awaited => Some(0x03),
         }
     }
 
     fn of_mark(mark: u8) -> Option<Fate> {
-        [Fate::Outlived, Fate::Gone, Fate::Renamed].into_iter().find(|it| it.mark() == Some(mark))
+        [Fate::Outlived, Fate::Gone, Fate::Awaited].into_iter().find(|it| it.mark() == Some(mark))
     }
 }
 
@@ -348,13 +348,14 @@ fn refused(group: GroupId, why: NotForced) -> Error {
 mod tests {
     use super::*;
 
-    /// Goal: that a replica is outlived, has left for good, or has got another id, is remembered beside its members, and nothing else is.
+    /// Goal: that a replica is outlived, has left for good, or was not taken in yet, is remembered
+    /// beside its members, and nothing else is.
     #[test]
     fn the_promise_file_remembers() {
         let membership = Membership::of_voters([(ReplicaId(1), 0)]);
         let ballot = Ballot { round: 1, replica: ReplicaId(1) };
         let at = MembershipAt { id: EntryId { slot: Slot(4), ballot }, membership };
-        for fate in [Fate::Present, Fate::Outlived, Fate::Gone, Fate::Renamed] {
+        for fate in [Fate::Present, Fate::Outlived, Fate::Gone, Fate::Awaited] {
             let record = record_of(&at, fate);
             assert_eq!(membership_of(&record), Ok((at.clone(), fate)));
         }

@@ -33,13 +33,11 @@ pub(crate) struct MembersDriver {
     pub(crate) changed: Option<Result<EntryId, NotChanged>>,
     /// The membership that was sent to the promise file last.
     pub(crate) stored: MembershipAt,
-    /// It was a member by members that are chosen, or it has found chosen ones at the start. One that was made since
-    /// then reads first in its log who took part before it: that it is none of those does not mean that it has left.
-    was_in: bool,
+    /// Nobody has taken it in under the id that it has now, as far as is known here. It reads first in its log who took
+    /// part before it: that it is none of those does not mean that it has left. Kept beside the members.
+    is_awaited: bool,
     /// The id that it had before, since the start.
     former: Option<ReplicaId>,
-    /// It had left, and nobody has taken it in under the id that it has now.
-    pub(crate) is_renamed: bool,
     /// The last members that other nodes have told of. They are chosen.
     pub(crate) heard: MembershipAt,
     /// Who waits until the entry that began his change is chosen.
@@ -112,9 +110,8 @@ impl GroupDriver {
         let applied = &self.core.applied_membership().membership;
         let own = self.options.paxos.replica;
         let is_none = |members: &Membership| members.get(own).is_none();
-        let was_in = self.members.was_in && !self.members.is_renamed;
-        let knows = was_in && is_none(applied) && is_none(self.core.membership());
-        knows || self.has_left_unsaid()
+        let knows = is_none(applied) && is_none(self.core.membership());
+        (knows && !self.members.is_awaited) || self.has_left_unsaid()
     }
 
     /// Since when it has left, by the last members that are known here, if it may go for good. One that is outlived
@@ -133,8 +130,8 @@ impl GroupDriver {
     pub(crate) fn fate(&self) -> Fate {
         if self.core.is_outlived() {
             Fate::Outlived
-        } else if self.members.is_renamed {
-            Fate::Renamed
+        } else if self.members.is_awaited {
+            Fate::Awaited
         } else {
             Fate::Present
         }
@@ -154,8 +151,7 @@ impl GroupDriver {
     /// True if nobody has taken it in yet.
     pub(crate) fn was_never_in(&self) -> bool {
         let own = self.options.paxos.replica;
-        let was_none = !self.members.was_in || self.members.is_renamed;
-        was_none && self.core.membership().get(own).is_none()
+        self.members.is_awaited && self.core.membership().get(own).is_none()
     }
 
     /// Goes on under another id.
@@ -166,7 +162,7 @@ impl GroupDriver {
         fx: &mut Effects,
     ) -> Result<(), Fatal> {
         self.members.former = Some(self.options.paxos.replica);
-        self.members.is_renamed = true;
+        self.members.is_awaited = true;
         self.options.paxos.replica = replica;
         self.options.paxos.pinned = false;
         let out = self.core.rename(now, replica);
@@ -190,22 +186,26 @@ impl GroupDriver {
         Some(at)
     }
 
-    /// These members are what the promise file had at the start.
+    /// The promise file had these members at the start.
     pub(crate) fn begin_with_members(&mut self, at: MembershipAt) {
-        self.members.was_in = at.membership != Membership::default();
+        self.members.is_awaited = at.membership == Membership::default();
         self.members.stored = at;
+    }
+
+    /// The promise file says that nobody had taken it in.
+    pub(crate) fn begin_awaited(&mut self) {
+        self.members.is_awaited = true;
     }
 
     /// These members are chosen, and on their way to the promise file.
     pub(crate) fn note_chosen(&mut self, at: &MembershipAt) {
         self.members.stored = at.clone();
-        self.members.is_renamed &= at.membership.get(self.options.paxos.replica).is_none();
         self.note_own(at);
     }
 
     /// It goes by these, and may be one of them.
     pub(crate) fn note_own(&mut self, at: &MembershipAt) {
-        self.members.was_in |= at.membership.get(self.options.paxos.replica).is_some();
+        self.members.is_awaited &= at.membership.get(self.options.paxos.replica).is_none();
     }
 
     /// Begins a change. The answer comes once it is chosen that it has begun.

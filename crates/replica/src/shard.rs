@@ -30,7 +30,6 @@ use crate::cross::Asked;
 use crate::cuts::Ready;
 use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
 use crate::event::{Event, ReplyTo, ShardStatus};
-use crate::force::{Fate, record_of};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
@@ -690,8 +689,7 @@ impl Shard {
         }
         for (group, at) in fx.memberships {
             self.tell_membership(group, &at);
-            let fate = self.groups.get(&group).map(GroupDriver::fate).unwrap_or_default();
-            let membership = record_of(&at, fate);
+            let membership = self.record_of(group, &at);
             self.memberships_unstored += 1;
             self.log.send(LogCommand::Membership { group, membership });
         }
@@ -699,7 +697,8 @@ impl Shard {
             self.options.network.tell_membership(to, group, &at);
         }
         for (group, at) in fx.kept {
-            self.log.send(LogCommand::Keep { group, membership: record_of(&at, Fate::Present) });
+            let membership = self.record_of(group, &at);
+            self.log.send(LogCommand::Keep { group, membership });
         }
         for (group, replica) in fx.whole_logs {
             self.log.send(LogCommand::LogWhole { group, replica });

@@ -371,8 +371,8 @@ impl Found<'_> {
             shard
                 .add(options, restored)
                 .map_err(|error| Error::new(error.code(), error.to_string()))?;
-            if fate == Fate::Renamed {
-                shard.note_renamed(group);
+            if fate == Fate::Awaited {
+                shard.note_awaited(group);
             }
         }
         Ok(())

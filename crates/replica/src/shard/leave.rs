@@ -60,14 +60,14 @@ impl Shard {
         self.log.send(LogCommand::Release { group, upto: Slot(u64::MAX) });
     }
 
-    /// A replica that was added just now had left, has another id since, and nobody has taken it in under that. To be
-    /// called before the shard runs.
+    /// Nobody had taken in the replica that was added just now under the id that it has. To be called before the shard
+    /// runs.
     ///
     /// # Panics
     /// If the group was not added.
-    pub fn note_renamed(&mut self, group: GroupId) {
+    pub fn note_awaited(&mut self, group: GroupId) {
         let driver = self.groups.get_mut(&group);
-        driver.expect("it was added just now").members.is_renamed = true;
+        driver.expect("it was added just now").begin_awaited();
     }
 
     /// The replicas that have left and are still here.

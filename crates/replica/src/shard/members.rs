@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quorate_log::MembershipRecord;
 use quorate_paxos::{Input, Membership, MembershipAt, Options, Restored};
 use quorate_types::{Ballot, BootTime, Code, EntryId, Error, GroupId, ReplicaId, ReplicaKind};
 use tokio::sync::oneshot;
@@ -130,7 +131,7 @@ impl Shard {
             let outlived = driver.refuses_outlived();
             if outlived.is_none() && driver.has_left() && own != replica && is.holds_as(kind) {
                 let promised = driver.core.promised();
-                let membership = record_of(&driver.members.stored, Fate::Renamed);
+                let membership = record_of(&driver.members.stored, Fate::Awaited);
                 self.making.insert(group, Making { options, promised, replies: vec![reply] });
                 self.log.send(LogCommand::Rename { group, replica, membership });
                 return;
@@ -252,6 +253,12 @@ impl Shard {
         }
         self.leaders.moved(group, leader_nodes_of(&at.membership));
         self.options.network.membership(group, at);
+    }
+
+    /// Members for the promise file, and what became of the replica here.
+    pub(super) fn record_of(&self, group: GroupId, at: &MembershipAt) -> MembershipRecord {
+        let fate = self.groups.get(&group).map(GroupDriver::fate).unwrap_or_default();
+        record_of(at, fate)
     }
 
     /// Tells a replica that was made just now how its node is.

@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use quorate_log::{
     Disk, GroupRecord, Log, LogMark, LogOptions, LogTrust, MembershipRecord, NodeRecord, Opened,
     PromiseFile, SimDisk,
 };
-use quorate_paxos::message::{Behind, Heartbeat, Prepare};
-use quorate_paxos::{History, Message, Options, Timing};
+use quorate_paxos::message::{Accept, Behind, Heartbeat, Prepare};
+use quorate_paxos::{Batch, BatchKind, History, Message, Options, Timing};
 use quorate_store::{CheckpointPolicy, Store, Twin};
 use quorate_types::{
-    Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, NodeId,
-    ReplicaKind, SliceId, Slot,
+    Attempt, Ballot, CheckMessage, ClusterId, CrossBody, CrossMessage, CutId, Incarnation, LogTime,
+    NodeId, ReplicaKind, SliceId, Slot,
 };
 
 use super::*;
 use crate::clock::Clock;
 use crate::event::{Own, Presence};
+use crate::force::{Fate, membership_of};
 use crate::log_thread::{LogThread, Stop};
 use crate::network::{Network, PeerMessage};
 use crate::refill::Wanted;
@@ -175,7 +177,10 @@ impl Bench {
     }
 
     fn hear(&mut self, from: ReplicaId, message: Message) {
-        let to = ReplicaId::first_on(HERE);
+        self.hear_as(ReplicaId::first_on(HERE), from, message);
+    }
+
+    fn hear_as(&mut self, to: ReplicaId, from: ReplicaId, message: Message) {
         let permit = self.shard.handle().peer_permit(1).expect("there is room");
         let message =
             PeerMessage { group: GROUPS[0], from, to, history: History::default(), message };
@@ -421,6 +426,88 @@ async fn a_replica_that_never_hears_that_its_leave_is_chosen_has_left() {
     let mut bench = open();
     hears(&mut bench, elsewhere.clone());
     assert_eq!(departed(&bench), [elsewhere.id], "the one that is chosen counts");
+}
+
+/// Goal: a replica that was made reads in its log who took part before it. It is none of those, and has not left: it
+/// gets no other id, also after a restart in the middle of that. Once it was taken in, it leaves like everybody else.
+#[tokio::test]
+async fn a_replica_that_reads_who_took_part_before_it_has_not_left() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::open(&disk, &[]);
+    let (group, own, leader) = (GROUPS[0], later(GROUPS[0]), ReplicaId::first_on(NodeId(2)));
+    let create = |bench: &mut Bench, replica: ReplicaId| {
+        let (reply, made) = oneshot::channel();
+        let options = Box::new(options(group, replica));
+        bench.round(Event::Create { options, reply });
+        made
+    };
+    let mut made = create(&mut bench, own);
+    bench.until(|_| made.try_recv().is_ok()).await;
+
+    let ballot = Ballot { round: 1, replica: leader };
+    let beat = |committed: u64| {
+        let (slot_committed, slot_releasable) = (Slot(committed), Slot::ZERO);
+        let (sent_at, slot_secured) = (BootTime(1), Slot::ZERO);
+        Message::Heartbeat(Heartbeat {
+            ballot,
+            sent_at,
+            slot_committed,
+            slot_releasable,
+            slot_secured,
+        })
+    };
+    let mut tail = quorate_paxos::Tail::default();
+    let mut accept = |kind: BatchKind, payload: Bytes| {
+        let batch = Batch::new(kind, ballot, tail, LogTime(1), &[payload]);
+        tail = batch.tail();
+        Message::Accept(Accept { ballot, batch, slot_committed: Slot::ZERO })
+    };
+    let start = accept(BatchKind::StartWork, Bytes::new());
+    let before = accept(BatchKind::Membership, voters(&[2, 3]).encode());
+    let mut follow = async |bench: &mut Bench, batches: &[Message], committed: u64| {
+        let is_applied = |bench: &mut Bench| {
+            // Until its promise and its log are durable it applies nothing.
+            for message in batches.iter().chain([&beat(committed)]) {
+                bench.hear_as(own, leader, message.clone());
+            }
+            bench.shard.groups[&group].core.slot_applied() == Slot(committed)
+        };
+        bench.until(is_applied).await;
+        // Behind what was to be stored, the log thread answers this.
+        let (reply, mut noted) = oneshot::channel();
+        bench.round(Event::PinLeader { group, pinned: false, reply });
+        bench.until(|_| noted.try_recv().is_ok()).await;
+    };
+    follow(&mut bench, &[start, before], 2).await;
+    let driver = &bench.shard.groups[&group];
+    assert_eq!(driver.core.applied_membership().membership, voters(&[2, 3]));
+    assert!(driver.was_never_in() && !driver.has_left());
+    assert_eq!(bench.shard.departed(), []);
+
+    // A restart finds it as it is.
+    let (stored, fate) = membership_of(&found(&disk).groups[&group].membership).expect("valid");
+    assert_eq!((stored.id.slot, fate), (Slot(2), Fate::Awaited));
+    let after = GroupId(9);
+    bench.shard.options.store.add_group(after).expect("a fresh engine");
+    let restored = Restored { membership: stored, ..Restored::fresh(Membership::default()) };
+    bench.shard.add(options(after, own), restored).expect("a fresh engine");
+    bench.shard.note_awaited(after);
+    assert!(!bench.shard.groups[&after].has_left());
+    assert_eq!(bench.shard.departed(), []);
+    let mut again = create(&mut bench, ReplicaId::later_on(HERE, 99));
+    assert_eq!(again.try_recv().expect("answered at once").map_err(|it| it.code), Ok(own));
+    assert_eq!(bench.shard.groups[&group].options.paxos.replica, own, "it keeps its id");
+
+    let joined = [(leader, 0), (own, 1)];
+    let joined = accept(BatchKind::Membership, Membership::of_voters(joined).encode());
+    follow(&mut bench, &[joined], 3).await;
+    let driver = &bench.shard.groups[&group];
+    assert!(!driver.was_never_in() && !driver.has_left());
+    let gone = accept(BatchKind::Membership, voters(&[2, 3]).encode());
+    follow(&mut bench, &[gone], 4).await;
+    assert!(bench.shard.groups[&group].has_left());
+    let departed: Vec<Slot> = bench.shard.departed().iter().map(|it| it.since.id.slot).collect();
+    assert_eq!(departed, [Slot(4)]);
 }
 
 /// Goal: an operator's wish who leads outlives a restart.
