@@ -6,7 +6,6 @@
 //! start does the rest. Full disks, locks and permissions are no damage.
 
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -15,7 +14,6 @@ use std::sync::Arc;
 use quorate_log::{Disk, GroupRecord, Opened, PromiseFile};
 use quorate_paxos::Membership;
 use quorate_replica::force::membership_of;
-use quorate_store::StoreError;
 use quorate_topology::Topology;
 use quorate_types::{Code, Error, GroupId, NodeId};
 use tracing::{error, warn};
@@ -32,23 +30,6 @@ const DAMAGED: &str = "rows.damaged-";
 const MARK: &str = "rows-damaged";
 /// So many folders of damaged rows are kept, the newest.
 const KEPT: usize = 2;
-
-/// True if an error that stops a node says that its rows are damaged, or not those that its log made.
-pub(crate) fn is_damage(stops: &(dyn StdError + 'static)) -> bool {
-    let mut at = Some(stops);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<StoreError>() {
-            return error.code() == Code::StoreDamaged;
-        }
-        if let Some(error) = error.downcast_ref::<quorate_txn::ApplyError>()
-            && error.code() == Code::StoreDamaged
-        {
-            return true;
-        }
-        at = error.source();
-    }
-    false
-}
 
 /// Says durably that the rows are damaged. The node must end.
 pub(crate) fn mark(data: &Path, reason: &str) {
@@ -265,24 +246,5 @@ mod tests {
         assert_eq!(fs::read_to_string(data.join("rows.damaged-4/CURRENT")).unwrap(), "4");
         // Rows that are gone are moved by nobody, and the node starts without them all the same.
         move_aside(data, "why".to_owned()).unwrap();
-    }
-
-    /// Goal: only what says that bytes are wrong counts as damage; a full disk or a lock must never throw rows
-    /// away.
-    #[test]
-    fn only_damage_is_damage() {
-        let reason = || "text".to_owned();
-        let damage = [
-            StoreError::Corrupt { what: "read", reason: reason() },
-            StoreError::Damaged { key: reason(), reason: reason() },
-            StoreError::Applied { group: GroupId(1) },
-        ];
-        assert!(damage.iter().all(|error| is_damage(error)));
-        let other = [
-            StoreError::Engine { what: "write", reason: "No space left on device".to_owned() },
-            StoreError::Locked { path: reason() },
-        ];
-        assert!(!other.iter().any(|error| is_damage(error)));
-        assert!(!is_damage(&io::Error::from(ErrorKind::StorageFull)));
     }
 }

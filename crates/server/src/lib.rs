@@ -81,7 +81,7 @@ pub use far_links::FarLinks;
 pub use links::{Exchange, Fate, Links};
 pub use node::{Node, NodeParts};
 pub use options::{Profile, Security, ServerOptions, Tuning};
-pub use repair::Repaired;
+pub use repair::{Repaired, is_damage};
 pub use rights::{Right, Rights};
 #[cfg(not(madsim))]
 pub use security::NodeSecurity;

@@ -23,7 +23,7 @@ use crate::folder::check_filled;
 use crate::mount::tell_of_discards;
 use crate::node::{LogLoop, Node, NodeParts};
 use crate::options::{Profile, Security, ServerOptions};
-use crate::repair::Repaired;
+use crate::repair::{Repaired, is_damage};
 use crate::security;
 
 /// A member that answered no heartbeat for this long takes nothing over.
@@ -183,7 +183,7 @@ fn open(
 
 /// The node cannot go on. If its rows are the reason, the next start does without them.
 fn stop(data: &Path, reason: &(dyn std::error::Error + 'static)) {
-    if damaged_rows::is_damage(reason) {
+    if is_damage(reason) {
         damaged_rows::mark(data, &reason.to_string());
     }
     abort(reason);

@@ -14,14 +14,15 @@ use madsim::runtime::{Handle, NodeHandle};
 use quorate_log::SimDisk;
 use quorate_replica::{DiskHangs, Stop};
 use quorate_server::options::timing;
-use quorate_server::{Node, NodeContext, NodeParts, Profile, Tuning};
+use quorate_server::{Node, NodeContext, NodeParts, Profile, Repaired, Tuning, is_damage};
 use quorate_store::{CheckpointPolicy, Twin};
 use quorate_topology::Topology;
-use quorate_types::NodeId;
+use quorate_types::{Code, Error, NodeId};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore};
 
 use crate::clock::SimClock;
+use crate::damage::flip_log;
 use crate::network::SimNetwork;
 use crate::options::Options;
 use crate::places::server_ip;
@@ -31,6 +32,8 @@ use crate::random::{Draw, random};
 const CHECK_EVERY: Duration = Duration::from_secs(3);
 /// How often it is noted what the checks of a server have found.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How often a supervisor looks for processes that ended themselves.
+pub const SUPERVISED_EVERY: Duration = Duration::from_millis(100);
 /// Between the end of a process and the start of the next: its tasks are dropped meanwhile.
 const DROP_TIME: Duration = Duration::from_millis(5);
 /// What a clock shows after a boot, at most.
@@ -66,8 +69,9 @@ struct Seat {
     clock: Arc<SimClock>,
     network: SimNetwork,
     starts: Arc<AtomicU64>,
-    /// The process ended itself because its disk hangs.
+    /// The process ended itself, because its disk hangs or its rows are damaged.
     gave_up: Arc<AtomicBool>,
+    damage: Arc<Damage>,
     /// What checks of its processes have found.
     found: Arc<Mutex<Found>>,
 }
@@ -110,6 +114,26 @@ impl Counts {
     }
 }
 
+/// What became of bytes that have changed on the disk of a server.
+#[derive(Debug, Default)]
+struct Damage {
+    /// Some have. Where none have, none may be found.
+    is_done: AtomicBool,
+    /// A process found it in its rows: the next start does without them.
+    is_in_rows: AtomicBool,
+    /// Groups whose logs were given up by a start.
+    logs_given_up: AtomicU64,
+    /// Starts without the rows that there were.
+    rows_given_up: AtomicU64,
+}
+
+impl Damage {
+    /// False if there cannot be any, whoever found some.
+    fn is_known(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
+    }
+}
+
 struct Member {
     seat: Seat,
     machine: NodeHandle,
@@ -149,6 +173,7 @@ impl Cluster {
                 network: network.clone(),
                 starts: Arc::default(),
                 gave_up: Arc::default(),
+                damage: Arc::default(),
                 found: Arc::default(),
             };
             seat.disk.set_sync_latency(options.sync);
@@ -193,6 +218,30 @@ impl Cluster {
         true
     }
 
+    /// Ends a process, if one runs, and changes bytes of its log. False if nothing of that is durable.
+    pub fn damage_log(&mut self, index: usize) -> bool {
+        self.stop(index, Death::Kill);
+        let seat = &self.members[index].seat;
+        seat.damage.is_done.store(true, Ordering::Release);
+        flip_log(&seat.disk, &mut self.rng)
+    }
+
+    /// Changes bytes of the rows on a disk, under a process that may run. False if there are none.
+    pub fn damage_rows(&mut self, index: usize) -> bool {
+        let seat = &self.members[index].seat;
+        seat.damage.is_done.store(true, Ordering::Release);
+        seat.twin.damage(self.rng.next_u64())
+    }
+
+    /// How many logs of groups, and how often rows, were given up because of damage.
+    #[must_use]
+    pub fn repaired(&self) -> (u64, u64) {
+        let damage = || self.members.iter().map(|member| &member.seat.damage);
+        let logs = damage().map(|it| it.logs_given_up.load(Ordering::Relaxed)).sum();
+        let rows = damage().map(|it| it.rows_given_up.load(Ordering::Relaxed)).sum();
+        (logs, rows)
+    }
+
     /// The server of a node.
     #[must_use]
     pub fn index_of(&self, node: NodeId) -> Option<usize> {
@@ -210,6 +259,19 @@ impl Cluster {
             }
         }
         count
+    }
+
+    /// Starts processes again that end themselves, until `what` is done.
+    pub async fn supervise<T>(&mut self, what: impl Future<Output = T>) -> T {
+        tokio::pin!(what);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut what => return done,
+                () = tokio::time::sleep(SUPERVISED_EVERY) => {}
+            }
+            self.restart_those_that_gave_up().await;
+        }
     }
 
     /// How many processes were started.
@@ -362,27 +424,20 @@ async fn serve(seat: Seat) {
     let start = seat.starts.fetch_add(1, Ordering::Relaxed);
     let mut rng = random(seat.seed, Draw::Node(seat.node.0, start));
     let node = seat.node;
-    let parts = NodeParts {
-        topology: seat.topology,
-        node,
-        profile: Profile::Small,
-        tuning: seat.tuning,
-        disk: seat.disk.mount(),
-        engine: Arc::new(seat.twin),
-        clock: seat.clock,
-        random: [rng.next_u64(), rng.next_u64()],
-        links: Some(seat.network.links_of(node)),
-        far_links: None,
-        stop: stop(node, Arc::clone(&seat.gave_up)),
-        repaired: None,
+    let random = [rng.next_u64(), rng.next_u64()];
+    // As `serve.rs` of the server: a start that finds its rows damaged begins once more without them.
+    let opened = match seat.damage.is_in_rows.swap(false, Ordering::AcqRel) {
+        true => open_without_rows(&seat, random),
+        false => match open(&seat, random, None) {
+            Err(error) if error.code == Code::StoreDamaged && seat.damage.is_known() => {
+                open_without_rows(&seat, random)
+            }
+            opened => opened,
+        },
     };
-    let spawn_log = |log_loop| {
-        // The task ends with the node.
-        let _log = tokio::spawn(log_loop);
-    };
-    let opened = Node::open(parts, spawn_log);
     let running = opened.unwrap_or_else(|error| panic!("{node} did not start: {error}"));
-    tokio::spawn(look_at_checks(running.context(), seat.found));
+    tokio::spawn(look_at_logs(running.context(), Arc::clone(&seat.damage)));
+    tokio::spawn(look_at_checks(running.context(), Arc::clone(&seat.found)));
     let ended = running.run(pending()).await;
     if seat.gave_up.load(Ordering::Acquire) {
         return; // The cluster ends what is left of the process.
@@ -390,6 +445,43 @@ async fn serve(seat: Seat) {
     match ended {
         Ok(()) => panic!("{node} ended by itself"),
         Err(error) => panic!("{node} ended: {error}"),
+    }
+}
+
+fn open(seat: &Seat, random: [u64; 2], repaired: Option<Repaired>) -> Result<Node, Error> {
+    let parts = NodeParts {
+        topology: Arc::clone(&seat.topology),
+        node: seat.node,
+        profile: Profile::Small,
+        tuning: seat.tuning,
+        disk: seat.disk.mount(),
+        engine: Arc::new(seat.twin.clone()),
+        clock: seat.clock.clone(),
+        random,
+        links: Some(seat.network.links_of(seat.node)),
+        far_links: None,
+        stop: stop(seat),
+        repaired,
+    };
+    Node::open(parts, |log_loop| {
+        // The task ends with the node.
+        let _log = tokio::spawn(log_loop);
+    })
+}
+
+fn open_without_rows(seat: &Seat, random: [u64; 2]) -> Result<Node, Error> {
+    seat.twin.lose();
+    seat.damage.rows_given_up.fetch_add(1, Ordering::Relaxed);
+    let (folder, reason) = ("rows.damaged-1".to_owned(), "a checksum is wrong".to_owned());
+    open(seat, random, Some(Repaired { folder, reason }))
+}
+
+/// Notes how many logs a start gave up.
+async fn look_at_logs(context: Arc<NodeContext>, damage: Arc<Damage>) {
+    if let Ok(status) = context.shard.status().await {
+        let suspect = status.groups.iter().filter(|group| group.log_suspect).count();
+        assert!(suspect == 0 || damage.is_known(), "a start missed log that nobody took");
+        damage.logs_given_up.fetch_add(suspect as u64, Ordering::Relaxed);
     }
 }
 
@@ -412,11 +504,15 @@ fn lock(found: &Mutex<Found>) -> MutexGuard<'_, Found> {
     found.lock().unwrap_or_else(PoisonError::into_inner) // Every change is whole.
 }
 
-/// What a process does that cannot go on: a disk that hangs may end it, nothing else.
-fn stop(node: NodeId, gave_up: Arc<AtomicBool>) -> Stop {
-    Stop::new(move |error| match error.source() {
-        Some(source) if source.is::<DiskHangs>() => gave_up.store(true, Ordering::Release),
-        Some(_) | None => panic!("{node} stopped itself: {}", chain(error)),
+/// What a process does that cannot go on: a disk that hangs may end it, and rows that are damaged, nothing else.
+fn stop(seat: &Seat) -> Stop {
+    let Seat { node, gave_up, damage, .. } = seat.clone();
+    Stop::new(move |error| {
+        let hangs = error.source().is_some_and(|source| source.is::<DiskHangs>());
+        let is_damaged = is_damage(error) && damage.is_known();
+        assert!(hangs || is_damaged, "{node} stopped itself: {}", chain(error));
+        damage.is_in_rows.fetch_or(is_damaged, Ordering::AcqRel);
+        gave_up.store(true, Ordering::Release);
     })
 }
 

@@ -27,6 +27,10 @@ pub enum Step {
     LoseRows(usize),
     /// It ends, and its disk is emptied.
     Wipe(usize),
+    /// It ends, and bytes of its log change.
+    DamageLog(usize),
+    /// Bytes of its rows change while it runs.
+    DamageRows(usize),
     /// A process freezes.
     Pause(usize),
     /// It goes on.
@@ -58,6 +62,8 @@ impl Step {
             Step::Stop(_, Death::PowerCut) => "power-cut",
             Step::LoseRows(_) => "lose-rows",
             Step::Wipe(_) => "wipe",
+            Step::DamageLog(_) => "damage-log",
+            Step::DamageRows(_) => "damage-rows",
             Step::Start(_) => "start",
             Step::Pause(_) => "pause",
             Step::Resume(_) => "resume",
@@ -87,6 +93,9 @@ pub fn schedule(options: &Options, nodes: usize, groups: &[GroupId]) -> Vec<(Dur
     }
     if options.wipes {
         maker.lose(options.safety, Step::Wipe);
+    }
+    if options.damages && options.scenario != Scenario::Failover {
+        maker.damage(options.safety);
     }
     if options.has_arbiter {
         maker.long_absences(options);
@@ -170,11 +179,34 @@ impl Maker<'_> {
 
     /// Once in a run: what the others hold must make it good.
     fn lose(&mut self, safety: Duration, what: fn(usize) -> Step) {
-        let (node, span) = (self.node(), self.span());
-        let last = u64::try_from(safety.as_millis()).unwrap_or(u64::MAX).max(2_001);
-        let at = self.millis(2_000..last);
+        let node = self.node();
+        self.lose_of(node, safety, what);
+    }
+
+    fn lose_of(&mut self, node: usize, safety: Duration, what: fn(usize) -> Step) {
+        let span = self.span();
+        let at = self.in_the_run(safety);
         self.steps.push((at, what(node)));
         self.steps.push((at + span, Step::Start(node)));
+    }
+
+    /// When there is something to lose.
+    fn in_the_run(&mut self, safety: Duration) -> Duration {
+        let last = u64::try_from(safety.as_millis()).unwrap_or(u64::MAX).max(2_001);
+        self.millis(2_000..last)
+    }
+
+    /// Bytes on one disk, once or several times: what the others hold must make it good.
+    fn damage(&mut self, safety: Duration) {
+        let node = self.node();
+        for _ in 0..self.rng.random_range(1..=3) {
+            if self.rng.random_bool(0.5) {
+                let at = self.in_the_run(safety);
+                self.steps.push((at, Step::DamageRows(node)));
+            } else {
+                self.lose_of(node, safety, Step::DamageLog);
+            }
+        }
     }
 
     /// Nodes that are away for so long that a group with an arbiter goes on without them: one after the other, or

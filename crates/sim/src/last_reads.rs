@@ -115,10 +115,10 @@ impl LastReads {
     }
 
     /// Waits until all replicas of every group have applied the same, and has their voters compare it.
-    pub async fn agreed(&self, found: &mut Found) {
+    pub async fn agreed(&self, options: &Options, found: &mut Found) {
         self.applied(found).await;
         if found.wrong.is_empty() {
-            found.wrong = compare(&self.client, &found.settled).await;
+            found.wrong = compare(&self.client, options, &found.settled).await;
         }
     }
 

@@ -5,6 +5,7 @@
 //!                                      |-- cluster    servers as they ship, on twins of disk and engine
 //!                                      |-- network    what happens to single messages between them
 //!                                      |-- faults     what breaks when; nemesis carries it out and mends
+//!                                      |              (damage: bytes that change by themselves)
 //!                                      |-- failover   or one fault at a time, and how long it hurts
 //!                                      |-- churn      members that come and go meanwhile; settle: and at the end
 //!                                      |-- workload   clients as they ship; every call in the history
@@ -36,6 +37,8 @@ pub mod churn;
 pub mod clock;
 #[cfg(madsim)]
 pub mod cluster;
+#[cfg(madsim)]
+pub mod damage;
 #[cfg(madsim)]
 pub mod failover;
 #[cfg(madsim)]

@@ -10,12 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::churn::Interruption;
-use crate::cluster::{Cluster, Death};
+use crate::cluster::{Cluster, Death, SUPERVISED_EVERY};
 use crate::faults::{STALLED, Step};
 use crate::trace::Trace;
-
-/// How often a supervisor looks for processes that ended themselves.
-const SUPERVISED_EVERY: Duration = Duration::from_millis(100);
 
 /// What breaks and mends.
 pub struct Nemesis<'a> {
@@ -128,6 +125,8 @@ impl<'a> Nemesis<'a> {
             Step::Stop(node, death) => self.cluster.stop(node, death),
             Step::LoseRows(node) => self.cluster.lose_rows(node),
             Step::Wipe(node) => self.cluster.wipe(node),
+            Step::DamageLog(node) => self.cluster.damage_log(node),
+            Step::DamageRows(node) => self.cluster.damage_rows(node),
             Step::Start(node) => self.cluster.restart(node).await,
             Step::Pause(node) => self.cluster.pause(node),
             Step::Resume(node) => self.cluster.resume(node),

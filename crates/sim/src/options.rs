@@ -111,6 +111,9 @@ pub struct Options {
     /// The disk of a server is emptied once. Never together with `loses_rows`: what one of them takes, the
     /// other replicas must make good.
     pub wipes: bool,
+    /// Bytes on the disk of a server change, once or several times, in its log and in its rows. Never together with
+    /// `loses_rows` or `wipes`, for the same reason.
+    pub damages: bool,
     /// Groups are two full replicas and an arbiter, not three. No disk is lost then: the one that is left may be
     /// the only copy.
     pub has_arbiter: bool,
@@ -161,11 +164,13 @@ impl Options {
             wipes: rng.random_bool(0.3),
             has_arbiter: rng.random_bool(0.2),
             suspend_after: Duration::from_millis(pick(&mut rng, &[1_500, 1_500, 5_000])),
+            damages: rng.random_bool(0.5),
         };
         let wipes = options.wipes && !options.has_arbiter;
         let loses_rows = options.loses_rows && !options.has_arbiter && !wipes;
+        let damages = options.damages && !options.has_arbiter && !wipes && !loses_rows;
         let is_wide = options.is_wide && !options.has_arbiter;
-        let options = Options { wipes, loses_rows, is_wide, ..options };
+        let options = Options { wipes, loses_rows, damages, is_wide, ..options };
         let options = if options.has_arbiter { options.for_absences() } else { options };
         match scenario {
             Scenario::Failover => options.for_measuring(),
@@ -203,6 +208,7 @@ impl Options {
             attempt_timeout: Duration::from_secs(1),
             has_churn: false,
             wipes: false,
+            damages: false,
             suspend_after: Duration::from_millis(1_500),
             ..self
         }
@@ -211,7 +217,7 @@ impl Options {
     /// Voters that a group keeps while its members change. Fewer than three cannot make good what one loses.
     #[must_use]
     pub fn voters_min(&self) -> usize {
-        if self.loses_rows || self.wipes { 3 } else { 1 }
+        if self.loses_rows || self.wipes || self.damages { 3 } else { 1 }
     }
 
     /// The configuration of the simulator.
@@ -237,8 +243,10 @@ impl fmt::Display for Options {
         let (request, attempt) = (self.request_timeout, self.attempt_timeout);
         write!(f, "request-timeout={request:?} attempt-timeout={attempt:?} ")?;
         let keeps = self.log_keep.map_or_else(|| "all".to_owned(), |bytes| bytes.to_string());
-        let Options { loses_rows, has_churn, wipes, has_arbiter, suspend_after, .. } = self;
+        let Options { loses_rows, has_churn, wipes, damages, has_arbiter, suspend_after, .. } =
+            self;
         write!(f, "log-keep={keeps} loses-rows={loses_rows} churn={has_churn} wipes={wipes} ")?;
+        write!(f, "damages={damages} ")?;
         write!(f, "arbiter={has_arbiter} suspend-after={suspend_after:?}")
     }
 }

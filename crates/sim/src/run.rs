@@ -102,7 +102,9 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
 
     let last = LastReads::new(&admin_client, recorder.clone(), &options);
     let looking = look(&admin, last, workers, Arc::clone(&places), options.clone(), trace.clone());
-    let mut found = looking.await.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
+    // Damage that nobody met before is met now: everything is read.
+    let found = cluster.supervise(looking).await;
+    let mut found = found.unwrap_or_else(|error| panic!("the last reads ended: {error}"));
 
     let seen = watching.await.unwrap_or_else(|error| panic!("the watch ended: {error}"));
     stage.judge_windows(seen, &mut found).await;
@@ -120,6 +122,8 @@ pub async fn run(options: Options, topology: Arc<Topology>, is_shown: bool) -> R
     }
     counts.push(("checks-agreed", judge_checks(&cluster, &mut wrong)));
     counts.push(("starts", cluster.starts()));
+    let (logs, rows) = cluster.repaired();
+    counts.extend([("repaired-logs", logs), ("repaired-rows", rows)]);
     counts.push(("repeated", resent.repeated));
     counts.extend(closed.counts);
     counts.extend(faults);
@@ -328,7 +332,7 @@ fn look(
             last.settled(&options, &trace, &mut found).await;
         }
         if found.wrong.is_empty() {
-            last.agreed(&mut found).await;
+            last.agreed(&options, &mut found).await;
             last.read_every_replica(&places, &mut found).await;
         }
         found

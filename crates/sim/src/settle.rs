@@ -26,6 +26,8 @@ const CHECK_MAX: Duration = Duration::from_secs(1);
 /// How long rows are compared anew until every voter took part. A node that keeps as many views as it may has room for
 /// others with its next checkpoint, which may be 5 s away.
 const COMPARING_MAX: Duration = Duration::from_secs(8);
+/// How long, where a comparison may find rows damaged: their node begins anew without any, and fetches others.
+const REPAIRING_MAX: Duration = Duration::from_secs(30);
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -118,7 +120,8 @@ async fn help(client: &Client, group: GroupId, members: &Members) -> bool {
 }
 
 /// Compares the rows of all voters of every group. Says what differs.
-pub async fn compare(client: &Client, settled: &Settled) -> Vec<String> {
+pub async fn compare(client: &Client, options: &Options, settled: &Settled) -> Vec<String> {
+    let patience = if options.damages { REPAIRING_MAX } else { COMPARING_MAX };
     let mut wrong = Vec::new();
     for group in settled.members.keys() {
         let started = Instant::now();
@@ -131,7 +134,7 @@ pub async fn compare(client: &Client, settled: &Settled) -> Vec<String> {
             if is_equal {
                 break None;
             }
-            if COMPARING_MAX < started.elapsed() {
+            if patience < started.elapsed() {
                 break Some(report);
             }
             tokio::time::sleep(LOOK_EVERY).await;

@@ -464,7 +464,7 @@ async fn a_replica_that_reads_who_took_part_before_it_has_not_left() {
     };
     let start = accept(BatchKind::StartWork, Bytes::new());
     let before = accept(BatchKind::Membership, voters(&[2, 3]).encode());
-    let mut follow = async |bench: &mut Bench, batches: &[Message], committed: u64| {
+    let follow = async |bench: &mut Bench, batches: &[Message], committed: u64| {
         let is_applied = |bench: &mut Bench| {
             // Until its promise and its log are durable it applies nothing.
             for message in batches.iter().chain([&beat(committed)]) {

@@ -5,7 +5,7 @@
 //! batches that are not persistent yet and loses some of them in a crash: a suffix, whole batches,
 //! none that it had reported as persisted.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -61,7 +61,11 @@ impl Written {
 }
 
 #[derive(Clone, Default)]
-struct Records(BTreeMap<Key, Bytes>);
+struct Records {
+    found: BTreeMap<Key, Bytes>,
+    /// Those whose bytes have changed by themselves. What a read would find does not match its checksum.
+    damaged: BTreeSet<Key>,
+}
 
 impl Records {
     fn redo(&mut self, written: &Written) {
@@ -72,34 +76,64 @@ impl Records {
     }
 
     fn remove(&mut self, from: &Key, end: &Key, is_wanted: impl Fn(usize) -> bool) {
-        let found = self.range(from, end, usize::MAX);
-        for (_, (key, _)) in found.iter().enumerate().filter(|(index, _)| is_wanted(*index)) {
-            self.0.remove(key);
+        if end <= from {
+            return;
         }
+        let found: Vec<Key> = self.found.range(from..end).map(|(key, _)| key.clone()).collect();
+        for (_, key) in found.iter().enumerate().filter(|(index, _)| is_wanted(*index)) {
+            self.put(key.clone(), None);
+        }
+    }
+
+    /// Whatever stood there does not matter any more.
+    fn put(&mut self, key: Key, value: Option<Bytes>) {
+        self.damaged.remove(&key);
+        match value {
+            Some(value) => self.found.insert(key, value),
+            None => self.found.remove(&key),
+        };
     }
 
     fn write(&mut self, batch: &CheckpointBatch) {
         for (key, value) in batch.older.iter().map(Arc::as_ref).chain([&batch.records]).flatten() {
-            match value {
-                Some(value) => self.0.insert(key.clone(), value.clone()),
-                None => self.0.remove(key),
-            };
+            self.put(key.clone(), value.clone());
         }
         for (group, slot) in &batch.applied {
-            self.0.insert(keys::applied(*group), applied::encode(*slot));
+            self.put(keys::applied(*group), Some(applied::encode(*slot)));
         }
     }
 
-    fn range(&self, from: &Key, end: &Key, limit: usize) -> Vec<(Key, Bytes)> {
+    fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.check(key)?;
+        Ok(self.found.get(key).cloned())
+    }
+
+    fn range(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
         if end <= from {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let found = self.0.range(from..end).take(limit);
-        found.map(|(key, value)| (key.clone(), value.clone())).collect()
+        let found = self.found.range(from..end).take(limit);
+        let found = found.map(|(key, value)| {
+            self.check(key)?;
+            Ok((key.clone(), value.clone()))
+        });
+        found.collect()
+    }
+
+    fn check(&self, key: &Key) -> Result<(), StoreError> {
+        if self.damaged.contains(key) {
+            let reason = format!("the checksum of {key:?} is wrong");
+            return Err(StoreError::Corrupt { what: "read", reason });
+        }
+        Ok(())
     }
 
     fn applied(&self, group: GroupId) -> Result<Slot, StoreError> {
-        applied::decode(group, self.0.get(&keys::applied(group)).map(|stored| &stored[..]))
+        applied::decode(group, self.get(&keys::applied(group))?.as_deref())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.found.iter().map(|(k, v)| (k.as_bytes().len() + v.len()) as u64).sum()
     }
 }
 
@@ -162,6 +196,21 @@ impl Twin {
         shared.live = Arc::default();
     }
 
+    /// Changes bytes of a record that is on the disk, which one by `seed`. Whoever reads it from here on is told so,
+    /// as by the checksums of a real engine; what is written in its place is whole. False if there is none.
+    pub fn damage(&self, seed: u64) -> bool {
+        let mut shared = self.lock();
+        let count = shared.flushed.found.len().max(1) as u64;
+        let which = usize::try_from(mixed(seed) % count).expect("less than there are records");
+        let Some(key) = shared.flushed.found.keys().nth(which).cloned() else { return false };
+        let is_newer = shared.live.found.get(&key) != shared.flushed.found.get(&key);
+        if !is_newer {
+            Arc::make_mut(&mut shared.live).damaged.insert(key.clone());
+        }
+        shared.flushed.damaged.insert(key);
+        true
+    }
+
     /// How many batches are written but not flushed.
     #[must_use]
     pub fn unflushed_batches(&self) -> usize {
@@ -191,9 +240,11 @@ impl Shared {
         if self.unflushed.iter().any(|written| written.touches(first, last)) {
             self.flush();
         }
-        let entries = || records.iter().map(|(key, value)| (key.clone(), value.clone()));
-        self.flushed.0.extend(entries());
-        Arc::make_mut(&mut self.live).0.extend(entries());
+        let live = Arc::make_mut(&mut self.live);
+        for (key, value) in records {
+            self.flushed.put(key.clone(), Some(value.clone()));
+            live.put(key.clone(), Some(value.clone()));
+        }
     }
 
     fn flush(&mut self) {
@@ -206,11 +257,11 @@ impl Shared {
 
 impl Engine for Twin {
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.lock().live.0.get(key).cloned())
+        self.lock().live.get(key)
     }
 
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        Ok(self.lock().live.range(from, end, limit))
+        self.lock().live.range(from, end, limit)
     }
 
     fn write(&self, batch: &CheckpointBatch) -> Result<(), StoreError> {
@@ -250,19 +301,20 @@ impl Engine for Twin {
     }
 
     fn bytes_in(&self, from: &Key, end: &Key) -> u64 {
-        let found = self.lock().live.range(from, end, usize::MAX);
-        found.iter().map(|(key, value)| (key.as_bytes().len() + value.len()) as u64).sum()
+        if end <= from {
+            return 0;
+        }
+        let shared = self.lock();
+        let found = shared.live.found.range(from..end);
+        found.map(|(key, value)| (key.as_bytes().len() + value.len()) as u64).sum()
     }
 
     fn stats(&self) -> EngineStats {
         let shared = self.lock();
-        let bytes = |records: &Records| -> u64 {
-            records.0.iter().map(|(k, v)| (k.as_bytes().len() + v.len()) as u64).sum()
-        };
         EngineStats {
             memory_bytes: shared.unflushed_bytes as u64,
-            disk_bytes: bytes(&shared.flushed),
-            records: shared.live.0.len() as u64,
+            disk_bytes: shared.flushed.bytes(),
+            records: shared.live.found.len() as u64,
             compaction_pending_bytes: 0,
         }
     }
@@ -290,11 +342,11 @@ impl EngineRun for TwinRun {
 
 impl EngineSnapshot for Records {
     fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.0.get(key).cloned())
+        Records::get(self, key)
     }
 
     fn scan(&self, from: &Key, end: &Key, limit: usize) -> Result<Vec<(Key, Bytes)>, StoreError> {
-        Ok(self.range(from, end, limit))
+        self.range(from, end, limit)
     }
 }
 
@@ -309,8 +361,6 @@ fn mixed(seed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     const GROUP: GroupId = GroupId(1);
@@ -355,6 +405,33 @@ mod tests {
         assert_eq!(twin.persisted(GROUP).unwrap(), Slot(2));
         assert_eq!(twin.applied(GROUP).unwrap(), Slot(3));
         assert_eq!(twin.unflushed_batches(), 1);
+    }
+
+    /// Goal: a record whose bytes have changed is never read, also after a crash; what is written in its place is, and
+    /// what stands beside it.
+    #[test]
+    fn a_damaged_record_is_told_and_not_read() {
+        let (first, end) = (Key::from_bytes(b"a"), Key::from_bytes(b"zz"));
+        let is_damaged =
+            |read: Result<(), StoreError>| matches!(read, Err(StoreError::Corrupt { .. }));
+        for seed in 0..16 {
+            let twin = Twin::new();
+            assert!(!twin.damage(seed), "there is nothing");
+            twin.write(&batch(1)).unwrap();
+            twin.flush().unwrap();
+            assert!(twin.damage(seed));
+            for _ in 0..2 {
+                let row = is_damaged(twin.get(&Key::from_bytes(b"k")).map(drop));
+                assert_ne!(row, is_damaged(twin.applied(GROUP).map(drop)), "one of the two");
+                assert!(!row || is_damaged(twin.scan(&first, &end, 9).map(drop)));
+                let snapshot = twin.snapshot().unwrap();
+                assert_eq!(row, is_damaged(snapshot.get(&Key::from_bytes(b"k")).map(drop)));
+                twin.crash(seed);
+            }
+            twin.write(&batch(2)).unwrap();
+            assert_eq!(twin.applied(GROUP).unwrap(), Slot(2));
+            assert_eq!(twin.get(&Key::from_bytes(b"k")).unwrap(), Some(vec![2].into()));
+        }
     }
 
     #[test]
