@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
-use quorate_paxos::{
-    Health, Input, MembershipAt, NotServing, Options, ReadToken, Replica, Restored, Serving,
-};
+use quorate_paxos::{Health, Input, MembershipAt, Options, ReadToken, Replica, Restored, Serving};
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
 use quorate_txn::{
@@ -20,9 +18,8 @@ use quorate_txn::{
 };
 use quorate_types::planted::{Bug, planted};
 use quorate_types::{
-    Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, Error, GroupId, NodeId,
-    ReplicaId, ReplicaKind, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid,
-    limits,
+    Attempt, Ballot, BootTime, CheckMessage, CrossMessage, EntryId, GroupId, NodeId, ReplicaId,
+    ReplicaKind, Reply, ReplyBody, Request, RequestBody, SliceId, Slot, TableId, Uid, limits,
 };
 
 use crate::arrivals::Arrivals;
@@ -32,7 +29,7 @@ use crate::cross::{Asked, CrossDriver};
 use crate::cuts::{CutDriver, CutRead};
 use crate::disk_health::DiskHangs;
 use crate::elsewhere::ElsewhereDriver;
-use crate::event::{Answer, GroupStatus, ReplyTo};
+use crate::event::{Answer, ReplyTo};
 use crate::force::ForceDriver;
 use crate::hashing::HashJob;
 use crate::members::MembersDriver;
@@ -538,38 +535,6 @@ impl GroupDriver {
         Ok(())
     }
 
-    /// Hands leadership to the replica on `to`, or to the best one.
-    pub(crate) fn hand_over(
-        &mut self,
-        now: BootTime,
-        to: Option<NodeId>,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        let target = to.and_then(|to| self.replica_on(to));
-        self.propose(now, fx)?; // Later it would be refused, though the ballot may go on.
-        self.step(now, Input::HandOver(target), fx)
-    }
-
-    /// Hands leadership to the best replica on a healthier node, if there is one: among equals in
-    /// trouble, moving leadership would help nobody.
-    pub(crate) fn give_way(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        self.propose(now, fx)?; // Later it would be refused, though the ballot may go on.
-        self.step(now, Input::GiveWay, fx)
-    }
-
-    /// Hands leadership to a better placed replica if one has settled.
-    pub(crate) fn go_home(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        self.propose(now, fx)?; // Later it would be refused, though the ballot may go on.
-        self.step(now, Input::GoHome, fx)
-    }
-
-    /// The replica on a node that votes, and will when a change is over.
-    pub(crate) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
-        let members = self.core.membership().members();
-        let mut voters = members.filter(|(_, member)| member.role.votes_after()).map(|(id, _)| id);
-        voters.find(|id| id.node() == node)
-    }
-
     pub(crate) fn set_health(
         &mut self,
         now: BootTime,
@@ -623,54 +588,6 @@ impl GroupDriver {
             self.arrivals.next_deadline(),
         ];
         others.into_iter().flatten().fold(core, BootTime::min)
-    }
-
-    pub(crate) fn leads(&self, now: BootTime) -> bool {
-        matches!(
-            self.core.serving(now),
-            Ok(_) | Err(NotServing::NotReady | NotServing::HandingOver(_))
-        )
-    }
-
-    pub(crate) fn serving(&self, now: BootTime) -> Result<(), Error> {
-        if let Some(error) = self.refuses_outlived() {
-            return Err(error);
-        }
-        self.core.serving(now).map(|_| ()).map_err(|reason| refuse::not_serving(self.group, reason))
-    }
-
-    pub(crate) fn status(&self, now: BootTime) -> GroupStatus {
-        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let core = self.core.status(now);
-        let heard = |at: Option<BootTime>| at.map(|at| millis(now.since(at)));
-        GroupStatus {
-            group: self.group,
-            lease_remaining_ms: core.lease_until.map_or(0, |end| millis(end.since(now))),
-            heard_ms_ago: core
-                .members
-                .iter()
-                .map(|member| (member.replica, heard(member.heard_at)))
-                .collect(),
-            core,
-            kind: self.kind(),
-            suspended: self.suspended(),
-            slot_persisted: self.store.persisted(self.group).unwrap_or(Slot::ZERO),
-            sessions: self.sessions.len(),
-            attempts: self.cross.rules.table().len(),
-            locked_rows: self.cross.rules.locks().rows(),
-            parked: self.cross.parked(),
-            open_holds: self.sessions.open_holds(),
-            escrow_transfers: self.cross.rules.escrow().len(),
-            fences: self.cross.rules.escrow().fences(),
-            cuts: self.cuts.status(now),
-            log_suspect: self.core.is_log_suspect(),
-            refill: self.refill_status(),
-            checks: self.check_status(now),
-            history: self.core.history().number,
-            is_outlived: self.core.is_outlived(),
-            applied_entries: self.applied_entries,
-            leaderships: self.leaderships,
-        }
     }
 }
 

@@ -9,9 +9,9 @@ use quorate_paxos::{Batch, BatchKind, Membership, Message, Standing, Timing};
 use quorate_store::Twin;
 use quorate_txn::cross::Decide;
 use quorate_types::{
-    AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, FoundRow,
-    LogTime, Mutation, Part, PartReply, ReplicaKind, RequestBody, RequestId, RowAddress, ScanRange,
-    SessionId, Value, WantedRow,
+    AccountAddress, AccountSettings, Age, Attempt, Code, CrossBody, CutId, CutRange, Error,
+    FoundRow, LogTime, Mutation, Part, PartReply, ReplicaKind, RequestBody, RequestId, RowAddress,
+    ScanRange, SessionId, Value, WantedRow,
 };
 
 use super::*;

@@ -13,7 +13,8 @@
 //! One shard task owns many groups, so no group needs a lock. It drains its mailbox fully, then
 //! proposes: a batch is whatever arrived during the last write. `shard.rs` is the task, `group.rs` one
 //! group, `log_thread.rs` the only place that writes the log and the promise file, `disk_health.rs` the
-//! judge of how well it can.
+//! judge of how well it can. Most other files are parts of a group or, in `shard/`, of the shard, by what they are
+//! about.
 //!
 //! Knows nothing of gRPC, sockets or files' names; a clock, a peer network and a disk are handed in.
 
@@ -38,9 +39,11 @@ mod damaged_log;
 mod disk_health;
 mod elsewhere;
 mod group;
+mod group_status;
 mod handle;
 mod hashing;
 mod leaders;
+mod leadership;
 mod ledger;
 mod log_waits;
 mod peer_folders;

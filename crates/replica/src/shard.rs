@@ -5,8 +5,10 @@
 //! and appends go to the peers before they go to our own log.
 
 mod histories;
+mod housekeeping;
 mod leave;
 mod members;
+mod questions;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,25 +18,21 @@ use std::time::Duration;
 use quorate_log::{LogCounters, LogReader};
 use quorate_paxos::{Health, Input, Restored};
 use quorate_store::{CheckpointPolicy, Store, StoreError};
-use quorate_types::planted::{Bug, planted};
-use quorate_types::{
-    BootTime, CheckReport, Code, Elsewhere, Error, GroupId, NodeId, ReplicaId, Request, limits,
-};
+use quorate_types::{BootTime, Elsewhere, Error, GroupId, NodeId, ReplicaId, Request, limits};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{debug, info};
 
 use crate::budget::ByteBudget;
-use crate::checkpoints::{Checkpoints, HeldBack};
+use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::cross::Asked;
 use crate::cuts::Ready;
-use crate::disk_health::{DiskGauge, DiskHealth, DiskVerdict};
-use crate::event::{Event, ReplyTo, ShardStatus};
+use crate::disk_health::{DiskGauge, DiskHealth};
+use crate::event::{Event, ReplyTo};
 use crate::group::{Effects, Fatal, GroupDriver, GroupOptions};
 use crate::handle::ShardHandle;
 use crate::hashing::Hashing;
 use crate::leaders::Leaders;
-use crate::log_thread::{LogCommand, LogQueue, LogThread, Meeting, Newcomer, Stop};
+use crate::log_thread::{LogCommand, LogQueue, LogThread, Stop};
 use crate::network::{Network, PeerMessage};
 use crate::peer_folders::PeerFolders;
 use crate::refill::Switch;
@@ -47,13 +45,6 @@ const ROUND_EVENTS_MAX: usize = 4096;
 const ROUND_REQUESTS_EACH: usize = 512;
 /// How often checkpoints, the disk, hand-overs of a draining node and ways home are looked after.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_millis(250);
-/// Releases and idle sessions can wait: each time those of a part of the groups are looked after.
-const HOUSEKEEPING_PARTS: u32 = 4;
-
-/// So many leaderships go home each time: each is a moment in which its clients wait, and work for all
-/// members.
-const HOME_EACH_MAX: usize = 16;
-
 /// What a shard needs from outside.
 pub struct ShardOptions {
     /// This node.
@@ -431,243 +422,6 @@ impl Shard {
         self.log_bytes = bytes;
     }
 
-    /// What operators and services ask of the node.
-    fn handle_question(
-        &mut self,
-        now: BootTime,
-        event: Event,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        match event {
-            Event::TransferLeader { group, to, reply } => {
-                fx.touched.push(group);
-                let answer = self.transfer(now, group, to, fx)?;
-                let _gone = reply.send(answer).is_err(); // The caller may have left.
-            }
-            Event::Check { group, wait, reply } => {
-                fx.touched.push(group);
-                self.check(now, group, wait, reply);
-            }
-            Event::Meet { node, folder, told, reply } => {
-                let comes = Some(Newcomer { node, folder, reply });
-                self.log.send(LogCommand::Meet(Meeting { told, comes }));
-            }
-            Event::HearFolders(told) => {
-                self.log.send(LogCommand::Meet(Meeting { told, comes: None }));
-            }
-            Event::Snapshot { group, asks, at_least, reply } => {
-                let source = self.snapshot(group, asks, at_least)?;
-                let _gone = reply.send(source).is_err(); // The caller may have left.
-            }
-            Event::Drain => {
-                info!("draining: handing leaderships over");
-                self.draining = true;
-                self.tell_health(now, fx)?;
-                self.hand_everything_over(now, fx)?;
-            }
-            Event::Attempts(reply) => {
-                let all = self.groups.values().flat_map(GroupDriver::attempts).collect();
-                let _gone = reply.send(all).is_err(); // The caller may have left.
-            }
-            Event::Resolve { attempt, reply } => {
-                let mut asked = 0;
-                for (group, driver) in &mut self.groups {
-                    fx.touched.push(*group);
-                    asked += u32::from(driver.resolve(now, attempt, fx)?);
-                }
-                let _gone = reply.send(asked).is_err(); // The caller may have left.
-            }
-            Event::Status(reply) => {
-                let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.
-            }
-            Event::Request { .. }
-            | Event::Peer { .. }
-            | Event::Cross { .. }
-            | Event::Synced(_)
-            | Event::PromisesSynced(_)
-            | Event::LogWhole { .. }
-            | Event::MembershipsStored(_)
-            | Event::LogProgress { .. }
-            | Event::Released
-            | Event::Checkpointed { .. }
-            | Event::Refilled { .. }
-            | Event::Checks { .. }
-            | Event::Hashed(_)
-            | Event::Switched { .. }
-            | Event::Members { .. }
-            | Event::ChangeMembers { .. }
-            | Event::Join { .. }
-            | Event::Create { .. }
-            | Event::Created { .. }
-            | Event::Kept { .. }
-            | Event::Rebirth { .. }
-            | Event::Reborn
-            | Event::Own { .. }
-            | Event::Moved { .. }
-            | Event::Heard { .. }
-            | Event::Standing { .. }
-            | Event::Force { .. }
-            | Event::Losses { .. }
-            | Event::Leaving(_)
-            | Event::PinLeader { .. }
-            | Event::SetDrained { .. } => unreachable!("no question"),
-        }
-        Ok(())
-    }
-
-    fn check(
-        &mut self,
-        now: BootTime,
-        group: GroupId,
-        wait: Duration,
-        reply: oneshot::Sender<Result<CheckReport, Error>>,
-    ) {
-        match self.groups.get_mut(&group) {
-            Some(driver) => driver.ask_check(now, wait, self.has_room, reply),
-            None => {
-                let error = refuse::wrong_node(group);
-                let _gone = reply.send(Err(error)).is_err(); // The caller may have left.
-            }
-        }
-    }
-
-    fn transfer(
-        &mut self,
-        now: BootTime,
-        group: GroupId,
-        to: Option<NodeId>,
-        fx: &mut Effects,
-    ) -> Result<Result<(), Error>, Fatal> {
-        let Some(driver) = self.groups.get_mut(&group) else {
-            return Ok(Err(refuse::wrong_node(group)));
-        };
-        if let Err(error) = driver.serving(now) {
-            return Ok(Err(error));
-        }
-        if let Some(node) = to
-            && driver.replica_on(node).is_none()
-        {
-            return Ok(Err(Error::new(
-                Code::InvalidRequest,
-                format!("{node} holds no replica of {group}"),
-            )));
-        }
-        driver.hand_over(now, to, fx)?;
-        Ok(Ok(()))
-    }
-
-    fn hand_everything_over(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        for (group, driver) in &mut self.groups {
-            fx.touched.push(*group);
-            if driver.leads(now) {
-                driver.hand_over(now, None, fx)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Does what the state of the log's disk asks for.
-    fn look_at_disk(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        let verdict = self.disk.look(now, &self.gauge);
-        self.tell_health(now, fx)?;
-        let should_leave = match verdict {
-            DiskVerdict::Dead(hangs) => return Err(hangs.into()),
-            DiskVerdict::HandOver => true,
-            // The edge refuses writes from here on: who has room should lead.
-            DiskVerdict::Lives => !self.has_room && !planted(Bug::LeadWithoutRoom),
-        };
-        if should_leave {
-            for (group, driver) in &mut self.groups {
-                if driver.leads(now) {
-                    fx.touched.push(*group);
-                    driver.give_way(now, fx)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Hands the leaderships over that belong to a better placed member and have settled, some at a time.
-    fn send_home(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        let due = self.groups.iter_mut().filter(|(_, driver)| driver.core.is_due_home(now));
-        for (group, driver) in due.take(HOME_EACH_MAX) {
-            fx.touched.push(*group);
-            driver.go_home(now, fx)?;
-        }
-        Ok(())
-    }
-
-    /// Tells the cores of the node's health when it has changed.
-    fn tell_health(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        let faults = self.disk.faults();
-        let health = Health {
-            draining: self.draining || self.is_told_to_drain,
-            fatal_faults: faults.fatal_faults + u8::from(!self.has_room),
-            ..faults
-        };
-        if health == self.health {
-            return Ok(());
-        }
-        info!(before = ?self.health, now = ?health, "health of the node");
-        self.health = health;
-        for (group, driver) in &mut self.groups {
-            fx.touched.push(*group);
-            driver.set_health(now, health, fx)?;
-        }
-        Ok(())
-    }
-
-    fn keep_house(&mut self, now: BootTime, fx: &mut Effects) -> Result<(), Fatal> {
-        self.housekeeping_part = (self.housekeeping_part + 1) % HOUSEKEEPING_PARTS;
-        let part = self.housekeeping_part;
-        let mut may_check = self.hashing.is_idle() && self.has_room;
-        for (group, driver) in &mut self.groups {
-            if group.0 % HOUSEKEEPING_PARTS != part {
-                continue;
-            }
-            driver.expire(now)?;
-            driver.clean_cross(now, fx)?;
-            driver.clean_cuts(now, fx)?;
-            driver.try_install(now, fx)?;
-            driver.heal_members(now, fx)?;
-            driver.tick_check(now, fx)?;
-            if may_check && driver.check_if_due(now) {
-                may_check = false; // One at a time: each reads all rows, on every member.
-            }
-            // Before log is released that holds it, also if it was applied before a start.
-            if let Some(at) = driver.unstored_membership() {
-                fx.memberships.push((*group, at));
-            }
-            let is_told = fx.memberships.iter().all(|(told, _)| told != group);
-            if is_told && let Some(upto) = driver.release_upto()? {
-                debug!(%group, %upto, "log released");
-                self.log.send(LogCommand::Release { group: *group, upto });
-            }
-            fx.touched.push(*group);
-        }
-        if self.draining || self.is_told_to_drain {
-            self.hand_everything_over(now, fx)?;
-        }
-        self.look_at_disk(now, fx)?;
-        self.send_home(now, fx)?;
-        if self.is_switching || !self.switches.is_empty() || 0 < self.memberships_unstored {
-            return Ok(()); // Then come the checkpoints.
-        }
-        let held_back = self.groups.values_mut().map(|driver| HeldBack {
-            sessions: &mut driver.sessions,
-            attempts: driver.cross.rules.table_mut(),
-        });
-        if let Some(job) = self.checkpoints.poll(now, &self.options.store, held_back) {
-            let (sender, stop) = (self.sender.clone(), self.options.stop.clone());
-            off_task(move || match job.run() {
-                // The shard is gone only when the node stops.
-                Ok(flushed) => drop(sender.send(Event::Checkpointed { flushed })),
-                Err(error) => stop.stop(&error),
-            });
-        }
-        Ok(())
-    }
-
     /// Sends what the round asked for: to the peers first, then to our own log.
     fn carry_out(&mut self, fx: Effects) {
         for (node, messages) in fx.messages {
@@ -712,20 +466,6 @@ impl Shard {
             self.log.send(LogCommand::Append { frames: fx.frames, writes: fx.writes });
         }
         self.carry_out_leaves(fx.leaves);
-    }
-
-    fn status(&self, now: BootTime) -> ShardStatus {
-        ShardStatus {
-            draining: self.draining,
-            has_room: self.has_room,
-            health: self.health,
-            log_bytes: self.log_bytes,
-            log: self.log_counters,
-            log_busy: self.gauge.busy(),
-            departed: self.departed().len(),
-            compaction_pending_bytes: self.options.store.stats().engine.compaction_pending_bytes,
-            groups: self.groups.values().map(|driver| driver.status(now)).collect(),
-        }
     }
 }
 
