@@ -61,37 +61,7 @@ impl Shard {
             Event::Status(reply) => {
                 let _gone = reply.send(self.status(now)).is_err(); // The caller may have left.
             }
-            Event::Request { .. }
-            | Event::Peer { .. }
-            | Event::Cross { .. }
-            | Event::Synced(_)
-            | Event::PromisesSynced(_)
-            | Event::LogWhole { .. }
-            | Event::MembershipsStored(_)
-            | Event::LogProgress { .. }
-            | Event::Released
-            | Event::Checkpointed { .. }
-            | Event::Refilled { .. }
-            | Event::Checks { .. }
-            | Event::Hashed(_)
-            | Event::Switched { .. }
-            | Event::Members { .. }
-            | Event::ChangeMembers { .. }
-            | Event::Join { .. }
-            | Event::Create { .. }
-            | Event::Created { .. }
-            | Event::Kept { .. }
-            | Event::Rebirth { .. }
-            | Event::Reborn
-            | Event::Own { .. }
-            | Event::Moved { .. }
-            | Event::Heard { .. }
-            | Event::Standing { .. }
-            | Event::Force { .. }
-            | Event::Losses { .. }
-            | Event::Leaving(_)
-            | Event::PinLeader { .. }
-            | Event::SetDrained { .. } => unreachable!("no question"),
+            _ => unreachable!("no question"),
         }
         Ok(())
     }
