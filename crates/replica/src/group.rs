@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_log::{Frame, LogReader};
-use quorate_paxos::{Health, Input, MembershipAt, Options, ReadToken, Replica, Restored, Serving};
+use quorate_paxos::{Input, MembershipAt, Options, ReadToken, Replica, Restored, Serving};
 use quorate_store::{Keyspace, Overlay, Store, StoreError};
 use quorate_txn::cross::CrossEntry;
 use quorate_txn::{
@@ -533,15 +533,6 @@ impl GroupDriver {
             self.stage(&proposal);
         }
         Ok(())
-    }
-
-    pub(crate) fn set_health(
-        &mut self,
-        now: BootTime,
-        health: Health,
-        fx: &mut Effects,
-    ) -> Result<(), Fatal> {
-        self.step(now, Input::Health(health), fx)
     }
 
     /// What this replica holds.

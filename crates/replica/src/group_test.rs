@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use quorate_log::{Log, LogOptions, SimDisk};
 use quorate_paxos::message::{Accept, Accepted, Heartbeat, HeartbeatAck, PreVoteAck, Promise};
-use quorate_paxos::{Batch, BatchKind, Membership, Message, Standing, Timing};
+use quorate_paxos::{Batch, BatchKind, Health, Membership, Message, Standing, Timing};
 use quorate_store::Twin;
 use quorate_txn::cross::Decide;
 use quorate_types::{

@@ -1,6 +1,6 @@
 //! Whether this replica leads, and to whom it hands that over. Called by `shard.rs`.
 
-use quorate_paxos::{Input, NotServing};
+use quorate_paxos::{Health, Input, NotServing};
 use quorate_types::{BootTime, Error, NodeId, ReplicaId};
 
 use crate::group::{Effects, Fatal, GroupDriver};
@@ -51,5 +51,15 @@ impl GroupDriver {
         let members = self.core.membership().members();
         let mut voters = members.filter(|(_, member)| member.role.votes_after()).map(|(id, _)| id);
         voters.find(|id| id.node() == node)
+    }
+
+    /// How its node is: whether it should lead.
+    pub(crate) fn set_health(
+        &mut self,
+        now: BootTime,
+        health: Health,
+        fx: &mut Effects,
+    ) -> Result<(), Fatal> {
+        self.step(now, Input::Health(health), fx)
     }
 }

@@ -510,6 +510,29 @@ async fn a_replica_that_reads_who_took_part_before_it_has_not_left() {
     assert_eq!(departed, [Slot(4)]);
 }
 
+/// Goal: an arbiter that was made keeps members that it is told and is none of. It has not left by that, and what it
+/// keeps says so.
+#[tokio::test]
+async fn an_arbiter_that_keeps_members_before_it_is_one_has_not_left() {
+    let disk = SimDisk::new();
+    let mut bench = Bench::open(&disk, &[]);
+    let (group, own) = (GROUPS[0], later(GROUPS[0]));
+    let mut options = options(group, own);
+    options.paxos.kind = ReplicaKind::Arbiter;
+    let (reply, mut made) = oneshot::channel();
+    bench.round(Event::Create { options: Box::new(options), reply });
+    bench.until(|_| made.try_recv().is_ok()).await;
+
+    let at = at(2, 9, &[2, 3]);
+    let membership = at.membership.in_history(History { number: 1, since: at.id });
+    let at = MembershipAt { membership, ..at };
+    bench.round(Event::Heard { group, from: NodeId(2), at: at.clone() });
+    bench.until(|bench| bench.shard.groups[&group].core.membership_at() == &at).await;
+    assert!(!bench.shard.groups[&group].has_left());
+    let kept = membership_of(&found(&disk).groups[&group].membership).expect("valid");
+    assert_eq!(kept, (at, Fate::Awaited));
+}
+
 /// Goal: an operator's wish who leads outlives a restart.
 #[tokio::test]
 async fn a_pinned_leader_is_remembered() {
