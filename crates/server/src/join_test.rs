@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 
 use futures::future::FutureExt;
-use quorate_log::SimDisk;
-use quorate_paxos::{ChangeRequest, Membership, Seat};
-use quorate_replica::{Answer, Clock, MembersStatus, Own, Presence, Stop};
+use quorate_log::{Disk, GroupRecord, LogTrust, PromiseFile, SimDisk};
+use quorate_paxos::{ChangeRequest, Membership, MembershipAt, Seat};
+use quorate_replica::force::{Fate, record_of};
+use quorate_replica::{Answer, Clock, Departed, MembersStatus, Own, Presence, Stop};
 use quorate_store::Twin;
 use quorate_topology::{Topology, presets};
 use quorate_types::{
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::node::{Node, NodeParts};
+use crate::node::{Node, NodeParts, fresh_record};
 use crate::options::{Profile, Tuning};
 
 struct SinceStart(tokio::time::Instant);
@@ -49,6 +50,8 @@ struct Nodes {
     machines: BTreeMap<NodeId, Machine>,
 }
 
+static NEXT_PORT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(21_000);
+
 /// A cluster file of one city with three IDCs, on ports that are free.
 fn topology(nodes_per_idc: u32) -> Arc<Topology> {
     let options = presets::Options::demo(ClusterId(7));
@@ -56,7 +59,13 @@ fn topology(nodes_per_idc: u32) -> Arc<Topology> {
     let apart = if 4 < 3 * nodes_per_idc { 100 } else { 10 };
     let ports =
         (0..3 * nodes_per_idc).flat_map(|i| [6440, 6441, 6480].map(|port| port + i * apart));
-    let free = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    // Not those that the system gives to connections going out: one could be taken before a node listens there.
+    let mut ports_of_tests =
+        std::iter::repeat_with(|| NEXT_PORT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let mut free = || {
+        let bound = ports_of_tests.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+        bound.expect("a free port")
+    };
     let bound: Vec<(u32, TcpListener)> = ports.map(|port| (port, free())).collect();
     for (port, free) in &bound {
         let free = free.local_addr().expect("it is bound").port();
@@ -551,4 +560,33 @@ async fn rows_go_to_members_only() {
         .await;
     let served = crate::snapshots::serve(nodes.context(leader), ask(stranger)).await.map(drop);
     served.expect("it is a learner");
+}
+
+/// Goal: a start knows from the promise file who was never taken in and who has left, though both know of members that
+/// they are none of.
+#[tokio::test]
+async fn a_start_knows_who_was_never_taken_in() {
+    let mut nodes = Nodes::new(1);
+    let (node, own) = (NodeId(1), ReplicaId::later_on(NodeId(1), 5));
+    let groups: Vec<GroupId> = nodes.topology.groups().map(|group| group.id).collect();
+    let disk: Arc<dyn Disk> = nodes.machines[&node].disk.mount();
+    let (mut promises, _) = PromiseFile::open(disk).expect("it works");
+    let promised = Ballot { round: 4, replica: ReplicaId::first_on(NodeId(2)) };
+    let others = [NodeId(2), NodeId(3)].map(|node| (ReplicaId::first_on(node), 0));
+    let id = EntryId { ballot: promised, slot: Slot(9) };
+    let at = MembershipAt { id, membership: Membership::of_voters(others) };
+    let mut record = fresh_record(&nodes.topology, node, 8);
+    record.groups = [(groups[0], Fate::Awaited), (groups[1], Fate::Present)]
+        .map(|(group, fate)| {
+            let (kind, log) = (ReplicaKind::Full, LogTrust::default());
+            let membership = record_of(&at, fate);
+            (group, GroupRecord { replica: own, kind, promised, pinned: false, log, membership })
+        })
+        .into();
+    promises.store(&record).expect("it works");
+
+    nodes.start(node);
+    let running = nodes.machines[&node].running.as_ref().expect("it was started");
+    let left = running.context.shard.who_left().await.expect("it runs");
+    assert_eq!(left, [Departed { group: groups[1], replica: own, since: at }]);
 }
